@@ -60,6 +60,13 @@
 
    Licence: MIT-0, at the end of the file.  No warranty. */
 
+#if defined(GLAM_IMPLEMENTATION) && defined(__STRICT_ANSI__) && !defined(_POSIX_C_SOURCE)
+#define _POSIX_C_SOURCE 200809L    // for fsync and clocks under -std=c99; before any system header
+#endif
+#if defined(GLAM_IMPLEMENTATION) && !defined(_FILE_OFFSET_BITS)
+#define _FILE_OFFSET_BITS 64
+#endif
+
 #ifndef GLAM_H
 #define GLAM_H
 
@@ -276,8 +283,8 @@ struct glam_node {
     glam_shape     out_shape[2];   // set by shape(); dims 0: no second output
     const void    *config;         // the op's own copy of what the caller passed
     void          *saved;          // saved_bytes, kept from forward to backward
-    size_t         saved_bytes;    // set by shape()
-    size_t         scratch_bytes;  // set by shape(): the most that forward or backward take
+    uint64_t       saved_bytes;    // set by shape()
+    uint64_t       scratch_bytes;  // set by shape(): the most that forward or backward take
     int            flags;          // internal
 };
 
@@ -611,7 +618,8 @@ GLAM_API glam_text *glam_text_from(glam_ctx *ctx, const char *text, size_t bytes
                                    const glam_tokenizer *tokenizer);
 GLAM_API glam_text *glam_text_from_tokens(glam_ctx *ctx, const int32_t *tokens, size_t count);
 GLAM_API size_t glam_text_length(const glam_text *text);                  // tokens
-GLAM_API const int32_t *glam_text_tokens(const glam_text *text);          // of an unmixed text
+// Copies up to count tokens, from token `from` on, and returns how many there were.
+GLAM_API size_t glam_text_read(const glam_text *text, size_t from, size_t count, int32_t *out);
 // The last `fraction` of each text in it is for validation: *valid; the rest is *train.
 GLAM_API glam_status glam_text_split(glam_text *text, float fraction, glam_text **train,
                                      glam_text **valid);
@@ -782,3 +790,9418 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
 #endif
 
 #endif /* GLAM_H */
+
+#ifdef GLAM_IMPLEMENTATION
+#ifndef GLAM__IMPLEMENTED
+#define GLAM__IMPLEMENTED
+
+/* == 00 config : implementation ===========================================================
+   What the compiler and the system offer, asked once.  Everything below speaks of these names
+   and never of a compiler. */
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+#define GLAM__POSIX 1
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+#else
+#define GLAM__POSIX 0
+#include <errno.h>
+#endif
+
+#ifndef GLAM_ASSERT
+#define GLAM_ASSERT(c) ((void)0)
+#endif
+
+#if defined(__GNUC__)
+#define GLAM__INLINE __inline__ __attribute__((always_inline, unused))
+#define GLAM__UNUSED __attribute__((unused))
+#define GLAM__RESTRICT __restrict__
+#else
+#define GLAM__INLINE inline
+#define GLAM__UNUSED
+#define GLAM__RESTRICT
+#endif
+
+#define GLAM__KC    512    // products add up in blocks of this many terms, at fixed multiples
+#define GLAM__ALIGN 64     // bytes: one cache line, one AVX-512 register
+#define GLAM__LINES 512    // longest message
+
+/* == 01 base : implementation =============================================================
+   The context's memory and its first error.  One arena type, a list of chunks that only grows
+   until it is rewound; two of them: life (until glam_close) and step (until glam_forget).
+   Invariants: every size passes glam__mul; every block is 64-byte aligned; measuring counts the
+   bytes of values without having them, everything else is the same. */
+
+typedef struct glam__chunk {
+    struct glam__chunk *before;
+    void     *block;               // what the allocator gave
+    size_t    block_bytes;
+    char     *data;                // aligned
+    size_t    bytes, used;
+    uint64_t  base;                // bytes in the chunks before this one
+} glam__chunk;
+
+typedef struct glam__arena {
+    glam__chunk *top;
+    uint64_t measured;             // bytes of values that measuring only counted
+    uint64_t high;                 // most that was in use at once
+} glam__arena;
+
+// What has to be undone when the life arena is rewound past the place where it was made.
+typedef struct glam__undo {
+    struct glam__undo *before;
+    uint64_t at;
+    void (*undo)(glam_ctx *ctx, void *arg);
+    void *arg;
+} glam__undo;
+
+struct glam__kernels;
+struct glam__record;
+
+// What a context keeps of its tensors (room 08): flags, gradients lent, panels of weights.
+enum {
+    GLAM__LIFE      = 1,     // a parameter
+    GLAM__TRANSIENT = 2,     // its gradient may be recycled
+    GLAM__OPEN      = 4,     // it has a gradient buffer
+    GLAM__FRESH     = 8,     // with nothing in it yet
+    GLAM__OWNED     = 16,    // the buffer belongs to an optimiser
+    GLAM__STILL     = 32,    // no weight decay by default
+    GLAM__EMBEDDING = 64     // learns at recipe.embed_lr
+};
+
+typedef struct glam__loan { struct glam__loan *before; glam_tensor *t; } glam__loan;
+typedef struct glam__spare { struct glam__spare *before; uint64_t count; float *data; } glam__spare;
+
+// Panels of a weight, one slice per expert; see the products of room 10.
+typedef struct glam__pack {
+    struct glam__pack *before; // of all that have panels
+    uint64_t at;               // where in the life arena the weight is
+    float   *data[2];          // [0] as it is, [1] transposed; NULL while measuring
+    void    *block[2];
+    size_t   bytes[2];         // 0: no panels
+    uint64_t epoch[2];         // when they were made
+} glam__pack;
+
+struct glam_ctx {
+    glam_options options;          // resolved
+    struct glam__kernels *kernels;
+    glam_status error;
+    char        message[GLAM__LINES];
+    glam__arena life, step;
+    glam__undo *undo;
+    char    *scratch;              // aligned; one block, the most that any op wanted
+    void    *scratch_block;
+    size_t   scratch_bytes, scratch_used;
+    uint64_t packed, held, peak, allocations;
+    int      measuring, plain;     // plain: "base" was asked for by name
+    uint64_t epoch;                // packed copies of an older epoch are stale
+    int      no_grad, transient;   // transient: gradients of new tensors may be recycled
+    int      backward_done;
+    struct glam__record *tape;
+    glam__loan  *loans;            // parameters whose gradient lives in the step arena
+    glam__spare *spares;           // gradient buffers to use again
+    glam__pack  *packs;            // weights that have panels
+};
+
+GLAM_API const char *glam_status_name(glam_status status)
+{
+    static const char *const names[] = {
+        "GLAM_OK", "GLAM_ERR_MEMORY", "GLAM_ERR_VALUE", "GLAM_ERR_SHAPE", "GLAM_ERR_STATE",
+        "GLAM_ERR_FILE", "GLAM_ERR_FORMAT", "GLAM_ERR_COMM", "GLAM_ERR_NUMERIC" };
+    int at = -(int)status;
+    return at >= 0 && at < 9 ? names[at] : "unknown status";
+}
+
+GLAM_API glam_status glam_fail(glam_ctx *ctx, glam_status status, const char *format, ...)
+{
+    if (!ctx || ctx->error != GLAM_OK) return status;      // the first failure is the one to read
+    va_list args;
+    va_start(args, format);
+    vsnprintf(ctx->message, sizeof ctx->message, format, args);
+    va_end(args);
+    ctx->error = status;
+    return status;
+}
+
+static void glam__log(glam_ctx *ctx, const char *format, ...) GLAM_FORMAT(2, 3);
+static void glam__log(glam_ctx *ctx, const char *format, ...)
+{
+    char line[GLAM__LINES];
+    if (!ctx->options.log) return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    ctx->options.log(ctx->options.log_user, line);
+}
+
+static void *glam__default_alloc(void *user, size_t bytes) { (void)user; return malloc(bytes); }
+
+static void glam__default_release(void *user, void *block, size_t bytes)
+{
+    (void)user; (void)bytes;
+    free(block);
+}
+
+// a * b, or UINT64_MAX when it does not fit: no memory is that large, so the allocation refuses.
+static uint64_t glam__mul(uint64_t a, uint64_t b)
+{
+    if (a == UINT64_MAX || b == UINT64_MAX) return UINT64_MAX;
+    return a && b > UINT64_MAX / a ? UINT64_MAX : a * b;
+}
+
+static uint64_t glam__align(uint64_t bytes)
+{
+    return bytes > UINT64_MAX - GLAM__ALIGN ? UINT64_MAX
+                                            : (bytes + GLAM__ALIGN - 1) / GLAM__ALIGN * GLAM__ALIGN;
+}
+
+static uint64_t glam__floats(uint64_t count) { return glam__align(glam__mul(count, sizeof(float))); }
+
+static int glam__measuring(const glam_ctx *ctx) { return ctx->measuring; }
+
+static void glam__count_peak(glam_ctx *ctx)
+{
+    uint64_t now = ctx->held + ctx->life.measured + ctx->step.measured;
+    if (now > ctx->peak) ctx->peak = now;
+}
+
+// A block from the user's allocator; NULL and a latched error when there is none.
+static void *glam__alloc(glam_ctx *ctx, size_t bytes)
+{
+    void *block = ctx->options.allocator.alloc(ctx->options.allocator.user, bytes ? bytes : 1);
+    ctx->allocations++;
+    if (!block) {
+        glam_fail(ctx, GLAM_ERR_MEMORY, "out of memory: %.1f MB more were wanted, %.1f MB are held",
+                  (double)bytes / 1e6, (double)ctx->held / 1e6);
+        return NULL;
+    }
+    ctx->held += bytes;
+    glam__count_peak(ctx);
+    return block;
+}
+
+static void glam__free(glam_ctx *ctx, void *block, size_t bytes)
+{
+    if (!block) return;
+    ctx->held -= bytes;
+    ctx->options.allocator.release(ctx->options.allocator.user, block, bytes ? bytes : 1);
+}
+
+static char *glam__aligned(void *block)
+{
+    uintptr_t p = (uintptr_t)block;
+    return (char *)block + (GLAM__ALIGN - p % GLAM__ALIGN) % GLAM__ALIGN;
+}
+
+static uint64_t glam__arena_used(const glam__arena *arena)
+{
+    return arena->measured + (arena->top ? arena->top->base + arena->top->used : 0);
+}
+
+static void glam__arena_high(glam__arena *arena)
+{
+    uint64_t used = glam__arena_used(arena);
+    if (used > arena->high) arena->high = used;
+}
+
+static glam_status glam__arena_grow(glam_ctx *ctx, glam__arena *arena, uint64_t bytes)
+{
+    const uint64_t extra = glam__align(sizeof(glam__chunk)) + GLAM__ALIGN;
+    if (bytes > SIZE_MAX - extra)
+        return glam_fail(ctx, GLAM_ERR_MEMORY, "out of memory: %.1f GB do not fit the addresses "
+                         "of this machine", (double)bytes / 1e9);
+    void *block = glam__alloc(ctx, (size_t)(bytes + extra));
+    if (!block) return ctx->error;
+    glam__chunk *chunk = (glam__chunk *)(void *)glam__aligned(block);
+    chunk->before = arena->top;
+    chunk->block = block;
+    chunk->block_bytes = (size_t)(bytes + extra);
+    chunk->data = (char *)chunk + glam__align(sizeof(glam__chunk));
+    chunk->bytes = (size_t)bytes;
+    chunk->used = 0;
+    chunk->base = arena->top ? arena->top->base + arena->top->used : 0;
+    arena->top = chunk;
+    return GLAM_OK;
+}
+
+// Bookkeeping memory: real also while measuring.  Zeroed.
+static void *glam__take(glam_ctx *ctx, glam__arena *arena, uint64_t bytes)
+{
+    bytes = glam__align(bytes);
+    if (!arena->top || bytes > arena->top->bytes - arena->top->used) {
+        // large blocks get a chunk of their own size, small ones share one
+        uint64_t chunk = bytes > 32768 ? bytes : 65536;
+        if (glam__arena_grow(ctx, arena, chunk) != GLAM_OK) return NULL;
+    }
+    char *p = arena->top->data + arena->top->used;
+    arena->top->used += (size_t)bytes;
+    glam__arena_high(arena);
+    memset(p, 0, (size_t)bytes);
+    return p;
+}
+
+// Memory for values: counted only, while measuring.  Not zeroed.
+static float *glam__take_values(glam_ctx *ctx, glam__arena *arena, uint64_t count)
+{
+    uint64_t bytes = glam__floats(count);
+    if (ctx->measuring) {
+        arena->measured += bytes;
+        glam__arena_high(arena);
+        glam__count_peak(ctx);
+        return NULL;
+    }
+    if (!arena->top || bytes > arena->top->bytes - arena->top->used) {
+        uint64_t chunk = bytes > 32768 ? bytes : 65536;
+        if (arena == &ctx->step && chunk < (1u << 20)) chunk = 1u << 20;
+        if (glam__arena_grow(ctx, arena, chunk) != GLAM_OK) return NULL;
+    }
+    float *p = (float *)(void *)(arena->top->data + arena->top->used);
+    arena->top->used += (size_t)bytes;
+    glam__arena_high(arena);
+    return p;
+}
+
+typedef struct glam__place { uint64_t used, measured; } glam__place;
+
+static glam__place glam__arena_mark(const glam__arena *arena)
+{
+    glam__place place;
+    place.measured = arena->measured;
+    place.used = arena->top ? arena->top->base + arena->top->used : 0;
+    return place;
+}
+
+// Back to a mark.  keep: the chunk that holds the mark stays, for the next step.
+static void glam__arena_rewind(glam_ctx *ctx, glam__arena *arena, glam__place place)
+{
+    arena->measured = place.measured;
+    while (arena->top && (arena->top->base > place.used ||
+                          (arena->top->base == place.used && arena->top->before))) {
+        glam__chunk *gone = arena->top;
+        arena->top = gone->before;
+        glam__free(ctx, gone->block, gone->block_bytes);
+    }
+    if (arena->top) arena->top->used = (size_t)(place.used - arena->top->base);
+}
+
+static void glam__arena_release(glam_ctx *ctx, glam__arena *arena)
+{
+    while (arena->top) {
+        glam__chunk *gone = arena->top;
+        arena->top = gone->before;
+        glam__free(ctx, gone->block, gone->block_bytes);
+    }
+    arena->measured = 0;
+}
+
+// Empties the arena; a step that needed several chunks gets one of the size of them all.
+static void glam__arena_reset(glam_ctx *ctx, glam__arena *arena)
+{
+    int several = arena->top && arena->top->before;
+    if (several) {
+        glam__arena_release(ctx, arena);
+        if (glam__arena_grow(ctx, arena, glam__align(arena->high)) != GLAM_OK) return;
+    }
+    arena->measured = 0;
+    if (arena->top) arena->top->used = 0;
+}
+
+static void glam__on_rewind(glam_ctx *ctx, void (*undo)(glam_ctx *, void *), void *arg)
+{
+    uint64_t at = glam__arena_used(&ctx->life);
+    glam__undo *u = (glam__undo *)glam__take(ctx, &ctx->life, sizeof *u);
+    if (!u) return;
+    u->before = ctx->undo;
+    u->at = at;
+    u->undo = undo;
+    u->arg = arg;
+    ctx->undo = u;
+}
+
+/* == 02 threads : implementation ==========================================================
+   The one parallel loop.  Chunks are cut by shapes, never by the number of threads, and are
+   taken as workers come free: a busy neighbour costs its share and no more, and the result does
+   not depend on who did what. */
+
+static void glam__parallel(glam_ctx *ctx, int chunks, glam_body *body, void *arg)
+{
+    if (chunks <= 0) return;
+    if (ctx->options.threads == 1 || chunks == 1) {
+        body(arg, 0, chunks, 0);
+        return;
+    }
+    if (ctx->options.parallel_for) {
+        ctx->options.parallel_for(ctx->options.parallel_user, chunks, body, arg);
+        return;
+    }
+#ifdef _OPENMP
+    int c, threads = ctx->options.threads;
+    #pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (c = 0; c < chunks; c++) body(arg, c, c + 1, omp_get_thread_num());
+#else
+    body(arg, 0, chunks, 0);
+#endif
+}
+
+static int glam__default_threads(void)
+{
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+// Seconds since some fixed moment.
+static double glam__seconds(void)
+{
+#ifdef _OPENMP
+    return omp_get_wtime();
+#elif defined(CLOCK_MONOTONIC)
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#elif defined(TIME_UTC)
+    struct timespec t;
+    timespec_get(&t, TIME_UTC);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#else
+    return (double)time(NULL);
+#endif
+}
+
+/* == 03 comm : implementation =============================================================
+   One rank.  The struct above is the seam: what will talk to other machines goes through it. */
+
+static glam_status glam__comm_check(glam_ctx *ctx, const glam_comm *comm)
+{
+    if (comm && comm->size != 1)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "options.comm: %d ranks, but this version of glam.h "
+                         "runs on one; set options.comm to NULL", comm->size);
+    return GLAM_OK;
+}
+
+/* == 04 random : implementation ===========================================================
+   A number is a hash of where it is used.  No generator is carried along, so nothing depends on
+   the order in which threads, layers or ranks ask. */
+
+// The finalizer of splitmix64: every input bit reaches every output bit.
+static uint64_t glam__mix64(uint64_t x)
+{
+    x ^= x >> 30;
+    x *= 0xbf58476d1ce4e5b9u;
+    x ^= x >> 27;
+    x *= 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+static uint64_t glam__random64(uint64_t seed, uint64_t stream, uint64_t index)
+{
+    const uint64_t golden = 0x9e3779b97f4a7c15u;
+    uint64_t key = glam__mix64(seed + golden) ^ glam__mix64(stream * 2 + 1);
+    return glam__mix64(glam__mix64(key + index * golden) + key);
+}
+
+static double glam__random_double(uint64_t seed, uint64_t stream, uint64_t index)
+{
+    return (double)(glam__random64(seed, stream, index) >> 11) / 9007199254740992.0;   // 2^53
+}
+
+GLAM_API float glam_random(uint64_t seed, uint64_t stream, uint64_t index)
+{
+    return (float)(glam__random64(seed, stream, index) >> 40) / 16777216.0f;           // 2^24
+}
+
+// Box and Muller; both uniforms come from one hash of 64 bits.
+GLAM_API float glam_normal(uint64_t seed, uint64_t stream, uint64_t index)
+{
+    uint64_t bits = glam__random64(seed, stream, index);
+    double a = ((double)(bits >> 32) + 1.0) / 4294967296.0;             // (0,1]: log is finite
+    double b = (double)(bits & 0xffffffffu) / 4294967296.0;
+    return (float)(sqrt(-2.0 * log(a)) * cos(6.283185307179586 * b));
+}
+
+// FNV-1a of a name: what makes two tensors of one shape start differently.
+static uint64_t glam__hash_name(const char *name)
+{
+    uint64_t h = 1469598103934665603u;
+    for (; *name; name++) h = (h ^ (unsigned char)*name) * 1099511628211u;
+    return h;
+}
+
+/* == 05 kernels : implementation ==========================================================
+   Arithmetic on plain float arrays: the only code that touches numbers in bulk.  Everything
+   above reaches it through one table, so that room 06 can offer the same rows per instruction
+   set.  The one idea: each kernel is an inline body in plain C that compilers turn into vector
+   code; a macro instantiates all of them once per instruction set.
+   Invariants.  A result's bits depend on its own operands only:
+   - an element of a product is a chain of multiply-adds over p in order, in blocks of GLAM__KC
+     terms at fixed multiples, the block sums added in order.  Neither the number of rows in the
+     call, nor their place, nor the stride of an operand matters; zeros appended to k neither.
+   - a sum over a row has GLAM__LANES partial sums: element j goes to lane j % GLAM__LANES, the
+     lanes are joined as a binary tree.  Zeros appended to the row do not matter.
+   - the functions of one element work on blocks of GLAM__BLOCK; a tail is padded to a block, so
+     that the last elements of a row take the same instructions as the first.
+   No infinities as masks, no comparison that only a NaN would fail: -ffast-math is survived.
+   Bodies that look at the bits of a float step aside where a float has more than four bytes (the
+   gradient tests compile this file with double for float). */
+
+#define GLAM__BLOCK 16     // elements that the functions of one element take at a time
+#define GLAM__LANES 32     // partial sums of a reduction
+#define GLAM__CHUNK 4096   // elements that are summed in float before doubles take over
+#define GLAM__LOWEST (-3.0e38f)
+
+// Speed belongs to us, flags to the user: this region is compiled as with -O3 whatever the
+// command line says.  GNU vectors and selects want it so; clang needs no more than the hints.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast", "no-math-errno", "no-trapping-math", \
+                     "no-thread-jumps")
+#define GLAM__VECTOR _Pragma("GCC ivdep")
+#define GLAM__FUSED
+#elif defined(__clang__)
+#define GLAM__VECTOR _Pragma("clang loop vectorize(assume_safety)")
+#define GLAM__FUSED _Pragma("clang fp contract(fast)")
+#else
+#define GLAM__VECTOR
+#define GLAM__FUSED
+#endif
+
+// What the product of an FFN does between its two matrices.
+enum {
+    GLAM__ACT_RELU, GLAM__ACT_GELU_TANH, GLAM__ACT_GELU_ERF,        // of u alone; g is NULL
+    GLAM__ACT_GEGLU_TANH, GLAM__ACT_GEGLU_ERF, GLAM__ACT_SWIGLU,    // f(g) * u
+    GLAM__ACT_GEGLU_LITERAL                                         // gelu_tanh(g * u)
+};
+enum {
+    GLAM__EXP, GLAM__LOG, GLAM__TANH, GLAM__SIGMOID, GLAM__RELU, GLAM__GELU, GLAM__GELU_ERF,
+    GLAM__SILU
+};
+
+typedef struct glam__kernels {
+    const char *name;
+    int mr, nr;                // rows and columns of a tile
+
+    // C [m,n] = (or, with add, +=) A [m,k] B, one panel of n <= nr columns.  a[i*lda + p]; every
+    // row of B has nr readable columns (ldb == nr when it is packed); n columns of C are written.
+    void (*panel)  (int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
+                    float *c, size_t ldc, int add);
+    // The same with A by columns, a[p*lda + i]: the product with a transposed matrix.
+    void (*panel_t)(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
+                    float *c, size_t ldc, int add);
+    // out[p*nr + j] = b[p*ldb + j], for pack_t b[j*ldb + p], where j < n; zeros from there to nr.
+    void (*pack)   (int k, int n, const float *b, size_t ldb, float *out);
+    void (*pack_t) (int k, int n, const float *b, size_t ldb, float *out);
+
+    float  (*dot)        (int n, const float *a, const float *b);
+    double (*sum)        (size_t n, const float *x);
+    void   (*add_squares)(int n, const float *x, float *y);                 // y += x^2
+    double (*sum_squares)(size_t n, const float *x);
+    void   (*add)        (int n, const float *x, float *y);                     // y += x
+    void   (*axpy)       (int n, float alpha, const float *x, float *y);        // y += alpha x
+    void   (*scale)      (int n, float alpha, float *x);
+
+    // One row: r = 1/sqrt(mean(x^2) + eps), y = x r gain; returns r.  y may be x.
+    float  (*rmsnorm)     (int n, float eps, const float *x, const float *gain, float *y);
+    // dx += r gain dy - x r^3/n dot(dy gain, x);  dgain += dy x r.  dx, dgain may be NULL.
+    void   (*rmsnorm_back)(int n, float r, const float *x, const float *gain, const float *dy,
+                           float *dx, float *dgain);
+    // x becomes softmax(x), with sink over one more logit that is 0.  Returns the logsumexp,
+    // sink included; GLAM__LOWEST for no logits at all.
+    float  (*softmax)     (int n, float *x, int sink);
+    float  (*logsumexp)   (int n, const float *x);
+    void   (*exp_minus)   (int n, float c, const float *x, float *y);           // y = exp(x - c)
+
+    void   (*act)     (int kind, int n, const float *g, const float *u, float *h);
+    // Writes h again, and dg (gated kinds only) and du.  dg may be g, du may be u.
+    void   (*act_back)(int kind, int n, const float *g, const float *u, const float *dh,
+                       float *h, float *dg, float *du);
+    void   (*unary)     (int kind, size_t n, const float *x, float *y);
+    void   (*unary_back)(int kind, size_t n, const float *x, const float *y, const float *dy,
+                         float *dx);                                            // dx +=
+
+    // m = b1 m + (1-b1) s g, v = b2 v + (1-b2) (s g)^2,
+    // w -= lr ((m c1)/(sqrt(v c2) + eps) + decay w).  s is the clip factor.
+    void   (*adamw)(size_t n, float *w, const float *g, float *m, float *v, float s, float b1,
+                    float b2, float c1, float c2, float eps, float lr, float decay);
+    // Adafactor, unfactored: v = decay v + (1-decay) ((s g)^2 + eps1), u = s g / sqrt(v).  The
+    // first returns sum(u^2), the second does w -= step u.
+    double (*factor_none)     (size_t n, const float *g, float *v, float s, float decay,
+                               float eps1);
+    void   (*factor_none_step)(size_t n, float *w, const float *g, const float *v, float s,
+                               float step);
+    // One row of a factored matrix: u = s g row col.
+    double (*factor_row)      (int n, const float *g, const float *col, float row, float s);
+    void   (*factor_row_step) (int n, float *w, const float *g, const float *col, float row,
+                               float s, float step);
+    int    (*finite)(size_t n, const float *x);      // 1 when every element is
+} glam__kernels;
+
+// ---- one element
+
+// exp(x) = scale (1 + p), p returned: x = n ln 2 + r, scale = 2^n, p = exp(r) - 1.  Kept apart
+// because exp(x) - 1 = scale p + (scale - 1) loses nothing near 0.  For -88 <= x <= 88; where n
+// is -127 the bits of the scale are those of 0.
+static GLAM__INLINE float glam__exp_parts(float x, float *scale)
+{
+    GLAM__FUSED
+    // + 200 makes the number positive, where truncation rounds one way only
+    int32_t n = (int32_t)(x * 1.44269504f + 200.5f) - 200;
+    uint32_t bits = (uint32_t)(n + 127) << 23;
+    float f = (float)n, r, q;
+    memcpy(scale, &bits, sizeof bits);
+    r = x - f * 0.693359375f;                  // ln 2 in two parts: the first product is exact
+    r = r + f * 2.12194440e-4f;
+    q = 0.00138131611f;                        // minimax on |r| <= 0.35, relative error 3e-9
+    q = q * r + 0.00836941134f;
+    q = q * r + 0.0416684560f;
+    q = q * r + 0.166665152f;
+    q = q * r + 0.499999940f;
+    return r + r * r * q;
+}
+
+// Relative error 2e-7.  Exactly 0 below -87.7, constant above 88; a NaN stays one.
+static GLAM__INLINE float glam__exp1(float x)
+{
+    GLAM__FUSED
+    if (sizeof(float) > 4) return (float)exp((double)x);
+    float scale, t = x < -88.0f ? -88.0f : x;
+    t = t > 88.0f ? 88.0f : t;
+    float p = glam__exp_parts(t, &scale);
+    return scale + scale * p;
+}
+
+// (e - 1)/(e + 1) with e = exp(2x); relative error 4e-7 however small x is.
+static GLAM__INLINE float glam__tanh1(float x)
+{
+    GLAM__FUSED
+    if (sizeof(float) > 4) return (float)tanh((double)x);
+    float scale, t = x < -10.0f ? -10.0f : x;
+    t = t > 10.0f ? 10.0f : t;
+    float p = glam__exp_parts(t + t, &scale);
+    p = (scale - 1.0f) + scale * p;
+    return p / (p + 2.0f);
+}
+
+static GLAM__INLINE float glam__sigmoid1(float x) { return 1.0f / (1.0f + glam__exp1(-x)); }
+
+// 1/sqrt(x): three Newton steps from a guess made of x's bits.  Compilers that keep errno for
+// sqrtf cannot vectorise it.  x = 0 gives a large number, so that x * rsqrt(x) is right: 0.
+static GLAM__INLINE float glam__rsqrt1(float x)
+{
+    GLAM__FUSED
+    if (sizeof(float) > 4) return 1.0f / sqrtf(x);
+    float y, t = x > 3.0e38f ? 3.0e38f : x, half = 0.5f * t;
+    uint32_t bits;
+    memcpy(&bits, &t, sizeof bits);
+    bits = 0x5f375a86u - (bits >> 1);
+    memcpy(&y, &bits, sizeof bits);
+    y = y * (1.5f - half * y * y);
+    y = y * (1.5f - half * y * y);
+    return y * (1.5f - half * y * y);
+}
+
+// The activations: value returned, slope at z through the pointer.
+
+// 0.5 z (1 + tanh(a/2)) = z sigmoid(a) with a = sqrt(8/pi) (z + 0.044715 z^3).
+static GLAM__INLINE float glam__gelu1(float z, float *slope)
+{
+    GLAM__FUSED
+    float z2 = z * z;
+    z2 = z2 > 100.0f ? 100.0f : z2;            // by then the sigmoid is 0 or 1
+    float e = glam__exp1(z * (-1.59576912f - 0.0713548163f * z2));    // exp(-a)
+    float s = 1.0f / (1.0f + e);
+    float da = 1.59576912f + 0.214064449f * z2;
+    *slope = s + z * (e * s * s) * da;
+    return z * s;
+}
+
+// z Phi(z), Phi the normal distribution: 0.5 (1 + erf(z/sqrt 2)).  Abramowitz and Stegun 7.1.26,
+// absolute error 1.5e-7.
+static GLAM__INLINE float glam__gelu_erf1(float z, float *slope)
+{
+    GLAM__FUSED
+    float e = glam__exp1(-0.5f * z * z), phi;
+    if (sizeof(float) > 4) {
+        phi = (float)(0.5 * erfc(-(double)z * 0.70710678118654752));
+    } else {
+        float x = fabsf(z) * 0.707106781f;
+        float t = 1.0f / (1.0f + 0.3275911f * x), q = 0.5307027145f;
+        q = q * t - 0.7265760135f;             // half of the coefficients of the book
+        q = q * t + 0.7107068705f;
+        q = q * t - 0.142248368f;
+        q = q * t + 0.127414796f;
+        q = q * t * e;
+        phi = z < 0.0f ? q : 1.0f - q;
+    }
+    *slope = phi + z * (0.3989422804014327f * e);
+    return z * phi;
+}
+
+static GLAM__INLINE float glam__silu1(float z, float *slope)
+{
+    GLAM__FUSED
+    float e = glam__exp1(-z), s = 1.0f / (1.0f + e);
+    *slope = s + z * (e * s) * s;
+    return z * s;
+}
+
+static GLAM__INLINE float glam__relu1(float z, float *slope)
+{
+    *slope = z > 0.0f ? 1.0f : 0.0f;
+    return z < 0.0f ? 0.0f : z;                // this way round a NaN stays visible
+}
+
+// ---- tails
+
+// n < GLAM__BLOCK elements to a block of their own, and back.
+static GLAM__INLINE void glam__pad(int n, const float *GLAM__RESTRICT x, float fill,
+                                   float *GLAM__RESTRICT block)
+{
+    for (int j = 0; j < GLAM__BLOCK; j++) block[j] = j < n ? x[j] : fill;
+}
+
+static GLAM__INLINE void glam__unpad(int n, const float *GLAM__RESTRICT block,
+                                     float *GLAM__RESTRICT x)
+{
+    for (int j = 0; j < GLAM__BLOCK; j++)
+        if (j < n) x[j] = block[j];
+}
+
+// ---- reductions
+
+static GLAM__INLINE float glam__join(float *lane, int lanes)
+{
+    for (int half = lanes / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+    return lane[0];
+}
+
+static GLAM__INLINE float glam__row_dot(int n, const float *a, const float *b)
+{
+    GLAM__FUSED
+    float lane[GLAM__LANES] = { 0 };
+    int i = 0;
+    for (; i + GLAM__LANES <= n; i += GLAM__LANES)
+        for (int j = 0; j < GLAM__LANES; j++) lane[j] += a[i + j] * b[i + j];
+    for (int j = 0; i + j < n; j++) lane[j] += a[i + j] * b[i + j];
+    return glam__join(lane, GLAM__LANES);
+}
+
+static GLAM__INLINE float glam__row_total(int n, const float *x)
+{
+    float lane[GLAM__LANES] = { 0 };
+    int i = 0;
+    for (; i + GLAM__LANES <= n; i += GLAM__LANES)
+        for (int j = 0; j < GLAM__LANES; j++) lane[j] += x[i + j];
+    for (int j = 0; i + j < n; j++) lane[j] += x[i + j];
+    return glam__join(lane, GLAM__LANES);
+}
+
+static GLAM__INLINE int glam__chunk_of(size_t left)
+{
+    return left < GLAM__CHUNK ? (int)left : GLAM__CHUNK;
+}
+
+// Float lanes within a chunk, doubles across: right to a few ulp for a billion elements.
+static GLAM__INLINE double glam__row_sum(size_t n, const float *x)
+{
+    double s = 0;
+    for (size_t i = 0; i < n; i += GLAM__CHUNK)
+        s += (double)glam__row_total(glam__chunk_of(n - i), x + i);
+    return s;
+}
+
+static GLAM__INLINE double glam__row_sum_squares(size_t n, const float *x)
+{
+    double s = 0;
+    for (size_t i = 0; i < n; i += GLAM__CHUNK)
+        s += (double)glam__row_dot(glam__chunk_of(n - i), x + i, x + i);
+    return s;
+}
+
+// An exponent of all ones is an infinity or a NaN: adding one to it carries into the top bit.
+static GLAM__INLINE int glam__row_finite(size_t n, const float *x)
+{
+    uint32_t bad = 0;
+    if (sizeof(float) > 4) {
+        for (size_t i = 0; i < n; i++) bad |= x[i] - x[i] == 0.0f ? 0u : 0x80000000u;
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            uint32_t bits;
+            memcpy(&bits, &x[i], sizeof bits);
+            bad |= (bits & 0x7fffffffu) + 0x00800000u;
+        }
+    }
+    return !(bad >> 31);
+}
+
+// ---- simple rows
+
+static GLAM__INLINE void glam__row_add(int n, const float *x, float *y)
+{
+    GLAM__VECTOR
+    for (int i = 0; i < n; i++) y[i] += x[i];
+}
+
+static GLAM__INLINE void glam__row_add_squares(int n, const float *GLAM__RESTRICT x,
+                                               float *GLAM__RESTRICT y)
+{
+    GLAM__FUSED
+    for (int i = 0; i < n; i++) y[i] += x[i] * x[i];
+}
+
+static GLAM__INLINE void glam__row_axpy(int n, float alpha, const float *x, float *y)
+{
+    GLAM__FUSED
+    GLAM__VECTOR
+    for (int i = 0; i < n; i++) y[i] += alpha * x[i];
+}
+
+static GLAM__INLINE void glam__row_scale(int n, float alpha, float *x)
+{
+    GLAM__VECTOR
+    for (int i = 0; i < n; i++) x[i] *= alpha;
+}
+
+static GLAM__INLINE float glam__row_rmsnorm(int n, float eps, const float *x, const float *gain,
+                                            float *y)
+{
+    float r = 1.0f / sqrtf(glam__row_dot(n, x, x) / (float)n + eps);
+    GLAM__VECTOR
+    for (int i = 0; i < n; i++) y[i] = x[i] * r * gain[i];
+    return r;
+}
+
+static GLAM__INLINE void glam__row_rmsnorm_back(int n, float r, const float *x, const float *gain,
+                                                const float *dy, float *dx, float *dgain)
+{
+    GLAM__FUSED
+    if (dgain) {
+        GLAM__VECTOR
+        for (int i = 0; i < n; i++) dgain[i] += dy[i] * (x[i] * r);
+    }
+    if (!dx) return;
+    float lane[GLAM__LANES] = { 0 }, k;
+    int b = 0;
+    for (; b + GLAM__LANES <= n; b += GLAM__LANES)
+        for (int j = 0; j < GLAM__LANES; j++) lane[j] += dy[b + j] * gain[b + j] * x[b + j];
+    for (int j = 0; b + j < n; j++) lane[j] += dy[b + j] * gain[b + j] * x[b + j];
+    k = r * r * r / (float)n * glam__join(lane, GLAM__LANES);
+    GLAM__VECTOR
+    for (int i = 0; i < n; i++) dx[i] += (r * gain[i]) * dy[i] - k * x[i];
+}
+
+// ---- rows of exp: whole blocks first, then the tail padded to one more
+
+static GLAM__INLINE float glam__row_max(int n, const float *x)
+{
+    float lane[GLAM__BLOCK];
+    int i = 0;
+    for (int j = 0; j < GLAM__BLOCK; j++) lane[j] = GLAM__LOWEST;
+    for (; i + GLAM__BLOCK <= n; i += GLAM__BLOCK)
+        for (int j = 0; j < GLAM__BLOCK; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+    for (int j = 0; i + j < n; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+    for (int half = GLAM__BLOCK / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++)
+            lane[j] = lane[j + half] > lane[j] ? lane[j + half] : lane[j];
+    return lane[0];
+}
+
+// One block: t = exp(x - c), added into the lanes.
+static GLAM__INLINE void glam__block_exp(float c, const float *x, float *t, float *lane)
+{
+    GLAM__VECTOR
+    for (int j = 0; j < GLAM__BLOCK; j++) {
+        float e = glam__exp1(x[j] - c);
+        t[j] = e;
+        lane[j] += e;
+    }
+}
+
+// Sum of exp(x - c); y, when there is one, receives the terms and may be x.
+static GLAM__INLINE float glam__row_exp_sum(int n, float c, const float *x, float *y)
+{
+    float lane[GLAM__BLOCK] = { 0 }, t[GLAM__BLOCK];
+    int i = 0;
+    for (; i + GLAM__BLOCK <= n; i += GLAM__BLOCK) {
+        glam__block_exp(c, x + i, t, lane);
+        if (y) memcpy(y + i, t, sizeof t);
+    }
+    if (i < n) {
+        glam__pad(n - i, x + i, GLAM__LOWEST, t);
+        glam__block_exp(c, t, t, lane);
+        if (y) glam__unpad(n - i, t, y + i);
+    }
+    return glam__join(lane, GLAM__BLOCK);
+}
+
+static GLAM__INLINE float glam__row_softmax(int n, float *x, int sink)
+{
+    float top = glam__row_max(n, x), s;
+    if (sink) top = top > 0.0f ? top : 0.0f;
+    if (n <= 0) return sink ? 0.0f : GLAM__LOWEST;
+    s = glam__row_exp_sum(n, top, x, x);       // exp(90) is already infinite, hence the maximum
+    if (sink) s += glam__exp1(-top);
+    glam__row_scale(n, 1.0f / s, x);
+    return top + (float)log((double)s);
+}
+
+static GLAM__INLINE float glam__row_logsumexp(int n, const float *x)
+{
+    float top = glam__row_max(n, x);
+    return n > 0 ? top + (float)log((double)glam__row_exp_sum(n, top, x, NULL)) : GLAM__LOWEST;
+}
+
+static GLAM__INLINE void glam__row_exp_minus(int n, float c, const float *x, float *y)
+{
+    glam__row_exp_sum(n, c, x, y);
+}
+
+// ---- activations and functions of one element
+
+// Value of the activation `kind` on the pair, and its slopes.
+static GLAM__INLINE float glam__act1(int kind, float g, float u, float *dg, float *du)
+{
+    float f, slope = 0;
+    int gated = kind >= GLAM__ACT_GEGLU_TANH;
+    float z = !gated ? u : kind == GLAM__ACT_GEGLU_LITERAL ? g * u : g;
+    if (kind == GLAM__ACT_RELU) f = glam__relu1(z, &slope);
+    else if (kind == GLAM__ACT_SWIGLU) f = glam__silu1(z, &slope);
+    else if (kind == GLAM__ACT_GELU_ERF || kind == GLAM__ACT_GEGLU_ERF)
+        f = glam__gelu_erf1(z, &slope);
+    else f = glam__gelu1(z, &slope);
+    *dg = slope * u;
+    *du = !gated ? slope : kind == GLAM__ACT_GEGLU_LITERAL ? slope * g : f;
+    return gated && kind != GLAM__ACT_GEGLU_LITERAL ? f * u : f;
+}
+
+static GLAM__INLINE void glam__act_of(int kind, int n, const float *g, const float *u, float *h)
+{
+    int gated = kind >= GLAM__ACT_GEGLU_TANH;
+    GLAM__VECTOR
+    for (int i = 0; i < n; i++) {
+        float dg, du;
+        h[i] = glam__act1(kind, gated ? g[i] : 0.0f, u[i], &dg, &du);
+    }
+}
+
+static GLAM__INLINE void glam__act_back_of(int kind, int n, const float *g, const float *u,
+                                           const float *dh, float *h, float *dg, float *du)
+{
+    int gated = kind >= GLAM__ACT_GEGLU_TANH;
+    GLAM__VECTOR
+    for (int i = 0; i < n; i++) {
+        float sg, su, d = dh[i];
+        h[i] = glam__act1(kind, gated ? g[i] : 0.0f, u[i], &sg, &su);
+        if (gated) dg[i] = d * sg;
+        du[i] = d * su;
+    }
+}
+
+static GLAM__INLINE float glam__unary1(int kind, float x)
+{
+    float slope;
+    switch (kind) {
+    case GLAM__EXP:      return glam__exp1(x);
+    case GLAM__TANH:     return glam__tanh1(x);
+    case GLAM__SIGMOID:  return glam__sigmoid1(x);
+    case GLAM__RELU:     return glam__relu1(x, &slope);
+    case GLAM__GELU:     return glam__gelu1(x, &slope);
+    case GLAM__GELU_ERF: return glam__gelu_erf1(x, &slope);
+    default:             return glam__silu1(x, &slope);
+    }
+}
+
+// The slope of y = unary1(kind, x).
+static GLAM__INLINE float glam__slope1(int kind, float x, float y)
+{
+    float slope = 0;
+    switch (kind) {
+    case GLAM__EXP:      return y;
+    case GLAM__TANH:     return 1.0f - y * y;
+    case GLAM__SIGMOID:  return y * (1.0f - y);
+    case GLAM__RELU:     glam__relu1(x, &slope); break;
+    case GLAM__GELU:     glam__gelu1(x, &slope); break;
+    case GLAM__GELU_ERF: glam__gelu_erf1(x, &slope); break;
+    default:             glam__silu1(x, &slope); break;
+    }
+    return slope;
+}
+
+static GLAM__INLINE void glam__unary_of(int kind, size_t n, const float *x, float *y)
+{
+    GLAM__VECTOR
+    for (size_t i = 0; i < n; i++) y[i] = glam__unary1(kind, x[i]);
+}
+
+static GLAM__INLINE void glam__unary_back_of(int kind, size_t n, const float *x, const float *y,
+                                             const float *dy, float *dx)
+{
+    GLAM__FUSED
+    GLAM__VECTOR
+    for (size_t i = 0; i < n; i++) dx[i] += dy[i] * glam__slope1(kind, x[i], y[i]);
+}
+
+// One copy of the loop per kind: a test inside it would keep it from being vectorised.
+#define GLAM__EACH_ACT(row, ...) \
+    switch (kind) { \
+    case GLAM__ACT_RELU:       row(GLAM__ACT_RELU, __VA_ARGS__); break; \
+    case GLAM__ACT_GELU_TANH:  row(GLAM__ACT_GELU_TANH, __VA_ARGS__); break; \
+    case GLAM__ACT_GELU_ERF:   row(GLAM__ACT_GELU_ERF, __VA_ARGS__); break; \
+    case GLAM__ACT_GEGLU_TANH: row(GLAM__ACT_GEGLU_TANH, __VA_ARGS__); break; \
+    case GLAM__ACT_GEGLU_ERF:  row(GLAM__ACT_GEGLU_ERF, __VA_ARGS__); break; \
+    case GLAM__ACT_SWIGLU:     row(GLAM__ACT_SWIGLU, __VA_ARGS__); break; \
+    default:                   row(GLAM__ACT_GEGLU_LITERAL, __VA_ARGS__); break; \
+    }
+
+#define GLAM__EACH_UNARY(row, ...) \
+    switch (kind) { \
+    case GLAM__EXP:      row(GLAM__EXP, __VA_ARGS__); break; \
+    case GLAM__TANH:     row(GLAM__TANH, __VA_ARGS__); break; \
+    case GLAM__SIGMOID:  row(GLAM__SIGMOID, __VA_ARGS__); break; \
+    case GLAM__RELU:     row(GLAM__RELU, __VA_ARGS__); break; \
+    case GLAM__GELU:     row(GLAM__GELU, __VA_ARGS__); break; \
+    case GLAM__GELU_ERF: row(GLAM__GELU_ERF, __VA_ARGS__); break; \
+    default:             row(GLAM__SILU, __VA_ARGS__); break; \
+    }
+
+// A tail is padded to one more block and handed to the function itself: twice the body would be
+// twice the code, and a loop around it keeps gcc from vectorising.
+static GLAM__INLINE void glam__row_act(int kind, int n, const float *g, const float *u, float *h,
+                                       void (*self)(int, int, const float *, const float *,
+                                                    float *))
+{
+    int whole = n & -GLAM__BLOCK, rest = n - whole;
+    if (rest) {
+        float tg[GLAM__BLOCK], tu[GLAM__BLOCK], th[GLAM__BLOCK];
+        if (kind >= GLAM__ACT_GEGLU_TANH) glam__pad(rest, g + whole, 0.0f, tg);
+        glam__pad(rest, u + whole, 0.0f, tu);
+        self(kind, GLAM__BLOCK, tg, tu, th);
+        glam__unpad(rest, th, h + whole);
+    }
+    GLAM__EACH_ACT(glam__act_of, whole, g, u, h)
+}
+
+static GLAM__INLINE void glam__row_act_back(int kind, int n, const float *g, const float *u,
+                                            const float *dh, float *h, float *dg, float *du,
+                                            void (*self)(int, int, const float *, const float *,
+                                                         const float *, float *, float *,
+                                                         float *))
+{
+    int whole = n & -GLAM__BLOCK, rest = n - whole, gated = kind >= GLAM__ACT_GEGLU_TANH;
+    if (rest) {
+        float tg[GLAM__BLOCK], tu[GLAM__BLOCK], td[GLAM__BLOCK], th[GLAM__BLOCK];
+        if (gated) glam__pad(rest, g + whole, 0.0f, tg);
+        glam__pad(rest, u + whole, 0.0f, tu);
+        glam__pad(rest, dh + whole, 0.0f, td);
+        self(kind, GLAM__BLOCK, tg, tu, td, th, tg, tu);
+        glam__unpad(rest, th, h + whole);
+        if (gated) glam__unpad(rest, tg, dg + whole);
+        glam__unpad(rest, tu, du + whole);
+    }
+    GLAM__EACH_ACT(glam__act_back_of, whole, g, u, dh, h, dg, du)
+}
+
+static GLAM__INLINE void glam__row_unary(int kind, size_t n, const float *x, float *y,
+                                         void (*self)(int, size_t, const float *, float *))
+{
+    size_t whole = n & ~(size_t)(GLAM__BLOCK - 1);
+    int rest = (int)(n - whole);
+    if (kind == GLAM__LOG) {
+        for (size_t i = 0; i < n; i++) y[i] = (float)log((double)x[i]);
+        return;
+    }
+    if (rest) {
+        float t[GLAM__BLOCK];
+        glam__pad(rest, x + whole, 0.0f, t);
+        self(kind, GLAM__BLOCK, t, t);
+        glam__unpad(rest, t, y + whole);
+    }
+    GLAM__EACH_UNARY(glam__unary_of, whole, x, y)
+}
+
+static GLAM__INLINE void glam__row_unary_back(int kind, size_t n, const float *x, const float *y,
+                                              const float *dy, float *dx,
+                                              void (*self)(int, size_t, const float *,
+                                                           const float *, const float *, float *))
+{
+    size_t whole = n & ~(size_t)(GLAM__BLOCK - 1);
+    int rest = (int)(n - whole);
+    if (kind == GLAM__LOG) {
+        for (size_t i = 0; i < n; i++) dx[i] += dy[i] / x[i];
+        return;
+    }
+    if (rest) {
+        float tx[GLAM__BLOCK], ty[GLAM__BLOCK], td[GLAM__BLOCK], tg[GLAM__BLOCK];
+        glam__pad(rest, x + whole, 0.0f, tx);
+        glam__pad(rest, y + whole, 0.0f, ty);
+        glam__pad(rest, dy + whole, 0.0f, td);
+        glam__pad(rest, dx + whole, 0.0f, tg);
+        self(kind, GLAM__BLOCK, tx, ty, td, tg);
+        glam__unpad(rest, tg, dx + whole);
+    }
+    GLAM__EACH_UNARY(glam__unary_back_of, whole, x, y, dy, dx)
+}
+
+// ---- optimiser rows
+
+static GLAM__INLINE void glam__row_adamw(size_t n, float *w, const float *g, float *m, float *v,
+                                         float s, float b1, float b2, float c1, float c2,
+                                         float eps, float lr, float decay)
+{
+    GLAM__FUSED
+    float a1 = 1.0f - b1, a2 = 1.0f - b2;
+    GLAM__VECTOR
+    for (size_t i = 0; i < n; i++) {
+        float d = s * g[i], mi = m[i] + a1 * (d - m[i]), vi = v[i] + a2 * (d * d - v[i]);
+        float t = vi * c2;
+        m[i] = mi;
+        v[i] = vi;
+        w[i] -= lr * (mi * c1 / (t * glam__rsqrt1(t) + eps) + decay * w[i]);
+    }
+}
+
+static GLAM__INLINE float glam__factor_none_chunk(int n, const float *g, float *v, float s,
+                                                  float decay, float eps1)
+{
+    GLAM__FUSED
+    float lane[GLAM__LANES] = { 0 };
+    for (int i = 0; i < n; i += GLAM__LANES) {
+        int most = n - i < GLAM__LANES ? n - i : GLAM__LANES;
+        GLAM__VECTOR
+        for (int j = 0; j < most; j++) {
+            float d = s * g[i + j], u;
+            float next = decay * v[i + j] + (1.0f - decay) * (d * d + eps1);
+            v[i + j] = next;
+            u = d * glam__rsqrt1(next);
+            lane[j] += u * u;
+        }
+    }
+    return glam__join(lane, GLAM__LANES);
+}
+
+static GLAM__INLINE double glam__row_factor_none(size_t n, const float *g, float *v, float s,
+                                                 float decay, float eps1)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i += GLAM__CHUNK)
+        sum += (double)glam__factor_none_chunk(glam__chunk_of(n - i), g + i, v + i, s, decay,
+                                               eps1);
+    return sum;
+}
+
+static GLAM__INLINE void glam__row_factor_none_step(size_t n, float *w, const float *g,
+                                                    const float *v, float s, float step)
+{
+    GLAM__FUSED
+    float by = step * s;
+    GLAM__VECTOR
+    for (size_t i = 0; i < n; i++) w[i] -= by * g[i] * glam__rsqrt1(v[i]);
+}
+
+static GLAM__INLINE double glam__row_factor_row(int n, const float *g, const float *col, float row,
+                                                float s)
+{
+    GLAM__FUSED
+    float lane[GLAM__LANES] = { 0 }, by = s * row;
+    int i = 0;
+    for (; i + GLAM__LANES <= n; i += GLAM__LANES)
+        for (int j = 0; j < GLAM__LANES; j++) {
+            float u = by * g[i + j] * col[i + j];
+            lane[j] += u * u;
+        }
+    for (int j = 0; i + j < n; j++) {
+        float u = by * g[i + j] * col[i + j];
+        lane[j] += u * u;
+    }
+    return (double)glam__join(lane, GLAM__LANES);
+}
+
+static GLAM__INLINE void glam__row_factor_row_step(int n, float *w, const float *g,
+                                                   const float *col, float row, float s,
+                                                   float step)
+{
+    GLAM__FUSED
+    float by = step * s * row;
+    GLAM__VECTOR
+    for (int i = 0; i < n; i++) w[i] -= by * g[i] * col[i];
+}
+
+// ---- panels
+
+static GLAM__INLINE void glam__row_pack(int nr, int k, int n, const float *b, size_t ldb,
+                                        float *out)
+{
+    for (int p = 0; p < k; p++, b += ldb, out += nr) {
+        if (n == nr) {
+            memcpy(out, b, (size_t)nr * sizeof(float));
+        } else {
+            for (int j = 0; j < nr; j++) out[j] = j < n ? b[j] : 0.0f;
+        }
+    }
+}
+
+// By squares of 16 steps: that many reads of a row of B in turn use its cache line up.
+static GLAM__INLINE void glam__row_pack_t(int nr, int k, int n, const float *b, size_t ldb,
+                                          float *out)
+{
+    for (int p = 0; p < k; p += 16, out += 16 * nr) {
+        int steps = k - p < 16 ? k - p : 16;
+        for (int j = 0; j < nr; j++) {
+            const float *from = b + (size_t)j * ldb + p;
+            for (int q = 0; q < steps; q++) out[q * nr + j] = j < n ? from[q] : 0.0f;
+        }
+    }
+}
+
+// Writes (or adds) n columns of a tile that was left in memory.
+static void glam__put(int rows, int n, const float *tile, int nr, float *c, size_t ldc, int add)
+{
+    for (int i = 0; i < rows; i++, tile += nr, c += ldc)
+        for (int j = 0; j < n; j++) c[j] = add ? c[j] + tile[j] : tile[j];
+}
+
+enum { GLAM__BASE_MR = 4, GLAM__BASE_NR = 8 };
+
+// C[rows,n] = or += A B over k <= GLAM__KC terms; element (i,p) of A is a[i*ai + p*ap].
+static GLAM__INLINE void glam__tile_base(int rows, int n, int k, const float *a, size_t ai,
+                                         size_t ap, const float *b, size_t ldb, float *c,
+                                         size_t ldc, int add)
+{
+    GLAM__FUSED
+    float s[GLAM__BASE_MR * GLAM__BASE_NR] = { 0 };
+    for (int p = 0; p < k; p++, a += ap, b += ldb)
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < GLAM__BASE_NR; j++)
+                s[i * GLAM__BASE_NR + j] += a[(size_t)i * ai] * b[j];
+    glam__put(rows, n, s, GLAM__BASE_NR, c, ldc, add);
+}
+
+static GLAM__INLINE void glam__rows_base(int m, int n, int k, const float *a, size_t ai, size_t ap,
+                                         const float *b, size_t ldb, float *c, size_t ldc, int add)
+{
+    for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1) {
+        int i = 0, terms = k - p < GLAM__KC ? k - p : GLAM__KC;
+        const float *ab = a + (size_t)p * ap, *bb = b + (size_t)p * ldb;
+        for (; i + GLAM__BASE_MR <= m; i += GLAM__BASE_MR)
+            glam__tile_base(GLAM__BASE_MR, n, terms, ab + (size_t)i * ai, ai, ap, bb, ldb,
+                            c + (size_t)i * ldc, ldc, add);
+        for (; i < m; i++)
+            glam__tile_base(1, n, terms, ab + (size_t)i * ai, ai, ap, bb, ldb,
+                            c + (size_t)i * ldc, ldc, add);
+    }
+}
+
+static void glam__panel_base(int m, int n, int k, const float *a, size_t lda, const float *b,
+                             size_t ldb, float *c, size_t ldc, int add)
+{
+    glam__rows_base(m, n, k, a, lda, 1, b, ldb, c, ldc, add);
+}
+
+static void glam__panel_t_base(int m, int n, int k, const float *a, size_t lda, const float *b,
+                               size_t ldb, float *c, size_t ldc, int add)
+{
+    glam__rows_base(m, n, k, a, 1, lda, b, ldb, c, ldc, add);
+}
+
+// ---- the table
+
+// All the rows above as functions of one instruction set, and the function that fills a table
+// with them.  attr is the compiler's word for the instruction set.
+#define GLAM__ROWS(isa, attr, NR) \
+    attr static void glam__pack_##isa(int k, int n, const float *b, size_t ldb, float *out) \
+    { glam__row_pack(NR, k, n, b, ldb, out); } \
+    attr static void glam__pack_t_##isa(int k, int n, const float *b, size_t ldb, float *out) \
+    { glam__row_pack_t(NR, k, n, b, ldb, out); } \
+    attr static float glam__dot_##isa(int n, const float *a, const float *b) \
+    { return glam__row_dot(n, a, b); } \
+    attr static double glam__sum_##isa(size_t n, const float *x) \
+    { return glam__row_sum(n, x); } \
+    attr static double glam__sum_squares_##isa(size_t n, const float *x) \
+    { return glam__row_sum_squares(n, x); } \
+    attr static void glam__add_##isa(int n, const float *x, float *y) \
+    { glam__row_add(n, x, y); } \
+    attr static void glam__add_squares_##isa(int n, const float *x, float *y) \
+    { glam__row_add_squares(n, x, y); } \
+    attr static void glam__axpy_##isa(int n, float alpha, const float *x, float *y) \
+    { glam__row_axpy(n, alpha, x, y); } \
+    attr static void glam__scale_##isa(int n, float alpha, float *x) \
+    { glam__row_scale(n, alpha, x); } \
+    attr static float glam__rmsnorm_##isa(int n, float eps, const float *x, const float *gain, \
+                                          float *y) \
+    { return glam__row_rmsnorm(n, eps, x, gain, y); } \
+    attr static void glam__rmsnorm_back_##isa(int n, float r, const float *x, const float *gain, \
+                                              const float *dy, float *dx, float *dgain) \
+    { glam__row_rmsnorm_back(n, r, x, gain, dy, dx, dgain); } \
+    attr static float glam__softmax_##isa(int n, float *x, int sink) \
+    { return glam__row_softmax(n, x, sink); } \
+    attr static float glam__logsumexp_##isa(int n, const float *x) \
+    { return glam__row_logsumexp(n, x); } \
+    attr static void glam__exp_minus_##isa(int n, float c, const float *x, float *y) \
+    { glam__row_exp_minus(n, c, x, y); } \
+    attr static void glam__act_##isa(int kind, int n, const float *g, const float *u, float *h) \
+    { glam__row_act(kind, n, g, u, h, glam__act_##isa); } \
+    attr static void glam__act_back_##isa(int kind, int n, const float *g, const float *u, \
+                                          const float *dh, float *h, float *dg, float *du) \
+    { glam__row_act_back(kind, n, g, u, dh, h, dg, du, glam__act_back_##isa); } \
+    attr static void glam__unary_##isa(int kind, size_t n, const float *x, float *y) \
+    { glam__row_unary(kind, n, x, y, glam__unary_##isa); } \
+    attr static void glam__unary_back_##isa(int kind, size_t n, const float *x, const float *y, \
+                                            const float *dy, float *dx) \
+    { glam__row_unary_back(kind, n, x, y, dy, dx, glam__unary_back_##isa); } \
+    attr static void glam__adamw_##isa(size_t n, float *w, const float *g, float *m, float *v, \
+                                       float s, float b1, float b2, float c1, float c2, \
+                                       float eps, float lr, float decay) \
+    { glam__row_adamw(n, w, g, m, v, s, b1, b2, c1, c2, eps, lr, decay); } \
+    attr static double glam__factor_none_##isa(size_t n, const float *g, float *v, float s, \
+                                               float decay, float eps1) \
+    { return glam__row_factor_none(n, g, v, s, decay, eps1); } \
+    attr static void glam__factor_none_step_##isa(size_t n, float *w, const float *g, \
+                                                  const float *v, float s, float step) \
+    { glam__row_factor_none_step(n, w, g, v, s, step); } \
+    attr static double glam__factor_row_##isa(int n, const float *g, const float *col, float row, \
+                                              float s) \
+    { return glam__row_factor_row(n, g, col, row, s); } \
+    attr static void glam__factor_row_step_##isa(int n, float *w, const float *g, \
+                                                 const float *col, float row, float s, \
+                                                 float step) \
+    { glam__row_factor_row_step(n, w, g, col, row, s, step); } \
+    attr static int glam__finite_##isa(size_t n, const float *x) \
+    { return glam__row_finite(n, x); } \
+    static void glam__rows_of_##isa(glam__kernels *t) \
+    { \
+        t->pack = glam__pack_##isa; t->pack_t = glam__pack_t_##isa; \
+        t->dot = glam__dot_##isa; t->sum = glam__sum_##isa; \
+        t->sum_squares = glam__sum_squares_##isa; t->add = glam__add_##isa; \
+        t->add_squares = glam__add_squares_##isa; t->axpy = glam__axpy_##isa; t->scale = glam__scale_##isa; \
+        t->rmsnorm = glam__rmsnorm_##isa; t->rmsnorm_back = glam__rmsnorm_back_##isa; \
+        t->softmax = glam__softmax_##isa; t->logsumexp = glam__logsumexp_##isa; \
+        t->exp_minus = glam__exp_minus_##isa; t->act = glam__act_##isa; \
+        t->act_back = glam__act_back_##isa; t->unary = glam__unary_##isa; \
+        t->unary_back = glam__unary_back_##isa; t->adamw = glam__adamw_##isa; \
+        t->factor_none = glam__factor_none_##isa; \
+        t->factor_none_step = glam__factor_none_step_##isa; \
+        t->factor_row = glam__factor_row_##isa; \
+        t->factor_row_step = glam__factor_row_step_##isa; t->finite = glam__finite_##isa; \
+    }
+
+#define GLAM__NO_ATTRIBUTE
+GLAM__ROWS(base, GLAM__NO_ATTRIBUTE, GLAM__BASE_NR)
+
+static void glam__table_base(glam__kernels *t)
+{
+    t->name = "base";
+    t->mr = GLAM__BASE_MR;
+    t->nr = GLAM__BASE_NR;
+    t->panel = glam__panel_base;
+    t->panel_t = glam__panel_t_base;
+    glam__rows_of_base(t);
+}
+
+/* == 06 simd : implementation =============================================================
+   The same kernels per instruction set, and who picks them.  Rows are room 05's own bodies,
+   compiled again for wider registers.  The matrix tile is written with GNU vectors of exactly
+   one register, because no compiler finds it by itself: mr rows of A times two registers of B,
+   all sums in registers, mr and nv constants at every call so that every loop over them is
+   unrolled away.  The invariants are room 05's; a tile never sees an edge of B (rows are
+   readable to nr) and leaves a ragged edge of C to glam__put.
+   Vectors are never parameters or results of a function: those have no stable ABI. */
+
+#if !defined(GLAM_NO_SIMD) && defined(__GNUC__) && !defined(__TINYC__)
+#if defined(__x86_64__) || defined(__aarch64__)
+#define GLAM__SIMD 1
+#endif
+#endif
+
+#ifdef GLAM__SIMD
+
+#ifdef __clang__
+#define GLAM__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define GLAM__UNROLL _Pragma("GCC unroll 16")
+#endif
+
+// The tile, the loop over rows and the two panel functions for registers of W floats.  A runs by
+// strides, element (i,p) is a[i*ai + p*ap].  What is left of m takes tiles of 8, 4, 2 and 1 rows:
+// a single row costs a single row.
+#define GLAM__TILES(isa, attr, W, MR) \
+    typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
+    attr static GLAM__INLINE void glam__tile_##isa( \
+        const int mr, const int nv, int n, int k, const float *a, size_t ai, size_t ap, \
+        const float *b, size_t ldb, float *c, size_t ldc, int add) \
+    { \
+        GLAM__FUSED \
+        glam__v_##isa sum[MR][2], row[2], old; \
+        const glam__v_##isa zero = { 0 }; \
+        GLAM__UNROLL for (int i = 0; i < mr; i++) \
+            GLAM__UNROLL for (int v = 0; v < nv; v++) sum[i][v] = zero; \
+        for (int p = 0; p < k; p++, a += ap, b += ldb) { \
+            GLAM__UNROLL for (int v = 0; v < nv; v++) memcpy(&row[v], b + v * W, sizeof old); \
+            GLAM__UNROLL for (int i = 0; i < mr; i++) { \
+                const float x = a[(size_t)i * ai]; \
+                GLAM__UNROLL for (int v = 0; v < nv; v++) sum[i][v] += row[v] * x; \
+            } \
+        } \
+        if (n < nv * W) { \
+            float tile[MR * 2 * W]; \
+            GLAM__UNROLL for (int i = 0; i < mr; i++) \
+                GLAM__UNROLL for (int v = 0; v < nv; v++) \
+                    memcpy(tile + (i * nv + v) * W, &sum[i][v], sizeof old); \
+            glam__put(mr, n, tile, nv * W, c, ldc, add); \
+            return; \
+        } \
+        GLAM__UNROLL for (int i = 0; i < mr; i++) \
+            GLAM__UNROLL for (int v = 0; v < nv; v++) { \
+                float *at = c + (size_t)i * ldc + v * W; \
+                if (add) { \
+                    memcpy(&old, at, sizeof old); \
+                    sum[i][v] = old + sum[i][v]; \
+                } \
+                memcpy(at, &sum[i][v], sizeof old); \
+            } \
+    } \
+    attr static GLAM__INLINE void glam__rows_##isa( \
+        const int nv, int m, int n, int k, const float *a, size_t ai, size_t ap, const float *b, \
+        size_t ldb, float *c, size_t ldc, int add) \
+    { \
+        for (; m >= MR; m -= MR, a += MR * ai, c += MR * ldc) \
+            glam__tile_##isa(MR, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
+        if (MR > 8 && m >= 8) { \
+            glam__tile_##isa(MR > 8 ? 8 : 1, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
+            m -= 8, a += 8 * ai, c += 8 * ldc; \
+        } \
+        if (MR > 4 && m >= 4) { \
+            glam__tile_##isa(MR > 4 ? 4 : 1, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
+            m -= 4, a += 4 * ai, c += 4 * ldc; \
+        } \
+        if (m >= 2) { \
+            glam__tile_##isa(2, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
+            m -= 2, a += 2 * ai, c += 2 * ldc; \
+        } \
+        if (m) glam__tile_##isa(1, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
+    } \
+    attr static GLAM__INLINE void glam__blocks_##isa( \
+        int m, int n, int k, const float *a, size_t ai, size_t ap, const float *b, size_t ldb, \
+        float *c, size_t ldc, int add) \
+    { \
+        for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1) { \
+            int terms = k - p < GLAM__KC ? k - p : GLAM__KC; \
+            const float *ab = a + (size_t)p * ap, *bb = b + (size_t)p * ldb; \
+            if (n > W) glam__rows_##isa(2, m, n, terms, ab, ai, ap, bb, ldb, c, ldc, add); \
+            else glam__rows_##isa(1, m, n, terms, ab, ai, ap, bb, ldb, c, ldc, add); \
+        } \
+    } \
+    attr static void glam__panel_##isa(int m, int n, int k, const float *a, size_t lda, \
+                                       const float *b, size_t ldb, float *c, size_t ldc, int add) \
+    { glam__blocks_##isa(m, n, k, a, lda, 1, b, ldb, c, ldc, add); } \
+    attr static void glam__panel_t_##isa(int m, int n, int k, const float *a, size_t lda, \
+                                         const float *b, size_t ldb, float *c, size_t ldc, \
+                                         int add) \
+    { glam__blocks_##isa(m, n, k, a, 1, lda, b, ldb, c, ldc, add); } \
+    static void glam__table_##isa(glam__kernels *t) \
+    { \
+        t->name = #isa; \
+        t->mr = MR; \
+        t->nr = 2 * W; \
+        t->panel = glam__panel_##isa; \
+        t->panel_t = glam__panel_t_##isa; \
+        glam__rows_of_##isa(t); \
+    }
+
+#ifdef __x86_64__
+#define GLAM__AVX2 __attribute__((target("avx2,fma")))
+#ifdef __clang__
+#define GLAM__AVX512 __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")))
+#else
+#define GLAM__AVX512 \
+    __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,prefer-vector-width=512")))
+#endif
+#define glam__rows_of_sse2 glam__rows_of_base   // the compiler's own baseline
+GLAM__TILES(sse2, GLAM__NO_ATTRIBUTE, 4, 4)
+GLAM__ROWS(avx2, GLAM__AVX2, 16)
+GLAM__TILES(avx2, GLAM__AVX2, 8, 6)
+GLAM__ROWS(avx512, GLAM__AVX512, 32)
+GLAM__TILES(avx512, GLAM__AVX512, 16, 12)
+#else
+#define glam__rows_of_neon glam__rows_of_base
+GLAM__TILES(neon, GLAM__NO_ATTRIBUTE, 4, 8)
+#endif
+
+#endif /* GLAM__SIMD */
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
+
+// Fills *out with the best table for this machine (name NULL) or with the named one; 0 when this
+// machine or this build does not have it.
+static int glam__kernels_pick(const char *name, glam__kernels *out)
+{
+    int found = !name || strcmp(name, "base") == 0;
+    glam__table_base(out);
+#if defined(GLAM__SIMD) && defined(__x86_64__)
+    __builtin_cpu_init();
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
+              && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+    if (!name || strcmp(name, "sse2") == 0) glam__table_sse2(out), found = 1;
+    if (avx2 && (!name || strcmp(name, "avx2") == 0)) glam__table_avx2(out), found = 1;
+    if (avx512 && (!name || strcmp(name, "avx512") == 0)) glam__table_avx512(out), found = 1;
+#elif defined(GLAM__SIMD)
+    if (!name || strcmp(name, "neon") == 0) glam__table_neon(out), found = 1;
+#endif
+    return found;
+}
+
+/* == 07 context : implementation ==========================================================
+   The front door.  glam_open puts the machine together: allocator, workers, communicator, kernel
+   table.  Only here are options read and judged. */
+
+static const char *glam__limits(const glam_options *o)
+{
+    if (!o->allocator.alloc || !o->allocator.release)
+        return "options.allocator needs both alloc and release; start from glam_options_default()";
+    if (o->threads < 0 || o->threads > 4096) return "options.threads must be between 0 and 4096";
+    if (o->parallel_for && o->threads < 1)
+        return "options.parallel_for needs options.threads, the number of its workers";
+    return NULL;
+}
+
+GLAM_API glam_options glam_options_default(void)
+{
+    glam_options o;
+    memset(&o, 0, sizeof o);
+    o.allocator.alloc = glam__default_alloc;
+    o.allocator.release = glam__default_release;
+    o.pack_bytes = (size_t)64 << 20;
+    o.seed = 1;
+    return o;
+}
+
+GLAM_API glam_ctx *glam_open(const glam_options *options)
+{
+    const size_t bytes = sizeof(glam_ctx) + sizeof(glam__kernels);
+    glam_options o = options ? *options : glam_options_default();
+    const char *wrong = glam__limits(&o);
+    if (!o.allocator.alloc || !o.allocator.release) o.allocator = glam_options_default().allocator;
+    glam_ctx *ctx = (glam_ctx *)o.allocator.alloc(o.allocator.user, bytes);
+    if (!ctx) return NULL;
+    memset(ctx, 0, bytes);
+    ctx->options = o;
+    ctx->allocations = 1;
+    ctx->held = ctx->peak = bytes;
+    ctx->epoch = 1;
+    ctx->kernels = (glam__kernels *)(void *)(ctx + 1);
+    ctx->plain = o.simd && strcmp(o.simd, "base") == 0;
+    if (wrong) glam_fail(ctx, GLAM_ERR_VALUE, "%s", wrong);
+    if (ctx->options.threads <= 0) ctx->options.threads = glam__default_threads();
+    if (!glam__kernels_pick(o.simd, ctx->kernels)) {
+        glam__kernels_pick("base", ctx->kernels);
+        glam_fail(ctx, GLAM_ERR_VALUE, "options.simd \"%s\" is not to be had here; NULL picks the "
+                  "best of base, sse2, avx2, avx512, neon", o.simd);
+    }
+    glam__comm_check(ctx, o.comm);
+    return ctx;
+}
+
+GLAM_API const char *glam_simd_name(const glam_ctx *ctx) { return ctx ? ctx->kernels->name : ""; }
+
+GLAM_API glam_status glam_error(const glam_ctx *ctx) { return ctx ? ctx->error : GLAM_ERR_MEMORY; }
+
+GLAM_API const char *glam_error_text(const glam_ctx *ctx)
+{
+    return ctx ? ctx->message : "no context: glam_open found no memory, or NULL was passed";
+}
+
+GLAM_API void glam_clear_error(glam_ctx *ctx)
+{
+    if (!ctx) return;
+    ctx->error = GLAM_OK;
+    ctx->message[0] = 0;
+}
+
+GLAM_API glam_bytes glam_memory(const glam_ctx *ctx)
+{
+    glam_bytes b;
+    memset(&b, 0, sizeof b);
+    if (!ctx) return b;
+    b.life = glam__arena_used(&ctx->life);
+    b.step = ctx->step.high;
+    b.scratch = ctx->scratch_bytes;
+    b.packed = ctx->packed;
+    b.total = b.life + b.step + b.scratch + b.packed;
+    b.peak = ctx->measuring ? b.total : ctx->peak;
+    b.allocations = ctx->allocations;
+    return b;
+}
+
+GLAM_API glam_status glam_measure(glam_ctx *ctx, int on)
+{
+    if (!ctx || ctx->error) return glam_error(ctx);
+    if (on && (ctx->life.top || ctx->step.top))
+        return glam_fail(ctx, GLAM_ERR_STATE, "measure: this context already holds tensors; "
+                         "measure in a fresh one");
+    if (!on && ctx->measuring)
+        return glam_fail(ctx, GLAM_ERR_STATE, "measure: a context that measured has no values; "
+                         "close it and open another");
+    ctx->measuring = on != 0;
+    return GLAM_OK;
+}
+
+// Scratch is one block, grown between ops: inside an op nothing can fail any more.
+static glam_status glam__reserve_scratch(glam_ctx *ctx, uint64_t bytes)
+{
+    bytes = glam__align(bytes);
+    if (bytes <= ctx->scratch_bytes) return GLAM_OK;
+    if (ctx->measuring) {
+        ctx->scratch_bytes = bytes > SIZE_MAX ? SIZE_MAX : (size_t)bytes;
+        return GLAM_OK;
+    }
+    GLAM_ASSERT(ctx->scratch_used == 0);
+    if (bytes > SIZE_MAX - GLAM__ALIGN)
+        return glam_fail(ctx, GLAM_ERR_MEMORY, "out of memory: %.1f GB of scratch",
+                         (double)bytes / 1e9);
+    glam__free(ctx, ctx->scratch_block, ctx->scratch_block ? ctx->scratch_bytes + GLAM__ALIGN : 0);
+    ctx->scratch_block = NULL;
+    ctx->scratch_bytes = 0;
+    ctx->scratch_block = glam__alloc(ctx, (size_t)bytes + GLAM__ALIGN);
+    if (!ctx->scratch_block) return ctx->error;
+    ctx->scratch = glam__aligned(ctx->scratch_block);
+    ctx->scratch_bytes = (size_t)bytes;
+    return GLAM_OK;
+}
+
+GLAM_API void *glam_scratch(glam_ctx *ctx, size_t bytes)
+{
+    char *p = ctx->scratch + ctx->scratch_used;
+    ctx->scratch_used += (size_t)glam__align(bytes);
+    GLAM_ASSERT(ctx->scratch_used <= ctx->scratch_bytes);
+    return p;
+}
+
+static float *glam__scratch_floats(glam_ctx *ctx, size_t count)
+{
+    return (float *)glam_scratch(ctx, count * sizeof(float));
+}
+
+static void glam__loans_end(glam_ctx *ctx)
+{
+    for (glam__loan *l = ctx->loans; l; l = l->before) {
+        l->t->grad = NULL;
+        l->t->flags &= ~(GLAM__OPEN | GLAM__FRESH);
+    }
+    ctx->loans = NULL;
+}
+
+static void glam__undo_to(glam_ctx *ctx, uint64_t mark)
+{
+    while (ctx->undo && ctx->undo->at >= mark) {
+        glam__undo *u = ctx->undo;
+        ctx->undo = u->before;
+        u->undo(ctx, u->arg);
+    }
+}
+
+// Frees the panels of weights that lie at or past the mark.
+static void glam__packs_to(glam_ctx *ctx, uint64_t mark)
+{
+    glam__pack **link = &ctx->packs;
+    while (*link) {
+        glam__pack *p = *link;
+        if (p->at < mark) { link = &p->before; continue; }
+        for (int i = 0; i < 2; i++) {
+            glam__free(ctx, p->block[i], p->bytes[i] + GLAM__ALIGN);
+            ctx->packed -= p->bytes[i];
+        }
+        *link = p->before;
+    }
+}
+
+GLAM_API void glam_close(glam_ctx *ctx)
+{
+    if (!ctx) return;
+    glam__undo_to(ctx, 0);
+    glam__packs_to(ctx, 0);
+    glam__arena_release(ctx, &ctx->step);
+    glam__arena_release(ctx, &ctx->life);
+    glam__free(ctx, ctx->scratch_block, ctx->scratch_bytes + GLAM__ALIGN);
+    glam_allocator a = ctx->options.allocator;
+    a.release(a.user, ctx, sizeof(glam_ctx) + sizeof(glam__kernels));
+}
+
+// The step ends: tape and activations go, packed weights are made anew at their next use.
+static void glam__end_step(glam_ctx *ctx)
+{
+    glam__loans_end(ctx);
+    ctx->tape = NULL;
+    ctx->spares = NULL;
+    ctx->backward_done = 0;
+    ctx->epoch++;
+    glam__arena_reset(ctx, &ctx->step);
+}
+
+GLAM_API void glam_forget(glam_ctx *ctx)
+{
+    if (ctx) glam__end_step(ctx);
+}
+
+GLAM_API size_t glam_mark(glam_ctx *ctx)
+{
+    return ctx ? (size_t)glam__arena_mark(&ctx->life).used : 0;
+}
+
+GLAM_API void glam_rewind(glam_ctx *ctx, size_t mark)
+{
+    glam__place place;
+    if (!ctx || ctx->measuring) return;          // while measuring nothing is held
+    if (mark > glam__arena_used(&ctx->life)) return;
+    glam__end_step(ctx);
+    glam__undo_to(ctx, mark);
+    glam__packs_to(ctx, mark);
+    place.used = mark;
+    place.measured = 0;
+    glam__arena_rewind(ctx, &ctx->life, place);
+}
+
+static int glam__cancelled(glam_ctx *ctx)
+{
+    return ctx->options.cancel && ctx->options.cancel(ctx->options.cancel_user);
+}
+
+static uint64_t *glam__seed(glam_ctx *ctx) { return &ctx->options.seed; }
+
+/* == 08 tensor : implementation ===========================================================
+   A shape, its values, its gradient.  Gradients are lent, not owned: backward opens one when the
+   first contribution arrives (GLAM__FRESH: still garbage, the first writer writes instead of
+   adding) and, inside a model, gives it back for the next as soon as it has been used. */
+
+static glam_shape glam__shape(int dims, int a, int b, int c, int d)
+{
+    glam_shape s;
+    s.dims = dims;
+    s.dim[0] = a; s.dim[1] = b; s.dim[2] = c; s.dim[3] = d;
+    return s;
+}
+
+GLAM_API glam_shape glam_dim1(int a) { return glam__shape(1, a, 1, 1, 1); }
+GLAM_API glam_shape glam_dim2(int a, int b) { return glam__shape(2, a, b, 1, 1); }
+GLAM_API glam_shape glam_dim3(int a, int b, int c) { return glam__shape(3, a, b, c, 1); }
+GLAM_API glam_shape glam_dim4(int a, int b, int c, int d) { return glam__shape(4, a, b, c, d); }
+
+// Elements of a shape; 0 for one that makes no sense.
+static uint64_t glam__count(glam_shape s)
+{
+    uint64_t n = 1;
+    if (s.dims < 1 || s.dims > 4) return 0;
+    for (int i = 0; i < s.dims; i++) {
+        if (s.dim[i] < 1) return 0;
+        n = glam__mul(n, (uint64_t)s.dim[i]);
+    }
+    return n;
+}
+
+GLAM_API size_t glam_size(const glam_tensor *t) { return t ? (size_t)glam__count(t->shape) : 0; }
+
+static int glam__same_shape(glam_shape a, glam_shape b)
+{
+    return a.dims == b.dims && memcmp(a.dim, b.dim, (size_t)a.dims * sizeof a.dim[0]) == 0;
+}
+
+static int glam__last(const glam_tensor *t) { return t->shape.dim[t->shape.dims - 1]; }
+
+// Rows when all but the last dimension are one.
+static size_t glam__rows(const glam_tensor *t) { return glam_size(t) / (size_t)glam__last(t); }
+
+// "[12,64,128]", for messages.
+typedef struct glam__words { char text[56]; } glam__words;
+
+static glam__words glam__say(glam_shape s)
+{
+    glam__words w;
+    int at = 1;
+    w.text[0] = '[';
+    for (int i = 0; i < s.dims && i < 4; i++)
+        at += snprintf(w.text + at, sizeof w.text - (size_t)at, i ? ",%d" : "%d", s.dim[i]);
+    snprintf(w.text + at, sizeof w.text - (size_t)at, "]");
+    return w;
+}
+
+static const char *glam__copy_name(glam_ctx *ctx, glam__arena *arena, const char *name)
+{
+    size_t bytes = strlen(name) + 1;
+    char *copy = (char *)glam__take(ctx, arena, bytes);
+    if (copy) memcpy(copy, name, bytes);
+    return copy;
+}
+
+// A tensor over values that exist already (or, while measuring, over none).
+static glam_tensor *glam__tensor_over(glam_ctx *ctx, glam__arena *arena, glam_shape shape,
+                                      const char *name, float *data)
+{
+    if (!glam__count(shape)) {
+        glam_fail(ctx, GLAM_ERR_SHAPE, "tensor %s: shape %s; every one of 1 to 4 dimensions must "
+                  "be at least 1", name, glam__say(shape).text);
+        return NULL;
+    }
+    glam_tensor *t = (glam_tensor *)glam__take(ctx, arena, sizeof *t);
+    if (!t) return NULL;
+    t->data = data;
+    t->shape = shape;
+    for (int i = shape.dims; i < 4; i++) t->shape.dim[i] = 1;
+    t->name = *name ? glam__copy_name(ctx, arena, name) : "";
+    if (arena == &ctx->life) {
+        t->flags = GLAM__LIFE;
+        t->pack = (glam__pack *)glam__take(ctx, arena, sizeof *t->pack);
+        if (t->pack) t->pack->at = glam__arena_used(arena);
+    } else if (ctx->transient) {
+        t->flags = GLAM__TRANSIENT;
+    }
+    return ctx->error ? NULL : t;
+}
+
+static glam_tensor *glam__tensor(glam_ctx *ctx, glam__arena *arena, glam_shape shape,
+                                 const char *name)
+{
+    float *data = glam__count(shape) ? glam__take_values(ctx, arena, glam__count(shape)) : NULL;
+    return ctx->error ? NULL : glam__tensor_over(ctx, arena, shape, name, data);
+}
+
+GLAM_API glam_tensor *glam_param(glam_ctx *ctx, const char *name, glam_shape shape)
+{
+    if (!ctx || ctx->error) return NULL;
+    glam_tensor *t = glam__tensor(ctx, &ctx->life, shape, name ? name : "");
+    if (!t) return NULL;
+    t->wants_grad = 1;
+    glam_fill(t, 0);
+    return t;
+}
+
+GLAM_API glam_tensor *glam_zeros(glam_ctx *ctx, glam_shape shape)
+{
+    if (!ctx || ctx->error) return NULL;
+    glam_tensor *t = glam__tensor(ctx, &ctx->step, shape, "");
+    glam_fill(t, 0);
+    return t;
+}
+
+GLAM_API glam_tensor *glam_input(glam_ctx *ctx, const float *values, glam_shape shape)
+{
+    if (!ctx || ctx->error) return NULL;
+    if (!values && !ctx->measuring) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "input: no values (NULL) for a tensor of shape %s",
+                  glam__say(shape).text);
+        return NULL;
+    }
+    glam_tensor *t = glam__tensor(ctx, &ctx->step, shape, "");
+    if (t && t->data) memcpy(t->data, values, glam_size(t) * sizeof(float));
+    return t;
+}
+
+static void glam__pack_stale(glam_tensor *t)
+{
+    if (t->pack) t->pack->epoch[0] = t->pack->epoch[1] = 0;
+}
+
+GLAM_API void glam_fill(glam_tensor *t, float value)
+{
+    if (!t || !t->data) return;
+    size_t n = glam_size(t);
+    for (size_t i = 0; i < n; i++) t->data[i] = value;
+    glam__pack_stale(t);
+}
+
+GLAM_API void glam_fill_normal(glam_tensor *t, uint64_t seed, float std)
+{
+    if (!t || !t->data) return;
+    size_t n = glam_size(t);
+    uint64_t stream = glam__hash_name(t->name);
+    for (size_t i = 0; i < n; i++) t->data[i] = std * glam_normal(seed, stream, i);
+    glam__pack_stale(t);
+}
+
+// Element i becomes uniform in +-bound.
+static void glam__fill_uniform(glam_tensor *t, uint64_t seed, float bound)
+{
+    if (!t || !t->data) return;
+    size_t n = glam_size(t);
+    uint64_t stream = glam__hash_name(t->name);
+    for (size_t i = 0; i < n; i++)
+        t->data[i] = bound * (2.0f * glam_random(seed, stream, i) - 1.0f);
+    glam__pack_stale(t);
+}
+
+// A gradient buffer for t, recycled where one of its size is spare.  It holds garbage (FRESH).
+static glam_status glam__grad_open(glam_ctx *ctx, glam_tensor *t)
+{
+    if (t->flags & GLAM__OPEN) return GLAM_OK;
+    uint64_t count = glam__count(t->shape);
+    for (glam__spare *s = ctx->spares; s; s = s->before)
+        if (s->count == count) {
+            s->count = 0;
+            t->grad = s->data;
+            t->flags |= GLAM__OPEN | GLAM__FRESH;
+            break;
+        }
+    if (!(t->flags & GLAM__OPEN)) t->grad = glam__take_values(ctx, &ctx->step, count);
+    if (ctx->error) return ctx->error;
+    t->flags |= GLAM__OPEN | GLAM__FRESH;
+    if (t->flags & GLAM__LIFE) {                    // no optimiser: lent for this step
+        glam__loan *loan = (glam__loan *)glam__take(ctx, &ctx->step, sizeof *loan);
+        if (!loan) return ctx->error;
+        loan->before = ctx->loans;
+        loan->t = t;
+        ctx->loans = loan;
+    }
+    return GLAM_OK;
+}
+
+// The gradient of an inner tensor has been used: its buffer serves the next of its size.
+static void glam__grad_recycle(glam_ctx *ctx, glam_tensor *t)
+{
+    glam__spare *s = ctx->spares;
+    while (s && s->count) s = s->before;
+    if (!s) {
+        s = (glam__spare *)glam__take(ctx, &ctx->step, sizeof *s);
+        if (!s) return;
+        s->before = ctx->spares;
+        ctx->spares = s;
+    }
+    s->count = glam__count(t->shape);
+    s->data = t->grad;
+    t->grad = NULL;
+    t->flags &= ~(GLAM__OPEN | GLAM__FRESH);
+}
+
+// 1: add to the gradient; 0: nothing is there yet, write all of it.
+static int glam__grad_adds(glam_tensor *t)
+{
+    int fresh = t->flags & GLAM__FRESH;
+    t->flags &= ~GLAM__FRESH;
+    return !fresh;
+}
+
+static void glam__grad_settle(glam_tensor *t)
+{
+    if (!glam__grad_adds(t) && t->grad) memset(t->grad, 0, glam_size(t) * sizeof(float));
+}
+
+// The gradient to write or add to; NULL where none is wanted.
+static float *glam__grad_of(glam_tensor *t, int *adds)
+{
+    if (!t || !t->wants_grad) return NULL;
+    *adds = glam__grad_adds(t);
+    return t->grad;
+}
+
+/* == 09 autograd : implementation =========================================================
+   Ops run at once and leave a node on the tape; backward is one loop from the last node to the
+   first.  A node is recorded only if some input wants a gradient.  Invariants: shape() may fail,
+   forward() and backward() may not; a step's backward runs once, because ops may reuse what they
+   saved. */
+
+// Flags of built-in rows (glam_op.flags) and of nodes (glam_node.flags).
+enum {
+    GLAM__OP_FRESH    = 1,   // backward looks at GLAM__FRESH itself
+    GLAM__OP_OPTIONAL = 2,   // in[1..] may be NULL
+    GLAM__OP_INSIDE   = 4    // runs other ops: always recorded, also run while measuring
+};
+enum {
+    GLAM__NODE_RECORDED = 1, // backward will come
+    GLAM__NODE_KEEP     = 2, // set by shape(): what is saved stays also without backward
+    GLAM__NODE_RESIDUAL = 4, // set by shape(): out[0] = in[0] + ...
+    GLAM__NODE_MOVED    = 8  // in[0]->grad is out[0]->grad's own buffer, dy already in it
+};
+
+// A built-in row, written right after its three functions.
+#define GLAM__ROW(name, inputs, flags) \
+    static const glam_op glam__op_##name = { #name, inputs, flags, glam__##name##_shape, \
+                                             glam__##name##_forward, glam__##name##_backward }
+
+typedef struct glam__record { glam_node node; struct glam__record *before; } glam__record;
+
+static glam_status glam__check_inputs(glam_ctx *ctx, const glam_op *op, glam_tensor *const *in)
+{
+    if (ctx->error) return ctx->error;
+    if (op->inputs < 1 || op->inputs > GLAM_MAX_INPUTS)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "op %s: %d inputs; 1 to %d are possible", op->name,
+                         op->inputs, GLAM_MAX_INPUTS);
+    for (int i = 0; i < op->inputs; i++)
+        if (!in[i] && !(i > 0 && op->flags & GLAM__OP_OPTIONAL))
+            return glam_fail(ctx, GLAM_ERR_VALUE, "%s: operand %d is NULL", op->name, i + 1);
+    if (ctx->backward_done && !ctx->no_grad)
+        return glam_fail(ctx, GLAM_ERR_STATE, "%s: backward has used this step up; glam_forget or "
+                         "glam_update starts the next", op->name);
+    return GLAM_OK;
+}
+
+// Outputs and saved bytes; everything that can fail before the arithmetic.
+static glam_status glam__node_memory(glam_ctx *ctx, glam_node *n, int wants)
+{
+    for (int i = 0; i < 2; i++) {
+        if (!n->out_shape[i].dims) continue;
+        n->out[i] = glam__tensor(ctx, &ctx->step, n->out_shape[i], "");
+        if (!n->out[i]) return ctx->error;
+        n->out[i]->wants_grad = wants;
+    }
+    return glam__reserve_scratch(ctx, n->scratch_bytes);
+}
+
+GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *const *in,
+                                 const void *config, size_t config_bytes, glam_tensor **second)
+{
+    int wants = 0;
+    if (second) *second = NULL;
+    if (!ctx || !op || !in || glam__check_inputs(ctx, op, in) != GLAM_OK) return NULL;
+    for (int i = 0; i < op->inputs; i++) wants |= in[i] && in[i]->wants_grad;
+    wants = (wants || op->flags & GLAM__OP_INSIDE) && !ctx->no_grad;
+    glam__record *r = (glam__record *)glam__take(ctx, &ctx->step, sizeof *r);
+    void *copy = config_bytes ? glam__take(ctx, &ctx->step, config_bytes) : NULL;
+    if (ctx->error) return NULL;
+    glam_node *n = &r->node;
+    n->op = op;
+    for (int i = 0; i < op->inputs; i++) n->in[i] = in[i];
+    if (copy) memcpy(copy, config, config_bytes);
+    n->config = copy;
+    n->flags = wants ? GLAM__NODE_RECORDED : 0;
+    if (op->shape(ctx, n) != GLAM_OK || ctx->error) return NULL;
+    if (glam__node_memory(ctx, n, wants) != GLAM_OK) return NULL;
+    // without a tape nobody comes back for what was saved
+    glam__place place = glam__arena_mark(&ctx->step);
+    if (n->saved_bytes)
+        n->saved = glam__take_values(ctx, &ctx->step,
+                                     (n->saved_bytes + sizeof(float) - 1) / sizeof(float));
+    if (ctx->error) return NULL;
+    if (!ctx->measuring || op->flags & GLAM__OP_INSIDE) op->forward(ctx, n);
+    ctx->scratch_used = 0;
+    if (ctx->error) return NULL;
+    if (wants) {
+        r->before = ctx->tape;
+        ctx->tape = r;
+    } else if (!(n->flags & GLAM__NODE_KEEP)) {
+        glam__arena_rewind(ctx, &ctx->step, place);
+    }
+    if (second) *second = n->out[1];
+    return n->out[0];
+}
+
+GLAM_API int glam_no_grad(glam_ctx *ctx, int on)
+{
+    if (!ctx) return 0;
+    int before = ctx->no_grad;
+    ctx->no_grad = on != 0;
+    return before;
+}
+
+// Gradients of the inputs exist and are settled before backward() may add to them.
+static glam_status glam__open_inputs(glam_ctx *ctx, glam_node *n)
+{
+    const int aware = n->op->flags & GLAM__OP_FRESH;
+    glam_tensor *x = n->in[0], *y = n->out[0];
+    if (n->flags & GLAM__NODE_RESIDUAL && x->wants_grad && !(x->flags & GLAM__OPEN) &&
+        x->flags & GLAM__TRANSIENT && y->flags & GLAM__TRANSIENT) {
+        x->grad = y->grad;                 // dx = dy + ...: what is there is the beginning
+        x->flags = (x->flags | GLAM__OPEN) & ~GLAM__FRESH;
+        n->flags |= GLAM__NODE_MOVED;
+    }
+    for (int i = 0; i < n->op->inputs; i++) {
+        if (!n->in[i] || !n->in[i]->wants_grad) continue;
+        if (glam__grad_open(ctx, n->in[i]) != GLAM_OK) return ctx->error;
+        if (!aware) glam__grad_settle(n->in[i]);
+    }
+    return GLAM_OK;
+}
+
+// What backward does to the state of gradients, without the numbers.
+static void glam__measure_backward(glam_node *n)
+{
+    for (int i = 0; i < n->op->inputs; i++)
+        if (n->in[i] && n->in[i]->wants_grad) glam__grad_adds(n->in[i]);
+}
+
+static glam_status glam__backward_node(glam_ctx *ctx, glam_node *n)
+{
+    int reached = 0;
+    for (int i = 0; i < 2; i++) {
+        glam_tensor *y = n->out[i];
+        if (!y || !(y->flags & GLAM__OPEN)) continue;
+        reached = 1;
+        glam__grad_settle(y);
+    }
+    if (!reached) return GLAM_OK;          // the loss does not depend on it
+    for (int i = 0; i < 2; i++) {          // the other output simply got no gradient
+        glam_tensor *y = n->out[i];
+        if (!y || y->flags & GLAM__OPEN) continue;
+        if (glam__grad_open(ctx, y) != GLAM_OK) return ctx->error;
+        glam__grad_settle(y);
+    }
+    if (glam__open_inputs(ctx, n) != GLAM_OK) return ctx->error;
+    if (glam__reserve_scratch(ctx, n->scratch_bytes) != GLAM_OK) return ctx->error;
+    if (!ctx->measuring || n->op->flags & GLAM__OP_INSIDE) n->op->backward(ctx, n);
+    else glam__measure_backward(n);
+    ctx->scratch_used = 0;
+    for (int i = 0; i < 2; i++) {
+        glam_tensor *y = n->out[i];
+        if (!y || !(y->flags & GLAM__TRANSIENT)) continue;
+        if (i == 0 && n->flags & GLAM__NODE_MOVED) {
+            y->grad = NULL;
+            y->flags &= ~GLAM__OPEN;
+        } else {
+            glam__grad_recycle(ctx, y);
+        }
+    }
+    return ctx->error;
+}
+
+// The loop: newest node first, down to but without `stop`.
+static glam_status glam__backward_to(glam_ctx *ctx, const glam__record *stop)
+{
+    for (glam__record *r = ctx->tape; r != stop; r = r->before)
+        if (glam__backward_node(ctx, &r->node) != GLAM_OK) return ctx->error;
+    return GLAM_OK;
+}
+
+GLAM_API glam_status glam_backward(glam_ctx *ctx, glam_tensor *loss)
+{
+    if (!ctx || ctx->error) return glam_error(ctx);
+    if (!loss) return glam_fail(ctx, GLAM_ERR_VALUE, "backward: the loss is NULL");
+    if (glam_size(loss) != 1)
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "backward: the loss is %s; one element is needed "
+                         "(glam_mean or glam_sum make one)", glam__say(loss->shape).text);
+    if (ctx->backward_done)
+        return glam_fail(ctx, GLAM_ERR_STATE, "backward: this step's tape has been used; add the "
+                         "losses and call backward once, or glam_forget first");
+    if (!loss->wants_grad)
+        return glam_fail(ctx, GLAM_ERR_STATE, "backward: the loss depends on nothing that wants a "
+                         "gradient");
+    if (glam__grad_open(ctx, loss) != GLAM_OK) return ctx->error;
+    loss->flags &= ~GLAM__FRESH;
+    if (loss->grad) loss->grad[0] = 1;
+    ctx->backward_done = 1;
+    glam_status status = glam__backward_to(ctx, NULL);
+    ctx->tape = NULL;
+    return status;
+}
+
+// Recompute: forward runs the block and keeps nothing but its result, backward runs it again.
+typedef struct glam__again { glam_block *block; void *arg; int *has_extra; } glam__again;
+
+static glam_status glam__recompute_shape(glam_ctx *ctx, glam_node *n)
+{
+    (void)ctx;
+    n->out_shape[0] = n->in[0]->shape;
+    n->out_shape[1] = glam_dim1(1);
+    return GLAM_OK;
+}
+
+static void glam__recompute_forward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__again *a = (const glam__again *)n->config;
+    glam_tensor *extra = NULL;
+    int before = glam_no_grad(ctx, 1);
+    glam__place place = glam__arena_mark(&ctx->step);
+    glam_tensor *y = a->block(ctx, a->arg, n->in[0], &extra);
+    glam_no_grad(ctx, before);
+    if (!y) return;
+    if (!glam__same_shape(y->shape, n->in[0]->shape)) {
+        glam_fail(ctx, GLAM_ERR_SHAPE, "recompute: the block made %s out of %s; it must keep the "
+                  "shape", glam__say(y->shape).text, glam__say(n->in[0]->shape).text);
+        return;
+    }
+    *a->has_extra = extra != NULL;
+    if (y->data) memcpy(n->out[0]->data, y->data, glam_size(y) * sizeof(float));
+    if (n->out[1]->data) n->out[1]->data[0] = extra ? extra->data[0] : 0;
+    glam__arena_rewind(ctx, &ctx->step, place);
+}
+
+// Lends the gradient buffer of one tensor to another of the same shape.
+static void glam__grad_lend(glam_tensor *from, glam_tensor *to)
+{
+    if (!from || !to) return;
+    to->grad = from->grad;
+    to->flags = (to->flags & ~(GLAM__TRANSIENT | GLAM__FRESH)) | GLAM__OPEN |
+                (from->flags & GLAM__FRESH);
+    from->flags &= ~GLAM__FRESH;
+}
+
+// The block again, with tape, on a stand-in for x whose gradient is x's; then its backward.
+static void glam__recompute_run(glam_ctx *ctx, glam_node *n)
+{
+    const glam__again *a = (const glam__again *)n->config;
+    glam__record *stop = ctx->tape;
+    glam_tensor *x = n->in[0], *extra = NULL;
+    glam_tensor *inner = glam__tensor_over(ctx, &ctx->step, x->shape, "", x->data);
+    if (!inner) return;
+    inner->wants_grad = x->wants_grad;
+    glam_tensor *y = a->block(ctx, a->arg, inner, &extra);
+    if (!y) return;
+    if (inner->wants_grad) glam__grad_lend(x, inner);
+    glam__grad_lend(n->out[0], y);
+    glam__grad_lend(n->out[1], extra);
+    glam__backward_to(ctx, stop);
+    if (inner->wants_grad) glam__grad_settle(inner);
+}
+
+static void glam__recompute_backward(glam_ctx *ctx, glam_node *n)
+{
+    glam__record *tape = ctx->tape;
+    glam__spare *spares = ctx->spares;
+    glam__loan *loans = ctx->loans;
+    glam__place place = glam__arena_mark(&ctx->step);
+    int transient = ctx->transient, before = glam_no_grad(ctx, 0);
+    ctx->spares = NULL;                // what the second run leaves behind goes with it
+    ctx->transient = 1;
+    ctx->backward_done = 0;
+    glam__recompute_run(ctx, n);
+    ctx->tape = tape;
+    ctx->spares = spares;
+    ctx->transient = transient;
+    ctx->backward_done = 1;
+    glam_no_grad(ctx, before);
+    // gradients lent to parameters inside must outlive the block
+    if (ctx->loans == loans) glam__arena_rewind(ctx, &ctx->step, place);
+}
+
+GLAM__ROW(recompute, 1, GLAM__OP_FRESH | GLAM__OP_INSIDE);
+
+GLAM_API glam_tensor *glam_recompute(glam_ctx *ctx, glam_block *block, void *arg, glam_tensor *x,
+                                     glam_tensor **extra)
+{
+    glam__again a;
+    glam_tensor *e = NULL, *y;
+    int has_extra = 0;
+    if (extra) *extra = NULL;
+    if (!ctx || ctx->error || !x || !block) return NULL;
+    a.block = block;
+    a.arg = arg;
+    a.has_extra = &has_extra;
+    y = glam_apply(ctx, &glam__op_recompute, &x, &a, sizeof a, &e);
+    if (extra && has_extra) *extra = e;
+    return y;
+}
+
+// One central difference: the loss with element i of t moved by step either way.
+static double glam__difference(glam_ctx *ctx, glam_tensor *(*loss)(glam_ctx *, void *), void *arg,
+                               glam_tensor *t, size_t i, double step)
+{
+    double value[2] = { 0, 0 };
+    float keep = t->data[i], moved[2];
+    for (int side = 0; side < 2; side++) {
+        moved[side] = (float)((double)keep + (side ? -step : step));
+        t->data[i] = moved[side];
+        glam_forget(ctx);
+        glam_tensor *l = loss(ctx, arg);
+        value[side] = l ? (double)l->data[0] : 0;
+    }
+    t->data[i] = keep;
+    return (value[0] - value[1]) / ((double)moved[0] - (double)moved[1]);
+}
+
+static double glam__check_tensor(glam_ctx *ctx, glam_tensor *(*loss)(glam_ctx *, void *),
+                                 void *arg, glam_tensor *t, double step)
+{
+    size_t n = glam_size(t), picks = n < 64 ? n : 64;
+    float grad[64];
+    double most = 1e-3, worst = 0;
+    glam_forget(ctx);
+    if (glam_backward(ctx, loss(ctx, arg)) != GLAM_OK) return 0;
+    for (size_t i = 0; i < n && t->grad; i++) most = fmax(most, fabs((double)t->grad[i]));
+    for (size_t p = 0; p < picks; p++) grad[p] = t->grad ? t->grad[n * p / picks] : 0;
+    for (size_t p = 0; p < picks && !ctx->error; p++) {
+        double slope = glam__difference(ctx, loss, arg, t, n * p / picks, step);
+        worst = fmax(worst, fabs(slope - (double)grad[p]) / most);
+    }
+    glam_forget(ctx);
+    return worst;
+}
+
+GLAM_API double glam_check_grad(glam_ctx *ctx, glam_tensor *(*loss)(glam_ctx *ctx, void *arg),
+                                void *arg, glam_tensor *const *wrt, int count, double step)
+{
+    double worst = 0;
+    if (!ctx || ctx->error) return (double)glam_error(ctx);
+    if (!loss || !wrt || !(step > 0))
+        return (double)glam_fail(ctx, GLAM_ERR_VALUE, "check_grad: needs a loss, tensors and a "
+                                 "step above 0");
+    for (int i = 0; i < count && !ctx->error; i++) {
+        if (!wrt[i] || !(wrt[i]->flags & GLAM__LIFE))
+            return (double)glam_fail(ctx, GLAM_ERR_VALUE, "check_grad: tensor %d is no parameter; "
+                                     "glam_param makes one", i);
+        worst = fmax(worst, glam__check_tensor(ctx, loss, arg, wrt[i], step));
+    }
+    return ctx->error ? (double)ctx->error : worst;
+}
+
+/* == 10 ops : implementation ==============================================================
+   First the products that every layer is made of, then the ops one by one: shape, forward,
+   backward, wrapper.  A product takes rows of A as they are or made on the fly (normalised,
+   gathered, activated), and a weight as panels: made once per step where the budget allows, else
+   at each use.  Invariants: a row of the result does not depend on the other rows; tasks are cut
+   by shapes; an output element is written by one task. */
+
+// B of a product: [k,n] row-major with row stride ld, or the transpose of [n,k]; slices are
+// the experts.
+typedef struct glam__operand {
+    const float *data, *panels;
+    size_t ld, slice, panel_slice;
+    int k, n, transposed;
+} glam__operand;
+
+// Rows [row, row+rows) of A and C, which use slice number `slice` of B.
+typedef struct glam__span { int row, rows, slice; } glam__span;
+
+// C_i [m,n_i] = A [m,k] B_i, for up to three B of one A.
+typedef struct glam__product glam__product;
+struct glam__product {
+    glam_ctx *ctx;
+    int m, k;
+    const float *a;                // rows as they are, or
+    size_t lda;
+    void (*fill)(const glam__product *p, int row, int rows, float *out, size_t ld);
+    const void *arg;               // of fill
+    int parts;
+    glam__operand b[3];
+    float *c[3];
+    size_t ldc;
+    int add;                       // 1: C += A B
+    const float *base;             // C = base + A B; base has the shape and stride of C
+    const glam__span *spans;       // NULL: all rows use slice 0
+    int span_count;
+    int block, cols, panels;       // set by run: rows per task, column parts, panels in all
+    size_t lds, worker_floats;
+    float *scratch;
+    glam__span whole;
+};
+
+static size_t glam__stride(int k)
+{
+    size_t ld = ((size_t)k + 15) / 16 * 16;
+    return ld % 256 ? ld : ld + 16;        // rows a power of two apart fight for one cache set
+}
+
+static int glam__product_rows(int k)
+{
+    int rows = 65536 / (k > 0 ? k : 1) / 48 * 48;          // the block of A stays in L2
+    return rows < 48 ? 48 : rows > 96 ? 96 : rows;
+}
+
+static size_t glam__worker_floats(const glam_ctx *ctx, int k)
+{
+    return (size_t)glam__product_rows(k) * glam__stride(k) +
+           ((size_t)k * ctx->kernels->nr + 15) / 16 * 16;
+}
+
+// Scratch of a product with inner size k.
+static uint64_t glam__product_bytes(const glam_ctx *ctx, int k)
+{
+    return glam__floats((uint64_t)glam__worker_floats(ctx, k) * ctx->options.threads);
+}
+
+static int glam__panels_of(const glam_ctx *ctx, int n)
+{
+    return (n + ctx->kernels->nr - 1) / ctx->kernels->nr;
+}
+
+// A weight [.., R, C] as the right operand: [R,C], or transposed [C,R].
+static glam__operand glam__operand_of(const glam_ctx *ctx, const glam_tensor *w, int transposed)
+{
+    glam__operand b;
+    int d = w->shape.dims, rows = w->shape.dim[d - 2], cols = w->shape.dim[d - 1];
+    b.data = w->data;
+    b.ld = (size_t)cols;
+    b.slice = (size_t)rows * cols;
+    b.k = transposed ? cols : rows;
+    b.n = transposed ? rows : cols;
+    b.transposed = transposed;
+    b.panel_slice = (size_t)glam__panels_of(ctx, b.n) * ctx->kernels->nr * b.k;
+    b.panels = w->pack && w->pack->epoch[transposed] == ctx->epoch ? w->pack->data[transposed]
+                                                                   : NULL;
+    return b;
+}
+
+typedef struct glam__packing { const glam_ctx *ctx; glam__operand b; float *out; int panels; }
+    glam__packing;
+
+// Panel j of slice s, into out.
+static void glam__make_panel(const glam_ctx *ctx, const glam__operand *b, int s, int j, float *out)
+{
+    const glam__kernels *k = ctx->kernels;
+    int col = j * k->nr, n = b->n - col < k->nr ? b->n - col : k->nr;
+    const float *from = b->data + (size_t)s * b->slice;
+    if (b->transposed) k->pack_t(b->k, n, from + (size_t)col * b->ld, b->ld, out);
+    else k->pack(b->k, n, from + col, b->ld, out);
+}
+
+static void glam__packing_body(void *arg, int begin, int end, int worker)
+{
+    const glam__packing *p = (const glam__packing *)arg;
+    size_t panel = (size_t)p->b.k * p->ctx->kernels->nr;
+    (void)worker;
+    for (int i = begin; i < end; i++)
+        glam__make_panel(p->ctx, &p->b, i / p->panels, i % p->panels, p->out + panel * (size_t)i);
+}
+
+// In shape(): asks for panels of w, which the budget may refuse.
+static glam_status glam__want_panels(glam_ctx *ctx, glam_tensor *w, int transposed)
+{
+    if (!w || !w->pack || w->shape.dims < 2 || w->pack->bytes[transposed]) return ctx->error;
+    glam__operand b = glam__operand_of(ctx, w, transposed);
+    uint64_t slices = w->shape.dims == 3 ? (uint64_t)w->shape.dim[0] : 1;
+    uint64_t bytes = glam__floats(glam__mul(slices, b.panel_slice));
+    if (bytes > ctx->options.pack_bytes || ctx->packed > ctx->options.pack_bytes - bytes)
+        return ctx->error;
+    glam__pack *p = w->pack;
+    if (!ctx->measuring) {
+        p->block[transposed] = glam__alloc(ctx, (size_t)bytes + GLAM__ALIGN);
+        if (!p->block[transposed]) return ctx->error;
+        p->data[transposed] = (float *)(void *)glam__aligned(p->block[transposed]);
+    }
+    if (!p->bytes[0] && !p->bytes[1]) {
+        p->before = ctx->packs;
+        ctx->packs = p;
+    }
+    p->bytes[transposed] = (size_t)bytes;
+    p->epoch[transposed] = 0;
+    ctx->packed += bytes;
+    return GLAM_OK;
+}
+
+// In forward() and backward(): the operand, with its panels up to date where it has any.
+static glam__operand glam__weight(glam_ctx *ctx, glam_tensor *w, int transposed)
+{
+    glam__pack *p = w->pack;
+    if (p && p->bytes[transposed] && p->epoch[transposed] != ctx->epoch) {
+        glam__packing job;
+        int slices = w->shape.dims == 3 ? w->shape.dim[0] : 1;
+        job.ctx = ctx;
+        job.b = glam__operand_of(ctx, w, transposed);
+        job.out = p->data[transposed];
+        job.panels = glam__panels_of(ctx, job.b.n);
+        glam__parallel(ctx, slices * job.panels, glam__packing_body, &job);
+        p->epoch[transposed] = ctx->epoch;
+    }
+    return glam__operand_of(ctx, w, transposed);
+}
+
+// Panels [from,to) of the parts laid side by side, for one block of rows.
+static void glam__product_panels(const glam__product *p, const glam__span *s, int row, int rows,
+                                 const float *a, size_t lda, int from, int to, float *panel)
+{
+    const glam__kernels *k = p->ctx->kernels;
+    int first = 0;
+    for (int i = 0; i < p->parts; i++) {
+        const glam__operand *b = &p->b[i];
+        int panels = glam__panels_of(p->ctx, b->n);
+        for (int j = from > first ? from - first : 0; j < panels && first + j < to; j++) {
+            int col = j * k->nr, n = b->n - col < k->nr ? b->n - col : k->nr;
+            float *c = p->c[i] + (size_t)row * p->ldc + col;
+            const float *values = panel;
+            size_t ldb = (size_t)k->nr;
+            if (b->panels) {
+                values = b->panels + (size_t)s->slice * b->panel_slice + (size_t)j * b->k * k->nr;
+            } else if (!b->transposed && n == k->nr && rows <= 2 * k->mr) {
+                values = b->data + (size_t)s->slice * b->slice + col;   // too few rows to pay
+                ldb = b->ld;                                            // for packing
+            } else {
+                glam__make_panel(p->ctx, b, s->slice, j, panel);
+            }
+            if (p->base)
+                for (int r = 0; r < rows; r++)
+                    memcpy(c + (size_t)r * p->ldc, p->base + (size_t)(row + r) * p->ldc + col,
+                           (size_t)n * sizeof(float));
+            k->panel(rows, n, p->k, a, lda, values, ldb, c, p->ldc, p->add || p->base);
+        }
+        first += panels;
+    }
+}
+
+// Which block of which span is task number t; rows 0 when there is none.
+static glam__span glam__find_block(const glam__span *spans, int count, int block, int t)
+{
+    glam__span found;
+    found.row = found.rows = found.slice = 0;
+    for (int i = 0; i < count; i++) {
+        int blocks = (spans[i].rows + block - 1) / block;
+        if (t < blocks) {
+            found = spans[i];
+            found.row += t * block;
+            found.rows -= t * block;
+            if (found.rows > block) found.rows = block;
+            return found;
+        }
+        t -= blocks;
+    }
+    return found;
+}
+
+static void glam__product_body(void *arg, int begin, int end, int worker)
+{
+    const glam__product *p = (const glam__product *)arg;
+    float *rows = p->scratch + (size_t)worker * p->worker_floats;
+    float *panel = rows + (size_t)glam__product_rows(p->k) * p->lds;
+    for (int t = begin; t < end; t++) {
+        int part = t % p->cols;
+        glam__span s = glam__find_block(p->spans, p->span_count, p->block, t / p->cols);
+        int from = (int)((int64_t)p->panels * part / p->cols);
+        int to = (int)((int64_t)p->panels * (part + 1) / p->cols);
+        const float *a = p->a + (size_t)s.row * p->lda;
+        size_t lda = p->lda;
+        if (!s.rows) continue;
+        if (p->fill) {
+            p->fill(p, s.row, s.rows, rows, p->lds);
+            a = rows;
+            lda = p->lds;
+        }
+        glam__product_panels(p, &s, s.row, s.rows, a, lda, from, to, panel);
+    }
+}
+
+// fill() for rows whose stride would make them fight for one cache set.
+static void glam__fill_copy(const glam__product *p, int row, int rows, float *out, size_t ld)
+{
+    for (int r = 0; r < rows; r++)
+        memcpy(out + (size_t)r * ld, p->a + (size_t)(row + r) * p->lda,
+               (size_t)p->k * sizeof(float));
+}
+
+static void glam__product_run(glam_ctx *ctx, glam__product *p)
+{
+    size_t used = ctx->scratch_used;
+    int blocks = 0;
+    p->ctx = ctx;
+    p->lds = glam__stride(p->k);
+    p->worker_floats = glam__worker_floats(ctx, p->k);
+    p->scratch = glam__scratch_floats(ctx, p->worker_floats * (size_t)ctx->options.threads);
+    p->block = glam__product_rows(p->k);
+    p->panels = 0;
+    for (int i = 0; i < p->parts; i++) p->panels += glam__panels_of(ctx, p->b[i].n);
+    if (!p->fill && p->lda % 1024 == 0 && p->m >= p->block) p->fill = glam__fill_copy;
+    if (!p->spans) {
+        p->whole.row = p->whole.slice = 0;
+        p->whole.rows = p->m;
+        p->spans = &p->whole;
+        p->span_count = 1;
+        // panels made at each use: better each by one task, over all rows
+        if (!p->b[0].panels && !p->fill && p->m > p->block) p->block = p->m;
+    }
+    for (int i = 0; i < p->span_count; i++)
+        blocks += (p->spans[i].rows + p->block - 1) / p->block;
+    p->cols = blocks ? (16 + blocks - 1) / blocks : 1;     // enough tasks for many workers
+    if (p->cols > p->panels) p->cols = p->panels;
+    glam__parallel(ctx, blocks * p->cols, glam__product_body, p);
+    ctx->scratch_used = used;
+}
+
+static glam__product glam__product_new(int m, int k)
+{
+    glam__product p;
+    memset(&p, 0, sizeof p);
+    p.m = m;
+    p.k = k;
+    return p;
+}
+
+// C [m,n] = or += A [m,k] B.
+static void glam__times(glam_ctx *ctx, int m, const float *a, size_t lda, glam__operand b,
+                        float *c, size_t ldc, int add)
+{
+    glam__product p = glam__product_new(m, b.k);
+    p.a = a;
+    p.lda = lda;
+    p.parts = 1;
+    p.b[0] = b;
+    p.c[0] = c;
+    p.ldc = ldc;
+    p.add = add;
+    glam__product_run(ctx, &p);
+}
+
+// C_s [m,n] = or += A_s^T B_s with A [rows,m], B [rows,n]: the gradient of a weight.  Rows add up
+// in their order, whoever owns the element.
+typedef struct glam__outer {
+    glam_ctx *ctx;
+    int m, n;
+    const float *a, *b;
+    size_t lda, ldb;
+    float *c;
+    size_t ldc, slice;             // C's row stride, and elements from one expert to the next
+    int add;
+    const glam__span *spans;
+    int span_count, panels, parts;
+    float *scratch;
+    size_t worker_floats;
+} glam__outer;
+
+static size_t glam__outer_floats(const glam_ctx *ctx)
+{
+    return (size_t)GLAM__KC * ctx->kernels->nr;
+}
+
+static uint64_t glam__outer_bytes(const glam_ctx *ctx)
+{
+    return glam__floats((uint64_t)glam__outer_floats(ctx) * ctx->options.threads);
+}
+
+static void glam__outer_body(void *arg, int begin, int end, int worker)
+{
+    const glam__outer *o = (const glam__outer *)arg;
+    const glam__kernels *k = o->ctx->kernels;
+    float *panel = o->scratch + (size_t)worker * o->worker_floats;
+    for (int t = begin; t < end; t++) {
+        const glam__span *s = &o->spans[t / (o->panels * o->parts)];
+        int j = t / o->parts % o->panels, part = t % o->parts;
+        int from = (int)((int64_t)o->m * part / o->parts);
+        int m = (int)((int64_t)o->m * (part + 1) / o->parts) - from;
+        int col = j * k->nr, n = o->n - col < k->nr ? o->n - col : k->nr;
+        float *c = o->c + (size_t)s->slice * o->slice + (size_t)from * o->ldc + col;
+        if (!s->rows && !o->add)
+            for (int i = 0; i < m; i++) memset(c + (size_t)i * o->ldc, 0, (size_t)n * sizeof(float));
+        for (int r = 0; r < s->rows; r += GLAM__KC) {
+            int rows = s->rows - r < GLAM__KC ? s->rows - r : GLAM__KC;
+            size_t at = (size_t)(s->row + r);
+            k->pack(rows, n, o->b + at * o->ldb + col, o->ldb, panel);
+            k->panel_t(m, n, rows, o->a + at * o->lda + from, o->lda, panel, (size_t)k->nr, c,
+                       o->ldc, o->add || r > 0);
+        }
+    }
+}
+
+static void glam__outer_run(glam_ctx *ctx, glam__outer *o)
+{
+    size_t used = ctx->scratch_used;
+    o->ctx = ctx;
+    o->panels = glam__panels_of(ctx, o->n);
+    o->parts = 16 / (o->panels * o->span_count);
+    if (o->parts > o->m / 48) o->parts = o->m / 48;
+    if (o->parts < 1) o->parts = 1;
+    o->worker_floats = glam__outer_floats(ctx);
+    o->scratch = glam__scratch_floats(ctx, o->worker_floats * (size_t)ctx->options.threads);
+    glam__parallel(ctx, o->span_count * o->panels * o->parts, glam__outer_body, o);
+    ctx->scratch_used = used;
+}
+
+// dW (+)= A^T B over rows 0..rows-1, for a weight [m,n]; nothing where no gradient is wanted.
+static void glam__grad_outer(glam_ctx *ctx, glam_tensor *w, int rows, const float *a, size_t lda,
+                             const float *b, size_t ldb)
+{
+    glam__outer o;
+    glam__span all;
+    memset(&o, 0, sizeof o);
+    o.c = glam__grad_of(w, &o.add);
+    if (!o.c) return;
+    all.row = all.slice = 0;
+    all.rows = rows;
+    o.m = w->shape.dim[0];
+    o.n = w->shape.dim[1];
+    o.a = a; o.lda = lda;
+    o.b = b; o.ldb = ldb;
+    o.ldc = (size_t)o.n;
+    o.spans = &all;
+    o.span_count = 1;
+    glam__outer_run(ctx, &o);
+}
+
+// A parallel loop over rows, in chunks of a fixed number.
+typedef struct glam__each {
+    void (*row)(void *arg, int row, int worker);
+    void *arg;
+    int rows, chunk;
+} glam__each;
+
+static void glam__each_body(void *arg, int begin, int end, int worker)
+{
+    const glam__each *e = (const glam__each *)arg;
+    int last = end * e->chunk < e->rows ? end * e->chunk : e->rows;
+    for (int r = begin * e->chunk; r < last; r++) e->row(e->arg, r, worker);
+}
+
+static void glam__each_row(glam_ctx *ctx, int rows, void (*row)(void *, int, int), void *arg)
+{
+    glam__each e;
+    e.row = row;
+    e.arg = arg;
+    e.rows = rows;
+    e.chunk = 32;
+    glam__parallel(ctx, (rows + e.chunk - 1) / e.chunk, glam__each_body, &e);
+}
+
+// ---- element-wise pairs: y = a op b, b repeated over the leading dimensions of a.
+// da += dy * dop/da;  db += the same, summed over the repeats.
+
+enum { GLAM__ADD, GLAM__SUB, GLAM__MUL, GLAM__DIV };
+
+static const char *glam__pair_name(const glam_node *n)
+{
+    static const char *const names[] = { "add", "sub", "mul", "div" };
+    return names[*(const int *)n->config];
+}
+
+static glam_status glam__pair_shape(glam_ctx *ctx, glam_node *n)
+{
+    glam_shape a = n->in[0]->shape, b = n->in[1]->shape;
+    int fits = glam__count(b) == 1 || b.dims <= a.dims;
+    for (int i = 1; fits && i <= b.dims && glam__count(b) > 1; i++)
+        fits = a.dim[a.dims - i] == b.dim[b.dims - i];
+    if (!fits)
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "%s: a is %s but b is %s; b must be the same, the "
+                         "last dimensions of a, or one element", glam__pair_name(n),
+                         glam__say(a).text, glam__say(b).text);
+    n->out_shape[0] = a;
+    return GLAM_OK;
+}
+
+static float glam__pair(int kind, float a, float b)
+{
+    return kind == GLAM__ADD ? a + b : kind == GLAM__SUB ? a - b : kind == GLAM__MUL ? a * b
+                                                                                     : a / b;
+}
+
+static void glam__pair_forward(glam_ctx *ctx, glam_node *n)
+{
+    const float *a = n->in[0]->data, *b = n->in[1]->data;
+    float *y = n->out[0]->data;
+    size_t count = glam_size(n->in[0]), period = glam_size(n->in[1]);
+    int kind = *(const int *)n->config;
+    (void)ctx;
+    for (size_t r = 0; r < count; r += period)
+        for (size_t i = 0; i < period; i++) y[r + i] = glam__pair(kind, a[r + i], b[i]);
+}
+
+static void glam__pair_backward(glam_ctx *ctx, glam_node *n)
+{
+    const float *a = n->in[0]->data, *b = n->in[1]->data, *dy = n->out[0]->grad;
+    float *da = n->in[0]->wants_grad ? n->in[0]->grad : NULL;
+    float *db = n->in[1]->wants_grad ? n->in[1]->grad : NULL;
+    size_t count = glam_size(n->in[0]), period = glam_size(n->in[1]);
+    int kind = *(const int *)n->config;
+    (void)ctx;
+    for (size_t r = 0; r < count; r += period)
+        for (size_t i = 0; i < period; i++) {
+            float g = dy[r + i], bi = b[i];
+            if (da) da[r + i] += kind == GLAM__MUL ? g * bi : kind == GLAM__DIV ? g / bi : g;
+            if (!db) continue;
+            db[i] += kind == GLAM__ADD ? g : kind == GLAM__SUB ? -g
+                   : kind == GLAM__MUL ? g * a[r + i] : -g * a[r + i] / (bi * bi);
+        }
+}
+
+GLAM__ROW(pair, 2, 0);
+
+static glam_tensor *glam__pair_apply(glam_ctx *ctx, glam_tensor *a, glam_tensor *b, int kind)
+{
+    glam_tensor *in[2];
+    in[0] = a; in[1] = b;
+    return glam_apply(ctx, &glam__op_pair, in, &kind, sizeof kind, NULL);
+}
+
+GLAM_API glam_tensor *glam_add(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
+{ return glam__pair_apply(ctx, a, b, GLAM__ADD); }
+GLAM_API glam_tensor *glam_sub(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
+{ return glam__pair_apply(ctx, a, b, GLAM__SUB); }
+GLAM_API glam_tensor *glam_mul(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
+{ return glam__pair_apply(ctx, a, b, GLAM__MUL); }
+GLAM_API glam_tensor *glam_div(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
+{ return glam__pair_apply(ctx, a, b, GLAM__DIV); }
+
+// ---- scale: y = c x, dx += c dy
+
+static glam_status glam__same_as_x(glam_ctx *ctx, glam_node *n)
+{
+    (void)ctx;
+    n->out_shape[0] = n->in[0]->shape;
+    return GLAM_OK;
+}
+
+static glam_status glam__scale_shape(glam_ctx *ctx, glam_node *n) { return glam__same_as_x(ctx, n); }
+
+static void glam__scale_forward(glam_ctx *ctx, glam_node *n)
+{
+    float c = *(const float *)n->config;
+    const float *x = n->in[0]->data;
+    float *y = n->out[0]->data;
+    size_t count = glam_size(n->in[0]);
+    (void)ctx;
+    for (size_t i = 0; i < count; i++) y[i] = c * x[i];
+}
+
+static void glam__scale_backward(glam_ctx *ctx, glam_node *n)
+{
+    float c = *(const float *)n->config;
+    const float *dy = n->out[0]->grad;
+    float *dx = n->in[0]->grad;
+    size_t count = glam_size(n->in[0]);
+    (void)ctx;
+    for (size_t i = 0; i < count; i++) dx[i] += c * dy[i];
+}
+
+GLAM__ROW(scale, 1, 0);
+
+GLAM_API glam_tensor *glam_scale(glam_ctx *ctx, glam_tensor *x, float factor)
+{ return glam_apply(ctx, &glam__op_scale, &x, &factor, sizeof factor, NULL); }
+
+// ---- view: the same numbers under another shape; dx += dy
+
+static glam_status glam__view_shape(glam_ctx *ctx, glam_node *n)
+{
+    const glam_shape *to = (const glam_shape *)n->config;
+    if (glam__count(*to) != glam__count(n->in[0]->shape))
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "view: %s has not the size of %s",
+                         glam__say(*to).text, glam__say(n->in[0]->shape).text);
+    n->out_shape[0] = *to;
+    return GLAM_OK;
+}
+
+static void glam__view_forward(glam_ctx *ctx, glam_node *n)
+{
+    (void)ctx;
+    memcpy(n->out[0]->data, n->in[0]->data, glam_size(n->in[0]) * sizeof(float));
+}
+
+static void glam__view_backward(glam_ctx *ctx, glam_node *n)
+{
+    const float *dy = n->out[0]->grad;
+    float *dx = n->in[0]->grad;
+    size_t count = glam_size(n->in[0]);
+    (void)ctx;
+    for (size_t i = 0; i < count; i++) dx[i] += dy[i];
+}
+
+GLAM__ROW(view, 1, 0);
+
+GLAM_API glam_tensor *glam_view(glam_ctx *ctx, glam_tensor *t, glam_shape shape)
+{ return glam_apply(ctx, &glam__op_view, &t, &shape, sizeof shape, NULL); }
+
+// ---- matmul: y = x w;  dx += dy w^T,  dw += x^T dy.   transposed: y = x w^T;  dx += dy w,
+// dw += dy^T x.
+
+static glam_status glam__matmul_shape(glam_ctx *ctx, glam_node *n)
+{
+    const int transposed = *(const int *)n->config;
+    glam_tensor *x = n->in[0], *w = n->in[1];
+    int inner = w->shape.dims == 2 ? w->shape.dim[transposed] : 0;
+    if (!inner || glam__last(x) != inner)
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "matmul%s: x is %s but w is %s; inner sizes must "
+                         "agree, and w has two dimensions", transposed ? "_t" : "",
+                         glam__say(x->shape).text, glam__say(w->shape).text);
+    n->out_shape[0] = x->shape;
+    n->out_shape[0].dim[x->shape.dims - 1] = w->shape.dim[!transposed];
+    n->scratch_bytes = (glam__product_bytes(ctx, w->shape.dim[0]) +
+                                glam__product_bytes(ctx, w->shape.dim[1]) +
+                                glam__outer_bytes(ctx));
+    if (glam__want_panels(ctx, w, transposed) != GLAM_OK) return ctx->error;
+    return x->wants_grad ? glam__want_panels(ctx, w, !transposed) : GLAM_OK;
+}
+
+static void glam__matmul_forward(glam_ctx *ctx, glam_node *n)
+{
+    const int transposed = *(const int *)n->config;
+    glam_tensor *x = n->in[0], *y = n->out[0];
+    glam__times(ctx, (int)glam__rows(x), x->data, (size_t)glam__last(x),
+                glam__weight(ctx, n->in[1], transposed), y->data, (size_t)glam__last(y), 0);
+}
+
+static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
+{
+    const int transposed = *(const int *)n->config;
+    glam_tensor *x = n->in[0], *w = n->in[1], *y = n->out[0];
+    int rows = (int)glam__rows(x), adds = 0;
+    size_t K = (size_t)glam__last(x), N = (size_t)glam__last(y);
+    float *dx = glam__grad_of(x, &adds);
+    if (dx) glam__times(ctx, rows, y->grad, N, glam__weight(ctx, w, !transposed), dx, K, adds);
+    if (transposed) glam__grad_outer(ctx, w, rows, y->grad, N, x->data, K);
+    else glam__grad_outer(ctx, w, rows, x->data, K, y->grad, N);
+}
+
+GLAM__ROW(matmul, 2, GLAM__OP_FRESH);
+
+static glam_tensor *glam__matmul_apply(glam_ctx *ctx, glam_tensor *x, glam_tensor *w, int t)
+{
+    glam_tensor *in[2];
+    in[0] = x; in[1] = w;
+    return glam_apply(ctx, &glam__op_matmul, in, &t, sizeof t, NULL);
+}
+
+GLAM_API glam_tensor *glam_matmul(glam_ctx *ctx, glam_tensor *x, glam_tensor *w)
+{ return glam__matmul_apply(ctx, x, w, 0); }
+GLAM_API glam_tensor *glam_matmul_t(glam_ctx *ctx, glam_tensor *x, glam_tensor *w)
+{ return glam__matmul_apply(ctx, x, w, 1); }
+
+// ---- transpose: y[c][r] = x[r][c]
+
+static glam_status glam__transpose_shape(glam_ctx *ctx, glam_node *n)
+{
+    glam_shape s = n->in[0]->shape;
+    if (s.dims != 2)
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "transpose: x is %s; two dimensions are needed",
+                         glam__say(s).text);
+    n->out_shape[0] = glam_dim2(s.dim[1], s.dim[0]);
+    return GLAM_OK;
+}
+
+static void glam__transpose_forward(glam_ctx *ctx, glam_node *n)
+{
+    int R = n->in[0]->shape.dim[0], C = n->in[0]->shape.dim[1];
+    (void)ctx;
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++)
+            n->out[0]->data[(size_t)c * R + r] = n->in[0]->data[(size_t)r * C + c];
+}
+
+static void glam__transpose_backward(glam_ctx *ctx, glam_node *n)
+{
+    int R = n->in[0]->shape.dim[0], C = n->in[0]->shape.dim[1];
+    (void)ctx;
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++)
+            n->in[0]->grad[(size_t)r * C + c] += n->out[0]->grad[(size_t)c * R + r];
+}
+
+GLAM__ROW(transpose, 1, 0);
+
+GLAM_API glam_tensor *glam_transpose(glam_ctx *ctx, glam_tensor *x)
+{ return glam_apply(ctx, &glam__op_transpose, &x, NULL, 0, NULL); }
+
+// ---- slice and concat, along the first dimension
+
+static glam_status glam__slice_shape(glam_ctx *ctx, glam_node *n)
+{
+    const int *c = (const int *)n->config;             // begin, count
+    glam_shape s = n->in[0]->shape;
+    if (c[0] < 0 || c[1] < 1 || c[0] > s.dim[0] - c[1])
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "slice: rows %d to %d of %s do not exist", c[0],
+                         c[0] + c[1] - 1, glam__say(s).text);
+    n->out_shape[0] = s;
+    n->out_shape[0].dim[0] = c[1];
+    return GLAM_OK;
+}
+
+static void glam__slice_forward(glam_ctx *ctx, glam_node *n)
+{
+    size_t count = glam_size(n->out[0]), row = count / (size_t)n->out[0]->shape.dim[0];
+    (void)ctx;
+    memcpy(n->out[0]->data, n->in[0]->data + row * (size_t)*(const int *)n->config,
+           count * sizeof(float));
+}
+
+static void glam__slice_backward(glam_ctx *ctx, glam_node *n)
+{
+    size_t count = glam_size(n->out[0]), row = count / (size_t)n->out[0]->shape.dim[0];
+    float *dx = n->in[0]->grad + row * (size_t)*(const int *)n->config;
+    (void)ctx;
+    for (size_t i = 0; i < count; i++) dx[i] += n->out[0]->grad[i];
+}
+
+GLAM__ROW(slice, 1, 0);
+
+GLAM_API glam_tensor *glam_slice(glam_ctx *ctx, glam_tensor *x, int begin, int count)
+{
+    int c[2];
+    c[0] = begin; c[1] = count;
+    return glam_apply(ctx, &glam__op_slice, &x, c, sizeof c, NULL);
+}
+
+static glam_status glam__concat_shape(glam_ctx *ctx, glam_node *n)
+{
+    glam_shape a = n->in[0]->shape, b = n->in[1]->shape;
+    n->out_shape[0] = a;
+    n->out_shape[0].dim[0] = a.dim[0] + b.dim[0];
+    b.dim[0] = a.dim[0];
+    if (!glam__same_shape(a, b))
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "concat: a is %s but b is %s; all but the first "
+                         "dimension must agree", glam__say(a).text,
+                         glam__say(n->in[1]->shape).text);
+    return GLAM_OK;
+}
+
+static void glam__concat_forward(glam_ctx *ctx, glam_node *n)
+{
+    size_t a = glam_size(n->in[0]), b = glam_size(n->in[1]);
+    (void)ctx;
+    memcpy(n->out[0]->data, n->in[0]->data, a * sizeof(float));
+    memcpy(n->out[0]->data + a, n->in[1]->data, b * sizeof(float));
+}
+
+static void glam__concat_backward(glam_ctx *ctx, glam_node *n)
+{
+    const float *dy = n->out[0]->grad;
+    (void)ctx;
+    for (int p = 0; p < 2; p++) {
+        size_t count = glam_size(n->in[p]);
+        for (size_t i = 0; i < count && n->in[p]->wants_grad; i++) n->in[p]->grad[i] += dy[i];
+        dy += count;
+    }
+}
+
+GLAM__ROW(concat, 2, 0);
+
+GLAM_API glam_tensor *glam_concat(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
+{
+    glam_tensor *in[2];
+    in[0] = a; in[1] = b;
+    return glam_apply(ctx, &glam__op_concat, in, NULL, 0, NULL);
+}
+
+// ---- sum: y = c * sum x, dx += c dy; the mean has c = 1 / count
+
+static glam_status glam__sum_shape(glam_ctx *ctx, glam_node *n)
+{
+    (void)ctx;
+    n->out_shape[0] = glam_dim1(1);
+    return GLAM_OK;
+}
+
+static double glam__sum_factor(const glam_node *n)
+{
+    return *(const int *)n->config ? 1.0 / (double)glam_size(n->in[0]) : 1.0;
+}
+
+static void glam__sum_forward(glam_ctx *ctx, glam_node *n)
+{
+    double sum = ctx->kernels->sum(glam_size(n->in[0]), n->in[0]->data);
+    n->out[0]->data[0] = (float)(sum * glam__sum_factor(n));
+}
+
+static void glam__sum_backward(glam_ctx *ctx, glam_node *n)
+{
+    float g = (float)((double)n->out[0]->grad[0] * glam__sum_factor(n));
+    size_t count = glam_size(n->in[0]);
+    (void)ctx;
+    for (size_t i = 0; i < count; i++) n->in[0]->grad[i] += g;
+}
+
+GLAM__ROW(sum, 1, 0);
+
+static glam_tensor *glam__sum_apply(glam_ctx *ctx, glam_tensor *x, int mean)
+{ return glam_apply(ctx, &glam__op_sum, &x, &mean, sizeof mean, NULL); }
+
+GLAM_API glam_tensor *glam_sum(glam_ctx *ctx, glam_tensor *x) { return glam__sum_apply(ctx, x, 0); }
+GLAM_API glam_tensor *glam_mean(glam_ctx *ctx, glam_tensor *x) { return glam__sum_apply(ctx, x, 1); }
+
+// ---- functions of one element: exp log tanh sigmoid relu gelu gelu_erf silu
+
+static glam_status glam__unary_shape(glam_ctx *ctx, glam_node *n) { return glam__same_as_x(ctx, n); }
+
+static void glam__unary_forward(glam_ctx *ctx, glam_node *n)
+{
+    ctx->kernels->unary(*(const int *)n->config, glam_size(n->in[0]), n->in[0]->data,
+                        n->out[0]->data);
+}
+
+static void glam__unary_backward(glam_ctx *ctx, glam_node *n)
+{
+    ctx->kernels->unary_back(*(const int *)n->config, glam_size(n->in[0]), n->in[0]->data,
+                             n->out[0]->data, n->out[0]->grad, n->in[0]->grad);
+}
+
+GLAM__ROW(unary, 1, 0);
+
+static glam_tensor *glam__unary_apply(glam_ctx *ctx, glam_tensor *x, int kind)
+{ return glam_apply(ctx, &glam__op_unary, &x, &kind, sizeof kind, NULL); }
+
+GLAM_API glam_tensor *glam_exp(glam_ctx *ctx, glam_tensor *x)
+{ return glam__unary_apply(ctx, x, GLAM__EXP); }
+GLAM_API glam_tensor *glam_log(glam_ctx *ctx, glam_tensor *x)
+{ return glam__unary_apply(ctx, x, GLAM__LOG); }
+GLAM_API glam_tensor *glam_tanh(glam_ctx *ctx, glam_tensor *x)
+{ return glam__unary_apply(ctx, x, GLAM__TANH); }
+GLAM_API glam_tensor *glam_sigmoid(glam_ctx *ctx, glam_tensor *x)
+{ return glam__unary_apply(ctx, x, GLAM__SIGMOID); }
+GLAM_API glam_tensor *glam_relu(glam_ctx *ctx, glam_tensor *x)
+{ return glam__unary_apply(ctx, x, GLAM__RELU); }
+GLAM_API glam_tensor *glam_gelu(glam_ctx *ctx, glam_tensor *x)
+{ return glam__unary_apply(ctx, x, GLAM__GELU); }
+GLAM_API glam_tensor *glam_gelu_erf(glam_ctx *ctx, glam_tensor *x)
+{ return glam__unary_apply(ctx, x, GLAM__GELU_ERF); }
+GLAM_API glam_tensor *glam_silu(glam_ctx *ctx, glam_tensor *x)
+{ return glam__unary_apply(ctx, x, GLAM__SILU); }
+
+// ---- softmax over the last dimension: dx += y (dy - sum y dy)
+
+static glam_status glam__softmax_shape(glam_ctx *ctx, glam_node *n)
+{ return glam__same_as_x(ctx, n); }
+
+static void glam__softmax_forward(glam_ctx *ctx, glam_node *n)
+{
+    int N = glam__last(n->in[0]), rows = (int)glam__rows(n->in[0]);
+    memcpy(n->out[0]->data, n->in[0]->data, glam_size(n->in[0]) * sizeof(float));
+    for (int r = 0; r < rows; r++) ctx->kernels->softmax(N, n->out[0]->data + (size_t)r * N, 0);
+}
+
+static void glam__softmax_backward(glam_ctx *ctx, glam_node *n)
+{
+    int N = glam__last(n->in[0]), rows = (int)glam__rows(n->in[0]);
+    for (int r = 0; r < rows; r++) {
+        const float *y = n->out[0]->data + (size_t)r * N, *dy = n->out[0]->grad + (size_t)r * N;
+        float *dx = n->in[0]->grad + (size_t)r * N, dot = ctx->kernels->dot(N, y, dy);
+        for (int i = 0; i < N; i++) dx[i] += y[i] * (dy[i] - dot);
+    }
+}
+
+GLAM__ROW(softmax, 1, 0);
+
+GLAM_API glam_tensor *glam_softmax(glam_ctx *ctx, glam_tensor *x)
+{ return glam_apply(ctx, &glam__op_softmax, &x, NULL, 0, NULL); }
+
+// ---- layernorm: n = (x - mean) r, r = 1/sqrt(var + eps), y = n g + b
+// dx += r (dn - mean(dn) - n mean(dn n)) with dn = dy g;  dg += dy n;  db += dy
+
+static glam_status glam__layernorm_shape(glam_ctx *ctx, glam_node *n)
+{
+    int N = glam__last(n->in[0]);
+    for (int i = 1; i < 3; i++)
+        if (n->in[i] && glam__count(n->in[i]->shape) != (uint64_t)N)
+            return glam_fail(ctx, GLAM_ERR_SHAPE, "layernorm: x is %s but %s is %s; it needs [%d]",
+                             glam__say(n->in[0]->shape).text, i == 1 ? "gain" : "bias",
+                             glam__say(n->in[i]->shape).text, N);
+    if (!n->in[1]) return glam_fail(ctx, GLAM_ERR_VALUE, "layernorm: the gain is NULL");
+    n->saved_bytes = glam__rows(n->in[0]) * 2 * sizeof(float);            // mean and r
+    return glam__same_as_x(ctx, n);
+}
+
+static void glam__layernorm_forward(glam_ctx *ctx, glam_node *n)
+{
+    int N = glam__last(n->in[0]), rows = (int)glam__rows(n->in[0]);
+    const float *g = n->in[1]->data, *b = n->in[2] ? n->in[2]->data : NULL;
+    float *stats = (float *)n->saved, eps = *(const float *)n->config;
+    for (int t = 0; t < rows; t++) {
+        const float *x = n->in[0]->data + (size_t)t * N;
+        float *y = n->out[0]->data + (size_t)t * N;
+        double mean = ctx->kernels->sum((size_t)N, x) / N, var = 0;
+        for (int i = 0; i < N; i++) var += ((double)x[i] - mean) * ((double)x[i] - mean);
+        stats[2 * t] = (float)mean;
+        stats[2 * t + 1] = (float)(1 / sqrt(var / N + (double)eps));
+        for (int i = 0; i < N; i++)
+            y[i] = (x[i] - stats[2 * t]) * stats[2 * t + 1] * g[i] + (b ? b[i] : 0);
+    }
+}
+
+static void glam__layernorm_backward(glam_ctx *ctx, glam_node *n)
+{
+    int N = glam__last(n->in[0]), rows = (int)glam__rows(n->in[0]);
+    const float *g = n->in[1]->data, *stats = (const float *)n->saved;
+    float *dx = n->in[0]->wants_grad ? n->in[0]->grad : NULL;
+    float *dg = n->in[1]->wants_grad ? n->in[1]->grad : NULL;
+    float *db = n->in[2] && n->in[2]->wants_grad ? n->in[2]->grad : NULL;
+    (void)ctx;
+    for (int t = 0; t < rows; t++) {
+        const float *x = n->in[0]->data + (size_t)t * N, *dy = n->out[0]->grad + (size_t)t * N;
+        float mean = stats[2 * t], r = stats[2 * t + 1];
+        double sum = 0, dot = 0;
+        for (int i = 0; i < N; i++) {
+            float norm = (x[i] - mean) * r;
+            sum += (double)(dy[i] * g[i]);
+            dot += (double)(dy[i] * g[i] * norm);
+            if (dg) dg[i] += dy[i] * norm;
+            if (db) db[i] += dy[i];
+        }
+        for (int i = 0; i < N && dx; i++)
+            dx[(size_t)t * N + i] += r * (dy[i] * g[i] - (float)(sum / N) -
+                                          (x[i] - mean) * r * (float)(dot / N));
+    }
+}
+
+GLAM__ROW(layernorm, 3, GLAM__OP_OPTIONAL);
+
+GLAM_API glam_tensor *glam_layernorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *gain,
+                                     glam_tensor *bias, float eps)
+{
+    glam_tensor *in[3];
+    in[0] = x; in[1] = gain; in[2] = bias;
+    return glam_apply(ctx, &glam__op_layernorm, in, &eps, sizeof eps, NULL);
+}
+
+// ---- rmsnorm: y = x r g, r = 1/sqrt(mean(x^2) + eps)   (reference 1.2)
+// dx += r g dy - x r^3/N sum(dy g x);  dg += dy x r
+
+static glam_status glam__rmsnorm_shape(glam_ctx *ctx, glam_node *n)
+{
+    if (glam__count(n->in[1]->shape) != (uint64_t)glam__last(n->in[0]))
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "rmsnorm: x is %s but gain is %s; it needs [%d]",
+                         glam__say(n->in[0]->shape).text, glam__say(n->in[1]->shape).text,
+                         glam__last(n->in[0]));
+    n->saved_bytes = glam__rows(n->in[0]) * sizeof(float);
+    return glam__same_as_x(ctx, n);
+}
+
+static void glam__rmsnorm_forward(glam_ctx *ctx, glam_node *n)
+{
+    size_t N = (size_t)glam__last(n->in[0]), rows = glam__rows(n->in[0]);
+    float *r = (float *)n->saved, eps = *(const float *)n->config;
+    for (size_t t = 0; t < rows; t++)
+        r[t] = ctx->kernels->rmsnorm((int)N, eps, n->in[0]->data + t * N, n->in[1]->data,
+                                     n->out[0]->data + t * N);
+}
+
+static void glam__rmsnorm_backward(glam_ctx *ctx, glam_node *n)
+{
+    size_t N = (size_t)glam__last(n->in[0]), rows = glam__rows(n->in[0]);
+    const float *r = (const float *)n->saved;
+    float *dx = n->in[0]->wants_grad ? n->in[0]->grad : NULL;
+    float *dg = n->in[1]->wants_grad ? n->in[1]->grad : NULL;
+    for (size_t t = 0; t < rows; t++)
+        ctx->kernels->rmsnorm_back((int)N, r[t], n->in[0]->data + t * N, n->in[1]->data,
+                                   n->out[0]->grad + t * N, dx ? dx + t * N : NULL, dg);
+}
+
+GLAM__ROW(rmsnorm, 2, 0);
+
+GLAM_API glam_tensor *glam_rmsnorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *gain, float eps)
+{
+    glam_tensor *in[2];
+    in[0] = x; in[1] = gain;
+    return glam_apply(ctx, &glam__op_rmsnorm, in, &eps, sizeof eps, NULL);
+}
+
+// Integers of this step, copied (targets, masks, ids): the caller's may go away before backward.
+static const int32_t *glam__keep_ints(glam_ctx *ctx, const int32_t *from, size_t count)
+{
+    if (!from) return NULL;
+    int32_t *copy = (int32_t *)glam__take(ctx, &ctx->step, count * sizeof *copy);
+    if (copy) memcpy(copy, from, count * sizeof *copy);
+    return copy;
+}
+
+// ---- embed: y[t] = table[ids[t]];  dtable[ids[t]] += dy[t]
+
+typedef struct glam__embed {
+    const int32_t *ids, *mask;
+    int count, rows;               // rows: of a batch, to shape the result [rows,S,M]; 0: [count,M]
+} glam__embed;
+
+static glam_status glam__embed_shape(glam_ctx *ctx, glam_node *n)
+{
+    const glam__embed *e = (const glam__embed *)n->config;
+    glam_shape s = n->in[0]->shape;
+    if (s.dims != 2 || e->count < 1)
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "embed: table is %s with %d ids; it needs [V,M] and "
+                         "at least one", glam__say(s).text, e->count);
+    for (int t = 0; t < e->count && e->ids; t++)
+        if ((!e->mask || e->mask[t]) && (e->ids[t] < 0 || e->ids[t] >= s.dim[0]))
+            return glam_fail(ctx, GLAM_ERR_VALUE, "embed: token %d has id %d; the table has 0 to %d",
+                             t, (int)e->ids[t], s.dim[0] - 1);
+    n->out_shape[0] = e->rows ? glam_dim3(e->rows, e->count / e->rows, s.dim[1])
+                              : glam_dim2(e->count, s.dim[1]);
+    return GLAM_OK;
+}
+
+static void glam__embed_forward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__embed *e = (const glam__embed *)n->config;
+    size_t M = (size_t)glam__last(n->in[0]);
+    (void)ctx;
+    for (int t = 0; t < e->count; t++) {
+        float *y = n->out[0]->data + (size_t)t * M;
+        if (e->mask && !e->mask[t]) memset(y, 0, M * sizeof(float));
+        else memcpy(y, n->in[0]->data + (size_t)e->ids[t] * M, M * sizeof(float));
+    }
+}
+
+static void glam__embed_backward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__embed *e = (const glam__embed *)n->config;
+    size_t M = (size_t)glam__last(n->in[0]);
+    for (int t = 0; t < e->count; t++)
+        if (!e->mask || e->mask[t])
+            ctx->kernels->add((int)M, n->out[0]->grad + (size_t)t * M,
+                              n->in[0]->grad + (size_t)e->ids[t] * M);
+}
+
+GLAM__ROW(embed, 1, 0);
+
+GLAM_API glam_tensor *glam_embed(glam_ctx *ctx, glam_tensor *table, const int32_t *ids, int count,
+                                 const int32_t *mask)
+{
+    glam__embed e;
+    if (!ctx || ctx->error || !table) return NULL;
+    e.count = count;
+    e.rows = 0;
+    e.ids = glam__keep_ints(ctx, ids, count > 0 ? (size_t)count : 0);
+    e.mask = glam__keep_ints(ctx, mask, count > 0 ? (size_t)count : 0);
+    if (!ids && !ctx->measuring)
+        glam_fail(ctx, GLAM_ERR_VALUE, "embed: no ids (NULL)");
+    return glam_apply(ctx, &glam__op_embed, &table, &e, sizeof e, NULL);
+}
+
+// ---- dropout: y = x * keep / (1-p);  dx += dy * keep / (1-p)
+
+typedef struct glam__dropout { float p; uint64_t key; } glam__dropout;
+
+static glam_status glam__dropout_shape(glam_ctx *ctx, glam_node *n)
+{
+    float p = ((const glam__dropout *)n->config)->p;
+    if (!(p >= 0 && p < 1))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "dropout: p is %g; it must be in [0,1)", (double)p);
+    return glam__same_as_x(ctx, n);
+}
+
+static float glam__dropout_factor(const glam_ctx *ctx, const glam__dropout *d, size_t i)
+{
+    return glam_random(ctx->options.seed, d->key, i) < d->p ? 0.0f : 1.0f / (1.0f - d->p);
+}
+
+static void glam__dropout_forward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__dropout *d = (const glam__dropout *)n->config;
+    size_t count = glam_size(n->in[0]);
+    for (size_t i = 0; i < count; i++)
+        n->out[0]->data[i] = n->in[0]->data[i] * glam__dropout_factor(ctx, d, i);
+}
+
+static void glam__dropout_backward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__dropout *d = (const glam__dropout *)n->config;
+    size_t count = glam_size(n->in[0]);
+    for (size_t i = 0; i < count; i++)
+        n->in[0]->grad[i] += n->out[0]->grad[i] * glam__dropout_factor(ctx, d, i);
+}
+
+GLAM__ROW(dropout, 1, 0);
+
+GLAM_API glam_tensor *glam_dropout(glam_ctx *ctx, glam_tensor *x, float p, uint64_t key)
+{
+    glam__dropout d;
+    memset(&d, 0, sizeof d);
+    d.p = p;
+    d.key = key;
+    return glam_apply(ctx, &glam__op_dropout, &x, &d, sizeof d, NULL);
+}
+
+// ---- mse: y = mean (x - target)^2;  dx += 2 (x - target) / count * dy
+
+static glam_status glam__mse_shape(glam_ctx *ctx, glam_node *n)
+{
+    if (!glam__same_shape(n->in[0]->shape, n->in[1]->shape))
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "mse: x is %s but the target is %s",
+                         glam__say(n->in[0]->shape).text, glam__say(n->in[1]->shape).text);
+    n->out_shape[0] = glam_dim1(1);
+    return GLAM_OK;
+}
+
+static void glam__mse_forward(glam_ctx *ctx, glam_node *n)
+{
+    size_t count = glam_size(n->in[0]);
+    double sum = 0;
+    (void)ctx;
+    for (size_t i = 0; i < count; i++) {
+        double d = (double)n->in[0]->data[i] - (double)n->in[1]->data[i];
+        sum += d * d;
+    }
+    n->out[0]->data[0] = (float)(sum / (double)count);
+}
+
+static void glam__mse_backward(glam_ctx *ctx, glam_node *n)
+{
+    size_t count = glam_size(n->in[0]);
+    float c = 2 * n->out[0]->grad[0] / (float)count;
+    (void)ctx;
+    for (size_t i = 0; i < count; i++) {
+        float g = c * (n->in[0]->data[i] - n->in[1]->data[i]);
+        if (n->in[0]->wants_grad) n->in[0]->grad[i] += g;
+        if (n->in[1]->wants_grad) n->in[1]->grad[i] -= g;
+    }
+}
+
+GLAM__ROW(mse, 2, 0);
+
+GLAM_API glam_tensor *glam_mse(glam_ctx *ctx, glam_tensor *x, glam_tensor *target)
+{
+    glam_tensor *in[2];
+    in[0] = x; in[1] = target;
+    return glam_apply(ctx, &glam__op_mse, in, NULL, 0, NULL);
+}
+
+// ---- cross_entropy: y = mean over counted rows of logsumexp(x) - x[target]
+// dx += (softmax(x) - [target]) / count * dy
+
+typedef struct glam__picks { const int32_t *targets, *mask; int count; } glam__picks;
+
+static glam_status glam__cross_entropy_shape(glam_ctx *ctx, glam_node *n)
+{
+    const glam__picks *c = (const glam__picks *)n->config;
+    int V = glam__last(n->in[0]), rows = (int)glam__rows(n->in[0]);
+    for (int t = 0; t < rows && c->targets; t++)
+        if ((!c->mask || c->mask[t]) && (c->targets[t] < 0 || c->targets[t] >= V))
+            return glam_fail(ctx, GLAM_ERR_VALUE, "cross_entropy: row %d has target %d; there are "
+                             "0 to %d", t, (int)c->targets[t], V - 1);
+    n->out_shape[0] = glam_dim1(1);
+    n->saved_bytes = (size_t)rows * sizeof(float);                 // logsumexp
+    n->scratch_bytes = (size_t)V * sizeof(float);
+    return GLAM_OK;
+}
+
+static void glam__cross_entropy_forward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__picks *c = (const glam__picks *)n->config;
+    int V = glam__last(n->in[0]), rows = (int)glam__rows(n->in[0]);
+    float *lse = (float *)n->saved;
+    double sum = 0;
+    for (int t = 0; t < rows; t++) {
+        const float *x = n->in[0]->data + (size_t)t * V;
+        lse[t] = ctx->kernels->logsumexp(V, x);
+        if (!c->mask || c->mask[t]) sum += (double)lse[t] - (double)x[c->targets[t]];
+    }
+    n->out[0]->data[0] = (float)(sum / c->count);
+}
+
+static void glam__cross_entropy_backward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__picks *c = (const glam__picks *)n->config;
+    int V = glam__last(n->in[0]), rows = (int)glam__rows(n->in[0]);
+    float *lse = (float *)n->saved, g = n->out[0]->grad[0] / (float)c->count;
+    float *p = glam__scratch_floats(ctx, (size_t)V);
+    for (int t = 0; t < rows; t++) {
+        float *dx = n->in[0]->grad + (size_t)t * V;
+        if (c->mask && !c->mask[t]) continue;
+        ctx->kernels->exp_minus(V, lse[t], n->in[0]->data + (size_t)t * V, p);
+        ctx->kernels->axpy(V, g, p, dx);
+        dx[c->targets[t]] -= g;
+    }
+}
+
+GLAM__ROW(cross_entropy, 1, 0);
+
+GLAM_API glam_tensor *glam_cross_entropy(glam_ctx *ctx, glam_tensor *logits,
+                                         const int32_t *targets, const int32_t *mask)
+{
+    glam__picks c;
+    if (!ctx || ctx->error || !logits) return NULL;
+    size_t rows = glam__rows(logits);
+    if (!targets && !ctx->measuring)
+        glam_fail(ctx, GLAM_ERR_VALUE, "cross_entropy: no targets (NULL)");
+    c.targets = glam__keep_ints(ctx, targets, rows);
+    c.mask = glam__keep_ints(ctx, mask, rows);
+    c.count = 0;
+    for (size_t t = 0; t < rows; t++) c.count += !mask || mask[t];
+    if (!c.count) c.count = 1;
+    return glam_apply(ctx, &glam__op_cross_entropy, &logits, &c, sizeof c, NULL);
+}
+
+/* == 11 attention : implementation ========================================================
+   One op from x to y: queries, keys and values, then head by head blocks of queries against all
+   keys they may see, then the output product.  Nothing of size S x S is kept: a block's scores
+   live in scratch, and backward makes them again from q, k and the saved logsumexp.  Keys and
+   values are laid out as panels, in training for one (row, head) at a time, in generation as the
+   cache itself, so that decoding runs the same arithmetic and gives the same bits.
+
+     s[i][j] = scale q_i.k_j + bias[bucket(i-j)]        buckets, reference 1.5 A
+     s[i][j] = scale ((q_i+u).k_j + (q_i+v).r_{i-j})    Transformer-XL, 1.5 B
+     P = softmax over visible j (plus one logit 0),  o_i = sum_j P_ij v_j
+     dv_j = sum_i P_ij do_i,  dP_ij = do_i.v_j,  dS_ij = P_ij (dP_ij - do_i.o_i) */
+
+// Keys, values and projected sinusoids of one layer of a session, as panels; see room 16.
+typedef struct glam__cache {
+    float *k;                      // [heads][panels of most][D][nr]
+    float *v;                      // [heads][panels of D][most][nr]
+    float *r;                      // [heads][panels of most][D][nr], distance most-1-c in column c
+    int    most, length;
+} glam__cache;
+
+typedef struct glam__attention {
+    glam_attention_config c;
+    const int32_t *segments;       // [T]
+    glam__cache   *cache;
+    const float   *xl;             // Transformer-XL: sinusoids are made from this (unused else)
+} glam__attention;
+
+enum { GLAM__AT_X, GLAM__AT_NORM, GLAM__AT_Q, GLAM__AT_K, GLAM__AT_V, GLAM__AT_O, GLAM__AT_BIAS,
+       GLAM__AT_R, GLAM__AT_U, GLAM__AT_VBIAS, GLAM__AT_INPUTS };
+
+// Everything that the loops over heads need.
+typedef struct glam__heads {
+    glam_ctx *ctx;
+    const glam__kernels *kernels;
+    const glam__attention *at;
+    glam_node *n;
+    int B, S, M, A, heads, D, start, keys;      // keys = start + S
+    int distances, block, key_panels, d_panels; // distances: columns of the position scores
+    size_t lds, ldr;                            // strides of scores and position scores
+    float *qkv, *o, *lse;                       // [T,3A] [T,A] [T,heads]
+    const float *r;                             // [distances,A], column c is distances-1-c back
+    const float *bias;                          // [heads,keys], column c is keys-1-c back
+    float *work;                                // worker slices
+    size_t work_floats;
+    float *dout, *dqkv, *dbias, *dr, *duv;      // backward: [T,A] [T,3A] [B,heads,keys] ...
+} glam__heads;
+
+GLAM_API int glam_bucket(int distance, int buckets, int max_distance)
+{
+    int exact = buckets / 2;
+    if (distance < 0) return 0;
+    if (distance < exact) return distance;       // also keeps 0 away from the logarithm
+    double far = log((double)distance / exact) / log((double)max_distance / exact);
+    int bucket = exact + (int)(far * (buckets - exact));
+    return bucket < buckets - 1 ? bucket : buckets - 1;
+}
+
+// x normalised on the way into a product: rows of RMS(x) * gain.
+typedef struct glam__normed {
+    const glam__kernels *kernels;
+    const float *x, *gain;         // gain NULL: x as it is
+    float eps, scale;              // scale multiplies the result
+    int M;
+} glam__normed;
+
+static void glam__fill_normed(const glam__product *p, int row, int rows, float *out, size_t ld)
+{
+    const glam__normed *w = (const glam__normed *)p->arg;
+    for (int i = 0; i < rows; i++) {
+        const float *x = w->x + (size_t)(row + i) * w->M;
+        if (w->gain) w->kernels->rmsnorm(w->M, w->eps, x, w->gain, out + (size_t)i * ld);
+        else memcpy(out + (size_t)i * ld, x, (size_t)w->M * sizeof(float));
+        if (w->scale != 1) w->kernels->scale(w->M, w->scale, out + (size_t)i * ld);
+    }
+}
+
+static glam__normed glam__normed_of(const glam_ctx *ctx, const glam_tensor *x,
+                                    const glam_tensor *norm, float eps)
+{
+    glam__normed w;
+    w.kernels = ctx->kernels;
+    w.x = x->data;
+    w.gain = norm ? norm->data : NULL;
+    w.eps = eps;
+    w.scale = 1;
+    w.M = glam__last(x);
+    return w;
+}
+
+// The same rows as an array, with r = 1/rms of each; for backward.
+typedef struct glam__norm_rows { glam__normed w; float *out, *r; } glam__norm_rows;
+
+static void glam__norm_row(void *arg, int row, int worker)
+{
+    const glam__norm_rows *n = (const glam__norm_rows *)arg;
+    size_t at = (size_t)row * n->w.M;
+    (void)worker;
+    n->r[row] = 1;
+    if (n->w.gain)
+        n->r[row] = n->w.kernels->rmsnorm(n->w.M, n->w.eps, n->w.x + at, n->w.gain, n->out + at);
+    else memcpy(n->out + at, n->w.x + at, (size_t)n->w.M * sizeof(float));
+    if (n->w.scale != 1) n->w.kernels->scale(n->w.M, n->w.scale, n->out + at);
+}
+
+static void glam__norm_all(glam_ctx *ctx, glam__normed w, int rows, float *out, float *r)
+{
+    glam__norm_rows n;
+    n.w = w;
+    n.out = out;
+    n.r = r;
+    glam__each_row(ctx, rows, glam__norm_row, &n);
+}
+
+// The last step of every sub-layer's backward: dx (+)= dy (residual) + backward of the norm of
+// dn; the gain's gradient is summed within chunks of 64 rows, then over chunks in order.
+typedef struct glam__norm_back {
+    glam__normed w;
+    const float *r, *dn, *dy;      // dy NULL: no residual, or already in dx
+    float *dx, *partial;           // NULL where no gradient is wanted
+    int adds, rows;
+} glam__norm_back;
+
+enum { GLAM__NORM_CHUNK = 64 };
+
+static void glam__norm_back_body(void *arg, int begin, int end, int worker)
+{
+    const glam__norm_back *b = (const glam__norm_back *)arg;
+    const glam__kernels *k = b->w.kernels;
+    size_t M = (size_t)b->w.M;
+    (void)worker;
+    for (int c = begin; c < end; c++) {
+        float *dgain = b->partial ? b->partial + (size_t)c * M : NULL;
+        int last = (c + 1) * GLAM__NORM_CHUNK < b->rows ? (c + 1) * GLAM__NORM_CHUNK : b->rows;
+        if (dgain) memset(dgain, 0, M * sizeof(float));
+        for (int t = c * GLAM__NORM_CHUNK; t < last; t++) {
+            size_t at = (size_t)t * M;
+            float *dx = b->dx ? b->dx + at : NULL;
+            if (dx && !b->adds && b->dy) memcpy(dx, b->dy + at, M * sizeof(float));
+            else if (dx && !b->adds) memset(dx, 0, M * sizeof(float));
+            else if (dx && b->dy) k->add(b->w.M, b->dy + at, dx);
+            if (b->w.gain)
+                k->rmsnorm_back(b->w.M, b->r[t], b->w.x + at, b->w.gain, b->dn + at, dx, dgain);
+            else if (dx) k->add(b->w.M, b->dn + at, dx);
+        }
+    }
+}
+
+static size_t glam__norm_back_floats(int rows, int M)
+{
+    return (size_t)((rows + GLAM__NORM_CHUNK - 1) / GLAM__NORM_CHUNK) * (size_t)M;
+}
+
+static void glam__norm_backward(glam_ctx *ctx, glam_node *n, glam_tensor *norm, glam__normed w,
+                                int rows, const float *r, const float *dn)
+{
+    glam__norm_back b;
+    glam_tensor *x = n->in[0];
+    int chunks = (rows + GLAM__NORM_CHUNK - 1) / GLAM__NORM_CHUNK, adds = 0;
+    float *dgain = glam__grad_of(norm, &adds);
+    b.w = w;
+    b.r = r;
+    b.dn = dn;
+    b.rows = rows;
+    b.adds = 0;
+    b.dx = glam__grad_of(x, &b.adds);
+    b.dy = n->flags & GLAM__NODE_RESIDUAL && !(n->flags & GLAM__NODE_MOVED) ? n->out[0]->grad
+                                                                           : NULL;
+    b.partial = dgain ? glam__scratch_floats(ctx, glam__norm_back_floats(rows, w.M)) : NULL;
+    glam__parallel(ctx, chunks, glam__norm_back_body, &b);
+    if (!dgain) return;
+    if (!adds) memset(dgain, 0, (size_t)w.M * sizeof(float));
+    for (int c = 0; c < chunks; c++) ctx->kernels->add(w.M, b.partial + (size_t)c * w.M, dgain);
+}
+
+static int glam__up(int n, int unit) { return (n + unit - 1) / unit * unit; }
+
+// Sizes that shape, forward and backward share.
+static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n)
+{
+    glam__heads h;
+    memset(&h, 0, sizeof h);
+    h.ctx = ctx;
+    h.kernels = ctx->kernels;
+    h.at = (const glam__attention *)n->config;
+    h.n = n;
+    glam_shape s = n->in[0]->shape;
+    h.B = s.dim[0]; h.S = s.dim[1]; h.M = s.dim[2];
+    h.heads = h.at->c.heads; h.D = h.at->c.d_head; h.A = h.heads * h.D;
+    h.start = h.at->cache ? h.at->cache->length : 0;
+    h.keys = h.start + h.S;
+    h.distances = h.at->cache ? h.at->cache->most : h.keys;
+    h.block = h.keys > 1024 ? 24 : 48;
+    h.key_panels = glam__panels_of(ctx, h.keys);
+    h.d_panels = glam__panels_of(ctx, h.D);
+    h.lds = glam__stride(h.key_panels * ctx->kernels->nr);
+    h.ldr = glam__stride(glam__panels_of(ctx, h.distances) * ctx->kernels->nr);
+    if (n->saved) {
+        size_t T = (size_t)h.B * h.S;
+        h.qkv = (float *)n->saved;
+        h.o = h.qkv + T * 3 * h.A;
+        h.lse = h.o + T * h.A;
+    }
+    return h;
+}
+
+static int glam__is_xl(const glam__heads *h)
+{
+    return h->at->c.position == GLAM_POSITION_TRANSFORMER_XL;
+}
+
+// Parts of a worker's slice, in floats.
+typedef struct glam__slice { float *k, *v, *s, *rp, *raw, *q, *kn, *ds, *pack, *dq; } glam__slice;
+
+static glam__slice glam__slice_of(const glam__heads *h, float *at, int back, size_t *total)
+{
+    glam__slice w;
+    size_t nr = (size_t)h->kernels->nr, key = (size_t)h->key_panels * nr * h->D, used = 0;
+    size_t value = (size_t)h->d_panels * nr * h->keys, block = (size_t)h->block;
+    size_t far = glam__is_xl(h) ? (size_t)h->ldr : 0;
+    size_t wide = block * (size_t)glam__up(h->D, 16) * (glam__is_xl(h) ? 2 : 0);
+    // sizes in the order of the fields; the last five are for backward
+    size_t size[10];
+    size[0] = key;
+    size[1] = back ? key : value;
+    size[2] = block * h->lds;
+    size[3] = glam__is_xl(h) ? (size_t)glam__panels_of(h->ctx, h->distances) * nr * h->D : 0;
+    size[4] = block * far;
+    size[5] = wide;
+    size[6] = back ? value + (glam__is_xl(h) ? (size_t)h->d_panels * nr * h->distances : 0) : 0;
+    size[7] = back ? block * h->lds : 0;
+    size[8] = back ? block * nr : 0;
+    size[9] = back && glam__is_xl(h) ? block * (size_t)h->D : 0;
+    float **field[10];
+    field[0] = &w.k; field[1] = &w.v; field[2] = &w.s; field[3] = &w.rp; field[4] = &w.raw;
+    field[5] = &w.q; field[6] = &w.kn; field[7] = &w.ds; field[8] = &w.pack; field[9] = &w.dq;
+    for (int i = 0; i < 10; i++) {
+        *field[i] = at ? at + used : NULL;
+        used += (size[i] + 15) / 16 * 16;
+    }
+    *total = used;
+    return w;
+}
+
+static size_t glam__slice_floats(const glam__heads *h, int back)
+{
+    size_t total;
+    glam__slice_of(h, NULL, back, &total);
+    return total;
+}
+
+static glam_status glam__attention_weights_fit(glam_ctx *ctx, glam_node *n, int M, int A)
+{
+    static const char *const names[] = { "q", "k", "v", "o" };
+    for (int i = 0; i < 4; i++) {
+        glam_tensor *w = n->in[GLAM__AT_Q + i];
+        glam_shape want = i == 3 ? glam_dim2(A, M) : glam_dim2(M, A);
+        if (!w || !glam__same_shape(w->shape, want))
+            return glam_fail(ctx, GLAM_ERR_SHAPE, "attention: %s is %s; with x %s it must be %s",
+                             names[i], w ? glam__say(w->shape).text : "NULL",
+                             glam__say(n->in[0]->shape).text, glam__say(want).text);
+    }
+    return GLAM_OK;
+}
+
+static glam_status glam__attention_position_fits(glam_ctx *ctx, glam_node *n, int M)
+{
+    const glam_attention_config *c = &((const glam__attention *)n->config)->c;
+    int A = c->heads * c->d_head, xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
+    glam_shape want[4];
+    want[0] = glam_dim2(c->heads, c->buckets);
+    want[1] = glam_dim2(M, A);
+    want[2] = want[3] = glam_dim2(c->heads, c->d_head);
+    static const char *const names[] = { "bias", "r", "u", "v_bias" };
+    for (int i = 0; i < 4; i++) {
+        int needed = i ? xl : c->position == GLAM_POSITION_BUCKETS;
+        glam_tensor *w = n->in[GLAM__AT_BIAS + i];
+        if (needed && (!w || !glam__same_shape(w->shape, want[i])))
+            return glam_fail(ctx, GLAM_ERR_SHAPE, "attention: %s is %s; it must be %s", names[i],
+                             w ? glam__say(w->shape).text : "NULL", glam__say(want[i]).text);
+    }
+    if (xl && M % 2)
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "attention: the sinusoid of Transformer-XL needs an "
+                         "even width, x has %d", M);
+    return GLAM_OK;
+}
+
+static uint64_t glam__attention_scratch(glam_ctx *ctx, glam_node *n)
+{
+    glam__heads h = glam__heads_of(ctx, n);
+    uint64_t T = (uint64_t)h.B * h.S, workers = (uint64_t)ctx->options.threads;
+    uint64_t product = glam__product_bytes(ctx, h.M > h.A ? h.M : h.A);
+    uint64_t both = glam__floats((uint64_t)h.heads * h.keys);
+    if (glam__is_xl(&h)) both += glam__floats((uint64_t)h.distances * h.A);
+    uint64_t forward = both + product + glam__floats(workers * glam__slice_floats(&h, 0));
+    if (!(n->flags & GLAM__NODE_RECORDED)) return forward;
+    uint64_t back = both + product + glam__outer_bytes(ctx) + glam__floats(T * h.A) +
+                    glam__floats(T * 3 * h.A) + 2 * glam__floats(T * h.M) + glam__floats(T) +
+                    glam__floats((uint64_t)h.B * h.heads * h.keys) +
+                    glam__floats(workers * glam__slice_floats(&h, 1)) +
+                    glam__floats(glam__norm_back_floats((int)T, h.M));
+    if (glam__is_xl(&h))
+        back += glam__floats((uint64_t)h.B * h.distances * h.A) + glam__floats(T / h.S * 2 * h.A) +
+                glam__floats((uint64_t)h.distances * h.A) +
+                glam__floats((uint64_t)h.distances * h.M);
+    return forward > back ? forward : back;
+}
+
+static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
+{
+    const glam_attention_config *c = &((const glam__attention *)n->config)->c;
+    glam_shape s = n->in[0]->shape;
+    if (s.dims != 3)
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "attention: x is %s; it must be [B,S,M]",
+                         glam__say(s).text);
+    if (c->heads < 1 || c->d_head < 1 ||
+        (c->position == GLAM_POSITION_BUCKETS && (c->buckets < 2 ||
+                                                  c->max_distance <= c->buckets / 2)))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "attention: %d heads of %d, %d buckets to distance "
+                         "%d make no sense", c->heads, c->d_head, c->buckets, c->max_distance);
+    if (glam__attention_weights_fit(ctx, n, s.dim[2], c->heads * c->d_head) != GLAM_OK ||
+        glam__attention_position_fits(ctx, n, s.dim[2]) != GLAM_OK) return ctx->error;
+    uint64_t T = (uint64_t)s.dim[0] * s.dim[1], A = (uint64_t)c->heads * c->d_head;
+    n->out_shape[0] = s;
+    n->saved_bytes = ((T * 4 * A + T * c->heads) * sizeof(float));
+    n->scratch_bytes = glam__attention_scratch(ctx, n);
+    if (n->in[GLAM__AT_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
+    for (int i = GLAM__AT_Q; i <= GLAM__AT_O; i++) {
+        glam__want_panels(ctx, n->in[i], 0);
+        if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n->in[i], 1);
+    }
+    return ctx->error;
+}
+
+// ---- positions
+
+// Bias of each head by distance, nearest last, so that a row of scores adds a run of it.
+static const float *glam__bias_rows(const glam__heads *h)
+{
+    const glam_tensor *table = h->n->in[GLAM__AT_BIAS];
+    float *rows = glam__scratch_floats(h->ctx, (size_t)h->heads * h->keys);
+    const glam_attention_config *c = &h->at->c;
+    if (c->position != GLAM_POSITION_BUCKETS) return rows;
+    for (int j = 0; j < h->keys; j++) {
+        int bucket = glam_bucket(h->keys - 1 - j, c->buckets, c->max_distance);
+        for (int i = 0; i < h->heads; i++)
+            rows[(size_t)i * h->keys + j] = table->data[(size_t)i * c->buckets + bucket];
+    }
+    return rows;
+}
+
+// Row c of the sinusoid is that of distance p->m - 1 - c: sines, then cosines.
+static void glam__fill_sinusoid(const glam__product *p, int row, int rows, float *out, size_t ld)
+{
+    int half = p->k / 2;
+    for (int i = 0; i < rows; i++)
+        for (int t = 0; t < half; t++) {
+            double angle = (p->m - 1 - (row + i)) * pow(10000.0, -2.0 * t / p->k);
+            out[(size_t)i * ld + t] = (float)sin(angle);
+            out[(size_t)i * ld + half + t] = (float)cos(angle);
+        }
+}
+
+// r [distances,A] = sinusoid Wr
+static void glam__project_sinusoid(glam_ctx *ctx, const glam_tensor *w, int distances, float *r)
+{
+    glam__product p = glam__product_new(distances, w->shape.dim[0]);
+    p.fill = glam__fill_sinusoid;
+    p.parts = 1;
+    p.b[0] = glam__operand_of(ctx, w, 0);
+    p.c[0] = r;
+    p.ldc = (size_t)p.b[0].n;
+    glam__product_run(ctx, &p);
+}
+
+static void glam__attention_positions(glam__heads *h)
+{
+    h->bias = glam__bias_rows(h);
+    if (!glam__is_xl(h) || h->at->cache) return;
+    float *r = glam__scratch_floats(h->ctx, (size_t)h->distances * h->A);
+    glam__project_sinusoid(h->ctx, h->n->in[GLAM__AT_R], h->distances, r);
+    h->r = r;
+}
+
+// ---- one (row of the batch, head)
+
+// Panels of rows [first, first+count) of x (stride ld) as columns: [panel][D][nr].
+static void glam__pack_columns(const glam__kernels *k, int count, int D, const float *x, size_t ld,
+                               float *out)
+{
+    for (int j = 0; j < count; j += k->nr) {
+        int n = count - j < k->nr ? count - j : k->nr;
+        k->pack_t(D, n, x + (size_t)j * ld, ld, out + (size_t)j * D);
+    }
+}
+
+// Panels of the columns of x [count,D]: [panel of D][count][nr].
+static void glam__pack_rows(const glam__kernels *k, int count, int D, const float *x, size_t ld,
+                            float *out)
+{
+    for (int d = 0; d < D; d += k->nr) {
+        int n = D - d < k->nr ? D - d : k->nr;
+        k->pack(count, n, x + d, ld, out + (size_t)d * count);
+    }
+}
+
+// New keys and values go into the cache, each to its own place.
+static void glam__cache_append(const glam__heads *h, int head, const float *kv)
+{
+    glam__cache *c = h->at->cache;
+    int nr = h->kernels->nr, panels = (c->most + nr - 1) / nr;
+    float *k = c->k + (size_t)head * panels * h->D * nr;
+    float *v = c->v + (size_t)head * h->d_panels * nr * c->most;
+    for (int i = 0; i < h->S; i++) {
+        int at = h->start + i;
+        const float *key = kv + (size_t)i * 3 * h->A, *value = key + h->A;
+        for (int d = 0; d < h->D; d++) {
+            k[(size_t)(at / nr) * h->D * nr + (size_t)d * nr + at % nr] = key[d];
+            v[((size_t)(d / nr) * c->most + at) * nr + d % nr] = value[d];
+        }
+    }
+}
+
+// Scores of queries [i0,i0+rows) of batch row b against keys 0..last: before the softmax.
+static void glam__scores(const glam__heads *h, const glam__slice *w, int b, int head, int i0,
+                         int rows)
+{
+    const glam__kernels *k = h->kernels;
+    const float *q = h->qkv + ((size_t)b * h->S + i0) * 3 * h->A + (size_t)head * h->D;
+    size_t ldq = 3 * (size_t)h->A;
+    int last = h->start + i0 + rows, nr = k->nr;
+    if (glam__is_xl(h)) {
+        const float *u = h->n->in[GLAM__AT_U]->data + (size_t)head * h->D;
+        const float *v = h->n->in[GLAM__AT_VBIAS]->data + (size_t)head * h->D;
+        size_t wide = (size_t)glam__up(h->D, 16);
+        float *qv = w->q + (size_t)h->block * wide;
+        for (int i = 0; i < rows; i++)
+            for (int d = 0; d < h->D; d++) {
+                w->q[i * wide + d] = q[i * ldq + d] + u[d];
+                qv[i * wide + d] = q[i * ldq + d] + v[d];
+            }
+        for (int j = (h->distances - last) / nr * nr; j < h->distances; j += nr)
+            k->panel(rows, nr, h->D, qv, wide, w->rp + (size_t)j * h->D, (size_t)nr, w->raw + j,
+                     h->ldr, 0);
+        q = w->q;
+        ldq = wide;
+    }
+    for (int j = 0; j < last; j += nr)
+        k->panel(rows, nr, h->D, q, ldq, w->k + (size_t)j * h->D, (size_t)nr, w->s + j, h->lds, 0);
+}
+
+// Scale, position and mask of one row of scores; returns how many keys it may see, 0 at padding.
+static int glam__score_row(const glam__heads *h, const glam__slice *w, int b, int head, int i,
+                           float *s, const float *raw)
+{
+    const glam_attention_config *c = &h->at->c;
+    int count = h->start + i + 1;
+    const int32_t *segment = h->at->segments ? h->at->segments + (size_t)b * h->S : NULL;
+    (void)w;
+    if (segment && !segment[i]) return 0;
+    if (c->position == GLAM_POSITION_TRANSFORMER_XL)
+        h->kernels->add(count, raw + h->distances - count, s);
+    if (c->scale != 1) h->kernels->scale(count, c->scale, s);
+    if (c->position == GLAM_POSITION_BUCKETS)
+        h->kernels->add(count, h->bias + (size_t)head * h->keys + h->keys - count, s);
+    for (int j = 0; j < count && segment; j++)
+        if (segment[j] != segment[i]) s[j] = -1e30f;       // exp makes 0 of it
+    return count;
+}
+
+static void glam__hide_keys(const glam__heads *h, int b, int i, float *s)
+{
+    const int32_t *segment = h->at->segments ? h->at->segments + (size_t)b * h->S : NULL;
+    for (int j = 0; segment && j <= i; j++)
+        if (segment[j] != segment[i]) s[j] = 0;
+}
+
+static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
+{
+    const glam__kernels *k = h->kernels;
+    const float *keys = h->qkv + (size_t)b * h->S * 3 * h->A + h->A + (size_t)head * h->D;
+    size_t lda = 3 * (size_t)h->A;
+    int values = h->keys;
+    if (h->at->cache) {
+        glam__cache *c = h->at->cache;
+        size_t panels = (size_t)glam__panels_of(h->ctx, c->most) * k->nr;
+        glam__cache_append(h, head, keys);
+        w->k = c->k + (size_t)head * panels * h->D;
+        w->v = c->v + (size_t)head * h->d_panels * k->nr * c->most;
+        if (glam__is_xl(h)) w->rp = c->r + (size_t)head * panels * h->D;
+        values = c->most;
+    } else {
+        glam__pack_columns(k, h->keys, h->D, keys, lda, w->k);
+        glam__pack_rows(k, h->keys, h->D, keys + h->A, lda, w->v);
+        if (glam__is_xl(h))
+            glam__pack_columns(k, h->distances, h->D, h->r + (size_t)head * h->D, (size_t)h->A,
+                               w->rp);
+    }
+    for (int i0 = 0; i0 < h->S; i0 += h->block) {
+        int rows = h->S - i0 < h->block ? h->S - i0 : h->block, last = h->start + i0 + rows;
+        glam__scores(h, w, b, head, i0, rows);
+        for (int i = 0; i < rows; i++) {
+            float *s = w->s + (size_t)i * h->lds;
+            size_t t = (size_t)b * h->S + i0 + i;
+            int count = glam__score_row(h, w, b, head, i0 + i, s, w->raw + (size_t)i * h->ldr);
+            h->lse[t * h->heads + head] = count ? k->softmax(count, s, h->at->c.sink) : 0;
+            if (count) glam__hide_keys(h, b, i0 + i, s);
+            memset(s + count, 0, (size_t)(last - count) * sizeof(float));
+        }
+        for (int d = 0; d < h->D; d += k->nr)
+            k->panel(rows, h->D - d < k->nr ? h->D - d : k->nr, last, w->s, h->lds,
+                     w->v + (size_t)d * values, (size_t)k->nr,
+                     h->o + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D + d,
+                     (size_t)h->A, 0);
+    }
+}
+
+static void glam__attend_body(void *arg, int begin, int end, int worker)
+{
+    const glam__heads *h = (const glam__heads *)arg;
+    size_t total;
+    for (int t = begin; t < end; t++) {
+        glam__slice w = glam__slice_of(h, h->work + (size_t)worker * h->work_floats, 0, &total);
+        glam__attend(h, &w, t / h->heads, t % h->heads);
+    }
+}
+
+static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
+{
+    glam__heads h = glam__heads_of(ctx, n);
+    glam_tensor *x = n->in[0], *norm = n->in[GLAM__AT_NORM];
+    glam__normed w = glam__normed_of(ctx, x, norm, h.at->c.norm_eps);
+    int T = h.B * h.S;
+
+    glam__product p = glam__product_new(T, h.M);           // q, k, v = RMS(x) [Wq Wk Wv]
+    p.fill = glam__fill_normed;
+    p.arg = &w;
+    p.parts = 3;
+    for (int i = 0; i < 3; i++) {
+        p.b[i] = glam__weight(ctx, n->in[GLAM__AT_Q + i], 0);
+        p.c[i] = h.qkv + (size_t)i * h.A;
+    }
+    p.ldc = 3 * (size_t)h.A;
+    glam__product_run(ctx, &p);
+
+    glam__attention_positions(&h);
+    h.work_floats = glam__slice_floats(&h, 0);
+    h.work = glam__scratch_floats(ctx, h.work_floats * (size_t)ctx->options.threads);
+    glam__parallel(ctx, h.B * h.heads, glam__attend_body, &h);
+    if (h.at->cache) h.at->cache->length += h.S;
+
+    glam__product out = glam__product_new(T, h.A);         // y = x + o Wo
+    out.a = h.o;
+    out.lda = (size_t)h.A;
+    out.parts = 1;
+    out.b[0] = glam__weight(ctx, n->in[GLAM__AT_O], 0);
+    out.c[0] = n->out[0]->data;
+    out.ldc = (size_t)h.M;
+    out.base = norm ? x->data : NULL;
+    glam__product_run(ctx, &out);
+}
+
+// ---- backward of one (row, head)
+
+// P and dS of a block, in w->s and w->ds; dS not yet scaled.
+static void glam__attend_back_scores(const glam__heads *h, const glam__slice *w, int b, int head,
+                                     int i0, int rows)
+{
+    const glam__kernels *k = h->kernels;
+    int last = i0 + rows;
+    const float *dout = h->dout + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D;
+    const float *o = h->o + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D;
+    glam__scores(h, w, b, head, i0, rows);
+    for (int j = 0; j < last; j += k->nr)
+        k->panel(rows, k->nr, h->D, dout, (size_t)h->A, w->v + (size_t)j * h->D, (size_t)k->nr,
+                 w->ds + j, h->lds, 0);
+    for (int i = 0; i < rows; i++) {
+        float *s = w->s + (size_t)i * h->lds, *ds = w->ds + (size_t)i * h->lds;
+        size_t t = (size_t)b * h->S + i0 + i;
+        int count = glam__score_row(h, w, b, head, i0 + i, s, w->raw + (size_t)i * h->ldr);
+        k->exp_minus(count, h->lse[t * h->heads + head], s, s);
+        if (count) glam__hide_keys(h, b, i0 + i, s);
+        float delta = k->dot(h->D, dout + (size_t)i * h->A, o + (size_t)i * h->A);
+        for (int j = 0; j < count; j++) ds[j] = s[j] * (ds[j] - delta);
+        memset(s + count, 0, (size_t)(last - count) * sizeof(float));
+        memset(ds + count, 0, (size_t)(last - count) * sizeof(float));
+    }
+}
+
+// C [last,D] += S^T X over the block's rows, X [rows,D] with stride ldx.
+static void glam__attend_outer(const glam__heads *h, const glam__slice *w, const float *s,
+                               size_t lds, int m, int rows, const float *x, size_t ldx, float *c,
+                               size_t ldc)
+{
+    const glam__kernels *k = h->kernels;
+    for (int d = 0; d < h->D; d += k->nr) {
+        int n = h->D - d < k->nr ? h->D - d : k->nr;
+        k->pack(rows, n, x + d, ldx, w->pack);
+        k->panel_t(m, n, rows, s, lds, w->pack, (size_t)k->nr, c + d, ldc, 1);
+    }
+}
+
+// Position gradients of a block, from its dS (scaled): dr, u, v, and the query's part of them.
+static void glam__attend_back_xl(const glam__heads *h, const glam__slice *w, int b, int head,
+                                 int i0, int rows, float *dq)
+{
+    const glam__kernels *k = h->kernels;
+    int last = i0 + rows, from = h->distances - last;
+    size_t wide = (size_t)glam__up(h->D, 16), lda = 3 * (size_t)h->A;
+    const float *qv = w->q + (size_t)h->block * wide;
+    float *du = h->duv + ((size_t)b * 2) * h->A + (size_t)head * h->D, *dv = du + h->A;
+    float *rn = w->kn + ((size_t)h->d_panels * k->nr * h->keys + 15) / 16 * 16;
+    for (int i = 0; i < rows; i++) {                     // dS by distance instead of by key
+        float *raw = w->raw + (size_t)i * h->ldr;
+        memset(raw + from, 0, (size_t)last * sizeof(float));
+        memcpy(raw + h->distances - (i0 + i + 1), w->ds + (size_t)i * h->lds,
+               (size_t)(i0 + i + 1) * sizeof(float));
+        k->add(h->D, dq + (size_t)i * lda, du);          // dq holds dS K: the content part
+    }
+    for (int d = 0; d < h->D; d += k->nr)
+        k->panel(rows, h->D - d < k->nr ? h->D - d : k->nr, last, w->raw + from, h->ldr,
+                 rn + (size_t)d * h->distances + (size_t)from * k->nr, (size_t)k->nr, w->dq + d,
+                 (size_t)h->D, 0);
+    for (int i = 0; i < rows; i++) {
+        k->add(h->D, w->dq + (size_t)i * h->D, dv);
+        k->add(h->D, w->dq + (size_t)i * h->D, dq + (size_t)i * lda);
+    }
+    glam__attend_outer(h, w, w->raw + from, h->ldr, last, rows, qv, wide,
+                       h->dr + ((size_t)b * h->distances + from) * h->A + (size_t)head * h->D,
+                       (size_t)h->A);
+}
+
+static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b, int head)
+{
+    const glam__kernels *k = h->kernels;
+    size_t lda = 3 * (size_t)h->A, wide = (size_t)glam__up(h->D, 16);
+    const float *q = h->qkv + (size_t)b * h->S * lda + (size_t)head * h->D, *keys = q + h->A;
+    float *dq = h->dqkv + (size_t)b * h->S * lda + (size_t)head * h->D, *dk = dq + h->A;
+    float *dbias = h->dbias + ((size_t)b * h->heads + head) * h->keys;
+    glam__pack_columns(k, h->keys, h->D, keys, lda, w->k);
+    glam__pack_columns(k, h->keys, h->D, keys + h->A, lda, w->v);
+    glam__pack_rows(k, h->keys, h->D, keys, lda, w->kn);
+    memset(dbias, 0, (size_t)h->keys * sizeof(float));
+    for (int j = 0; j < h->keys; j++)                    // dk and dv of this head
+        for (int part = 0; part < 2; part++)
+            memset(dk + (size_t)j * lda + (size_t)part * h->A, 0, (size_t)h->D * sizeof(float));
+    if (glam__is_xl(h)) {
+        const float *r = h->r + (size_t)head * h->D;
+        glam__pack_columns(k, h->distances, h->D, r, (size_t)h->A, w->rp);
+        glam__pack_rows(k, h->distances, h->D, r, (size_t)h->A,
+                        w->kn + ((size_t)h->d_panels * k->nr * h->keys + 15) / 16 * 16);
+    }
+    for (int i0 = 0; i0 < h->S; i0 += h->block) {
+        int rows = h->S - i0 < h->block ? h->S - i0 : h->block, last = i0 + rows;
+        const float *dout = h->dout + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D;
+        glam__attend_back_scores(h, w, b, head, i0, rows);
+        glam__attend_outer(h, w, w->s, h->lds, last, rows, dout, (size_t)h->A, dk + h->A, lda);
+        for (int i = 0; i < rows; i++) {
+            float *ds = w->ds + (size_t)i * h->lds;
+            k->add(i0 + i + 1, ds, dbias + h->keys - (i0 + i + 1));
+            if (h->at->c.scale != 1) k->scale(last, h->at->c.scale, ds);
+        }
+        for (int d = 0; d < h->D; d += k->nr)
+            k->panel(rows, h->D - d < k->nr ? h->D - d : k->nr, last, w->ds, h->lds,
+                     w->kn + (size_t)d * h->keys, (size_t)k->nr, dq + (size_t)i0 * lda + d, lda, 0);
+        if (glam__is_xl(h))
+            glam__attend_back_xl(h, w, b, head, i0, rows, dq + (size_t)i0 * lda);
+        glam__attend_outer(h, w, w->ds, h->lds, last, rows,
+                           glam__is_xl(h) ? w->q : q + (size_t)i0 * lda,
+                           glam__is_xl(h) ? wide : lda, dk, lda);
+    }
+}
+
+static void glam__attend_back_body(void *arg, int begin, int end, int worker)
+{
+    const glam__heads *h = (const glam__heads *)arg;
+    size_t total;
+    for (int t = begin; t < end; t++) {
+        glam__slice w = glam__slice_of(h, h->work + (size_t)worker * h->work_floats, 1, &total);
+        glam__attend_back(h, &w, t / h->heads, t % h->heads);
+    }
+}
+
+// The tables' gradients: partial sums of the rows of the batch, added in their order.
+static void glam__attention_position_grads(const glam__heads *h)
+{
+    const glam_attention_config *c = &h->at->c;
+    glam_ctx *ctx = h->ctx;
+    if (c->position == GLAM_POSITION_BUCKETS) {
+        glam_tensor *table = h->n->in[GLAM__AT_BIAS];
+        if (!table->wants_grad) return;
+        glam__grad_settle(table);
+        for (int b = 0; b < h->B; b++)
+            for (int i = 0; i < h->heads; i++)
+                for (int j = 0; j < h->keys; j++)
+                    table->grad[(size_t)i * c->buckets +
+                                glam_bucket(h->keys - 1 - j, c->buckets, c->max_distance)] +=
+                        h->dbias[((size_t)b * h->heads + i) * h->keys + j];
+    }
+    if (c->position != GLAM_POSITION_TRANSFORMER_XL) return;
+    for (int side = 0; side < 2; side++) {
+        glam_tensor *t = h->n->in[GLAM__AT_U + side];
+        if (!t->wants_grad) continue;
+        glam__grad_settle(t);
+        for (int b = 0; b < h->B; b++)
+            h->kernels->add(h->A, h->duv + ((size_t)b * 2 + side) * h->A, t->grad);
+    }
+    if (!h->n->in[GLAM__AT_R]->wants_grad) return;
+    float *dr = glam__scratch_floats(ctx, (size_t)h->distances * h->A);
+    float *sinusoid = glam__scratch_floats(ctx, (size_t)h->distances * h->M);
+    glam__product p = glam__product_new(h->distances, h->M);
+    glam__fill_sinusoid(&p, 0, h->distances, sinusoid, (size_t)h->M);
+    memcpy(dr, h->dr, (size_t)h->distances * h->A * sizeof(float));
+    for (int b = 1; b < h->B; b++)
+        for (int j = 0; j < h->distances; j++)
+            h->kernels->add(h->A, h->dr + ((size_t)b * h->distances + j) * h->A,
+                            dr + (size_t)j * h->A);
+    glam__grad_outer(ctx, h->n->in[GLAM__AT_R], h->distances, sinusoid, (size_t)h->M, dr,
+                     (size_t)h->A);
+}
+
+static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
+{
+    glam__heads h = glam__heads_of(ctx, n);
+    glam_tensor *x = n->in[0], *norm = n->in[GLAM__AT_NORM];
+    glam__normed w = glam__normed_of(ctx, x, norm, h.at->c.norm_eps);
+    size_t T = (size_t)h.B * h.S, M = (size_t)h.M, A = (size_t)h.A;
+    const float *dy = n->out[0]->grad;
+
+    h.dout = glam__scratch_floats(ctx, T * A);                    // do = dy Wo^T
+    glam__times(ctx, (int)T, dy, M, glam__weight(ctx, n->in[GLAM__AT_O], 1), h.dout, A, 0);
+    glam__grad_outer(ctx, n->in[GLAM__AT_O], (int)T, h.o, A, dy, M);
+
+    glam__attention_positions(&h);
+    h.dqkv = glam__scratch_floats(ctx, T * 3 * A);
+    h.dbias = glam__scratch_floats(ctx, (size_t)h.B * h.heads * h.keys);
+    if (glam__is_xl(&h)) {
+        size_t dr = (size_t)h.B * h.distances * A, duv = (size_t)h.B * 2 * A;
+        h.dr = glam__scratch_floats(ctx, dr);
+        h.duv = glam__scratch_floats(ctx, duv);
+        memset(h.dr, 0, dr * sizeof(float));
+        memset(h.duv, 0, duv * sizeof(float));
+    }
+    h.work_floats = glam__slice_floats(&h, 1);
+    h.work = glam__scratch_floats(ctx, h.work_floats * (size_t)ctx->options.threads);
+    glam__parallel(ctx, h.B * h.heads, glam__attend_back_body, &h);
+    glam__attention_position_grads(&h);
+
+    float *normed = glam__scratch_floats(ctx, T * M), *r = glam__scratch_floats(ctx, T);
+    glam__norm_all(ctx, w, (int)T, normed, r);
+    for (int i = 0; i < 3; i++)
+        glam__grad_outer(ctx, n->in[GLAM__AT_Q + i], (int)T, normed, M, h.dqkv + (size_t)i * A,
+                         3 * A);
+    if (!x->wants_grad && !(norm && norm->wants_grad)) return;
+    float *dn = glam__scratch_floats(ctx, T * M);
+    for (int i = 0; i < 3; i++)
+        glam__times(ctx, (int)T, h.dqkv + (size_t)i * A, 3 * A,
+                    glam__weight(ctx, n->in[GLAM__AT_Q + i], 1), dn, M, i > 0);
+    glam__norm_backward(ctx, n, norm, w, (int)T, r, dn);
+}
+
+GLAM__ROW(attention, GLAM__AT_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
+
+static glam_tensor *glam__attention_apply(glam_ctx *ctx, glam_tensor *x,
+                                          const glam_attention_weights *w,
+                                          const glam__attention *at)
+{
+    glam_tensor *in[GLAM__AT_INPUTS];
+    in[GLAM__AT_X] = x; in[GLAM__AT_NORM] = w->norm;
+    in[GLAM__AT_Q] = w->q; in[GLAM__AT_K] = w->k; in[GLAM__AT_V] = w->v; in[GLAM__AT_O] = w->o;
+    in[GLAM__AT_BIAS] = at->c.position == GLAM_POSITION_BUCKETS ? w->bias : NULL;
+    in[GLAM__AT_R] = w->r; in[GLAM__AT_U] = w->u; in[GLAM__AT_VBIAS] = w->v_bias;
+    return glam_apply(ctx, &glam__op_attention, in, at, sizeof *at, NULL);
+}
+
+GLAM_API glam_tensor *glam_attention(glam_ctx *ctx, glam_tensor *x, const glam_attention_weights *w,
+                                     const glam_attention_config *config, const int32_t *segments)
+{
+    glam__attention at;
+    if (!ctx || ctx->error || !x) return NULL;
+    if (!w || !config) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "attention: weights and config must not be NULL");
+        return NULL;
+    }
+    memset(&at, 0, sizeof at);
+    at.c = *config;
+    at.segments = glam__keep_ints(ctx, segments, glam__rows(x));
+    return glam__attention_apply(ctx, x, w, &at);
+}
+
+/* == 12 ffn : implementation ==============================================================
+   y = h Wd,  h = f(x Wg) * (x Wu); backward keeps the two products and makes h again.
+     dh = dy Wd^T;  dWd = h^T dy;  dWg = x^T dg;  dWu = x^T du;  dx = dg Wg^T + du Wu^T
+   with dg = dh u f'(g), du = dh f(g) (reference 1.6; Shazeer 2020). */
+
+// The kernel's name for what happens between the two matrices.
+static int glam__act_kind(glam_activation a, int dense)
+{
+    switch (a) {
+    case GLAM_GELU_TANH: return dense ? GLAM__ACT_GEGLU_TANH : GLAM__ACT_GELU_TANH;
+    case GLAM_GELU_ERF:  return dense ? GLAM__ACT_GEGLU_ERF : GLAM__ACT_GELU_ERF;
+    case GLAM_GEGLU:     return dense ? -1 : GLAM__ACT_GEGLU_TANH;
+    case GLAM_SWIGLU:    return dense ? -1 : GLAM__ACT_SWIGLU;
+    case GLAM_GEGLU_LITERAL: return dense ? GLAM__ACT_GEGLU_LITERAL : -1;
+    case GLAM_RELU:      return dense ? -1 : GLAM__ACT_RELU;
+    }
+    return -1;
+}
+
+static int glam__is_gated(glam_activation a) { return a == GLAM_GEGLU || a == GLAM_SWIGLU; }
+
+// h = f(g) * u on the way into the second product.
+typedef struct glam__acted {
+    const glam__kernels *kernels;
+    int kind, H;
+    const float *g, *u;            // [rows,H]; g NULL for two-matrix forms
+} glam__acted;
+
+static void glam__fill_acted(const glam__product *p, int row, int rows, float *out, size_t ld)
+{
+    const glam__acted *a = (const glam__acted *)p->arg;
+    for (int i = 0; i < rows; i++) {
+        size_t at = (size_t)(row + i) * a->H;
+        a->kernels->act(a->kind, a->H, a->g ? a->g + at : NULL, a->u + at, out + (size_t)i * ld);
+    }
+}
+
+// Backward of it row by row: g and u become dg and du, h is written again.  With a weight (the
+// mixture's gate) all three are scaled by it, and its own gradient is dh.h.
+typedef struct glam__acted_back {
+    const glam__kernels *kernels;
+    int kind, H;
+    float *g, *u, *h;
+    const float *dh, *weight;      // weight NULL: 1
+    float *dweight;
+} glam__acted_back;
+
+static void glam__acted_back_row(void *arg, int row, int worker)
+{
+    const glam__acted_back *a = (const glam__acted_back *)arg;
+    size_t at = (size_t)row * a->H;
+    float *g = a->g ? a->g + at : NULL, *u = a->u + at, *h = a->h + at;
+    (void)worker;
+    a->kernels->act_back(a->kind, a->H, g, u, a->dh + at, h, g, u);
+    if (!a->weight) return;
+    a->dweight[row] = a->kernels->dot(a->H, a->dh + at, h);
+    if (g) a->kernels->scale(a->H, a->weight[row], g);
+    a->kernels->scale(a->H, a->weight[row], u);
+    a->kernels->scale(a->H, a->weight[row], h);
+}
+
+typedef struct glam__ffn { int kind; float norm_eps; } glam__ffn;
+enum { GLAM__FF_X, GLAM__FF_NORM, GLAM__FF_GATE, GLAM__FF_UP, GLAM__FF_DOWN, GLAM__FF_INPUTS };
+
+static glam_status glam__ffn_shape(glam_ctx *ctx, glam_node *n)
+{
+    const glam__ffn *f = (const glam__ffn *)n->config;
+    glam_tensor *x = n->in[0], *gate = n->in[GLAM__FF_GATE], *up = n->in[GLAM__FF_UP],
+                *down = n->in[GLAM__FF_DOWN];
+    int M = glam__last(x);
+    if (f->kind < 0)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "ffn: a dense layer takes gelu_tanh, gelu_erf or "
+                         "geglu_literal");
+    if (!gate || !up || !down || up->shape.dims != 2 || up->shape.dim[0] != M ||
+        !glam__same_shape(gate->shape, up->shape) ||
+        !glam__same_shape(down->shape, glam_dim2(up->shape.dim[1], M)))
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "ffn: with x %s the gate is %s, up %s, down %s; they "
+                         "must be [M,H], [M,H], [H,M]", glam__say(x->shape).text,
+                         gate ? glam__say(gate->shape).text : "NULL",
+                         up ? glam__say(up->shape).text : "NULL",
+                         down ? glam__say(down->shape).text : "NULL");
+    int H = up->shape.dim[1];
+    uint64_t T = glam__rows(x);
+    n->out_shape[0] = x->shape;
+    n->saved_bytes = (2 * T * H * sizeof(float));
+    uint64_t forward = glam__product_bytes(ctx, M > H ? M : H);
+    uint64_t back = 2 * glam__floats(T * H) + 2 * glam__floats(T * M) + glam__floats(T) +
+                    forward + glam__outer_bytes(ctx) +
+                    glam__floats(glam__norm_back_floats((int)T, M));
+    n->scratch_bytes = (n->flags & GLAM__NODE_RECORDED ? back : forward);
+    if (n->in[GLAM__FF_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
+    for (int i = GLAM__FF_GATE; i <= GLAM__FF_DOWN; i++) {
+        glam__want_panels(ctx, n->in[i], 0);
+        if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n->in[i], 1);
+    }
+    return ctx->error;
+}
+
+static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__ffn *f = (const glam__ffn *)n->config;
+    glam_tensor *x = n->in[0], *norm = n->in[GLAM__FF_NORM];
+    int T = (int)glam__rows(x), M = glam__last(x), H = n->in[GLAM__FF_UP]->shape.dim[1];
+    glam__normed w = glam__normed_of(ctx, x, norm, f->norm_eps);
+    glam__acted a;
+
+    glam__product in = glam__product_new(T, M);            // g, u = RMS(x) [Wg Wu]
+    in.fill = glam__fill_normed;
+    in.arg = &w;
+    in.parts = 2;
+    in.b[0] = glam__weight(ctx, n->in[GLAM__FF_GATE], 0);
+    in.b[1] = glam__weight(ctx, n->in[GLAM__FF_UP], 0);
+    in.c[0] = (float *)n->saved;
+    in.c[1] = in.c[0] + (size_t)T * H;
+    in.ldc = (size_t)H;
+    glam__product_run(ctx, &in);
+
+    a.kernels = ctx->kernels;                              // y = x + (f(g) * u) Wd
+    a.kind = f->kind;
+    a.H = H;
+    a.g = in.c[0];
+    a.u = in.c[1];
+    glam__product out = glam__product_new(T, H);
+    out.fill = glam__fill_acted;
+    out.arg = &a;
+    out.parts = 1;
+    out.b[0] = glam__weight(ctx, n->in[GLAM__FF_DOWN], 0);
+    out.c[0] = n->out[0]->data;
+    out.ldc = (size_t)M;
+    out.base = norm ? x->data : NULL;
+    glam__product_run(ctx, &out);
+}
+
+static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__ffn *f = (const glam__ffn *)n->config;
+    glam_tensor *x = n->in[0], *norm = n->in[GLAM__FF_NORM];
+    int T = (int)glam__rows(x);
+    size_t M = (size_t)glam__last(x), H = (size_t)n->in[GLAM__FF_UP]->shape.dim[1];
+    glam__normed w = glam__normed_of(ctx, x, norm, f->norm_eps);
+    const float *dy = n->out[0]->grad;
+    glam__acted_back a;
+    float *dh = glam__scratch_floats(ctx, (size_t)T * H);
+
+    glam__times(ctx, T, dy, M, glam__weight(ctx, n->in[GLAM__FF_DOWN], 1), dh, H, 0);
+    memset(&a, 0, sizeof a);
+    a.kernels = ctx->kernels;
+    a.kind = f->kind;
+    a.H = (int)H;
+    a.g = (float *)n->saved;
+    a.u = a.g + (size_t)T * H;
+    a.h = glam__scratch_floats(ctx, (size_t)T * H);
+    a.dh = dh;
+    glam__each_row(ctx, T, glam__acted_back_row, &a);      // g, u are dg, du from here on
+
+    float *normed = glam__scratch_floats(ctx, (size_t)T * M);
+    float *r = glam__scratch_floats(ctx, (size_t)T);
+    glam__norm_all(ctx, w, T, normed, r);
+    glam__grad_outer(ctx, n->in[GLAM__FF_DOWN], T, a.h, H, dy, M);
+    glam__grad_outer(ctx, n->in[GLAM__FF_GATE], T, normed, M, a.g, H);
+    glam__grad_outer(ctx, n->in[GLAM__FF_UP], T, normed, M, a.u, H);
+    if (!x->wants_grad && !(norm && norm->wants_grad)) return;
+    float *dn = glam__scratch_floats(ctx, (size_t)T * M);
+    glam__times(ctx, T, a.g, H, glam__weight(ctx, n->in[GLAM__FF_GATE], 1), dn, M, 0);
+    glam__times(ctx, T, a.u, H, glam__weight(ctx, n->in[GLAM__FF_UP], 1), dn, M, 1);
+    glam__norm_backward(ctx, n, norm, w, T, r, dn);
+}
+
+GLAM__ROW(ffn, GLAM__FF_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
+
+GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_weights *w,
+                               glam_activation activation, float norm_eps)
+{
+    glam_tensor *in[GLAM__FF_INPUTS];
+    glam__ffn f;
+    if (!ctx || ctx->error || !x) return NULL;
+    if (!w) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "ffn: the weights are NULL");
+        return NULL;
+    }
+    f.kind = glam__act_kind(activation, 1);
+    f.norm_eps = norm_eps;
+    in[GLAM__FF_X] = x; in[GLAM__FF_NORM] = w->norm;
+    in[GLAM__FF_GATE] = w->gate; in[GLAM__FF_UP] = w->up; in[GLAM__FF_DOWN] = w->down;
+    return glam_apply(ctx, &glam__op_ffn, in, &f, sizeof f, NULL);
+}
+
+/* == 13 moe : implementation ==============================================================
+   A gate scores every expert for every token; the best k do the work, their outputs are mixed by
+   the gate's own weights (paper section 4; GShard algorithm 1; reference 2).
+
+     p = softmax(x Wr)                                    gate       [T,E]
+     e_1..e_k = the k best, g_i = p[e_i] / (sum + 1e-9)   route      [T,k]
+     slot of each choice, first choices first; no slot left: dropped
+     rows = tokens sorted by expert                       dispatch   [R,M], R <= T*k
+     out = expert(rows)                                   experts    [R,M]
+     y_t = sum over kept i of g_i out[place(t,i)]         combine    [T,M]
+     aux = mean over groups of E sum_e f_e P_e            balance
+
+   f_e is the share of first choices of a group's tokens, before capacity, and a constant; P_e is
+   the mean of p.  Invariants: the sort is by (expert, token), so an expert's rows come in the
+   same order however many workers there are; every buffer is sized by T*k, not by where tokens
+   happen to go; padding is not routed and not counted. */
+
+GLAM_API glam_moe_config glam_moe_config_default(void)
+{
+    glam_moe_config c;
+    memset(&c, 0, sizeof c);
+    c.experts = 8;
+    c.top_k = 2;
+    c.every = 2;
+    c.activation = GLAM_GEGLU;
+    c.normalise = GLAM_NORMALISE_BEFORE_DROP;
+    c.aux_weight = 0.01f;
+    return c;
+}
+
+// A routing whose arrays can be written.
+typedef struct glam__route {
+    int32_t *expert, *slot, *kept, *load;
+    float   *gate, *probability;
+} glam__route;
+
+typedef struct glam__moe_setup {
+    glam_moe_config c;
+    float norm_eps, part;          // part: share of the step's groups in this part of the batch
+    const int32_t *mask;           // [T]
+    glam__route route;             // lives longer than the op
+    glam_routing *record;          // summary for the caller; may be NULL
+} glam__moe_setup;
+
+enum { GLAM__MO_X, GLAM__MO_NORM, GLAM__MO_ROUTER, GLAM__MO_GATE, GLAM__MO_UP, GLAM__MO_DOWN,
+       GLAM__MO_INPUTS };
+
+// Names for what one pass needs.
+typedef struct glam__moe {
+    glam_ctx *ctx;
+    glam_node *n;
+    const glam__moe_setup *s;
+    int T, M, H, E, k, group, groups, capacity, gated, kind;
+    float *g, *u;                  // [R,H] before the activation; g only where gated
+    float *lse;                    // [T] logsumexp of the router's logits
+    int32_t *place, *source;       // [T,k] row of a choice or -1; [R] choice of a row
+    glam__span *spans;             // [E] rows of each expert
+    int rows;                      // R: kept choices
+    float *normed, *out;           // scratch: [T,M] [R,M]
+} glam__moe;
+
+// Slots per expert and group, reference 2 step 6; 0: dropless.
+static int glam__capacity(const glam_moe_config *c, int group)
+{
+    if (c->capacity > 0) return c->capacity;
+    if (c->capacity_factor <= 0) return 0;
+    double slots = (double)group * (double)c->capacity_factor / c->experts;
+    if (slots > 2e9) return 0;
+    return slots < 1 ? 4 : glam__up((int)slots, 4);
+}
+
+static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
+{
+    glam__moe m;
+    memset(&m, 0, sizeof m);
+    m.ctx = ctx;
+    m.n = n;
+    m.s = (const glam__moe_setup *)n->config;
+    m.T = (int)glam__rows(n->in[0]);
+    m.M = glam__last(n->in[0]);
+    m.E = m.s->c.experts;
+    m.k = m.s->c.top_k;
+    m.H = n->in[GLAM__MO_UP]->shape.dim[2];
+    m.group = m.s->c.group ? m.s->c.group : m.T;
+    m.groups = m.T / m.group;
+    m.capacity = glam__capacity(&m.s->c, m.group);
+    m.gated = glam__is_gated(m.s->c.activation);
+    m.kind = glam__act_kind(m.s->c.activation, 0);
+    size_t R = (size_t)m.T * m.k;
+    char *at = (char *)n->saved;
+    if (!at) return m;
+    m.u = (float *)(void *)at;            at += R * m.H * sizeof(float);
+    if (m.gated) { m.g = (float *)(void *)at; at += R * m.H * sizeof(float); }
+    m.lse = (float *)(void *)at;          at += (size_t)m.T * sizeof(float);
+    m.spans = (glam__span *)(void *)at;   at += (size_t)m.E * sizeof(glam__span);
+    m.place = (int32_t *)(void *)at;      at += R * sizeof(int32_t);
+    m.source = (int32_t *)(void *)at;
+    for (int e = 0; e < m.E; e++) m.rows += m.spans[e].rows;
+    return m;
+}
+
+static int glam__real(const glam__moe *m, int t) { return !m->s->mask || m->s->mask[t]; }
+
+// ---- forward, step by step
+
+// p = softmax(RMS(x) Wr), in float32 as the code of record has it.
+static void glam__moe_gate(glam__moe *m)
+{
+    glam_ctx *ctx = m->ctx;
+    float *p = m->s->route.probability;
+    float *r = glam__scratch_floats(ctx, (size_t)m->T);
+    glam__norm_all(ctx, glam__normed_of(ctx, m->n->in[0], m->n->in[GLAM__MO_NORM],
+                                        m->s->norm_eps), m->T, m->normed, r);
+    glam__times(ctx, m->T, m->normed, (size_t)m->M, glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 0),
+                p, (size_t)m->E, 0);
+    for (int t = 0; t < m->T; t++)
+        m->lse[t] = ctx->kernels->softmax(m->E, p + (size_t)t * m->E, 0);
+}
+
+// The k best experts of one token, best first; the lowest index wins a tie.
+static void glam__moe_choose(const float *p, int E, int k, int32_t *expert)
+{
+    for (int i = 0; i < k; i++) {
+        int best = -1;
+        for (int e = 0; e < E; e++) {
+            int taken = 0;
+            for (int j = 0; j < i; j++) taken |= expert[j] == e;
+            if (!taken && (best < 0 || p[e] > p[best])) best = e;
+        }
+        expert[i] = best;
+    }
+}
+
+// Slots in one group: first choices before second ones, early tokens before late ones.  A choice
+// past the capacity is dropped, but still counts for the places of those after it in its rank.
+static void glam__moe_slots(const glam__moe *m, int group, int *taken, int *seen)
+{
+    const glam__route *r = &m->s->route;
+    memset(taken, 0, (size_t)m->E * sizeof *taken);
+    for (int i = 0; i < m->k; i++) {
+        memset(seen, 0, (size_t)m->E * sizeof *seen);
+        for (int s = 0; s < m->group; s++) {
+            size_t at = ((size_t)group * m->group + s) * m->k + i;
+            int e = r->expert[at];
+            if (e < 0) continue;
+            int place = taken[e] + seen[e]++;
+            r->kept[at] = !m->capacity || place < m->capacity;
+            r->slot[at] = r->kept[at] ? place : -1;
+        }
+        for (int e = 0; e < m->E; e++) {
+            taken[e] += seen[e];
+            if (m->capacity && taken[e] > m->capacity) taken[e] = m->capacity;
+        }
+    }
+}
+
+// Weights of one token's choices: probabilities, made to sum to 1 before or after the drops.
+static void glam__moe_weights(const glam__moe *m, int t, int after)
+{
+    const glam__route *r = &m->s->route;
+    float *g = r->gate + (size_t)t * m->k, sum = 0;
+    const int32_t *kept = r->kept + (size_t)t * m->k;
+    glam_normalise how = m->s->c.normalise;
+    if (!after)
+        for (int i = 0; i < m->k; i++)
+            g[i] = r->probability[(size_t)t * m->E + r->expert[(size_t)t * m->k + i]];
+    else
+        for (int i = 0; i < m->k; i++) g[i] = kept[i] ? g[i] : 0;
+    for (int i = 0; i < m->k; i++) sum += g[i];
+    if (!after && how == GLAM_NORMALISE_BEFORE_DROP)
+        for (int i = 0; i < m->k; i++) g[i] /= sum + 1e-9f;
+    if (after && how == GLAM_NORMALISE_AFTER_DROP && sum > 0)
+        for (int i = 0; i < m->k; i++) g[i] /= sum;
+}
+
+static void glam__moe_route(glam__moe *m)
+{
+    const glam__route *r = &m->s->route;
+    int *taken = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
+    int *seen = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
+    for (int t = 0; t < m->T; t++) {
+        size_t at = (size_t)t * m->k;
+        if (glam__real(m, t)) {
+            glam__moe_choose(r->probability + (size_t)t * m->E, m->E, m->k, r->expert + at);
+            glam__moe_weights(m, t, 0);
+        } else {
+            for (int i = 0; i < m->k; i++) {
+                r->expert[at + i] = r->slot[at + i] = -1;
+                r->kept[at + i] = 0;
+                r->gate[at + i] = 0;
+            }
+        }
+    }
+    for (int group = 0; group < m->groups; group++) glam__moe_slots(m, group, taken, seen);
+    for (int t = 0; t < m->T; t++) {
+        if (!glam__real(m, t)) continue;
+        glam__moe_weights(m, t, 1);
+        for (size_t at = (size_t)t * m->k; at < (size_t)(t + 1) * m->k; at++)
+            if (r->gate[at] == 0) {            // a weight of 0 sends nothing anywhere
+                r->kept[at] = 0;
+                r->slot[at] = -1;
+            }
+    }
+}
+
+// Counting sort of the kept choices by expert, tokens in their order.
+static void glam__moe_dispatch(glam__moe *m)
+{
+    const glam__route *r = &m->s->route;
+    size_t choices = (size_t)m->T * m->k;
+    memset(r->load, 0, (size_t)m->E * sizeof *r->load);
+    for (size_t at = 0; at < choices; at++)
+        if (r->kept[at]) r->load[r->expert[at]]++;
+    m->rows = 0;
+    for (int e = 0; e < m->E; e++) {
+        m->spans[e].row = m->rows;
+        m->spans[e].rows = 0;
+        m->spans[e].slice = e;
+        m->rows += r->load[e];
+    }
+    for (size_t at = 0; at < choices; at++) {
+        m->place[at] = -1;
+        if (!r->kept[at]) continue;
+        glam__span *s = &m->spans[r->expert[at]];
+        m->place[at] = s->row + s->rows++;
+        m->source[m->place[at]] = (int32_t)at;
+    }
+}
+
+// Rows of [T,M] in the order of the experts.
+typedef struct glam__gather { const float *x; const int32_t *source; int k, M; } glam__gather;
+
+static void glam__fill_gathered(const glam__product *p, int row, int rows, float *out, size_t ld)
+{
+    const glam__gather *g = (const glam__gather *)p->arg;
+    for (int i = 0; i < rows; i++)
+        memcpy(out + (size_t)i * ld, g->x + (size_t)(g->source[row + i] / g->k) * g->M,
+               (size_t)g->M * sizeof(float));
+}
+
+static glam__gather glam__gather_of(const glam__moe *m, const float *x)
+{
+    glam__gather g;
+    g.x = x;
+    g.source = m->source;
+    g.k = m->k;
+    g.M = m->M;
+    return g;
+}
+
+static glam__product glam__expert_product(const glam__moe *m, int k)
+{
+    glam__product p = glam__product_new(m->rows, k);
+    p.spans = m->spans;
+    p.span_count = m->E;
+    p.parts = 1;
+    return p;
+}
+
+// Each expert's feed-forward on its rows.
+static void glam__moe_experts(glam__moe *m)
+{
+    glam__gather rows = glam__gather_of(m, m->normed);
+    glam__acted a;
+    glam__product in = glam__expert_product(m, m->M);
+    in.fill = glam__fill_gathered;
+    in.arg = &rows;
+    in.b[0] = glam__weight(m->ctx, m->n->in[GLAM__MO_UP], 0);
+    in.c[0] = m->u;
+    in.ldc = (size_t)m->H;
+    if (m->gated) {
+        in.parts = 2;
+        in.b[1] = glam__weight(m->ctx, m->n->in[GLAM__MO_GATE], 0);
+        in.c[1] = m->g;
+    }
+    glam__product_run(m->ctx, &in);
+
+    a.kernels = m->ctx->kernels;
+    a.kind = m->kind;
+    a.H = m->H;
+    a.g = m->g;
+    a.u = m->u;
+    glam__product out = glam__expert_product(m, m->H);
+    out.fill = glam__fill_acted;
+    out.arg = &a;
+    out.b[0] = glam__weight(m->ctx, m->n->in[GLAM__MO_DOWN], 0);
+    out.c[0] = m->out;
+    out.ldc = (size_t)m->M;
+    glam__product_run(m->ctx, &out);
+}
+
+// y_t = x_t (residual) + sum of the kept choices, best first.
+static void glam__moe_combine_row(void *arg, int t, int worker)
+{
+    const glam__moe *m = (const glam__moe *)arg;
+    size_t M = (size_t)m->M, choice = (size_t)t * m->k;
+    float *y = m->n->out[0]->data + (size_t)t * M;
+    (void)worker;
+    if (m->n->in[GLAM__MO_NORM])
+        memcpy(y, m->n->in[0]->data + (size_t)t * M, M * sizeof(float));
+    else memset(y, 0, M * sizeof(float));
+    for (int i = 0; i < m->k; i++)
+        if (m->place[choice + i] >= 0)
+            m->ctx->kernels->axpy(m->M, m->s->route.gate[choice + i],
+                                  m->out + (size_t)m->place[choice + i] * M, y);
+}
+
+static void glam__moe_combine(glam__moe *m)
+{
+    glam__each_row(m->ctx, m->T, glam__moe_combine_row, m);
+}
+
+// f of one group: how many of its real tokens put expert e first.
+static void glam__moe_first(const glam__moe *m, int group, int *first)
+{
+    memset(first, 0, (size_t)m->E * sizeof *first);
+    for (int s = 0; s < m->group; s++) {
+        int e = m->s->route.expert[((size_t)group * m->group + s) * m->k];
+        if (e >= 0) first[e]++;
+    }
+}
+
+// Balance loss, router z-loss and entropy; their weighted sum is the second output.
+static void glam__moe_balance(glam__moe *m)
+{
+    const glam__moe_setup *s = m->s;
+    int *first = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
+    double aux = 0, z = 0, entropy = 0;
+    int real = 0;
+    for (int group = 0; group < m->groups; group++) {
+        glam__moe_first(m, group, first);
+        for (int t = group * m->group; t < (group + 1) * m->group; t++) {
+            const float *p = s->route.probability + (size_t)t * m->E;
+            double fp = 0, plogp = 0;
+            if (!glam__real(m, t)) continue;
+            for (int e = 0; e < m->E; e++) {
+                fp += (double)first[e] * (double)p[e];
+                if (p[e] > 0) plogp += (double)p[e] * log((double)p[e]);
+            }
+            aux += fp / m->group;
+            z += (double)m->lse[t] * (double)m->lse[t];
+            entropy -= plogp;
+            real++;
+        }
+    }
+    aux *= (double)m->E / m->group / m->groups;
+    z /= m->T;
+    m->n->out[1]->data[0] = (float)((double)s->part * ((double)s->c.aux_weight * aux +
+                                                       (double)s->c.router_z_weight * z));
+    if (!s->record) return;
+    s->record->balance = (float)aux;
+    s->record->router_z = (float)z;
+    s->record->entropy = real ? (float)(entropy / real) : 0;
+}
+
+static void glam__moe_record(const glam__moe *m)
+{
+    glam_routing *r = m->s->record;
+    const glam__route *from = &m->s->route;
+    if (!r) return;
+    r->tokens = m->T;
+    r->experts = m->E;
+    r->top_k = m->k;
+    r->capacity = m->capacity;
+    r->dropped = 0;
+    for (size_t at = 0; at < (size_t)m->T * m->k; at++)
+        r->dropped += from->expert[at] >= 0 && !from->kept[at];
+    r->expert = from->expert;
+    r->slot = from->slot;
+    r->kept = from->kept;
+    r->load = from->load;
+    r->gate = from->gate;
+    r->probability = from->probability;
+}
+
+static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
+{
+    glam__moe m = glam__moe_view(ctx, n);      // names for the saved arrays
+    m.normed = glam__scratch_floats(ctx, (size_t)m.T * m.M);
+    glam__moe_gate(&m);                        // p = softmax(x Wr)                     [T,E]
+    glam__moe_route(&m);                       // best experts, their slots, drops      [T,k]
+    glam__moe_dispatch(&m);                    // choices, sorted by expert             [R]
+    m.out = glam__scratch_floats(ctx, (size_t)m.T * m.k * m.M);
+    glam__moe_experts(&m);                     // each expert on its rows               [R,M]
+    glam__moe_combine(&m);                     // weighted sum back into token order    [T,M]
+    glam__moe_balance(&m);                     // auxiliary loss from load and p
+    glam__moe_record(&m);
+}
+
+// ---- backward, the same steps in reverse
+
+// What backward adds to the view.
+typedef struct glam__moe_grads {
+    glam__moe m;
+    float *dyr, *xr;               // [R,M] rows of dy and of x, sorted by expert
+    float *h, *dh;                 // [R,H]
+    float *dweight;                // [R] of the gate's weights, by row
+    float *weight;                 // [R]
+    float *dxr;                    // [R,M]
+    float *dlogits, *dn;           // [T,E] [T,M]
+    float dbalance;
+} glam__moe_grads;
+
+static void glam__moe_gather_row(void *arg, int row, int worker)
+{
+    glam__moe_grads *g = (glam__moe_grads *)arg;
+    size_t M = (size_t)g->m.M, t = (size_t)(g->m.source[row] / g->m.k);
+    (void)worker;
+    memcpy(g->dyr + (size_t)row * M, g->m.n->out[0]->grad + t * M, M * sizeof(float));
+    memcpy(g->xr + (size_t)row * M, g->m.normed + t * M, M * sizeof(float));
+    g->weight[row] = g->m.s->route.gate[g->m.source[row]];
+}
+
+// dW of all experts: A_e^T B_e over each one's rows.
+static void glam__moe_outer(const glam__moe *m, glam_tensor *w, const float *a, int M,
+                            const float *b, int N)
+{
+    glam__outer o;
+    memset(&o, 0, sizeof o);
+    o.c = w ? glam__grad_of(w, &o.add) : NULL;
+    if (!o.c) return;
+    o.m = M;
+    o.n = N;
+    o.a = a; o.lda = (size_t)M;
+    o.b = b; o.ldb = (size_t)N;
+    o.ldc = (size_t)N;
+    o.slice = (size_t)M * N;
+    o.spans = m->spans;
+    o.span_count = m->E;
+    glam__outer_run(m->ctx, &o);
+}
+
+// C (+)= A B_e^T, row by row with the expert of the row.
+static void glam__moe_times(const glam__moe *m, const float *a, glam_tensor *w, float *c, int add)
+{
+    glam__operand b = glam__weight(m->ctx, w, 1);
+    glam__product p = glam__expert_product(m, b.k);
+    p.a = a;
+    p.lda = (size_t)b.k;
+    p.b[0] = b;
+    p.c[0] = c;
+    p.ldc = (size_t)b.n;
+    p.add = add;
+    glam__product_run(m->ctx, &p);
+}
+
+// dh = dy Wd^T; through the activation; the gradients of the experts and of their inputs.
+static void glam__moe_experts_back(glam__moe_grads *g)
+{
+    const glam__moe *m = &g->m;
+    glam_tensor **in = m->n->in;
+    glam__acted_back a;
+    glam__each_row(m->ctx, m->rows, glam__moe_gather_row, g);
+    glam__moe_times(m, g->dyr, in[GLAM__MO_DOWN], g->dh, 0);
+    a.kernels = m->ctx->kernels;
+    a.kind = m->kind;
+    a.H = m->H;
+    a.g = m->g;
+    a.u = m->u;
+    a.h = g->h;
+    a.dh = g->dh;
+    a.weight = g->weight;
+    a.dweight = g->dweight;
+    glam__each_row(m->ctx, m->rows, glam__acted_back_row, &a);   // g, u, h: dg, du, weighted h
+    glam__moe_outer(m, in[GLAM__MO_DOWN], g->h, m->H, g->dyr, m->M);
+    glam__moe_outer(m, in[GLAM__MO_UP], g->xr, m->M, m->u, m->H);
+    glam__moe_outer(m, in[GLAM__MO_GATE], g->xr, m->M, m->g, m->H);
+    if (!g->dxr) return;
+    glam__moe_times(m, m->u, in[GLAM__MO_UP], g->dxr, 0);
+    if (m->gated) glam__moe_times(m, m->g, in[GLAM__MO_GATE], g->dxr, 1);
+}
+
+// From the weights of one token's choices to the router's probabilities.
+//   before drops  w_i = g_i / s:      dg_j = (dw_j [kept] - sum_i dw_i w_i) / s
+//   after drops   the same over the kept ones;   none: dg_j = dw_j
+static void glam__moe_weights_back(const glam__moe_grads *g, int t, float *dp)
+{
+    const glam__moe *m = &g->m;
+    const glam__route *r = &m->s->route;
+    size_t at = (size_t)t * m->k;
+    const float *p = r->probability + (size_t)t * m->E;
+    int after = m->s->c.normalise == GLAM_NORMALISE_AFTER_DROP;
+    float sum = after ? 0 : 1e-9f, dot = 0;
+    for (int i = 0; i < m->k; i++) {
+        int row = m->place[at + i];
+        if (row >= 0 || !after) sum += p[r->expert[at + i]];
+        if (row >= 0) dot += g->dweight[row] * r->gate[at + i];
+    }
+    for (int i = 0; i < m->k; i++) {
+        int row = m->place[at + i];
+        float dw = row >= 0 ? g->dweight[row] : 0;
+        if (m->s->c.normalise == GLAM_NORMALISE_NONE) dp[r->expert[at + i]] += dw;
+        else if (row >= 0 || !after) dp[r->expert[at + i]] += (dw - dot) / sum;
+    }
+}
+
+// dlogits = p (dp - sum p dp) + z-loss;  dp from the weights and from the balance loss.
+static void glam__moe_gate_back(glam__moe_grads *g)
+{
+    const glam__moe *m = &g->m;
+    const glam_moe_config *c = &m->s->c;
+    int *first = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
+    float aux = g->dbalance * m->s->part * c->aux_weight * (float)m->E /
+                ((float)m->group * (float)m->group * (float)m->groups);
+    float z = g->dbalance * m->s->part * c->router_z_weight * 2 / (float)m->T;
+    for (int t = 0; t < m->T; t++) {
+        float *d = g->dlogits + (size_t)t * m->E;
+        const float *p = m->s->route.probability + (size_t)t * m->E;
+        if (t % m->group == 0) glam__moe_first(m, t / m->group, first);
+        memset(d, 0, (size_t)m->E * sizeof(float));
+        if (!glam__real(m, t)) continue;
+        for (int e = 0; e < m->E; e++) d[e] = aux * (float)first[e];
+        glam__moe_weights_back(g, t, d);
+        float dot = m->ctx->kernels->dot(m->E, p, d);
+        for (int e = 0; e < m->E; e++) d[e] = p[e] * (d[e] - dot + z * m->lse[t]);
+    }
+}
+
+// dn_t += the gradients of its kept choices' rows, best first.
+static void glam__moe_scatter_row(void *arg, int t, int worker)
+{
+    const glam__moe_grads *g = (const glam__moe_grads *)arg;
+    size_t M = (size_t)g->m.M;
+    (void)worker;
+    for (int i = 0; i < g->m.k; i++) {
+        int row = g->m.place[(size_t)t * g->m.k + i];
+        if (row >= 0)
+            g->m.ctx->kernels->add(g->m.M, g->dxr + (size_t)row * M, g->dn + (size_t)t * M);
+    }
+}
+
+static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
+{
+    glam__moe_grads g;
+    glam_tensor *x = n->in[0], *norm = n->in[GLAM__MO_NORM];
+    memset(&g, 0, sizeof g);
+    g.m = glam__moe_view(ctx, n);
+    glam__moe *m = &g.m;
+    size_t T = (size_t)m->T, R = T * m->k, M = (size_t)m->M;
+    int below = x->wants_grad || (norm && norm->wants_grad);
+    float *r = glam__scratch_floats(ctx, T);
+    glam__normed w = glam__normed_of(ctx, x, norm, m->s->norm_eps);
+    g.dbalance = n->out[1]->grad[0];
+    m->normed = glam__scratch_floats(ctx, T * M);
+    g.dyr = glam__scratch_floats(ctx, R * M);
+    g.xr = glam__scratch_floats(ctx, R * M);
+    g.h = glam__scratch_floats(ctx, R * m->H);
+    g.dh = glam__scratch_floats(ctx, R * m->H);
+    g.weight = glam__scratch_floats(ctx, R);
+    g.dweight = glam__scratch_floats(ctx, R);
+    g.dxr = below ? glam__scratch_floats(ctx, R * M) : NULL;
+    g.dlogits = glam__scratch_floats(ctx, T * m->E);
+    glam__norm_all(ctx, w, m->T, m->normed, r);
+    glam__moe_experts_back(&g);
+    glam__moe_gate_back(&g);
+    glam__grad_outer(ctx, n->in[GLAM__MO_ROUTER], m->T, m->normed, M, g.dlogits, (size_t)m->E);
+    if (!below) return;
+    g.dn = glam__scratch_floats(ctx, T * M);
+    glam__times(ctx, m->T, g.dlogits, (size_t)m->E, glam__weight(ctx, n->in[GLAM__MO_ROUTER], 1),
+                g.dn, M, 0);
+    glam__each_row(ctx, m->T, glam__moe_scatter_row, &g);
+    glam__norm_backward(ctx, n, norm, w, m->T, r, g.dn);
+}
+
+// ---- the row and its wrapper
+
+static glam_status glam__moe_config_check(glam_ctx *ctx, const glam_moe_config *c)
+{
+    if (c->experts < 1)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: experts is %d: start from "
+                         "glam_moe_config_default()", c->experts);
+    if (c->top_k < 1 || c->top_k > c->experts)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: top_k is %d with %d experts; it must be between "
+                         "1 and experts", c->top_k, c->experts);
+    if (glam__act_kind(c->activation, 0) < 0)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: activation %d is not one of experts: relu, "
+                         "gelu_tanh, gelu_erf, geglu or swiglu", (int)c->activation);
+    if ((int)c->normalise < 0 || (int)c->normalise > 2)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: normalise is %d; before_drop, after_drop and "
+                         "none are possible", (int)c->normalise);
+    if (!(c->capacity_factor >= 0) || c->capacity < 0 || c->group < 0 || c->hidden < 0)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: capacity_factor %g, capacity %d, group %d and "
+                         "hidden %d must not be negative", (double)c->capacity_factor, c->capacity,
+                         c->group, c->hidden);
+    if (!(c->aux_weight >= 0) || !(c->router_z_weight >= 0))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: aux_weight %g and router_z_weight %g must not "
+                         "be negative", (double)c->aux_weight, (double)c->router_z_weight);
+    return GLAM_OK;
+}
+
+static glam_status glam__moe_fits(glam_ctx *ctx, glam_node *n)
+{
+    const glam_moe_config *c = &((const glam__moe_setup *)n->config)->c;
+    glam_tensor *router = n->in[GLAM__MO_ROUTER], *up = n->in[GLAM__MO_UP],
+                *down = n->in[GLAM__MO_DOWN], *gate = n->in[GLAM__MO_GATE];
+    int M = glam__last(n->in[0]), E = c->experts, T = (int)glam__rows(n->in[0]);
+    int H = up && up->shape.dims == 3 ? up->shape.dim[2] : 0;
+    if (!router || !H || !down || !glam__same_shape(router->shape, glam_dim2(M, E)) ||
+        !glam__same_shape(up->shape, glam_dim3(E, M, H)) ||
+        !glam__same_shape(down->shape, glam_dim3(E, H, M)))
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: with x %s and %d experts the router is %s, up "
+                         "%s, down %s; they must be [M,E], [E,M,H], [E,H,M]",
+                         glam__say(n->in[0]->shape).text, E,
+                         router ? glam__say(router->shape).text : "NULL",
+                         up ? glam__say(up->shape).text : "NULL",
+                         down ? glam__say(down->shape).text : "NULL");
+    if (glam__is_gated(c->activation) && (!gate || !glam__same_shape(gate->shape, up->shape)))
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: gated experts need a gate of the shape of up, "
+                         "%s", glam__say(up->shape).text);
+    if (c->group && T % c->group)
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: %d tokens do not split into groups of %d; "
+                         "choose a group that divides batch * context / accumulate", T, c->group);
+    return GLAM_OK;
+}
+
+static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
+{
+    const glam__moe_setup *s = (const glam__moe_setup *)n->config;
+    if (glam__moe_config_check(ctx, &s->c) != GLAM_OK || glam__moe_fits(ctx, n) != GLAM_OK)
+        return ctx->error;
+    glam__moe m = glam__moe_view(ctx, n);
+    uint64_t T = (uint64_t)m.T, R = T * m.k, wide = (uint64_t)(m.M > m.H ? m.M : m.H);
+    n->out_shape[0] = n->in[0]->shape;
+    n->out_shape[1] = glam_dim1(1);
+    n->saved_bytes = (R * m.H * (m.gated ? 2 : 1) * sizeof(float) + T * sizeof(float) +
+                              (uint64_t)m.E * sizeof(glam__span) + 2 * R * sizeof(int32_t));
+    uint64_t small = 4 * glam__align((uint64_t)m.E * sizeof(int)) + glam__floats(T) +
+                     glam__product_bytes(ctx, (int)wide) + glam__product_bytes(ctx, m.E);
+    uint64_t forward = small + glam__floats(T * m.M) + glam__floats(R * m.M);
+    uint64_t back = small + 2 * glam__floats(T * m.M) + 3 * glam__floats(R * m.M) +
+                    2 * glam__floats(R * m.H) + 2 * glam__floats(R) + glam__floats(T * m.E) +
+                    glam__outer_bytes(ctx) + glam__floats(glam__norm_back_floats(m.T, m.M));
+    n->scratch_bytes = (n->flags & GLAM__NODE_RECORDED ? back : forward);
+    if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
+    for (int i = GLAM__MO_ROUTER; i <= GLAM__MO_DOWN; i++) {
+        glam__want_panels(ctx, n->in[i], 0);
+        if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n->in[i], 1);
+    }
+    return ctx->error;
+}
+
+GLAM__ROW(moe, GLAM__MO_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
+
+// Arrays for the routing of T tokens; they outlive the op, for whoever looks at the routing.
+static glam__route glam__route_new(glam_ctx *ctx, const glam_moe_config *c, uint64_t T)
+{
+    glam__route r;
+    uint64_t choices = T * (uint64_t)c->top_k;
+    memset(&r, 0, sizeof r);
+    r.expert = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, choices);
+    r.slot = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, choices);
+    r.kept = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, choices);
+    r.load = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, (uint64_t)c->experts);
+    r.gate = glam__take_values(ctx, &ctx->step, choices);
+    r.probability = glam__take_values(ctx, &ctx->step, T * (uint64_t)c->experts);
+    return r;
+}
+
+static glam_tensor *glam__moe_apply(glam_ctx *ctx, glam_tensor *x, const glam_moe_weights *w,
+                                    const glam__moe_setup *s, glam_tensor **balance)
+{
+    glam_tensor *in[GLAM__MO_INPUTS];
+    in[GLAM__MO_X] = x; in[GLAM__MO_NORM] = w->norm; in[GLAM__MO_ROUTER] = w->router;
+    in[GLAM__MO_GATE] = w->gate; in[GLAM__MO_UP] = w->up; in[GLAM__MO_DOWN] = w->down;
+    return glam_apply(ctx, &glam__op_moe, in, s, sizeof *s, balance);
+}
+
+GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32_t *mask,
+                                      const glam_moe_weights *w, const glam_moe_config *config,
+                                      glam_routing *routing, glam_tensor **balance)
+{
+    glam__moe_setup s;
+    if (balance) *balance = NULL;
+    if (routing) memset(routing, 0, sizeof *routing);
+    if (!ctx || ctx->error || !x) return NULL;
+    if (!w || !config) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "moe: weights and config must not be NULL");
+        return NULL;
+    }
+    if (glam__moe_config_check(ctx, config) != GLAM_OK) return NULL;
+    memset(&s, 0, sizeof s);
+    s.c = *config;
+    s.norm_eps = 1e-6f;
+    s.part = 1;
+    s.mask = glam__keep_ints(ctx, mask, glam__rows(x));
+    s.route = glam__route_new(ctx, config, glam__rows(x));
+    s.record = routing;
+    return ctx->error ? NULL : glam__moe_apply(ctx, x, w, &s, balance);
+}
+
+GLAM_API glam_tensor *glam_moe(glam_ctx *ctx, glam_tensor *x, const glam_moe_weights *w,
+                               const glam_moe_config *config, glam_routing *routing,
+                               glam_tensor **balance)
+{
+    return glam_moe_masked(ctx, x, NULL, w, config, routing, balance);
+}
+
+static glam_tensor *glam__named_param(glam_ctx *ctx, const char *name, const char *part,
+                                      glam_shape shape, uint64_t seed)
+{
+    char full[160];
+    snprintf(full, sizeof full, "%s.%s", name, part);
+    glam_tensor *t = glam_param(ctx, full, shape);
+    if (t) glam__fill_uniform(t, seed, sqrtf(3.0f / (float)shape.dim[shape.dims - 2]));
+    return t;
+}
+
+GLAM_API glam_moe_weights glam_moe_init(glam_ctx *ctx, const char *name, int d_model,
+                                        const glam_moe_config *config)
+{
+    glam_moe_weights w;
+    glam_moe_config c = config ? *config : glam_moe_config_default();
+    memset(&w, 0, sizeof w);
+    if (!ctx || ctx->error || glam__moe_config_check(ctx, &c) != GLAM_OK) return w;
+    if (d_model < 1 || c.hidden < 1) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "moe_init: d_model is %d and hidden %d; both must be at "
+                  "least 1 (hidden has no dense layer to follow here)", d_model, c.hidden);
+        return w;
+    }
+    if (!name) name = "moe";
+    uint64_t seed = ctx->options.seed;
+    glam_shape in = glam_dim3(c.experts, d_model, c.hidden);
+    w.router = glam__named_param(ctx, name, "router", glam_dim2(d_model, c.experts), seed);
+    if (glam__is_gated(c.activation)) w.gate = glam__named_param(ctx, name, "gate", in, seed);
+    w.up = glam__named_param(ctx, name, "up", in, seed);
+    w.down = glam__named_param(ctx, name, "down", glam_dim3(c.experts, c.hidden, d_model), seed);
+    return w;
+}
+
+/* == 14 model : implementation ============================================================
+   Rows of parameters, and the order in which a forward pass happens.  A parameter is one row
+   below: from it come its field, its name in files and messages, its shape, its start, whether it
+   decays, and in which of the two flat blocks (shared, experts) its values lie. */
+
+typedef struct glam__layer {
+    int mixture;
+    glam_attention_weights attention;
+    glam_ffn_weights ffn;
+    glam_moe_weights moe;
+    glam_routing routing;
+} glam__layer;
+
+struct glam_model {
+    glam_ctx *ctx;
+    glam_config config;
+    int count, borrowed;
+    glam_tensor **tensors;
+    glam_tensor *embed, *unembed, *norm;
+    glam__layer *layers;
+};
+
+// When a row is there at all.
+enum { GLAM__FIRST, GLAM__UNTIED, GLAM__LAYER, GLAM__BUCKETS, GLAM__XL, GLAM__DENSE,
+       GLAM__MIXTURE, GLAM__GATED, GLAM__FINAL };
+// How it starts, reference 3.6: ones; normal with a standard deviation; uniform by fan-in.
+enum { GLAM__ONES, GLAM__UNIT, GLAM__PER_M, GLAM__PER_A, GLAM__QUERY, GLAM__TABLE, GLAM__SMALL,
+       GLAM__FAN_IN };
+
+typedef struct glam__row {
+    int when;
+    const char *name, *dims;       // dims: letters of the legend; h hidden of a dense layer, n
+                                   // heads, b buckets
+    int start, decays, expert;
+    size_t field;                  // in glam_model, or in glam__layer for rows of a layer
+} glam__row;
+
+#define GLAM__IN_LAYER(part, name) (offsetof(glam__layer, part) + offsetof(glam_##part##_weights, name))
+
+static const glam__row glam__rows_of_model[] = {
+    { GLAM__FIRST,   "embed",       "VM",  GLAM__UNIT,   0, 0, offsetof(glam_model, embed) },
+    { GLAM__UNTIED,  "unembed",     "VM",  GLAM__UNIT,   0, 0, offsetof(glam_model, unembed) },
+    { GLAM__LAYER,   "attn.norm",   "M",   GLAM__ONES,   0, 0, GLAM__IN_LAYER(attention, norm) },
+    { GLAM__LAYER,   "attn.q",      "MA",  GLAM__QUERY,  1, 0, GLAM__IN_LAYER(attention, q) },
+    { GLAM__LAYER,   "attn.k",      "MA",  GLAM__PER_M,  1, 0, GLAM__IN_LAYER(attention, k) },
+    { GLAM__LAYER,   "attn.v",      "MA",  GLAM__PER_M,  1, 0, GLAM__IN_LAYER(attention, v) },
+    { GLAM__LAYER,   "attn.o",      "AM",  GLAM__PER_A,  1, 0, GLAM__IN_LAYER(attention, o) },
+    { GLAM__BUCKETS, "attn.bias",   "nb",  GLAM__TABLE,  0, 0, GLAM__IN_LAYER(attention, bias) },
+    { GLAM__XL,      "attn.r",      "MA",  GLAM__PER_M,  1, 0, GLAM__IN_LAYER(attention, r) },
+    { GLAM__XL,      "attn.u",      "nD",  GLAM__SMALL,  0, 0, GLAM__IN_LAYER(attention, u) },
+    { GLAM__XL,      "attn.v_bias", "nD",  GLAM__SMALL,  0, 0, GLAM__IN_LAYER(attention, v_bias) },
+    { GLAM__DENSE,   "ffn.norm",    "M",   GLAM__ONES,   0, 0, GLAM__IN_LAYER(ffn, norm) },
+    { GLAM__DENSE,   "ffn.gate",    "Mh",  GLAM__FAN_IN, 1, 0, GLAM__IN_LAYER(ffn, gate) },
+    { GLAM__DENSE,   "ffn.up",      "Mh",  GLAM__FAN_IN, 1, 0, GLAM__IN_LAYER(ffn, up) },
+    { GLAM__DENSE,   "ffn.down",    "hM",  GLAM__FAN_IN, 1, 0, GLAM__IN_LAYER(ffn, down) },
+    { GLAM__MIXTURE, "moe.norm",    "M",   GLAM__ONES,   0, 0, GLAM__IN_LAYER(moe, norm) },
+    { GLAM__MIXTURE, "moe.router",  "ME",  GLAM__FAN_IN, 0, 0, GLAM__IN_LAYER(moe, router) },
+    { GLAM__GATED,   "moe.gate",    "EMH", GLAM__FAN_IN, 1, 1, GLAM__IN_LAYER(moe, gate) },
+    { GLAM__MIXTURE, "moe.up",      "EMH", GLAM__FAN_IN, 1, 1, GLAM__IN_LAYER(moe, up) },
+    { GLAM__MIXTURE, "moe.down",    "EHM", GLAM__FAN_IN, 1, 1, GLAM__IN_LAYER(moe, down) },
+    { GLAM__FINAL,   "norm",        "M",   GLAM__ONES,   0, 0, offsetof(glam_model, norm) }
+};
+enum { GLAM__ROW_COUNT = (int)(sizeof glam__rows_of_model / sizeof glam__rows_of_model[0]) };
+
+static int glam__is_mixture(const glam_config *c, int layer)
+{
+    return c->moe.experts > 0 && layer % c->moe.every == c->moe.offset;
+}
+
+static int glam__row_applies(const glam_config *c, const glam__row *row, int layer)
+{
+    int mixture = glam__is_mixture(c, layer);
+    switch (row->when) {
+    case GLAM__UNTIED:  return !c->tied;
+    case GLAM__BUCKETS: return c->position == GLAM_POSITION_BUCKETS;
+    case GLAM__XL:      return c->position == GLAM_POSITION_TRANSFORMER_XL;
+    case GLAM__DENSE:   return !mixture;
+    case GLAM__MIXTURE: return mixture;
+    case GLAM__GATED:   return mixture && glam__is_gated(c->moe.activation);
+    default:            return 1;
+    }
+}
+
+static int glam__row_in_layer(const glam__row *row)
+{
+    return row->when != GLAM__FIRST && row->when != GLAM__UNTIED && row->when != GLAM__FINAL;
+}
+
+static glam_shape glam__row_shape(const glam_config *c, const glam__row *row)
+{
+    glam_shape s = glam_dim1(1);
+    s.dims = 0;
+    for (const char *d = row->dims; *d; d++)
+        s.dim[s.dims++] = *d == 'V' ? c->vocab : *d == 'M' ? c->d_model
+                        : *d == 'A' ? c->heads * c->d_head : *d == 'D' ? c->d_head
+                        : *d == 'n' ? c->heads : *d == 'b' ? c->buckets
+                        : *d == 'h' ? c->hidden : *d == 'E' ? c->moe.experts : c->moe.hidden;
+    return s;
+}
+
+// Every row in the order of files: visit returns 0 to stop.
+static void glam__each_param(const glam_config *c, int (*visit)(void *, const glam__row *, int),
+                             void *arg)
+{
+    int at = 0, layer = -1;
+    while (at < GLAM__ROW_COUNT) {
+        const glam__row *row = &glam__rows_of_model[at];
+        int in = glam__row_in_layer(row);
+        if (in && layer < 0) layer = 0;
+        if (glam__row_applies(c, row, in ? layer : 0) && !visit(arg, row, in ? layer : -1)) return;
+        at++;
+        // past the last row of a layer: once more for the next one
+        if (in && at < GLAM__ROW_COUNT && !glam__row_in_layer(&glam__rows_of_model[at]) &&
+            ++layer < c->layers)
+            while (at > 0 && glam__row_in_layer(&glam__rows_of_model[at - 1])) at--;
+    }
+}
+
+GLAM_API glam_config glam_config_default(void)
+{
+    glam_config c;
+    memset(&c, 0, sizeof c);
+    c.vocab = 256;
+    c.context = 64;
+    c.layers = 4;
+    c.d_model = 128;
+    c.heads = 4;
+    c.position = GLAM_POSITION_BUCKETS;
+    c.buckets = 32;
+    c.max_distance = 128;
+    c.attention_scale = 1;
+    c.attention_sink = 1;
+    c.activation = GLAM_GELU_TANH;
+    c.norm_eps = 1e-6f;
+    c.tied = 1;
+    c.z_loss = 1e-4f;
+    c.moe = glam_moe_config_default();
+    return c;
+}
+
+// Table 4 of the paper.
+typedef struct glam__preset { const char *name; int L, M, H, heads, D, E, V; } glam__preset;
+static const glam__preset glam__presets[] = {
+    { "0.1B",      12,  768,  3072,  12,  64,   0,  32000 },
+    { "0.1B/64E",  12,  768,  3072,  12,  64,  64,  32000 },
+    { "1.7B",      24, 2048,  8192,  16, 128,   0,  32000 },
+    { "1.7B/32E",  24, 2048,  8192,  16, 128,  32,  32000 },
+    { "1.7B/64E",  24, 2048,  8192,  16, 128,  64,  32000 },
+    { "1.7B/128E", 24, 2048,  8192,  16, 128, 128,  32000 },
+    { "1.7B/256E", 24, 2048,  8192,  16, 128, 256,  32000 },
+    { "8B",        32, 4096, 16384,  32, 128,   0,  32000 },
+    { "8B/64E",    32, 4096, 16384,  32, 128,  64,  32000 },
+    { "137B",      64, 8192, 65536, 128, 128,   0,  32000 },
+    { "64B/64E",   64, 8192, 32768, 128, 128,  64, 256000 }
+};
+enum { GLAM__PRESET_COUNT = (int)(sizeof glam__presets / sizeof glam__presets[0]) };
+
+GLAM_API const char *glam_config_preset_name(int index)
+{
+    return index >= 0 && index < GLAM__PRESET_COUNT ? glam__presets[index].name : NULL;
+}
+
+GLAM_API glam_status glam_config_preset(const char *name, glam_config *config)
+{
+    for (int i = 0; i < GLAM__PRESET_COUNT && name && config; i++) {
+        const glam__preset *p = &glam__presets[i];
+        if (strcmp(p->name, name)) continue;
+        glam_config c = glam_config_default();
+        c.vocab = p->V;
+        c.context = 1024;
+        c.layers = p->L;
+        c.d_model = p->M;
+        c.heads = p->heads;
+        c.d_head = p->D;
+        c.hidden = p->H;
+        c.moe.experts = p->E;
+        c.moe.hidden = p->H;
+        c.moe.activation = GLAM_RELU;
+        c.moe.capacity_factor = 2.0f;
+        c.moe.group = 1024;
+        *config = c;
+        return GLAM_OK;
+    }
+    return GLAM_ERR_VALUE;
+}
+
+// Sizes that can never be zero follow from others where they are 0.
+static void glam__config_derive(glam_config *c)
+{
+    if (!c->d_head && c->heads > 0) c->d_head = c->d_model / c->heads;
+    if (!c->hidden) c->hidden = c->d_model > INT32_MAX / 4 ? 0 : 4 * c->d_model;
+    if (c->moe.experts > 0 && !c->moe.hidden)
+        c->moe.hidden = glam__is_gated(c->moe.activation) ? (c->hidden + 1) / 2 : c->hidden;
+    if (c->logit_scale == 0 && c->d_model > 0)
+        c->logit_scale = (float)(1 / sqrt((double)c->d_model));
+}
+
+static glam_status glam__config_sizes(glam_ctx *ctx, const glam_config *c)
+{
+    const char *const names[] = { "vocab", "context", "layers", "d_model", "heads", "d_head",
+                                  "hidden" };
+    int values[7];
+    values[0] = c->vocab; values[1] = c->context; values[2] = c->layers; values[3] = c->d_model;
+    values[4] = c->heads; values[5] = c->d_head; values[6] = c->hidden;
+    for (int i = 0; i < 7; i++) {
+        if (values[i] < 1)
+            return glam_fail(ctx, GLAM_ERR_VALUE, "config: %s is %d: start from "
+                             "glam_config_default()", names[i], values[i]);
+        if (values[i] > 1 << 24)
+            return glam_fail(ctx, GLAM_ERR_VALUE, "config: %s is %d; more than 2^24 is not "
+                             "supported", names[i], values[i]);
+    }
+    if ((int64_t)c->heads * c->d_head > 1 << 24)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: heads * d_head is too large (%d * %d)",
+                         c->heads, c->d_head);
+    return GLAM_OK;
+}
+
+static glam_status glam__config_check(glam_ctx *ctx, const glam_config *c)
+{
+    if (glam__config_sizes(ctx, c) != GLAM_OK) return ctx->error;
+    if ((int)c->position < 0 || (int)c->position > 2)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: position is %d; buckets, transformer_xl and "
+                         "none are possible", (int)c->position);
+    if (c->position == GLAM_POSITION_BUCKETS && (c->buckets < 2 ||
+                                                 c->max_distance <= c->buckets / 2))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: %d buckets to distance %d; at least 2, and "
+                         "max_distance above buckets / 2", c->buckets, c->max_distance);
+    if (c->position == GLAM_POSITION_TRANSFORMER_XL && c->d_model % 2)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: transformer_xl needs an even d_model, not %d",
+                         c->d_model);
+    if (glam__act_kind(c->activation, 1) < 0)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: activation %d is not one of dense layers: "
+                         "gelu_tanh, gelu_erf or geglu_literal", (int)c->activation);
+    if (!(c->norm_eps > 0) || !(c->attention_scale > 0) || !(c->z_loss >= 0) ||
+        !(c->logit_scale > 0))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: norm_eps %g, attention_scale %g and "
+                         "logit_scale %g must be above 0, z_loss %g not below: start from "
+                         "glam_config_default()", (double)c->norm_eps, (double)c->attention_scale,
+                         (double)c->logit_scale, (double)c->z_loss);
+    if (!c->moe.experts) return GLAM_OK;
+    if (c->moe.every < 1 || c->moe.offset < 0 || c->moe.offset >= c->moe.every)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: moe.every is %d and moe.offset %d; layer i "
+                         "is a mixture when i %% every == offset", c->moe.every, c->moe.offset);
+    return glam__moe_config_check(ctx, &c->moe);
+}
+
+// ---- making one
+
+typedef struct glam__making {
+    glam_model *model;
+    int count, made;
+    uint64_t floats[2];            // shared, experts
+    float *block[2];
+    size_t used[2];
+} glam__making;
+
+static int glam__count_row(void *arg, const glam__row *row, int layer)
+{
+    glam__making *m = (glam__making *)arg;
+    uint64_t n = glam__floats(glam__count(glam__row_shape(&m->model->config, row))) / sizeof(float);
+    (void)layer;
+    m->count++;
+    m->floats[row->expert] = n > UINT64_MAX - m->floats[row->expert] ? UINT64_MAX
+                                                                    : m->floats[row->expert] + n;
+    return 1;
+}
+
+static void glam__row_name(const glam__row *row, int layer, char *name, size_t size)
+{
+    if (layer < 0) snprintf(name, size, "%s", row->name);
+    else snprintf(name, size, "layers.%d.%s", layer, row->name);
+}
+
+static int glam__make_row(void *arg, const glam__row *row, int layer)
+{
+    glam__making *m = (glam__making *)arg;
+    glam_model *model = m->model;
+    char name[64];
+    glam_shape shape = glam__row_shape(&model->config, row);
+    float *data = m->block[row->expert] ? m->block[row->expert] + m->used[row->expert] : NULL;
+    glam__row_name(row, layer, name, sizeof name);
+    m->used[row->expert] += (size_t)(glam__floats(glam__count(shape)) / sizeof(float));
+    glam_tensor *t = glam__tensor_over(model->ctx, &model->ctx->life, shape, name, data);
+    if (!t) return 0;
+    t->wants_grad = 1;
+    char *owner = layer < 0 ? (char *)model : (char *)&model->layers[layer];
+    *(glam_tensor **)(void *)(owner + row->field) = t;
+    if (!row->decays) t->flags |= GLAM__STILL;
+    if (!glam__row_in_layer(row) && row->when != GLAM__FINAL) t->flags |= GLAM__EMBEDDING;
+    model->tensors[m->made++] = t;
+    return 1;
+}
+
+static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, glam__making *m)
+{
+    glam_config c = config ? *config : glam_config_default();
+    if (!ctx || ctx->error) return NULL;
+    glam__config_derive(&c);
+    if (glam__config_check(ctx, &c) != GLAM_OK) return NULL;
+    glam_model *model = (glam_model *)glam__take(ctx, &ctx->life, sizeof *model);
+    if (!model) return NULL;
+    memset(m, 0, sizeof *m);
+    m->model = model;
+    model->ctx = ctx;
+    model->config = c;
+    glam__each_param(&c, glam__count_row, m);
+    model->count = m->count;
+    model->tensors = (glam_tensor **)glam__take(ctx, &ctx->life,
+                                                (uint64_t)m->count * sizeof *model->tensors);
+    model->layers = (glam__layer *)glam__take(ctx, &ctx->life,
+                                              (uint64_t)c.layers * sizeof *model->layers);
+    for (int i = 0; i < c.layers && model->layers; i++)
+        model->layers[i].mixture = glam__is_mixture(&c, i);
+    return ctx->error ? NULL : model;
+}
+
+// A model without initial values; the constructor of everything that loads.
+static glam_model *glam__model_blank(glam_ctx *ctx, const glam_config *config)
+{
+    glam__making m;
+    glam_model *model = glam__model_frame(ctx, config, &m);
+    if (!model) return NULL;
+    for (int i = 0; i < 2; i++)
+        if (m.floats[i]) m.block[i] = glam__take_values(ctx, &ctx->life, m.floats[i]);
+    if (!ctx->error) glam__each_param(&model->config, glam__make_row, &m);
+    return ctx->error ? NULL : model;
+}
+
+// Reference 3.6.  The attention scale is folded into the query.
+static int glam__init_row(void *arg, const glam__row *row, int layer)
+{
+    glam_model *model = (glam_model *)arg;
+    const glam_config *c = &model->config;
+    char *owner = layer < 0 ? (char *)model : (char *)&model->layers[layer];
+    glam_tensor *t = *(glam_tensor **)(void *)(owner + row->field);
+    double M = c->d_model, A = (double)c->heads * c->d_head, std = 1;
+    if (row->start == GLAM__ONES) {
+        glam_fill(t, 1);
+        return 1;
+    }
+    if (row->start == GLAM__FAN_IN) {
+        int fan = t->shape.dim[t->shape.dims - 2];
+        glam__fill_uniform(t, model->ctx->options.seed, (float)sqrt(3.0 / fan));
+        return 1;
+    }
+    if (row->start == GLAM__PER_M) std = 1 / sqrt(M);
+    if (row->start == GLAM__PER_A) std = 1 / sqrt(A);
+    if (row->start == GLAM__QUERY) std = 1 / sqrt(M * c->d_head) / (double)c->attention_scale;
+    if (row->start == GLAM__TABLE) std = 1 / sqrt((double)c->heads * c->buckets);
+    if (row->start == GLAM__SMALL) std = 0.02;
+    glam_fill_normal(t, model->ctx->options.seed, (float)std);
+    return 1;
+}
+
+GLAM_API glam_model *glam_model_new(glam_ctx *ctx, const glam_config *config)
+{
+    glam_model *model = glam__model_blank(ctx, config);
+    if (!model) return NULL;
+    if (!ctx->measuring) glam__each_param(&model->config, glam__init_row, model);
+    if (model->config.moe.experts && model->config.moe.top_k == 1 &&
+        model->config.moe.normalise != GLAM_NORMALISE_NONE)
+        glam__log(ctx, "moe: with top_k 1 normalising makes every weight 1, and the router learns "
+                  "from the balance loss alone; normalise none gives it a gradient");
+    return model;
+}
+
+GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *from)
+{
+    glam__making m;
+    if (!from || from->ctx->measuring) return NULL;
+    glam_model *model = glam__model_frame(ctx, &from->config, &m);
+    if (!model) return NULL;
+    glam__each_param(&model->config, glam__make_row, &m);
+    for (int i = 0; i < m.made && !ctx->error; i++) {
+        model->tensors[i]->data = from->tensors[i]->data;
+        model->tensors[i]->wants_grad = 0;
+    }
+    model->borrowed = 1;
+    return ctx->error ? NULL : model;
+}
+
+GLAM_API const glam_config *glam_model_config(const glam_model *model)
+{ return model ? &model->config : NULL; }
+
+GLAM_API glam_ctx *glam_model_ctx(const glam_model *model) { return model ? model->ctx : NULL; }
+
+// Counting needs no weights.
+typedef struct glam__counting { const glam_config *c; uint64_t all, active; } glam__counting;
+
+static int glam__count_param(void *arg, const glam__row *row, int layer)
+{
+    glam__counting *n = (glam__counting *)arg;
+    uint64_t count = glam__count(glam__row_shape(n->c, row));
+    (void)layer;
+    n->all += count;
+    n->active += row->expert ? count / (uint64_t)n->c->moe.experts * (uint64_t)n->c->moe.top_k
+                             : count;
+    return 1;
+}
+
+static uint64_t glam__config_count(const glam_config *c, uint64_t *active)
+{
+    glam__counting n;
+    n.c = c;
+    n.all = n.active = 0;
+    glam__each_param(c, glam__count_param, &n);
+    if (active) *active = n.active;
+    return n.all;
+}
+
+GLAM_API uint64_t glam_model_count(const glam_model *model, uint64_t *active)
+{
+    if (active) *active = 0;
+    return model ? glam__config_count(&model->config, active) : 0;
+}
+
+GLAM_API glam_tensor *glam_model_tensor_at(const glam_model *model, int index)
+{ return model && index >= 0 && index < model->count ? model->tensors[index] : NULL; }
+
+GLAM_API glam_tensor *glam_model_tensor(const glam_model *model, const char *name)
+{
+    for (int i = 0; model && name && i < model->count; i++)
+        if (!strcmp(model->tensors[i]->name, name)) return model->tensors[i];
+    return NULL;
+}
+
+GLAM_API const glam_routing *glam_model_routing(const glam_model *model, int layer)
+{
+    if (!model || layer < 0 || layer >= model->config.layers || !model->layers[layer].mixture)
+        return NULL;
+    const glam_routing *r = &model->layers[layer].routing;
+    return r->experts ? r : NULL;
+}
+
+// ---- freezing
+
+static int glam__glob(const char *pattern, const char *text)
+{
+    for (; *pattern; pattern++, text++) {
+        if (*pattern == '*') {
+            for (; *text; text++)
+                if (glam__glob(pattern + 1, text)) return 1;
+            return glam__glob(pattern + 1, text);
+        }
+        if (!*text || (*pattern != '?' && *pattern != *text)) return 0;
+    }
+    return !*text;
+}
+
+// Words for parts of a model, as globs.
+static const char *const glam__part_words[][4] = {
+    { "experts",    "layers.*.moe.up", "layers.*.moe.down", "layers.*.moe.gate" },
+    { "router",     "layers.*.moe.router", NULL, NULL },
+    { "attention",  "layers.*.attn.*", NULL, NULL },
+    { "ffn",        "layers.*.ffn.*", NULL, NULL },
+    { "embeddings", "embed", "unembed", NULL },
+    { "norms",      "norm", "layers.*.norm", NULL }
+};
+enum { GLAM__WORDS = (int)(sizeof glam__part_words / sizeof glam__part_words[0]) };
+
+static int glam__pattern_names(const char *pattern, const char *name)
+{
+    size_t length = strlen(pattern);
+    if (glam__glob(pattern, name)) return 1;
+    for (int w = 0; w < GLAM__WORDS; w++) {
+        if (strcmp(pattern, glam__part_words[w][0])) continue;
+        // the norm of an attention or ffn block belongs to "norms" alone
+        if (w != GLAM__WORDS - 1 && glam__glob("*.norm", name)) return 0;
+        for (int g = 1; g < 4 && glam__part_words[w][g]; g++)
+            if (glam__glob(glam__part_words[w][g], name)) return 1;
+        return 0;
+    }
+    return !strncmp(pattern, name, length) && name[length] == '.';      // layers.3
+}
+
+GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen)
+{
+    int matched = 0;
+    if (!model || !pattern || model->ctx->error) return 0;
+    for (int i = 0; i < model->count; i++) {
+        if (!glam__pattern_names(pattern, model->tensors[i]->name)) continue;
+        model->tensors[i]->wants_grad = !frozen;
+        matched++;
+    }
+    if (!matched)
+        glam_fail(model->ctx, GLAM_ERR_VALUE, "freeze: nothing is called \"%s\"; a glob over names "
+                  "(layers.*.attn.*), or experts router attention ffn embeddings norms layers.3",
+                  pattern);
+    return matched;
+}
+
+// ---- one pass
+
+typedef struct glam__run {
+    glam_model *model;
+    glam_mode mode;
+    const int32_t *segments;       // [T] own copy; 0: padding; NULL: all real, one text a row
+    glam__cache *caches;           // [layers], or NULL
+    float part;                    // share of this part of the batch in the step
+    double count;                  // real tokens of the whole step; 0: of this batch
+    int recompute, cancelled, aux_off;
+    int quiet;                     // leave the model's routing records alone
+    glam_tensor *balance;          // sum over mixture layers so far
+} glam__run;
+
+typedef struct glam__block_arg { glam__run *run; int layer; glam__route route; } glam__block_arg;
+
+static glam_attention_config glam__attention_config(const glam_config *c)
+{
+    glam_attention_config a;
+    a.heads = c->heads;
+    a.d_head = c->d_head;
+    a.position = c->position;
+    a.buckets = c->buckets;
+    a.max_distance = c->max_distance;
+    a.scale = c->attention_scale;
+    a.sink = c->attention_sink != 0;
+    a.norm_eps = c->norm_eps;
+    return a;
+}
+
+// x := x + Attn(RMS(x));  x := x + F(RMS(x)), F the mixture or the dense feed-forward.
+static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_tensor **balance)
+{
+    const glam__block_arg *b = (const glam__block_arg *)arg;
+    const glam__run *run = b->run;
+    const glam_config *c = &run->model->config;
+    glam__layer *layer = &run->model->layers[b->layer];
+    glam__attention at;
+    memset(&at, 0, sizeof at);
+    at.c = glam__attention_config(c);
+    at.segments = run->segments;
+    at.cache = run->caches ? &run->caches[b->layer] : NULL;
+    x = glam__attention_apply(ctx, x, &layer->attention, &at);
+    if (!layer->mixture)
+        return glam_ffn(ctx, x, &layer->ffn, c->activation, c->norm_eps);
+    glam__moe_setup s;
+    memset(&s, 0, sizeof s);
+    s.c = c->moe;
+    if (run->mode == GLAM_INFER) {                 // inference drops nothing
+        s.c.capacity_factor = 0;
+        s.c.capacity = 0;
+        s.c.group = 0;
+    }
+    s.norm_eps = c->norm_eps;
+    s.part = run->part;
+    s.mask = run->segments;
+    s.route = b->route;
+    s.record = run->quiet ? NULL : &layer->routing;
+    if (run->aux_off) s.c.aux_weight = 0;
+    return x ? glam__moe_apply(ctx, x, &layer->moe, &s, balance) : NULL;
+}
+
+static glam_status glam__batch_check(glam_ctx *ctx, const glam_config *c, const glam_batch *b)
+{
+    if (!b || b->rows < 1 || b->length < 1)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "batch: %d rows of %d tokens; at least one of each",
+                         b ? b->rows : 0, b ? b->length : 0);
+    if (!b->tokens && !ctx->measuring)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "batch: no tokens (NULL)");
+    if ((int64_t)b->rows * b->length > INT32_MAX / 64)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "batch: %d rows of %d tokens are too many at once",
+                         b->rows, b->length);
+    (void)c;
+    return GLAM_OK;
+}
+
+// Mask and segments as one: 0 is padding.
+static const int32_t *glam__batch_segments(glam_ctx *ctx, const glam_batch *b)
+{
+    size_t T = (size_t)b->rows * b->length;
+    if (!b->mask && !b->segments) return NULL;
+    int32_t *s = (int32_t *)glam__take(ctx, &ctx->step, T * sizeof *s);
+    for (size_t t = 0; t < T && s; t++)
+        s[t] = b->mask && !b->mask[t] ? 0 : b->segments ? b->segments[t] : 1;
+    return s;
+}
+
+// The residual stream after the last layer [B,S,M]; NULL on failure or when cancelled.
+static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
+{
+    glam_model *model = run->model;
+    glam_ctx *ctx = model->ctx;
+    glam__embed e;
+    int T = batch->rows * batch->length;
+    int transient = ctx->transient;
+    run->balance = NULL;
+    memset(&e, 0, sizeof e);
+    e.ids = glam__keep_ints(ctx, batch->tokens, (size_t)T);
+    e.mask = run->segments;
+    e.count = T;
+    e.rows = batch->rows;
+    ctx->transient = 1;                            // nobody asks for gradients in here
+    glam_tensor *x = glam_apply(ctx, &glam__op_embed, &model->embed, &e, sizeof e, NULL);
+    for (int i = 0; i < model->config.layers && x; i++) {
+        glam_tensor *balance = NULL;
+        glam__block_arg *b = (glam__block_arg *)glam__take(ctx, &ctx->step, sizeof *b);
+        run->cancelled = glam__cancelled(ctx);
+        if (run->cancelled || !b) {
+            x = NULL;
+            break;
+        }
+        b->run = run;
+        b->layer = i;
+        if (model->layers[i].mixture)
+            b->route = glam__route_new(ctx, &model->config.moe, (uint64_t)T);
+        x = run->recompute ? glam_recompute(ctx, glam__block, b, x, &balance)
+                           : glam__block(ctx, b, x, &balance);
+        if (balance && run->mode == GLAM_TRAIN)
+            run->balance = run->balance ? glam_add(ctx, run->balance, balance) : balance;
+    }
+    ctx->transient = transient;
+    return x;
+}
+
+static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam_batch *batch,
+                                   glam_mode mode)
+{
+    memset(run, 0, sizeof *run);
+    run->model = model;
+    run->mode = mode;
+    run->part = 1;
+    if (glam__batch_check(model->ctx, &model->config, batch) != GLAM_OK) return model->ctx->error;
+    run->segments = glam__batch_segments(model->ctx, batch);
+    return model->ctx->error;
+}
+
+static glam_tensor *glam__unembed(const glam_model *model)
+{ return model->config.tied ? model->embed : model->unembed; }
+
+// Logits of the residual stream: logit_scale * RMS(x) E^T.
+static glam_tensor *glam__logits(glam_model *model, glam_tensor *x)
+{
+    glam_ctx *ctx = model->ctx;
+    x = glam_rmsnorm(ctx, x, model->norm, model->config.norm_eps);
+    x = glam_scale(ctx, x, model->config.logit_scale);
+    return glam_matmul_t(ctx, x, glam__unembed(model));
+}
+
+GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, glam_mode mode)
+{
+    if (!model || model->ctx->error) return NULL;
+    // a run is read again by backward when blocks are recomputed: it lives as long as the step
+    glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->step, sizeof *run);
+    if (!run || glam__run_begin(run, model, batch, mode) != GLAM_OK) return NULL;
+    return glam__logits(model, glam__run_layers(run, batch));
+}
+
+// ---- the loss: logits in chunks of tokens, never more than one T x V array
+//   xent = mean(lse - logit[target]),  z = mean(lse^2),  y = xent + z_loss z
+//   dlogits = (p (1 + 2 z_loss lse) - [target]) / count * dy
+//   dE += dlogits^T a,  da = dlogits E,  a = logit_scale RMS(x)
+
+typedef struct glam__head {
+    const int32_t *targets, *segments;
+    float norm_eps, logit_scale, z_loss;
+    double count;
+    double *parts;                 // xent and z, for the report
+} glam__head;
+
+enum { GLAM__HEAD_BYTES = 64 << 20 };  // logits up to this size are kept for backward
+
+static int glam__head_chunk(int T, int V)
+{
+    uint64_t rows = GLAM__HEAD_BYTES / sizeof(float) / (uint64_t)V / 96 * 96;
+    if (rows < 96) rows = 96;
+    return rows < (uint64_t)T ? (int)rows : T;
+}
+
+static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
+{
+    const glam__head *h = (const glam__head *)n->config;
+    int T = (int)glam__rows(n->in[0]), M = glam__last(n->in[0]), V = n->in[2]->shape.dim[0];
+    for (int t = 0; t < T && h->targets; t++)
+        if ((!h->segments || h->segments[t]) && (h->targets[t] < 0 || h->targets[t] >= V))
+            return glam_fail(ctx, GLAM_ERR_VALUE, "loss: token %d has target %d; the vocabulary "
+                             "has 0 to %d", t, (int)h->targets[t], V - 1);
+    int chunk = glam__head_chunk(T, V), kept = chunk == T;
+    uint64_t logits = glam__floats((uint64_t)chunk * V);
+    n->out_shape[0] = glam_dim1(1);
+    n->saved_bytes = (glam__floats((uint64_t)T) + (kept ? logits : 0));
+    n->scratch_bytes = ((kept ? 0 : logits) + 2 * glam__floats((uint64_t)T * M) +
+                                3 * glam__floats((uint64_t)T) + glam__product_bytes(ctx, M) +
+                                glam__product_bytes(ctx, V) + glam__outer_bytes(ctx) +
+                                glam__floats(glam__norm_back_floats(T, M)));
+    glam__want_panels(ctx, n->in[2], 1);
+    if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n->in[2], 0);
+    return ctx->error;
+}
+
+// One chunk of logits and what its rows say.
+typedef struct glam__head_rows {
+    const glam__kernels *kernels;
+    const glam__head *h;
+    int V, row;                    // first row of the chunk
+    float *logits, *lse, *xent, scale;
+} glam__head_rows;
+
+static void glam__head_forward_row(void *arg, int i, int worker)
+{
+    const glam__head_rows *r = (const glam__head_rows *)arg;
+    const float *l = r->logits + (size_t)i * r->V;
+    int t = r->row + i;
+    (void)worker;
+    r->lse[t] = r->xent[t] = 0;
+    if (r->h->segments && !r->h->segments[t]) return;
+    r->lse[t] = r->kernels->logsumexp(r->V, l);
+    r->xent[t] = r->lse[t] - l[r->h->targets[t]];
+}
+
+static void glam__head_backward_row(void *arg, int i, int worker)
+{
+    const glam__head_rows *r = (const glam__head_rows *)arg;
+    float *l = r->logits + (size_t)i * r->V;
+    int t = r->row + i;
+    (void)worker;
+    if (r->h->segments && !r->h->segments[t]) {
+        memset(l, 0, (size_t)r->V * sizeof(float));
+        return;
+    }
+    r->kernels->exp_minus(r->V, r->lse[t], l, l);
+    r->kernels->scale(r->V, r->scale * (1 + 2 * r->h->z_loss * r->lse[t]), l);
+    l[r->h->targets[t]] -= r->scale;
+}
+
+static glam__normed glam__head_normed(const glam_ctx *ctx, const glam_node *n)
+{
+    const glam__head *h = (const glam__head *)n->config;
+    glam__normed w = glam__normed_of(ctx, n->in[0], n->in[1], h->norm_eps);
+    w.scale = h->logit_scale;
+    return w;
+}
+
+// logits [rows,V] of the rows of a from `row` on.
+static void glam__head_logits(glam_ctx *ctx, const glam_node *n, const float *a, int row, int rows,
+                              float *logits)
+{
+    size_t M = (size_t)glam__last(n->in[0]);
+    glam__times(ctx, rows, a + (size_t)row * M, M, glam__weight(ctx, n->in[2], 1), logits,
+                (size_t)n->in[2]->shape.dim[0], 0);
+}
+
+static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__head *h = (const glam__head *)n->config;
+    int T = (int)glam__rows(n->in[0]), M = glam__last(n->in[0]), V = n->in[2]->shape.dim[0];
+    int chunk = glam__head_chunk(T, V);
+    glam__head_rows r;
+    float *a = glam__scratch_floats(ctx, (size_t)T * M), *rms = glam__scratch_floats(ctx, (size_t)T);
+    double xent = 0, z = 0;
+    memset(&r, 0, sizeof r);
+    r.kernels = ctx->kernels;
+    r.h = h;
+    r.V = V;
+    r.lse = (float *)n->saved;
+    r.xent = glam__scratch_floats(ctx, (size_t)T);
+    r.logits = chunk == T ? (float *)n->saved + glam__floats((uint64_t)T) / sizeof(float)
+                          : glam__scratch_floats(ctx, (size_t)chunk * V);
+    glam__norm_all(ctx, glam__head_normed(ctx, n), T, a, rms);
+    for (r.row = 0; r.row < T; r.row += chunk) {
+        int rows = T - r.row < chunk ? T - r.row : chunk;
+        glam__head_logits(ctx, n, a, r.row, rows, r.logits);
+        glam__each_row(ctx, rows, glam__head_forward_row, &r);
+    }
+    for (int t = 0; t < T; t++) {
+        xent += (double)r.xent[t];
+        z += (double)r.lse[t] * (double)r.lse[t];
+    }
+    h->parts[0] = xent / h->count;
+    h->parts[1] = z / h->count;
+    n->out[0]->data[0] = (float)(h->parts[0] + (double)h->z_loss * h->parts[1]);
+}
+
+static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__head *h = (const glam__head *)n->config;
+    int T = (int)glam__rows(n->in[0]), V = n->in[2]->shape.dim[0], chunk = glam__head_chunk(T, V);
+    size_t M = (size_t)glam__last(n->in[0]);
+    glam__head_rows r;
+    glam__normed w = glam__head_normed(ctx, n);
+    float *a = glam__scratch_floats(ctx, (size_t)T * M), *rms = glam__scratch_floats(ctx, (size_t)T);
+    float *da = glam__scratch_floats(ctx, (size_t)T * M);
+    memset(&r, 0, sizeof r);
+    r.kernels = ctx->kernels;
+    r.h = h;
+    r.V = V;
+    r.lse = (float *)n->saved;
+    r.scale = (float)((double)n->out[0]->grad[0] / h->count);
+    r.logits = chunk == T ? (float *)n->saved + glam__floats((uint64_t)T) / sizeof(float)
+                          : glam__scratch_floats(ctx, (size_t)chunk * V);
+    glam__norm_all(ctx, w, T, a, rms);
+    for (r.row = 0; r.row < T; r.row += chunk) {
+        int rows = T - r.row < chunk ? T - r.row : chunk;
+        float *at = da + (size_t)r.row * M;
+        if (chunk < T) glam__head_logits(ctx, n, a, r.row, rows, r.logits);
+        glam__each_row(ctx, rows, glam__head_backward_row, &r);
+        glam__grad_outer(ctx, n->in[2], rows, r.logits, (size_t)V, a + (size_t)r.row * M, M);
+        glam__times(ctx, rows, r.logits, (size_t)V, glam__weight(ctx, n->in[2], 0), at, M, 0);
+        for (int i = 0; i < rows; i++)                       // back through the scale
+            ctx->kernels->scale((int)M, h->logit_scale, at + (size_t)i * M);
+    }
+    w.scale = 1;
+    glam__norm_backward(ctx, n, n->in[1], w, T, rms, da);
+}
+
+GLAM__ROW(lm_loss, 3, GLAM__OP_FRESH);
+
+static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam_losses *losses)
+{
+    glam_model *model = run->model;
+    glam_ctx *ctx = model->ctx;
+    const glam_config *c = &model->config;
+    glam_tensor *in[3], *x = glam__run_layers(run, batch), *y;
+    size_t T = (size_t)batch->rows * batch->length;
+    glam__head h;
+    if (losses) memset(losses, 0, sizeof *losses);
+    if (!x) return NULL;
+    if (!batch->targets && !ctx->measuring) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "loss: the batch has no targets (NULL)");
+        return NULL;
+    }
+    memset(&h, 0, sizeof h);
+    h.targets = glam__keep_ints(ctx, batch->targets, T);
+    h.segments = run->segments;
+    h.norm_eps = c->norm_eps;
+    h.logit_scale = c->logit_scale;
+    h.z_loss = c->z_loss;
+    h.count = run->count;
+    for (size_t t = 0; t < T && run->count <= 0; t++) h.count += !h.segments || h.segments[t];
+    if (h.count < 1) h.count = 1;
+    h.parts = (double *)glam__take(ctx, &ctx->step, 2 * sizeof *h.parts);
+    in[0] = x; in[1] = model->norm; in[2] = glam__unembed(model);
+    y = h.parts ? glam_apply(ctx, &glam__op_lm_loss, in, &h, sizeof h, NULL) : NULL;
+    if (y && run->balance) y = glam_add(ctx, y, run->balance);
+    if (!y || !losses || ctx->measuring) return y;
+    losses->xent = h.parts[0];
+    losses->z = h.parts[1];
+    for (int i = 0; i < c->layers; i++) {
+        if (!model->layers[i].mixture) continue;
+        losses->aux += (double)model->layers[i].routing.balance;
+        losses->router_z += (double)model->layers[i].routing.router_z;
+    }
+    losses->total = losses->xent + (double)c->z_loss * losses->z;
+    if (run->mode == GLAM_TRAIN)
+        losses->total += (double)c->moe.aux_weight * losses->aux +
+                         (double)c->moe.router_z_weight * losses->router_z;
+    return y;
+}
+
+GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam_mode mode,
+                                glam_losses *losses)
+{
+    if (losses) memset(losses, 0, sizeof *losses);
+    if (!model || model->ctx->error) return NULL;
+    glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->step, sizeof *run);
+    if (!run || glam__run_begin(run, model, batch, mode) != GLAM_OK) return NULL;
+    return glam__run_loss(run, batch, losses);
+}
+
+// Every row there is: what the gradient tests walk.
+static const glam_op *const glam__ops[] GLAM__UNUSED = {
+    &glam__op_recompute, &glam__op_pair, &glam__op_scale, &glam__op_view, &glam__op_matmul,
+    &glam__op_transpose, &glam__op_slice, &glam__op_concat, &glam__op_sum, &glam__op_unary,
+    &glam__op_softmax, &glam__op_layernorm, &glam__op_rmsnorm, &glam__op_embed,
+    &glam__op_dropout, &glam__op_mse, &glam__op_cross_entropy, &glam__op_attention,
+    &glam__op_ffn, &glam__op_moe, &glam__op_lm_loss };
+enum { glam__ops_count = (int)(sizeof glam__ops / sizeof glam__ops[0]) };
+
+/* == 15 text : implementation =============================================================
+   Tokens are bytes.  The type is the seam for other tokenizers; whoever has ids of his own uses
+   the functions that take ids. */
+
+struct glam_tokenizer { int size; };
+
+GLAM_API glam_tokenizer *glam_tokenizer_bytes(glam_ctx *ctx)
+{
+    if (!ctx || ctx->error) return NULL;
+    glam_tokenizer *t = (glam_tokenizer *)glam__take(ctx, &ctx->life, sizeof *t);
+    if (t) t->size = 256;
+    return t;
+}
+
+GLAM_API int glam_tokenizer_size(const glam_tokenizer *tokenizer)
+{ return tokenizer ? tokenizer->size : 256; }
+
+GLAM_API size_t glam_encode(const glam_tokenizer *tokenizer, const char *text, size_t bytes,
+                            int32_t *ids, size_t most)
+{
+    (void)tokenizer;
+    if (!text) return 0;
+    for (size_t i = 0; i < bytes && i < most && ids; i++) ids[i] = (unsigned char)text[i];
+    return bytes;
+}
+
+GLAM_API size_t glam_decode(const glam_tokenizer *tokenizer, const int32_t *ids, size_t count,
+                            char *text, size_t size)
+{
+    size_t n = 0;
+    (void)tokenizer;
+    if (!ids) count = 0;
+    for (; n < count && text && n + 1 < size; n++) text[n] = (char)(unsigned char)ids[n];
+    if (text && size) text[n] = 0;
+    return count;
+}
+
+/* == 16 generate : implementation =========================================================
+   A session is the model run with a cache: each attention op appends its keys and values as
+   panels and looks back over all of them, with the arithmetic of the full forward.  So the logits
+   after token n are the bits of row n of glam_forward. */
+
+struct glam_session {
+    glam_model  *model;
+    glam__cache *caches;           // [layers]
+    float       *logits;           // [V]
+    int          most;
+};
+
+GLAM_API glam_sampling glam_sampling_default(void)
+{
+    glam_sampling s;
+    s.temperature = 0.8f;
+    s.top_k = 0;
+    s.top_p = 1;
+    s.min_p = 0.02f;
+    s.repetition_penalty = 1;
+    s.repetition_window = 64;
+    s.seed = 1;
+    return s;
+}
+
+// Projected sinusoids of all distances a session can see; they do not change while it talks.
+static void glam__cache_sinusoids(glam_ctx *ctx, const glam__layer *layer, const glam_config *c,
+                                  glam__cache *cache)
+{
+    const glam_tensor *w = layer->attention.r;
+    int A = c->heads * c->d_head, panels = glam__panels_of(ctx, cache->most);
+    if (glam__reserve_scratch(ctx, glam__product_bytes(ctx, c->d_model) +
+                                   glam__floats((uint64_t)cache->most * A)) != GLAM_OK ||
+        ctx->measuring) return;
+    float *r = glam__scratch_floats(ctx, (size_t)cache->most * A);
+    glam__project_sinusoid(ctx, w, cache->most, r);
+    for (int h = 0; h < c->heads; h++)
+        glam__pack_columns(ctx->kernels, cache->most, c->d_head, r + (size_t)h * c->d_head,
+                           (size_t)A,
+                           cache->r + (size_t)h * panels * ctx->kernels->nr * c->d_head);
+    ctx->scratch_used = 0;
+}
+
+GLAM_API glam_session *glam_session_new(glam_model *model, int most)
+{
+    if (!model || model->ctx->error) return NULL;
+    glam_ctx *ctx = model->ctx;
+    const glam_config *c = &model->config;
+    if (most < 1) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "session: room for %d tokens; at least 1", most);
+        return NULL;
+    }
+    uint64_t nr = (uint64_t)ctx->kernels->nr;
+    uint64_t keys = (uint64_t)c->heads * glam__panels_of(ctx, most) * nr * c->d_head;
+    uint64_t values = (uint64_t)c->heads * glam__panels_of(ctx, c->d_head) * nr * most;
+    glam_session *s = (glam_session *)glam__take(ctx, &ctx->life, sizeof *s);
+    glam__cache *caches = (glam__cache *)glam__take(ctx, &ctx->life,
+                                                    (uint64_t)c->layers * sizeof *caches);
+    if (!s || !caches) return NULL;
+    s->model = model;
+    s->most = most;
+    s->caches = caches;
+    s->logits = glam__take_values(ctx, &ctx->life, (uint64_t)c->vocab);
+    for (int i = 0; i < c->layers && !ctx->error; i++) {
+        int xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
+        caches[i].most = most;
+        caches[i].k = glam__take_values(ctx, &ctx->life, keys);
+        caches[i].v = glam__take_values(ctx, &ctx->life, values);
+        if (xl) caches[i].r = glam__take_values(ctx, &ctx->life, keys);
+        if (ctx->error || ctx->measuring) continue;
+        memset(caches[i].k, 0, (size_t)keys * sizeof(float));
+        memset(caches[i].v, 0, (size_t)values * sizeof(float));
+        if (xl) glam__cache_sinusoids(ctx, &model->layers[i], c, &caches[i]);
+    }
+    ctx->epoch++;                          // weights may have changed since panels were made
+    return ctx->error ? NULL : s;
+}
+
+GLAM_API void glam_session_reset(glam_session *session)
+{
+    if (!session) return;
+    for (int i = 0; i < session->model->config.layers; i++) session->caches[i].length = 0;
+    session->model->ctx->epoch++;
+}
+
+GLAM_API int glam_session_length(const glam_session *session)
+{ return session ? session->caches[0].length : 0; }
+
+// A place in the step arena to come back to; an empty arena comes back as one chunk.
+static void glam__step_back(glam_ctx *ctx, glam__place place)
+{
+    if (place.used || ctx->measuring) glam__arena_rewind(ctx, &ctx->step, place);
+    else glam__arena_reset(ctx, &ctx->step);
+}
+
+static glam_tensor *glam__session_run(glam_session *s, const int32_t *tokens, int count)
+{
+    glam_model *model = s->model;
+    glam__run run;
+    glam_batch batch;
+    memset(&batch, 0, sizeof batch);
+    batch.rows = 1;
+    batch.length = count;
+    batch.tokens = tokens;
+    if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return NULL;
+    run.caches = s->caches;
+    run.quiet = 1;
+    int before = s->caches[0].length;
+    glam_tensor *x = glam__run_layers(&run, &batch);
+    if (!x)                                // cancelled or failed half way: as before the call
+        for (int i = 0; i < model->config.layers; i++) s->caches[i].length = before;
+    x = glam_view(model->ctx, x, glam_dim2(count, model->config.d_model));
+    return glam__logits(model, glam_slice(model->ctx, x, count - 1, 1));
+}
+
+GLAM_API const float *glam_next(glam_session *session, const int32_t *tokens, int count)
+{
+    if (!session || session->model->ctx->error) return NULL;
+    glam_ctx *ctx = session->model->ctx;
+    int length = glam_session_length(session);
+    if (count < 1 || (!tokens && !ctx->measuring)) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "next: %d tokens; at least one is needed", count);
+        return NULL;
+    }
+    if (count > session->most - length) {
+        glam_fail(ctx, GLAM_ERR_STATE, "next: the session has room for %d tokens and holds %d; %d "
+                  "more do not fit: make a larger one with glam_session_new", session->most, length,
+                  count);
+        return NULL;
+    }
+    int before = glam_no_grad(ctx, 1);
+    glam__place place = glam__arena_mark(&ctx->step);
+    glam_tensor *y = glam__session_run(session, tokens, count);
+    if (y && y->data)
+        memcpy(session->logits, y->data, (size_t)session->model->config.vocab * sizeof(float));
+    glam__step_back(ctx, place);
+    glam_no_grad(ctx, before);
+    return y ? session->logits : NULL;
+}
+
+typedef struct glam__candidate { float logit; int32_t id; } glam__candidate;
+
+static int glam__by_logit(const void *a, const void *b)
+{
+    const glam__candidate *x = (const glam__candidate *)a, *y = (const glam__candidate *)b;
+    if (x->logit != y->logit) return x->logit < y->logit ? 1 : -1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static glam_status glam__sampling_check(glam_ctx *ctx, const glam_sampling *s)
+{
+    if (!(s->temperature >= 0) || s->top_k < 0 || !(s->top_p > 0) || !(s->min_p >= 0) ||
+        !(s->min_p <= 1) || !(s->repetition_penalty > 0) || s->repetition_window < 0)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "sampling: temperature %g, top_k %d, top_p %g, min_p "
+                         "%g, repetition_penalty %g: start from glam_sampling_default()",
+                         (double)s->temperature, s->top_k, (double)s->top_p, (double)s->min_p,
+                         (double)s->repetition_penalty);
+    return GLAM_OK;
+}
+
+// Recent tokens become less likely: their logits are divided, or multiplied where negative.
+static void glam__penalise(glam__candidate *c, int vocab, const glam_sampling *s,
+                           const int32_t *history, int count, const float *logits)
+{
+    int from = count > s->repetition_window ? count - s->repetition_window : 0;
+    if (s->repetition_penalty == 1 || !history) return;
+    for (int i = from; i < count; i++) {
+        int32_t id = history[i];
+        if (id < 0 || id >= vocab) continue;
+        c[id].logit = logits[id] > 0 ? logits[id] / s->repetition_penalty
+                                     : logits[id] * s->repetition_penalty;
+    }
+}
+
+// Keeps what top_k, top_p and min_p leave, likeliest first; returns how many.
+static int glam__filter(glam__candidate *c, int count, const glam_sampling *s)
+{
+    double sum = 0, running = 0;
+    qsort(c, (size_t)count, sizeof *c, glam__by_logit);
+    if (s->top_k > 0 && s->top_k < count) count = s->top_k;
+    for (int i = 0; i < count; i++)
+        sum += exp((double)(c[i].logit - c[0].logit) / (double)s->temperature);
+    for (int i = 0; i < count; i++) {
+        double p = exp((double)(c[i].logit - c[0].logit) / (double)s->temperature);
+        if (i > 0 && (p < (double)s->min_p || running >= (double)s->top_p * sum)) return i;
+        running += p;
+    }
+    return count;
+}
+
+GLAM_API int32_t glam_pick(glam_ctx *ctx, const float *logits, int vocab,
+                           const glam_sampling *sampling, const int32_t *history, int count,
+                           uint64_t index)
+{
+    glam_sampling s = sampling ? *sampling : glam_sampling_default();
+    if (!ctx || ctx->error || !logits || vocab < 1) return -1;
+    if (glam__sampling_check(ctx, &s) != GLAM_OK) return -1;
+    glam__place place = glam__arena_mark(&ctx->step);
+    glam__candidate *c = (glam__candidate *)glam__take(ctx, &ctx->step,
+                                                       (uint64_t)vocab * sizeof *c);
+    if (!c) return -1;
+    int best = 0;
+    for (int i = 0; i < vocab; i++) {
+        c[i].logit = logits[i];
+        c[i].id = i;
+    }
+    glam__penalise(c, vocab, &s, history, count, logits);
+    for (int i = 1; i < vocab; i++) if (c[i].logit > c[best].logit) best = i;
+    if (s.temperature > 0) {
+        int kept = glam__filter(c, vocab, &s);
+        double sum = 0, at;
+        for (int i = 0; i < kept; i++)
+            sum += exp((double)(c[i].logit - c[0].logit) / (double)s.temperature);
+        at = glam__random_double(s.seed, 0x7069636b, index) * sum;
+        for (best = 0; best + 1 < kept; best++) {
+            at -= exp((double)(c[best].logit - c[0].logit) / (double)s.temperature);
+            if (at < 0) break;
+        }
+        best = c[best].id;
+    }
+    glam__step_back(ctx, place);
+    return best;
+}
+
+GLAM_API int glam_generate(glam_session *session, const int32_t *prompt, int count, int32_t *out,
+                           int most, const glam_sampling *sampling)
+{
+    int made = 0;
+    if (!session || !out || session->model->ctx->error) return 0;
+    glam_ctx *ctx = session->model->ctx;
+    const float *logits = glam_next(session, prompt, count);
+    while (logits && made < most) {
+        // the penalty looks at what was written here; draws are numbered by position
+        out[made] = glam_pick(ctx, logits, session->model->config.vocab, sampling, out, made,
+                              (uint64_t)glam_session_length(session));
+        if (out[made] < 0) break;
+        made++;
+        if (made == most || glam_session_length(session) == session->most) break;
+        logits = glam_next(session, &out[made - 1], 1);
+    }
+    return made;
+}
+
+GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int size,
+                           const glam_sampling *sampling)
+{
+    if (out && size > 0) out[0] = 0;
+    if (!model || !out || size < 2 || model->ctx->error) return 0;
+    glam_ctx *ctx = model->ctx;
+    size_t length = prompt ? strlen(prompt) : 0;
+    if (model->config.vocab < 256 || length > (size_t)INT32_MAX / 4) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "complete: texts are bytes and need a vocabulary of 256; "
+                  "the model has %d (glam_generate takes ids)", model->config.vocab);
+        return 0;
+    }
+    if (!length) { prompt = "\n"; length = 1; }        // something to continue
+    size_t mark = glam_mark(ctx);
+    int32_t *ids = (int32_t *)glam__take(ctx, &ctx->life,
+                                         (length + (size_t)size) * sizeof *ids);
+    glam_session *s = ids ? glam_session_new(model, (int)length + size) : NULL;
+    int made = 0;
+    if (s) {
+        glam_encode(NULL, prompt, length, ids, length);
+        made = glam_generate(s, ids, (int)length, ids + length, size - 1, sampling);
+        for (int i = 0; i < made; i++)                 // ids past the bytes have no character
+            if (ids[length + i] > 255) ids[length + i] = '?';
+        glam_decode(NULL, ids + length, (size_t)made, out, (size_t)size);
+    }
+    glam_rewind(ctx, mark);
+    return made;
+}
+
+/* == 17 data : implementation =============================================================
+   A text is a list of pieces of tokens, one byte each where they are bytes.  Where a row of a
+   batch starts is a function of (seed, step, row) alone, so resuming needs no cursor. */
+
+typedef struct glam__piece {
+    const void *tokens;            // bytes or int32_t
+    size_t count;
+    int    wide;                   // 1: int32_t
+    double weight;                 // chance of a window to come from here, before dividing
+} glam__piece;
+
+struct glam_text {
+    glam_ctx    *ctx;
+    glam__piece *pieces;
+    int          count;
+    int32_t      largest;          // token, to compare with a vocabulary
+};
+
+static glam_text *glam__text_new(glam_ctx *ctx, int pieces)
+{
+    glam_text *t = (glam_text *)glam__take(ctx, &ctx->life, sizeof *t);
+    glam__piece *p = (glam__piece *)glam__take(ctx, &ctx->life, (uint64_t)pieces * sizeof *p);
+    if (!t || !p) return NULL;
+    t->ctx = ctx;
+    t->pieces = p;
+    t->count = pieces;
+    return t;
+}
+
+static int32_t glam__token(const glam__piece *p, size_t i)
+{
+    return p->wide ? ((const int32_t *)p->tokens)[i] : (int32_t)((const unsigned char *)p->tokens)[i];
+}
+
+static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count, int wide)
+{
+    if (!count || !tokens) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "text: it is empty; there is nothing to learn from");
+        return NULL;
+    }
+    size_t bytes = count * (wide ? sizeof(int32_t) : 1);
+    glam_text *t = glam__text_new(ctx, 1);
+    void *copy = t ? glam__take(ctx, &ctx->life, bytes) : NULL;
+    if (!copy) return NULL;
+    memcpy(copy, tokens, bytes);
+    t->pieces[0].tokens = copy;
+    t->pieces[0].count = count;
+    t->pieces[0].wide = wide;
+    t->pieces[0].weight = (double)count;
+    for (size_t i = 0; i < count; i++) {
+        int32_t id = glam__token(&t->pieces[0], i);
+        if (id < 0) {
+            glam_fail(ctx, GLAM_ERR_VALUE, "text: token %.0f is %d; ids start at 0", (double)i,
+                      (int)id);
+            return NULL;
+        }
+        if (id > t->largest) t->largest = id;
+    }
+    return t;
+}
+
+GLAM_API glam_text *glam_text_from(glam_ctx *ctx, const char *text, size_t bytes,
+                                   const glam_tokenizer *tokenizer)
+{
+    (void)tokenizer;
+    if (!ctx || ctx->error) return NULL;
+    return glam__text_of(ctx, text, bytes, 0);
+}
+
+GLAM_API glam_text *glam_text_from_tokens(glam_ctx *ctx, const int32_t *tokens, size_t count)
+{
+    if (!ctx || ctx->error) return NULL;
+    return glam__text_of(ctx, tokens, count, 1);
+}
+
+#ifndef GLAM_NO_STDIO
+// Reads a stream to its end into a block that doubles; its size and fill go to *room and *used.
+static char *glam__read_all(glam_ctx *ctx, FILE *f, size_t *room, size_t *used)
+{
+    *room = (size_t)1 << 16;
+    *used = 0;
+    char *block = (char *)glam__alloc(ctx, *room);
+    while (block) {
+        size_t got = fread(block + *used, 1, *room - *used, f);
+        *used += got;
+        if (*used < *room) break;
+        char *larger = (char *)glam__alloc(ctx, 2 * *room);
+        if (larger) memcpy(larger, block, *used);
+        glam__free(ctx, block, *room);
+        block = larger;
+        *room *= 2;
+    }
+    return block;
+}
+#endif
+
+GLAM_API glam_text *glam_text_open(glam_ctx *ctx, const char *path,
+                                   const glam_tokenizer *tokenizer)
+{
+    if (!ctx || ctx->error) return NULL;
+    if (!path) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "text: no path (NULL)");
+        return NULL;
+    }
+#ifdef GLAM_NO_STDIO
+    (void)tokenizer;
+    glam_fail(ctx, GLAM_ERR_FILE, "text %s: this build has no files (GLAM_NO_STDIO); use "
+              "glam_text_from", path);
+    return NULL;
+#else
+    FILE *f = fopen(path, "rb");
+    if (!f) {
+        glam_fail(ctx, GLAM_ERR_FILE, "text %s: %s", path, strerror(errno));
+        return NULL;
+    }
+    size_t room, used;
+    char *block = glam__read_all(ctx, f, &room, &used);
+    int bad = ferror(f);
+    fclose(f);
+    glam_text *t = NULL;
+    if (bad) glam_fail(ctx, GLAM_ERR_FILE, "text %s: cannot be read: %s", path, strerror(errno));
+    else if (block && !used) glam_fail(ctx, GLAM_ERR_VALUE, "text %s: the file is empty", path);
+    else if (block) t = glam_text_from(ctx, block, used, tokenizer);
+    glam__free(ctx, block, block ? room : 0);
+    return t;
+#endif
+}
+
+GLAM_API size_t glam_text_length(const glam_text *text)
+{
+    size_t n = 0;
+    for (int i = 0; text && i < text->count; i++) n += text->pieces[i].count;
+    return n;
+}
+
+GLAM_API size_t glam_text_read(const glam_text *text, size_t from, size_t count, int32_t *out)
+{
+    size_t done = 0;
+    for (int i = 0; text && out && i < text->count; i++) {
+        const glam__piece *p = &text->pieces[i];
+        for (; from < p->count && done < count; from++) out[done++] = glam__token(p, from);
+        from -= p->count;
+    }
+    return done;
+}
+
+static uint64_t glam__text_checksum(const glam_text *text)
+{
+    uint64_t sum = 0, at = 0;
+    for (int i = 0; text && i < text->count; i++)
+        for (size_t j = 0; j < text->pieces[i].count; j++, at++)
+            sum += glam__mix64(((uint64_t)(uint32_t)glam__token(&text->pieces[i], j) << 40) + at);
+    return sum;
+}
+
+// The piece from token `from` on, `count` of them.
+static glam__piece glam__piece_part(const glam__piece *p, size_t from, size_t count)
+{
+    glam__piece part = *p;
+    part.tokens = (const char *)p->tokens + from * (p->wide ? sizeof(int32_t) : 1);
+    part.count = count;
+    part.weight = p->weight * ((double)count / (double)p->count);
+    return part;
+}
+
+GLAM_API glam_status glam_text_split(glam_text *text, float fraction, glam_text **train,
+                                     glam_text **valid)
+{
+    if (train) *train = NULL;
+    if (valid) *valid = NULL;
+    if (!text || text->ctx->error) return text ? text->ctx->error : GLAM_ERR_MEMORY;
+    glam_ctx *ctx = text->ctx;
+    if (!(fraction >= 0 && fraction < 1))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "split: the fraction %g must be in [0,1)",
+                         (double)fraction);
+    glam_text *a = glam__text_new(ctx, text->count), *b = glam__text_new(ctx, text->count);
+    if (!a || !b) return ctx->error;
+    a->count = b->count = 0;
+    a->largest = b->largest = text->largest;
+    for (int i = 0; i < text->count; i++) {
+        const glam__piece *p = &text->pieces[i];
+        size_t last = (size_t)((double)p->count * (double)fraction);
+        if (last < p->count) a->pieces[a->count++] = glam__piece_part(p, 0, p->count - last);
+        if (last) b->pieces[b->count++] = glam__piece_part(p, p->count - last, last);
+    }
+    if (train) *train = a;
+    if (valid && b->count) *valid = b;
+    return GLAM_OK;
+}
+
+GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float *weights,
+                             int count)
+{
+    int pieces = 0, at = 0;
+    if (!ctx || ctx->error) return NULL;
+    for (int i = 0; i < count && texts; i++) {
+        if (!texts[i] || (weights && !(weights[i] >= 0))) {
+            glam_fail(ctx, GLAM_ERR_VALUE, "mix: text %d is NULL or has a negative weight", i);
+            return NULL;
+        }
+        pieces += texts[i]->count;
+    }
+    if (!pieces) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "mix: no texts");
+        return NULL;
+    }
+    glam_text *t = glam__text_new(ctx, pieces);
+    for (int i = 0; i < count && t; i++) {
+        double sum = 0;
+        for (int p = 0; p < texts[i]->count; p++) sum += texts[i]->pieces[p].weight;
+        for (int p = 0; p < texts[i]->count; p++, at++) {
+            t->pieces[at] = texts[i]->pieces[p];
+            if (weights) t->pieces[at].weight *= sum > 0 ? (double)weights[i] / sum : 0;
+        }
+        if (texts[i]->largest > t->largest) t->largest = texts[i]->largest;
+    }
+    return t;
+}
+
+// A piece that has windows of `length` tokens and their successors, by its weight.
+static const glam__piece *glam__draw_piece(const glam_text *text, size_t length, double u)
+{
+    const glam__piece *last = NULL;
+    double sum = 0;
+    for (int i = 0; i < text->count; i++)
+        if (text->pieces[i].count > length) sum += text->pieces[i].weight;
+    u *= sum;
+    for (int i = 0; i < text->count; i++) {
+        if (text->pieces[i].count <= length || !(text->pieces[i].weight > 0)) continue;
+        last = &text->pieces[i];
+        u -= last->weight;
+        if (u < 0) break;
+    }
+    return last;
+}
+
+// Rows first..first+rows-1 of the batch of a step.
+static glam_status glam__batch_rows(glam_text *text, int first, int rows, int length, uint64_t seed,
+                                    uint64_t step, glam_batch *batch)
+{
+    glam_ctx *ctx = text->ctx;
+    size_t T = (size_t)rows * (size_t)length;
+    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, 2 * T * sizeof *tokens);
+    memset(batch, 0, sizeof *batch);
+    if (!tokens) return ctx->error;
+    for (int r = 0; r < rows; r++) {
+        uint64_t index = (uint64_t)(first + r);
+        const glam__piece *p = glam__draw_piece(text, (size_t)length,
+                                                glam__random_double(seed, 2 * step, index));
+        if (!p)
+            return glam_fail(ctx, GLAM_ERR_VALUE, "text: no piece of it is longer than a window of "
+                             "%d tokens; %d are needed: a longer text or a shorter context", length,
+                             length + 1);
+        size_t start = (size_t)(glam__random_double(seed, 2 * step + 1, index) *
+                                (double)(p->count - (size_t)length));
+        for (int i = 0; i < length; i++) {
+            tokens[(size_t)r * length + i] = glam__token(p, start + (size_t)i);
+            tokens[T + (size_t)r * length + i] = glam__token(p, start + (size_t)i + 1);
+        }
+    }
+    batch->rows = rows;
+    batch->length = length;
+    batch->tokens = tokens;
+    batch->targets = tokens + T;
+    return GLAM_OK;
+}
+
+GLAM_API glam_status glam_next_batch(glam_text *text, int rows, int length, uint64_t seed,
+                                     uint64_t step, glam_batch *batch)
+{
+    if (batch) memset(batch, 0, sizeof *batch);
+    if (!text || !batch || text->ctx->error) return text ? text->ctx->error : GLAM_ERR_MEMORY;
+    if (rows < 1 || length < 1 || (int64_t)rows * length > INT32_MAX / 64)
+        return glam_fail(text->ctx, GLAM_ERR_VALUE, "batch: %d rows of %d tokens make no batch",
+                         rows, length);
+    return glam__batch_rows(text, 0, rows, length, seed, step, batch);
+}
+
+static glam_status glam__vocab_fits(const glam_model *model, const glam_text *text)
+{
+    if (text->largest >= model->config.vocab)
+        return glam_fail(model->ctx, GLAM_ERR_VALUE, "text: it has the token %d, the model's "
+                         "vocabulary ends at %d", (int)text->largest, model->config.vocab - 1);
+    return GLAM_OK;
+}
+
+// Sum of the loss over windows [first, first+rows) of a piece.
+static double glam__windows_loss(glam_model *model, const glam__piece *p, size_t first, int rows,
+                                 int length)
+{
+    glam_ctx *ctx = model->ctx;
+    size_t T = (size_t)rows * (size_t)length;
+    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, 2 * T * sizeof *tokens);
+    glam__run run;
+    glam_batch batch;
+    glam_losses losses;
+    memset(&losses, 0, sizeof losses);
+    memset(&batch, 0, sizeof batch);
+    for (size_t t = 0; t < T && tokens; t++) {
+        tokens[t] = glam__token(p, first * (size_t)length + t);
+        tokens[T + t] = glam__token(p, first * (size_t)length + t + 1);
+    }
+    if (!tokens) return 0;
+    batch.rows = rows;
+    batch.length = length;
+    batch.tokens = tokens;
+    batch.targets = tokens + T;
+    if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return 0;
+    run.quiet = 1;
+    glam__run_loss(&run, &batch, &losses);
+    return losses.xent * (double)T;
+}
+
+// The loss over a text in windows that do not overlap, and how many tokens that was.
+static double glam__text_loss(glam_model *model, const glam_text *text, int length,
+                              uint64_t *tokens)
+{
+    glam_ctx *ctx = model->ctx;
+    double sum = 0;
+    *tokens = 0;
+    if (glam__vocab_fits(model, text) != GLAM_OK) return -1;
+    int before = glam_no_grad(ctx, 1), most = 2048 / length < 1 ? 1 : 2048 / length;
+    for (int i = 0; i < text->count && !ctx->error; i++) {
+        size_t windows = text->pieces[i].count ? (text->pieces[i].count - 1) / (size_t)length : 0;
+        for (size_t w = 0; w < windows && !ctx->error; w += (size_t)most) {
+            int rows = windows - w < (size_t)most ? (int)(windows - w) : most;
+            glam__place place = glam__arena_mark(&ctx->step);
+            sum += glam__windows_loss(model, &text->pieces[i], w, rows, length);
+            *tokens += (uint64_t)rows * (uint64_t)length;
+            glam__step_back(ctx, place);
+        }
+    }
+    glam_no_grad(ctx, before);
+    if (!*tokens && !ctx->error)
+        glam_fail(ctx, GLAM_ERR_VALUE, "validation: the text has no window of %d tokens and the one "
+                  "after; a longer text or a shorter context", length);
+    return ctx->error ? -1 : sum / (double)*tokens;
+}
+
+/* == 18 train : implementation ============================================================
+   A step is batch, loss, update.  Gradients are summed, never averaged; the loss divides by the
+   tokens of the whole step.  Parts of a batch are joined as a binary tree over part numbers, and
+   sums over a tensor as a tree over chunks of a fixed size: no result knows how many workers
+   there were.  A step that is not finite changes nothing, its counter included. */
+
+GLAM_API glam_recipe glam_recipe_default(void)
+{
+    glam_recipe r;
+    memset(&r, 0, sizeof r);
+    r.optimizer = GLAM_ADAMW;
+    r.schedule = GLAM_SCHEDULE_COSINE;
+    r.lr = 3e-3;
+    r.embed_lr = 3;
+    r.warmup = 100;
+    r.min_lr = 0.05;
+    r.steps = 2000;
+    r.batch = 12;
+    r.accumulate = 1;
+    r.clip = 1;
+    r.weight_decay = 0.1;
+    r.beta1 = 0.9;
+    r.beta2 = 0.99;
+    r.eps = 1e-8;
+    r.factor_min = 128;
+    r.update_clip = 1;
+    r.eps1 = 1e-30;
+    r.eps2 = 1e-3;
+    r.parameter_scale = 1;
+    r.max_bad_steps = 10;
+    r.seed = 1;
+    return r;
+}
+
+GLAM_API glam_recipe glam_recipe_paper(void)
+{
+    glam_recipe r = glam_recipe_default();
+    r.optimizer = GLAM_ADAFACTOR;
+    r.schedule = GLAM_SCHEDULE_PAPER;
+    r.lr = 0.01;
+    r.embed_lr = 1;
+    r.warmup = 0;
+    r.min_lr = 0;
+    r.batch = 16;
+    r.clip = 0;
+    r.weight_decay = 0;
+    return r;
+}
+
+GLAM_API glam_recipe glam_recipe_finetune(void)
+{
+    glam_recipe r = glam_recipe_default();
+    r.lr = 5e-4;
+    r.warmup = 20;
+    r.steps = 500;
+    r.eval_every = 50;
+    r.patience = 3;
+    r.aux_off_when_frozen = 1;
+    return r;
+}
+
+GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t)
+{
+    const glam_recipe d = glam_recipe_default(), *r = recipe ? recipe : &d;
+    if (r->schedule == GLAM_SCHEDULE_PAPER)        // reference 3.3: 1/sqrt(max(t, 10000)) at 0.01
+        return r->lr * 100 / sqrt(t > 10000 ? (double)t : 10000.0);
+    if (t < r->warmup) return r->lr * (t + 1) / (r->warmup + 1);
+    if (r->schedule == GLAM_SCHEDULE_CONSTANT) return r->lr;
+    double span = r->steps > r->warmup ? r->steps - r->warmup : 1, x = (t - r->warmup) / span;
+    if (x > 1) x = 1;
+    return r->lr * (r->min_lr + (1 - r->min_lr) * 0.5 * (1 + cos(3.141592653589793 * x)));
+}
+
+static glam_status glam__recipe_check(glam_ctx *ctx, const glam_recipe *r)
+{
+    if (!(r->lr > 0) || !(r->embed_lr >= 0) || !(r->clip >= 0) || !(r->weight_decay >= 0) ||
+        !(r->min_lr >= 0) || r->warmup < 0)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: lr %g must be above 0; embed_lr %g, clip %g, "
+                         "weight_decay %g, min_lr %g, warmup %d not below: start from "
+                         "glam_recipe_default()", r->lr, r->embed_lr, r->clip, r->weight_decay,
+                         r->min_lr, r->warmup);
+    if (!(r->beta1 >= 0 && r->beta1 < 1) || !(r->beta2 >= 0 && r->beta2 < 1) || !(r->eps > 0) ||
+        !(r->update_clip > 0) || !(r->eps1 > 0) || !(r->eps2 > 0) || r->factor_min < 1)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: beta1 %g and beta2 %g must be in [0,1), eps "
+                         "%g, update_clip %g, eps1 %g, eps2 %g and factor_min %d above 0", r->beta1,
+                         r->beta2, r->eps, r->update_clip, r->eps1, r->eps2, r->factor_min);
+    if ((int)r->optimizer < 0 || (int)r->optimizer > 1 || (int)r->schedule < 0 ||
+        (int)r->schedule > 2 || r->max_bad_steps < 1)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: optimizer %d, schedule %d or max_bad_steps "
+                         "%d make no sense", (int)r->optimizer, (int)r->schedule,
+                         r->max_bad_steps);
+    return GLAM_OK;
+}
+
+// ---- sums over a tensor, in chunks of a fixed size joined as a tree
+
+enum { GLAM__SUM_CHUNK = 65536 };
+
+typedef struct glam__chunks {
+    void (*chunk)(void *arg, size_t from, size_t count, double *sum);
+    void *arg;
+    size_t n;
+    double *sums;
+} glam__chunks;
+
+static void glam__chunks_body(void *arg, int begin, int end, int worker)
+{
+    const glam__chunks *c = (const glam__chunks *)arg;
+    (void)worker;
+    for (int i = begin; i < end; i++) {
+        size_t from = (size_t)i * GLAM__SUM_CHUNK, left = c->n - from;
+        c->chunk(c->arg, from, left < GLAM__SUM_CHUNK ? left : GLAM__SUM_CHUNK, &c->sums[i]);
+    }
+}
+
+static double glam__tree(double *x, int n)
+{
+    for (int gap = 1; gap < n; gap *= 2)
+        for (int i = 0; i + gap < n; i += 2 * gap) x[i] += x[i + gap];
+    return n > 0 ? x[0] : 0;
+}
+
+static int glam__chunk_count(size_t n) { return (int)((n + GLAM__SUM_CHUNK - 1) / GLAM__SUM_CHUNK); }
+
+static double glam__each_chunk(glam_ctx *ctx, size_t n,
+                               void (*chunk)(void *, size_t, size_t, double *), void *arg)
+{
+    size_t used = ctx->scratch_used;
+    int count = glam__chunk_count(n);
+    glam__chunks c;
+    c.chunk = chunk;
+    c.arg = arg;
+    c.n = n;
+    c.sums = (double *)glam_scratch(ctx, (size_t)count * sizeof(double));
+    glam__parallel(ctx, count, glam__chunks_body, &c);
+    ctx->scratch_used = used;
+    return glam__tree(c.sums, count);
+}
+
+// ---- the optimiser
+
+typedef struct glam__slot { const char *name; float *data; glam_shape shape; } glam__slot;
+
+struct glam_optimizer {
+    glam_ctx     *ctx;
+    glam_recipe   recipe;
+    glam_tensor **params;
+    glam__slot  (*slots)[2];       // of each parameter; the second may be absent (data NULL)
+    int count, step;               // steps taken
+    int bad_row, bad_steps;        // not finite: in a row, in all
+    int measured;
+};
+
+// Adafactor's axes: the last two, never the experts; the largest is d0, of equal ones the later.
+// 0: not factored.
+static int glam__factored(const glam_recipe *r, glam_shape s)
+{
+    if (s.dims < 2) return 0;
+    int a = s.dim[s.dims - 2], b = s.dim[s.dims - 1];
+    return (a < b ? a : b) >= r->factor_min;
+}
+
+static glam_status glam__slot_new(glam_optimizer *o, int param, int which, const char *name,
+                                  glam_shape shape)
+{
+    glam__slot *s = &o->slots[param][which];
+    s->name = name;
+    s->shape = shape;
+    s->data = glam__take_values(o->ctx, &o->ctx->life, glam__count(shape));
+    if (s->data) memset(s->data, 0, (size_t)glam__count(shape) * sizeof(float));
+    return o->ctx->error;
+}
+
+static glam_status glam__slots_new(glam_optimizer *o, int param)
+{
+    glam_shape s = o->params[param]->shape, rows = s, cols = s;
+    if (o->recipe.optimizer == GLAM_ADAMW) {
+        if (glam__slot_new(o, param, 0, "m", s) != GLAM_OK) return o->ctx->error;
+        return glam__slot_new(o, param, 1, "v", s);
+    }
+    if (!glam__factored(&o->recipe, s)) return glam__slot_new(o, param, 0, "v", s);
+    int a = s.dim[s.dims - 2], b = s.dim[s.dims - 1];
+    rows.dims = cols.dims = s.dims - 1;
+    rows.dim[s.dims - 1] = cols.dim[s.dims - 1] = 1;
+    cols.dim[s.dims - 2] = b;                          // rows keeps a, the statistics of rows
+    // vr is the mean over d0, the larger axis; vc over the smaller
+    if (glam__slot_new(o, param, 0, "vr", b >= a ? rows : cols) != GLAM_OK) return o->ctx->error;
+    return glam__slot_new(o, param, 1, "vc", b >= a ? cols : rows);
+}
+
+static int glam__optimizer_slots(const glam_optimizer *o, int param, glam__slot out[2])
+{
+    out[0] = o->slots[param][0];
+    out[1] = o->slots[param][1];
+    return out[1].name ? 2 : 1;
+}
+
+// Gradients belong to the optimiser no longer: its memory goes.
+static void glam__optimizer_gone(glam_ctx *ctx, void *arg)
+{
+    glam_optimizer *o = (glam_optimizer *)arg;
+    (void)ctx;
+    for (int i = 0; i < o->count; i++) {
+        o->params[i]->grad = NULL;
+        o->params[i]->flags &= ~(GLAM__OPEN | GLAM__FRESH | GLAM__OWNED);
+    }
+}
+
+// Rows of a factored tensor that one task takes, and the scratch of one such update.
+enum { GLAM__FACTOR_ROWS = 64 };
+
+static uint64_t glam__update_scratch(const glam_recipe *r, const glam_tensor *t)
+{
+    uint64_t n = glam__count(t->shape), bytes = glam__align((n / GLAM__SUM_CHUNK + 2) * sizeof(double));
+    if (r->optimizer == GLAM_ADAMW || !glam__factored(r, t->shape)) return 2 * bytes;
+    uint64_t a = (uint64_t)t->shape.dim[t->shape.dims - 2];
+    uint64_t b = (uint64_t)t->shape.dim[t->shape.dims - 1];
+    uint64_t slices = n / (a * b), chunks = (a + GLAM__FACTOR_ROWS - 1) / GLAM__FACTOR_ROWS;
+    return 2 * bytes + glam__floats(slices * chunks * b) + glam__floats(slices * a) +
+           glam__floats(slices * b) + glam__align(slices * chunks * sizeof(double));
+}
+
+GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *params, int count,
+                                            const glam_recipe *recipe)
+{
+    glam_recipe r = recipe ? *recipe : glam_recipe_default();
+    uint64_t scratch = 0;
+    if (!ctx || ctx->error || glam__recipe_check(ctx, &r) != GLAM_OK) return NULL;
+    glam_optimizer *o = (glam_optimizer *)glam__take(ctx, &ctx->life, sizeof *o);
+    if (!o) return NULL;
+    o->ctx = ctx;
+    o->recipe = r;
+    o->params = (glam_tensor **)glam__take(ctx, &ctx->life,
+                                           (uint64_t)(count > 0 ? count : 1) * sizeof *o->params);
+    o->slots = (glam__slot (*)[2])glam__take(ctx, &ctx->life,
+                                             (uint64_t)(count > 0 ? count : 1) * sizeof *o->slots);
+    if (ctx->error) return NULL;
+    glam__on_rewind(ctx, glam__optimizer_gone, o);
+    for (int i = 0; i < count && params && !ctx->error; i++) {
+        glam_tensor *t = params[i];
+        if (!t || !(t->flags & GLAM__LIFE)) {
+            glam_fail(ctx, GLAM_ERR_VALUE, "optimizer: tensor %d is no parameter; glam_param makes "
+                      "one", i);
+        } else if (t->wants_grad && t->flags & GLAM__OWNED) {
+            glam_fail(ctx, GLAM_ERR_STATE, "optimizer: %s is trained by another optimizer", t->name);
+        } else if (t->wants_grad) {
+            t->grad = glam__take_values(ctx, &ctx->life, glam__count(t->shape));
+            t->flags |= GLAM__OPEN | GLAM__FRESH | GLAM__OWNED;
+            o->params[o->count++] = t;
+            glam__slots_new(o, o->count - 1);
+            if (glam__update_scratch(&r, t) > scratch) scratch = glam__update_scratch(&r, t);
+        }
+    }
+    if (!o->count)
+        glam_fail(ctx, GLAM_ERR_VALUE, "optimizer: none of the %d tensors wants a gradient; is "
+                  "everything frozen?", count);
+    glam__reserve_scratch(ctx, scratch);
+    return ctx->error ? NULL : o;
+}
+
+// What one tensor's update needs.
+typedef struct glam__updating {
+    const glam_optimizer *o;
+    const glam__kernels *kernels;
+    glam_tensor *t;
+    glam__slot *slots;
+    double lr, decay2;             // rate of this tensor; Adafactor's decay of this step
+    float s;                       // clip factor on the gradient
+    float step;                    // Adafactor: factor on u
+    int rows, cols, chunks;        // of one expert's matrix; row chunks of it
+    float *partial, *row, *col;    // scratch of the factored form
+    double *sums;
+} glam__updating;
+
+static void glam__squares_chunk(void *arg, size_t from, size_t count, double *sum)
+{
+    const glam__updating *u = (const glam__updating *)arg;
+    *sum = u->kernels->sum_squares(count, u->t->grad + from);
+}
+
+static void glam__weights_chunk(void *arg, size_t from, size_t count, double *sum)
+{
+    const glam__updating *u = (const glam__updating *)arg;
+    *sum = u->kernels->sum_squares(count, u->t->data + from);
+}
+
+// Decoupled weight decay and bias correction (Loshchilov and Hutter 2019).
+static void glam__adamw_chunk(void *arg, size_t from, size_t count, double *sum)
+{
+    const glam__updating *u = (const glam__updating *)arg;
+    const glam_recipe *r = &u->o->recipe;
+    int t = u->o->step + 1, rank = u->t->shape.dims;
+    int decays = rank >= 2 && (r->decay_all || !(u->t->flags & GLAM__STILL));
+    *sum = 0;
+    u->kernels->adamw(count, u->t->data + from, u->t->grad + from, u->slots[0].data + from,
+                      u->slots[1].data + from, u->s, (float)r->beta1, (float)r->beta2,
+                      (float)(1 / (1 - pow(r->beta1, t))), (float)(1 / (1 - pow(r->beta2, t))),
+                      (float)r->eps, (float)u->lr, decays ? (float)r->weight_decay : 0.0f);
+}
+
+static void glam__none_chunk(void *arg, size_t from, size_t count, double *sum)
+{
+    const glam__updating *u = (const glam__updating *)arg;
+    *sum = u->kernels->factor_none(count, u->t->grad + from, u->slots[0].data + from, u->s,
+                                   (float)u->decay2, (float)u->o->recipe.eps1);
+}
+
+static void glam__none_step_chunk(void *arg, size_t from, size_t count, double *sum)
+{
+    const glam__updating *u = (const glam__updating *)arg;
+    *sum = 0;
+    u->kernels->factor_none_step(count, u->t->data + from, u->t->grad + from,
+                                 u->slots[0].data + from, u->s, u->step);
+}
+
+// Rows [r0,r1) of slice e in chunk number i.
+static int glam__factor_rows(const glam__updating *u, int i, int *r0, int *r1)
+{
+    *r0 = i % u->chunks * GLAM__FACTOR_ROWS;
+    *r1 = *r0 + GLAM__FACTOR_ROWS < u->rows ? *r0 + GLAM__FACTOR_ROWS : u->rows;
+    return i / u->chunks;
+}
+
+// Means of s = g^2 + eps1 over the rows, and sums for the columns by chunk of rows.
+static void glam__factor_stats_body(void *arg, int begin, int end, int worker)
+{
+    const glam__updating *u = (const glam__updating *)arg;
+    int r0, r1;
+    (void)worker;
+    for (int i = begin; i < end; i++) {
+        int e = glam__factor_rows(u, i, &r0, &r1);
+        float *cols = u->partial + (size_t)i * u->cols;
+        memset(cols, 0, (size_t)u->cols * sizeof(float));
+        for (int r = r0; r < r1; r++) {
+            const float *g = u->t->grad + ((size_t)e * u->rows + r) * u->cols;
+            double sum = u->kernels->sum_squares((size_t)u->cols, g) * (double)u->s * (double)u->s;
+            u->row[(size_t)e * u->rows + r] = (float)(sum / u->cols + u->o->recipe.eps1);
+            u->kernels->add_squares(u->cols, g, cols);
+        }
+    }
+}
+
+// v = decay v + (1-decay) now, elementwise.
+static void glam__blend(float *v, const float *now, size_t n, double decay)
+{
+    for (size_t i = 0; i < n; i++)
+        v[i] = (float)(decay * (double)v[i] + (1 - decay) * (double)now[i]);
+}
+
+// From statistics to factors: 1/sqrt(vr / mean(vr)) and 1/sqrt(vc), per expert.
+static void glam__factor_roots(const glam__updating *u, int e)
+{
+    int wide = u->cols >= u->rows;         // then vr are the rows' statistics, else the columns'
+    const float *vr = u->slots[0].data, *vc = u->slots[1].data;
+    const float *row = (wide ? vr : vc) + (size_t)e * u->rows;
+    const float *col = (wide ? vc : vr) + (size_t)e * u->cols;
+    double mean = 0, over_rows, over_cols;
+    for (int i = 0; i < (wide ? u->rows : u->cols); i++) mean += (double)(wide ? row : col)[i];
+    mean /= wide ? u->rows : u->cols;
+    over_rows = wide ? mean : 1;
+    over_cols = wide ? 1 : mean;
+    for (int i = 0; i < u->rows; i++)
+        u->row[(size_t)e * u->rows + i] = (float)sqrt(over_rows / (double)row[i]);
+    for (int i = 0; i < u->cols; i++)
+        u->col[(size_t)e * u->cols + i] = (float)sqrt(over_cols / (double)col[i]);
+}
+
+static void glam__factor_norm_body(void *arg, int begin, int end, int worker)
+{
+    const glam__updating *u = (const glam__updating *)arg;
+    int r0, r1;
+    (void)worker;
+    for (int i = begin; i < end; i++) {
+        int e = glam__factor_rows(u, i, &r0, &r1);
+        u->sums[i] = 0;
+        for (int r = r0; r < r1; r++)
+            u->sums[i] += u->kernels->factor_row(
+                u->cols, u->t->grad + ((size_t)e * u->rows + r) * u->cols,
+                u->col + (size_t)e * u->cols, u->row[(size_t)e * u->rows + r], u->s);
+    }
+}
+
+static void glam__factor_step_body(void *arg, int begin, int end, int worker)
+{
+    const glam__updating *u = (const glam__updating *)arg;
+    int r0, r1;
+    (void)worker;
+    for (int i = begin; i < end; i++) {
+        int e = glam__factor_rows(u, i, &r0, &r1);
+        for (int r = r0; r < r1; r++) {
+            size_t at = ((size_t)e * u->rows + r) * u->cols;
+            u->kernels->factor_row_step(u->cols, u->t->data + at, u->t->grad + at,
+                                        u->col + (size_t)e * u->cols,
+                                        u->row[(size_t)e * u->rows + r], u->s, u->step);
+        }
+    }
+}
+
+// Statistics, factors, and the sum of u^2 of a factored tensor; *tasks for the step that follows.
+static double glam__factor_prepare(glam_ctx *ctx, glam__updating *u, int *tasks)
+{
+    glam_shape s = u->t->shape;
+    int slices = s.dims == 3 ? s.dim[0] : 1;
+    u->rows = s.dim[s.dims - 2];
+    u->cols = s.dim[s.dims - 1];
+    u->chunks = (u->rows + GLAM__FACTOR_ROWS - 1) / GLAM__FACTOR_ROWS;
+    *tasks = slices * u->chunks;
+    u->partial = glam__scratch_floats(ctx, (size_t)*tasks * u->cols);
+    u->row = glam__scratch_floats(ctx, (size_t)slices * u->rows);
+    u->col = glam__scratch_floats(ctx, (size_t)slices * u->cols);
+    u->sums = (double *)glam_scratch(ctx, (size_t)*tasks * sizeof(double));
+    glam__parallel(ctx, *tasks, glam__factor_stats_body, u);
+    int wide = u->cols >= u->rows;
+    float *vrow = u->slots[wide ? 0 : 1].data, *vcol = u->slots[wide ? 1 : 0].data;
+    for (int e = 0; e < slices; e++) {
+        float *col = u->col + (size_t)e * u->cols;
+        double square = (double)u->s * (double)u->s;
+        for (int c = 0; c < u->cols; c++) {
+            double sum = 0;
+            for (int i = 0; i < u->chunks; i++)
+                sum += (double)u->partial[((size_t)e * u->chunks + i) * u->cols + c];
+            col[c] = (float)(sum * square / u->rows + u->o->recipe.eps1);
+        }
+        glam__blend(vrow + (size_t)e * u->rows, u->row + (size_t)e * u->rows, (size_t)u->rows,
+                    u->decay2);
+        glam__blend(vcol + (size_t)e * u->cols, col, (size_t)u->cols, u->decay2);
+        glam__factor_roots(u, e);
+    }
+    glam__parallel(ctx, *tasks, glam__factor_norm_body, u);
+    return glam__tree(u->sums, *tasks);
+}
+
+// Adafactor, reference 3.2: u clipped by its RMS, the step relative to the weights' RMS.
+static void glam__adafactor(glam_ctx *ctx, glam__updating *u)
+{
+    const glam_recipe *r = &u->o->recipe;
+    size_t n = glam_size(u->t);
+    int factored = glam__factored(r, u->t->shape), tasks = 0;
+    double weights = sqrt(glam__each_chunk(ctx, n, glam__weights_chunk, u) / (double)n);
+    u->decay2 = 1 - pow(u->o->step + 1, -0.8);
+    double squares = factored ? glam__factor_prepare(ctx, u, &tasks)
+                              : glam__each_chunk(ctx, n, glam__none_chunk, u);
+    double rms = sqrt(squares / (double)n) / r->update_clip;
+    double scale = r->parameter_scale ? (weights > r->eps2 ? weights : r->eps2) : 1;
+    u->step = (float)(u->lr * scale / (rms > 1 ? rms : 1));
+    if (factored) glam__parallel(ctx, tasks, glam__factor_step_body, u);
+    else glam__each_chunk(ctx, n, glam__none_step_chunk, u);
+}
+
+static void glam__optimizer_fresh(glam_optimizer *o)
+{
+    for (int i = 0; i < o->count; i++) o->params[i]->flags |= GLAM__FRESH;
+}
+
+static int glam__finite(double x) { return x - x == 0 && fabs(x) < 1e300; }
+
+// Global norm of the gradients; not finite when one of them is not.
+static double glam__grad_norm(glam_optimizer *o)
+{
+    glam__updating u;
+    double sum = 0;
+    memset(&u, 0, sizeof u);
+    u.kernels = o->ctx->kernels;
+    for (int i = 0; i < o->count; i++) {
+        u.t = o->params[i];
+        glam__grad_settle(u.t);
+        size_t n = glam_size(u.t);
+        double squares = glam__each_chunk(o->ctx, n, glam__squares_chunk, &u);
+        if (!o->ctx->kernels->finite(n, u.t->grad)) return 1e301;
+        sum += squares;
+    }
+    return sqrt(sum);
+}
+
+static void glam__skip(glam_optimizer *o, glam_report *report)
+{
+    report->skipped = 1;
+    o->bad_steps++;
+    if (++o->bad_row >= o->recipe.max_bad_steps)
+        glam_fail(o->ctx, GLAM_ERR_NUMERIC, "training: %d steps in a row were not finite; go back "
+                  "to a checkpoint, or lower the learning rate", o->bad_row);
+}
+
+// Check, clip, step: the gradients are there.  finite_loss 0 skips the step as well.
+static glam_status glam__optimizer_step(glam_optimizer *o, int finite_loss, glam_report *report)
+{
+    glam_ctx *ctx = o->ctx;
+    glam__updating u;
+    memset(&u, 0, sizeof u);
+    report->lr = glam_recipe_lr(&o->recipe, o->step);
+    if (ctx->measuring) return GLAM_OK;
+    report->grad_norm = glam__grad_norm(o);
+    if (!finite_loss || !glam__finite(report->grad_norm)) {
+        glam__skip(o, report);
+    } else {
+        u.o = o;
+        u.kernels = ctx->kernels;
+        u.s = o->recipe.clip > 0 && report->grad_norm > o->recipe.clip
+            ? (float)(o->recipe.clip / report->grad_norm) : 1.0f;
+        for (int i = 0; i < o->count; i++) {
+            u.t = o->params[i];
+            u.slots = o->slots[i];
+            u.lr = report->lr * (u.t->flags & GLAM__EMBEDDING ? o->recipe.embed_lr : 1);
+            if (o->recipe.optimizer == GLAM_ADAMW)
+                glam__each_chunk(ctx, glam_size(u.t), glam__adamw_chunk, &u);
+            else glam__adafactor(ctx, &u);
+            ctx->scratch_used = 0;
+        }
+        o->bad_row = 0;
+        o->step++;
+    }
+    report->bad_steps = o->bad_steps;
+    glam__optimizer_fresh(o);
+    return ctx->error;
+}
+
+GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss, glam_report *report)
+{
+    glam_report own, *r = report ? report : &own;
+    memset(r, 0, sizeof *r);
+    r->valid_loss = -1;
+    if (!optimizer) return GLAM_ERR_MEMORY;
+    glam_ctx *ctx = optimizer->ctx;
+    if (glam_backward(ctx, loss) != GLAM_OK) return ctx->error;
+    int finite = ctx->measuring || ctx->kernels->finite(1, loss->data);
+    r->loss = r->total = ctx->measuring ? 0 : (double)loss->data[0];
+    glam__optimizer_step(optimizer, finite, r);
+    r->step = optimizer->step;
+    r->steps = optimizer->recipe.steps;
+    r->bytes = ctx->held;
+    glam__end_step(ctx);
+    return ctx->error;
+}
+
+// ---- the trainer
+
+struct glam_trainer {
+    glam_model     *model;
+    glam_text      *train, *valid;
+    glam_optimizer *optimizer;
+    glam_recipe     recipe;
+    int      step, bad_steps, bad_evals, stopped, aux_off;
+    uint64_t tokens;
+    double   best_valid, valid_loss, seconds;
+    float ***saved;                // [levels][params] gradients of earlier parts of the batch
+    int      levels;
+    int     *load, *starved, *crowded;   // [layers*E] of this step; in a row
+    double   sums[8];              // of the parts of this step: see glam__part_sums
+    char     summary[256];
+};
+
+enum { GLAM__SUM_XENT, GLAM__SUM_Z, GLAM__SUM_AUX, GLAM__SUM_ROUTER_Z, GLAM__SUM_ENTROPY,
+       GLAM__SUM_DROPPED, GLAM__SUM_CHOICES, GLAM__SUM_COUNT };
+
+static glam_status glam__trainer_check(glam_model *model, const glam_text *train,
+                                       const glam_recipe *r)
+{
+    glam_ctx *ctx = model->ctx;
+    if (glam__recipe_check(ctx, r) != GLAM_OK) return ctx->error;
+    if (model->borrowed)
+        return glam_fail(ctx, GLAM_ERR_STATE, "trainer: a borrowed model is read only; train it in "
+                         "the context that owns it");
+    if (r->steps < 1 || r->batch < 1 || r->accumulate < 1 || r->context < 1)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: steps %d, batch %d, context %d and "
+                         "accumulate %d must be at least 1", r->steps, r->batch, r->context,
+                         r->accumulate);
+    if (r->batch % r->accumulate)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: a batch of %d does not split into %d equal "
+                         "parts", r->batch, r->accumulate);
+    if (r->eval_every < 0 || r->patience < 0)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: eval_every %d and patience %d must not be "
+                         "negative", r->eval_every, r->patience);
+    if (train && !glam__draw_piece(train, (size_t)r->context, 0))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "trainer: the text has %.0f tokens, none of its "
+                         "pieces has the %d that a context of %d needs: a longer text or a shorter "
+                         "context", (double)glam_text_length(train), r->context + 1, r->context);
+    return train ? glam__vocab_fits(model, train) : GLAM_OK;
+}
+
+// Buffers for the gradients of earlier parts: one per level of the tree.
+static glam_status glam__trainer_levels(glam_trainer *t)
+{
+    glam_ctx *ctx = t->model->ctx;
+    glam_optimizer *o = t->optimizer;
+    for (int parts = 1; parts < t->recipe.accumulate; parts *= 2) t->levels++;
+    if (!t->levels) return GLAM_OK;
+    t->saved = (float ***)glam__take(ctx, &ctx->life, (uint64_t)t->levels * sizeof *t->saved);
+    for (int l = 0; l < t->levels && t->saved; l++) {
+        t->saved[l] = (float **)glam__take(ctx, &ctx->life,
+                                           (uint64_t)o->count * sizeof *t->saved[l]);
+        for (int i = 0; i < o->count && t->saved[l]; i++)
+            t->saved[l][i] = glam__take_values(ctx, &ctx->life,
+                                               glam__count(o->params[i]->shape));
+    }
+    return ctx->error;
+}
+
+// "trains 1.2 of 37.3 million parameters: attention, norms"
+static void glam__trainer_summarise(glam_trainer *t)
+{
+    const glam_model *m = t->model;
+    uint64_t all = 0, trained = 0;
+    int seen = 0, most = (int)sizeof t->summary;
+    for (int i = 0; i < m->count; i++) {
+        uint64_t n = glam__count(m->tensors[i]->shape);
+        all += n;
+        if (m->tensors[i]->wants_grad) trained += n;
+    }
+    const char *unit = all >= 1000000 ? "million" : "thousand";
+    double scale = all >= 1000000 ? 1e-6 : 1e-3;
+    int at = snprintf(t->summary, sizeof t->summary, "trains %.1f of %.1f %s parameters",
+                      (double)trained * scale, (double)all * scale, unit);
+    if (trained == all) return;
+    for (int w = 0; w < GLAM__WORDS && at < most; w++) {
+        int some = 0;
+        for (int i = 0; i < m->count; i++)
+            some |= m->tensors[i]->wants_grad &&
+                    glam__pattern_names(glam__part_words[w][0], m->tensors[i]->name);
+        if (!some) continue;
+        at += snprintf(t->summary + at, (size_t)(most - at), "%s %s", seen++ ? "," : ":",
+                       glam__part_words[w][0]);
+    }
+}
+
+static int glam__trains(const glam_model *m, const char *word)
+{
+    for (int i = 0; i < m->count; i++)
+        if (m->tensors[i]->wants_grad && glam__pattern_names(word, m->tensors[i]->name)) return 1;
+    return 0;
+}
+
+// A trainer without its first memory; texts may be NULL while measuring.
+static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, glam_text *valid,
+                                         const glam_recipe *recipe)
+{
+    glam_ctx *ctx = model->ctx;
+    glam_trainer *t = (glam_trainer *)glam__take(ctx, &ctx->life, sizeof *t);
+    if (!t) return NULL;
+    t->recipe = recipe ? *recipe : glam_recipe_default();
+    if (!t->recipe.context) t->recipe.context = model->config.context;
+    if (glam__trainer_check(model, train, &t->recipe) != GLAM_OK) return NULL;
+    t->model = model;
+    t->train = train;
+    t->valid = valid;
+    t->valid_loss = t->best_valid = -1;
+    t->optimizer = glam_optimizer_new(ctx, model->tensors, model->count, &t->recipe);
+    if (!t->optimizer || glam__trainer_levels(t) != GLAM_OK) return NULL;
+    uint64_t cells = (uint64_t)model->config.layers * (model->config.moe.experts + 1);
+    t->load = (int *)glam__take(ctx, &ctx->life, 3 * cells * sizeof(int));
+    if (!t->load) return NULL;
+    t->starved = t->load + cells;
+    t->crowded = t->starved + cells;
+    t->aux_off = t->recipe.aux_off_when_frozen && !glam__trains(model, "experts") &&
+                 !glam__trains(model, "router");
+    glam__trainer_summarise(t);
+    return t;
+}
+
+// ---- one step
+
+// The tape and activations of a part go, the weights' panels stay.
+static void glam__end_part(glam_ctx *ctx)
+{
+    uint64_t epoch = ctx->epoch;
+    glam__end_step(ctx);
+    ctx->epoch = epoch;
+}
+
+// Forward and backward of one part of the batch; 0: cancelled or failed.
+static int glam__train_part(glam_trainer *t, int part)
+{
+    glam_model *model = t->model;
+    glam_ctx *ctx = model->ctx;
+    glam_batch batch;
+    glam_losses losses;
+    int parts = t->recipe.accumulate, rows = t->recipe.batch / parts;
+    memset(&batch, 0, sizeof batch);
+    if (ctx->measuring) {
+        batch.rows = rows;
+        batch.length = t->recipe.context;
+        glam__take(ctx, &ctx->step, 2 * (uint64_t)rows * batch.length * sizeof(int32_t));
+    } else if (glam__batch_rows(t->train, part * rows, rows, t->recipe.context, t->recipe.seed,
+                                (uint64_t)t->step, &batch) != GLAM_OK) {
+        return 0;
+    }
+    glam__run *run = (glam__run *)glam__take(ctx, &ctx->step, sizeof *run);
+    if (!run || glam__run_begin(run, model, &batch, GLAM_TRAIN) != GLAM_OK) return 0;
+    run->part = 1.0f / (float)parts;
+    run->count = (double)t->recipe.batch * t->recipe.context;
+    run->recompute = t->recipe.recompute;
+    run->aux_off = t->aux_off;
+    glam_tensor *loss = glam__run_loss(run, &batch, &losses);
+    if (!loss || glam_backward(ctx, loss) != GLAM_OK) return 0;
+    t->sums[GLAM__SUM_XENT] += losses.xent;
+    t->sums[GLAM__SUM_Z] += losses.z;
+    t->sums[GLAM__SUM_AUX] += losses.aux / parts;
+    t->sums[GLAM__SUM_ROUTER_Z] += losses.router_z / parts;
+    for (int i = 0; i < model->config.layers && !ctx->measuring; i++) {
+        const glam_routing *r = glam_model_routing(model, i);
+        if (!r) continue;
+        t->sums[GLAM__SUM_ENTROPY] += (double)r->entropy / parts;
+        t->sums[GLAM__SUM_DROPPED] += r->dropped;
+        t->sums[GLAM__SUM_CHOICES] += (double)r->tokens * r->top_k;
+        for (int e = 0; e < r->experts; e++) t->load[i * r->experts + e] += r->load[e];
+    }
+    return 1;
+}
+
+// Gradients of part `part` join those before it: a binary tree over part numbers, in which the
+// lower part is always the left operand.
+static void glam__join_part(glam_trainer *t, int part)
+{
+    glam_optimizer *o = t->optimizer;
+    int last = part + 1 == t->recipe.accumulate;
+    if (!t->levels || t->model->ctx->measuring) return;
+    for (int i = 0; i < o->count; i++) {
+        glam_tensor *p = o->params[i];
+        int level = 0, n = (int)0;
+        size_t size = glam_size(p);
+        (void)n;
+        glam__grad_settle(p);
+        for (; (part >> level) != 0; level++) {
+            if (!((part >> level) & 1)) {
+                if (!last) break;
+                continue;                              // an uneven end: on to what is saved above
+            }
+            for (size_t at = 0; at < size; at++) p->grad[at] = t->saved[level][i][at] + p->grad[at];
+        }
+        if (last) continue;
+        float *swap = t->saved[level][i];
+        t->saved[level][i] = p->grad;
+        p->grad = swap;
+        p->flags |= GLAM__FRESH;
+    }
+}
+
+static void glam__report_fill(const glam_trainer *t, glam_report *r)
+{
+    const glam_config *c = &t->model->config;
+    const double *s = t->sums;
+    int mixtures = 0, E = c->moe.experts;
+    for (int i = 0; i < c->layers; i++) mixtures += t->model->layers[i].mixture;
+    r->loss = s[GLAM__SUM_XENT];
+    r->z_loss = (double)c->z_loss * s[GLAM__SUM_Z];
+    r->aux_loss = t->aux_off ? 0 : (double)c->moe.aux_weight * s[GLAM__SUM_AUX];
+    r->router_z_loss = (double)c->moe.router_z_weight * s[GLAM__SUM_ROUTER_Z];
+    r->total = r->loss + r->z_loss + r->aux_loss + r->router_z_loss;
+    if (!mixtures) return;
+    r->balance = s[GLAM__SUM_AUX] / mixtures;
+    r->entropy = s[GLAM__SUM_ENTROPY] / mixtures;
+    r->dropped = s[GLAM__SUM_CHOICES] > 0 ? s[GLAM__SUM_DROPPED] / s[GLAM__SUM_CHOICES] : 0;
+    r->load_min = 1e30;
+    for (int i = 0; i < c->layers; i++) {
+        double sum = 0;
+        for (int e = 0; e < E; e++) sum += t->load[i * E + e];
+        for (int e = 0; e < E && t->model->layers[i].mixture; e++) {
+            double load = sum > 0 ? t->load[i * E + e] * E / sum : 0;
+            if (load < r->load_min) r->load_min = load;
+            if (load > r->load_max) r->load_max = load;
+        }
+    }
+}
+
+// An expert that starves, or one that takes most tokens, for many steps: said once each time.
+static void glam__watch_collapse(glam_trainer *t)
+{
+    const glam_config *c = &t->model->config;
+    int E = c->moe.experts;
+    double tokens = (double)t->recipe.batch * t->recipe.context;
+    for (int i = 0; i < c->layers; i++)
+        for (int e = 0; e < E && E > 1 && t->model->layers[i].mixture; e++) {
+            int at = i * E + e;
+            double share = t->load[at] / tokens, even = (double)c->moe.top_k / E;
+            t->starved[at] = share < 0.02 * even ? t->starved[at] + 1 : 0;
+            t->crowded[at] = share > 0.8 && even < 0.6 ? t->crowded[at] + 1 : 0;
+            if (t->starved[at] == 100)
+                glam__log(t->model->ctx, "layer %d: expert %d has had almost no tokens for 100 "
+                          "steps; a larger moe.aux_weight spreads them", i, e);
+            if (t->crowded[at] == 100)
+                glam__log(t->model->ctx, "layer %d: expert %d has had %.0f %% of the tokens for "
+                          "100 steps; a larger moe.aux_weight spreads them", i, e, 100 * share);
+        }
+}
+
+static void glam__trainer_evaluate(glam_trainer *t)
+{
+    double loss = glam_validate(t);
+    if (t->model->ctx->error) return;
+    if (t->best_valid < 0 || loss < t->best_valid) {
+        t->best_valid = loss;
+        t->bad_evals = 0;
+    } else if (++t->bad_evals >= t->recipe.patience && t->recipe.patience) {
+        t->stopped = 1;
+    }
+}
+
+// All parts; 0: cancelled or failed.
+static int glam__train_parts(glam_trainer *t)
+{
+    glam_ctx *ctx = t->model->ctx;
+    uint64_t cells = (uint64_t)t->model->config.layers * (t->model->config.moe.experts + 1);
+    memset(t->sums, 0, sizeof t->sums);
+    memset(t->load, 0, (size_t)cells * sizeof *t->load);
+    glam__end_step(ctx);
+    for (int part = 0; part < t->recipe.accumulate; part++) {
+        if (part) glam__end_part(ctx);
+        if (!glam__train_part(t, part)) return 0;
+        glam__join_part(t, part);
+    }
+    return 1;
+}
+
+GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report)
+{
+    glam_report own, *r = report ? report : &own;
+    memset(r, 0, sizeof *r);
+    r->valid_loss = -1;
+    if (!trainer || trainer->model->ctx->error) return 0;
+    glam_trainer *t = trainer;
+    glam_ctx *ctx = t->model->ctx;
+    r->step = t->step;
+    r->steps = t->recipe.steps;
+    r->stopped = t->stopped;
+    if (t->step >= t->recipe.steps || t->stopped) return 0;
+    double begin = glam__seconds();
+    if (!glam__train_parts(t)) {
+        r->cancelled = !ctx->error;            // no error: the host said stop
+        glam__optimizer_fresh(t->optimizer);
+        glam__end_step(ctx);
+        return 0;
+    }
+    glam__report_fill(t, r);
+    glam__optimizer_step(t->optimizer, glam__finite(r->total), r);
+    t->step++;
+    t->tokens += (uint64_t)t->recipe.batch * (uint64_t)t->recipe.context;
+    double took = glam__seconds() - begin;
+    t->seconds += took;
+    glam__watch_collapse(t);
+    if (t->recipe.eval_every && t->valid && !ctx->error && !(t->step % t->recipe.eval_every))
+        glam__trainer_evaluate(t);
+    r->step = t->step;
+    r->tokens = t->tokens;
+    r->seconds = t->seconds;
+    r->tokens_per_second = took > 0 ? t->recipe.batch * (double)t->recipe.context / took : 0;
+    r->valid_loss = t->valid_loss;
+    r->stopped = t->stopped;
+    r->bytes = ctx->held;
+    return !ctx->error;
+}
+
+// A context in which nothing is held, with the options of another.
+static glam_ctx *glam__measure_open(const glam_ctx *like)
+{
+    glam_options o = like->options;
+    o.log = NULL;
+    o.cancel = NULL;
+    glam_ctx *ctx = glam_open(&o);
+    glam_measure(ctx, 1);
+    return ctx;
+}
+
+// One step in measure mode: what it will take, byte by byte.
+static glam_trainer *glam__measure_step(glam_ctx *measure, const glam_model *like,
+                                        const glam_config *config, const glam_recipe *recipe)
+{
+    glam_model *model = glam__model_blank(measure, config);
+    for (int i = 0; model && like && i < model->count; i++)
+        model->tensors[i]->wants_grad = like->tensors[i]->wants_grad;
+    glam_trainer *t = model ? glam__trainer_frame(model, NULL, NULL, recipe) : NULL;
+    return t && glam__train_parts(t) ? t : NULL;
+}
+
+GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, glam_text *valid,
+                                        const glam_recipe *recipe)
+{
+    if (!model || model->ctx->error) return NULL;
+    glam_ctx *ctx = model->ctx;
+    if (!train && !ctx->measuring) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "trainer: no text to train on (NULL)");
+        return NULL;
+    }
+    glam_trainer *t = glam__trainer_frame(model, train, valid, recipe);
+    if (!t || ctx->measuring) return t;
+    // the memory of a step is known before the first: one block of exactly that size
+    glam__end_step(ctx);
+    glam_ctx *measure = glam__measure_open(ctx);
+    if (measure && !measure->error && glam__measure_step(measure, model, &model->config, &t->recipe)) {
+        glam__arena_release(ctx, &ctx->step);
+        glam__reserve_scratch(ctx, measure->scratch_bytes);
+        glam__arena_grow(ctx, &ctx->step, measure->step.high);
+    } else if (measure) {
+        glam_fail(ctx, measure->error, "%s", measure->message);
+    } else {
+        glam_fail(ctx, GLAM_ERR_MEMORY, "out of memory for a trainer");
+    }
+    glam_close(measure);
+    return ctx->error ? NULL : t;
+}
+
+GLAM_API double glam_validate(glam_trainer *trainer)
+{
+    uint64_t tokens;
+    if (!trainer || trainer->model->ctx->error) return -1;
+    if (!trainer->valid) {
+        glam_fail(trainer->model->ctx, GLAM_ERR_STATE, "validate: the trainer was given no "
+                  "validation text");
+        return -1;
+    }
+    trainer->model->ctx->epoch++;              // the update has changed the weights
+    trainer->valid_loss = glam__text_loss(trainer->model, trainer->valid, trainer->recipe.context,
+                                          &tokens);
+    return trainer->valid_loss;
+}
+
+GLAM_API glam_model *glam_trainer_model(const glam_trainer *trainer)
+{ return trainer ? trainer->model : NULL; }
+GLAM_API const glam_recipe *glam_trainer_recipe(const glam_trainer *trainer)
+{ return trainer ? &trainer->recipe : NULL; }
+GLAM_API int glam_trainer_done(const glam_trainer *trainer) { return trainer ? trainer->step : 0; }
+GLAM_API const char *glam_trainer_summary(const glam_trainer *trainer)
+{ return trainer ? trainer->summary : ""; }
+
+GLAM_API glam_status glam_trainer_steps(glam_trainer *trainer, int steps)
+{
+    if (!trainer) return GLAM_ERR_MEMORY;
+    if (steps < 1)
+        return glam_fail(trainer->model->ctx, GLAM_ERR_VALUE, "trainer: %d steps; at least 1",
+                         steps);
+    trainer->recipe.steps = trainer->optimizer->recipe.steps = steps;
+    return GLAM_OK;
+}
+
+/* == 19 evaluate : implementation =========================================================
+   How well a model predicts a text, without drops and without overlap. */
+
+GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int context,
+                                     glam_perplexity_report *report)
+{
+    glam_perplexity_report own, *r = report ? report : &own;
+    memset(r, 0, sizeof *r);
+    if (!model || model->ctx->error) return model ? model->ctx->error : GLAM_ERR_MEMORY;
+    if (!text || context < 0)
+        return glam_fail(model->ctx, GLAM_ERR_VALUE, "perplexity: no text, or context %d below 0",
+                         context);
+    model->ctx->epoch++;
+    r->loss = glam__text_loss(model, text, context ? context : model->config.context, &r->tokens);
+    if (model->ctx->error) return model->ctx->error;
+    r->perplexity = exp(r->loss);
+    r->bits_per_token = r->loss / 0.6931471805599453;
+    return GLAM_OK;
+}
+
+/* == 20 files : implementation ============================================================
+   safetensors: eight bytes with the length of a header, the header (JSON: for each tensor its
+   shape and place), the numbers.  The one idea: one list of items (name, shape, values) drives
+   writing, checking and reading, and one table of rows (key, type, place in a struct) drives the
+   writer and the parser of each JSON object, so that no fact stands here twice.
+   Invariants: the same content gives the same bytes; a file is checked whole (rules of the
+   format, checksum, config, names, shapes) before the first weight is written; memory that a
+   file asks for is first compared with the bytes that it really has; little endian on every
+   machine. */
+
+#include <float.h>
+
+#define GLAM__HEADER_MOST   ((size_t)16 << 20)
+#define GLAM__FILE_CHUNK    ((size_t)32768)
+#define GLAM__METADATA_MOST 64
+
+// --- numbers as text: our own, because printf and strtod change with the locale ---
+
+// floor(w * 10^ten * 2^two), which must be less than 2^64; *rest: something was cut off.
+static uint64_t glam__decimal_scale(uint64_t w, int ten, int two, int *rest)
+{
+    enum { LIMBS = 64 };
+    uint32_t limb[LIMBS + 3];                   // least significant first
+    int i, up = two > 0 ? two : 0, down = two < 0 ? -two : 0;
+    memset(limb, 0, sizeof limb);
+    limb[up / 32]     = (uint32_t)(w << up % 32);
+    limb[up / 32 + 1] = (uint32_t)((w << up % 32) >> 32);
+    limb[up / 32 + 2] = up % 32 ? (uint32_t)(w >> (64 - up % 32)) : 0;
+    for (; ten > 0; ten--) {
+        uint64_t carry = 0;
+        for (i = 0; i < LIMBS; i++) {
+            carry += (uint64_t)limb[i] * 10;
+            limb[i] = (uint32_t)carry;
+            carry >>= 32;
+        }
+    }
+    *rest = 0;
+    for (; ten < 0; ten++) {                    // the floor of floors is the floor of the whole
+        uint64_t carry = 0;
+        for (i = LIMBS - 1; i >= 0; i--) {
+            carry = carry << 32 | limb[i];
+            limb[i] = (uint32_t)(carry / 10);
+            carry %= 10;
+        }
+        *rest |= carry != 0;
+    }
+    for (i = 0; i < down / 32; i++) *rest |= limb[i] != 0;
+    *rest |= (limb[down / 32] & ((1u << down % 32) - 1)) != 0;
+    uint64_t low = limb[down / 32] | (uint64_t)limb[down / 32 + 1] << 32;
+    if (down % 32 == 0) return low;
+    return low >> down % 32 | (uint64_t)limb[down / 32 + 2] << (64 - down % 32);
+}
+
+// The double (single: the float) nearest to w * 10^ten, halves to even; HUGE_VAL: too large.
+static double glam__decimal_read(uint64_t w, int ten, int single)
+{
+    const int digits = single ? 24 : 53, lowest = single ? -126 : -1022;
+    int rest, bits = 64;
+    if (w == 0 || ten < -400) return 0.0;
+    if (ten > 400) return HUGE_VAL;
+    while (!(w >> (bits - 1))) bits--;
+    int two = 62 - bits - (int)floor(ten * 3.321928094887362);         // log2(10)
+    uint64_t r = glam__decimal_scale(w, ten, two, &rest);              // of 62 or 63 bits
+    bits = r >> 62 ? 63 : 62;
+    int lead = bits - 1 - two;                                         // exponent of the first bit
+    int keep = lead < lowest ? digits + lead - lowest : digits;        // fewer when subnormal
+    if (keep < 1) return 0.0;
+    int drop = bits - keep;
+    uint64_t q = r >> drop, half = (uint64_t)1 << (drop - 1), tail = r & (2 * half - 1);
+    if (tail > half || (tail == half && (rest || q % 2))) q++;
+    double value = ldexp((double)q, drop - two);
+    return value > (single ? (double)FLT_MAX : DBL_MAX) ? HUGE_VAL : value;
+}
+
+// The fewest digits that read back as v (> 0, finite): v is about digits * 10^*ten.
+static uint64_t glam__decimal_digits(double v, int single, int *ten)
+{
+    int two, rest, count = 1;
+    uint64_t m = (uint64_t)ldexp(frexp(v, &two), 53), n, limit = 10;
+    two -= 53;
+    int first = (int)floor((two + 52) * 0.30102999566398120);          // log10(v), or one less
+    // 17 digits cannot round up to a power of ten, so they tell which of the two it is
+    if (glam__decimal_scale(m, 16 - first, two, &rest) >= 100000000000000000u) first++;
+    for (;; count++, limit *= 10) {
+        uint64_t twice = glam__decimal_scale(m, count - 1 - first, two + 1, &rest);
+        n = twice / 2;
+        if (twice % 2 && (rest || n % 2)) n++;
+        *ten = first + 1 - count;
+        // beyond 17 there is nothing to gain
+        if (count == 17 || glam__decimal_read(n, *ten, single) == v) break;
+    }
+    while (n % 10 == 0) { n /= 10; ++*ten; }
+    return n;
+}
+
+// --- JSON: the writer ---
+
+// Counts always and writes while there is room: run once to measure, once to fill.
+typedef struct glam__json_out {
+    char *data;                    // NULL: measure only
+    size_t room, size;
+    int    quoted;                 // inside a JSON string that holds JSON
+} glam__json_out;
+
+static void glam__json_char(glam__json_out *out, char c)
+{
+    if (out->quoted && (c == '"' || c == '\\')) {
+        if (out->data && out->size < out->room) out->data[out->size] = '\\';
+        out->size++;
+    }
+    if (out->data && out->size < out->room) out->data[out->size] = c;
+    out->size++;
+}
+
+static void glam__json_text(glam__json_out *out, const char *text)
+{
+    while (*text) glam__json_char(out, *text++);
+}
+
+// The text as it stands between the quotes of a JSON string.
+static void glam__json_escape(glam__json_out *out, const char *text)
+{
+    static const char hex[] = "0123456789abcdef";
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c < 0x20) {
+            glam__json_text(out, "\\u00");
+            glam__json_char(out, hex[c >> 4]);
+            glam__json_char(out, hex[c & 15]);
+            continue;
+        }
+        if (c == '"' || c == '\\') glam__json_char(out, '\\');
+        glam__json_char(out, *text);
+    }
+}
+
+static void glam__json_u64(glam__json_out *out, uint64_t n)
+{
+    char digits[24];
+    int count = 0;
+    do { digits[count++] = (char)('0' + n % 10); n /= 10; } while (n);
+    while (count) glam__json_char(out, digits[--count]);
+}
+
+static void glam__json_int(glam__json_out *out, int64_t n)
+{
+    if (n < 0) glam__json_char(out, '-');
+    glam__json_u64(out, n < 0 ? (uint64_t)0 - (uint64_t)n : (uint64_t)n);
+}
+
+static void glam__json_hex(glam__json_out *out, uint64_t n)
+{
+    for (int shift = 60; shift >= 0; shift -= 4)
+        glam__json_char(out, "0123456789abcdef"[n >> shift & 15]);
+}
+
+static void glam__json_real(glam__json_out *out, double v, int single)
+{
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    int minus = (int)(bits >> 63), ten, count = 0;
+    char digits[24];
+    if (!(fabs(v) <= DBL_MAX)) {                // JSON has no word for these: strings
+        glam__json_text(out, v != v ? "\"nan\"" : minus ? "\"-inf\"" : "\"inf\"");
+        return;
+    }
+    if (minus) glam__json_char(out, '-');
+    if (v == 0.0) { glam__json_char(out, '0'); return; }
+    uint64_t n = glam__decimal_digits(fabs(v), single, &ten);
+    do { digits[count++] = (char)('0' + n % 10); n /= 10; } while (n);
+    int point = count + ten;                    // digits before the decimal point
+    if (point > 17 || point < -4) {
+        glam__json_char(out, digits[--count]);
+        if (count) glam__json_char(out, '.');
+        while (count) glam__json_char(out, digits[--count]);
+        glam__json_char(out, 'e');
+        glam__json_int(out, point - 1);
+        return;
+    }
+    if (point <= 0) glam__json_text(out, "0.");
+    for (int zeros = point; zeros < 0; zeros++) glam__json_char(out, '0');
+    for (int i = 0; count || i < point; i++) {
+        if (i && i == point) glam__json_char(out, '.');
+        glam__json_char(out, count ? digits[--count] : '0');
+    }
+}
+
+// --- JSON: the reader ---
+
+// Strings are decoded where they stand, so the text must be ours to write.
+typedef struct glam__json {
+    glam_ctx   *ctx;
+    const char *path, *part;       // for messages: which file, which text in it
+    char       *start, *at, *end;
+} glam__json;
+
+static int glam__json_wrong(glam__json *j, const char *what)
+{
+    glam_fail(j->ctx, GLAM_ERR_FORMAT, "load %s: %s, byte %lu: expected %s", j->path, j->part,
+              (unsigned long)(j->at - j->start), what);
+    return 0;
+}
+
+// The next character that is not white space; 0 at the end.
+static char glam__json_peek(glam__json *j)
+{
+    while (j->at < j->end && (*j->at == ' ' || *j->at == '\n' || *j->at == '\t' || *j->at == '\r'))
+        j->at++;
+    return (char)(j->at < j->end ? *j->at : 0);
+}
+
+static int glam__json_take(glam__json *j, char c)
+{
+    if (j->at >= j->end || glam__json_peek(j) != c || c == 0) return 0;
+    j->at++;
+    return 1;
+}
+
+static int glam__json_need(glam__json *j, char c, const char *what)
+{
+    return glam__json_take(j, c) || glam__json_wrong(j, what);
+}
+
+// Before each member of an object or array; 0: it is closed, or wrong.
+static int glam__json_more(glam__json *j, char close, int *count)
+{
+    if (glam_error(j->ctx) != GLAM_OK || glam__json_take(j, close)) return 0;
+    if (*count && !glam__json_need(j, ',', "a comma or the closing bracket")) return 0;
+    ++*count;
+    return 1;
+}
+
+static int glam__json_hex4(glam__json *j, unsigned *code)
+{
+    *code = 0;
+    if (j->end - j->at < 4) return glam__json_wrong(j, "four hexadecimal digits");
+    for (int i = 0; i < 4; i++, j->at++) {
+        char c = *j->at;
+        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0')
+                       : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
+                       : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10 : 16;
+        if (digit > 15) return glam__json_wrong(j, "four hexadecimal digits");
+        *code = *code * 16 + digit;
+    }
+    return 1;
+}
+
+// \uXXXX, j->at behind the u, as UTF-8 at *to.  It never becomes longer than it was.
+static int glam__json_unicode(glam__json *j, char **to)
+{
+    unsigned code, low;
+    if (!glam__json_hex4(j, &code)) return 0;
+    if (code >= 0xd800 && code < 0xdc00) {
+        if (j->end - j->at < 2 || j->at[0] != '\\' || j->at[1] != 'u')
+            return glam__json_wrong(j, "the second half of a surrogate pair");
+        j->at += 2;
+        if (!glam__json_hex4(j, &low)) return 0;
+        if (low < 0xdc00 || low > 0xdfff)
+            return glam__json_wrong(j, "the second half of a surrogate pair");
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+    } else if (code == 0 || (code >= 0xdc00 && code < 0xe000)) {
+        return glam__json_wrong(j, "a character");
+    }
+    int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    static const unsigned char lead[] = { 0, 0xc0, 0xe0, 0xf0 };
+    *(*to)++ = (char)(lead[more] | code >> 6 * more);
+    while (more--) *(*to)++ = (char)(0x80 | (code >> 6 * more & 0x3f));
+    return 1;
+}
+
+// A string, decoded in place and closed with a 0; NULL when it is none.
+static char *glam__json_string(glam__json *j)
+{
+    static const char plain[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
+    if (!glam__json_need(j, '"', "a string")) return NULL;
+    char *begin = j->at, *to = j->at;
+    for (;;) {
+        if (j->at >= j->end || (unsigned char)*j->at < 0x20) {
+            glam__json_wrong(j, "the end of a string");
+            return NULL;
+        }
+        char c = *j->at++;
+        if (c == '"') break;
+        if (c != '\\') { *to++ = c; continue; }
+        c = (char)(j->at < j->end ? *j->at++ : 0);
+        const char *known = c ? strchr(plain, c) : NULL;
+        if (known) *to++ = meaning[known - plain];
+        else if (c != 'u') { glam__json_wrong(j, "an escape of JSON"); return NULL; }
+        else if (!glam__json_unicode(j, &to)) return NULL;
+    }
+    *to = 0;
+    return begin;
+}
+
+// The key of a member and its colon.
+static char *glam__json_key(glam__json *j)
+{
+    char *key = glam__json_string(j);
+    return key && glam__json_need(j, ':', "a colon") ? key : NULL;
+}
+
+// A whole number of up to 64 bits; *minus: it has a sign (NULL: not allowed).
+static int glam__json_whole(glam__json *j, uint64_t *n, int *minus)
+{
+    const char *what = "a whole number";
+    int sign = glam__json_peek(j) == '-';
+    if (minus) *minus = sign;
+    if (sign && !minus) return glam__json_wrong(j, "a whole number that is not negative");
+    if (sign) j->at++;
+    char *first = j->at;
+    for (*n = 0; j->at < j->end && *j->at >= '0' && *j->at <= '9'; j->at++) {
+        unsigned digit = (unsigned)(*j->at - '0');
+        if (*n > (UINT64_MAX - digit) / 10) return glam__json_wrong(j, "a smaller number");
+        *n = *n * 10 + digit;
+    }
+    if (j->at == first || (*first == '0' && j->at - first > 1)) return glam__json_wrong(j, what);
+    // 2.5 and 1e3 are numbers, but not here
+    if (j->at < j->end && strchr(".eE", *j->at) && *j->at) return glam__json_wrong(j, what);
+    return 1;
+}
+
+static int glam__json_digits(glam__json *j, uint64_t *w, int *ten, int fraction)
+{
+    char *first = j->at;
+    for (; j->at < j->end && *j->at >= '0' && *j->at <= '9'; j->at++) {
+        if (*w < UINT64_MAX / 10 - 1) {         // digits beyond the 19th tell nothing
+            *w = *w * 10 + (uint64_t)(*j->at - '0');
+            *ten -= fraction;
+        } else *ten += !fraction;
+    }
+    return j->at > first || glam__json_wrong(j, "a digit");
+}
+
+static int glam__json_number(glam__json *j, int single, double *value)
+{
+    uint64_t w = 0;
+    int ten = 0, minus, exponent = 0;
+    if (glam__json_peek(j) == '"') {
+        const char *word = glam__json_string(j);
+        if (!word) return 0;
+        *value = strcmp(word, "nan") == 0 ? (double)NAN : HUGE_VAL * (*word == '-' ? -1 : 1);
+        return *value != *value || strcmp(word + (*word == '-'), "inf") == 0 ||
+               glam__json_wrong(j, "a number");
+    }
+    minus = glam__json_take(j, '-');
+    char *first = j->at;
+    if (!glam__json_digits(j, &w, &ten, 0)) return 0;
+    if (*first == '0' && j->at - first > 1) return glam__json_wrong(j, "no zero in front");
+    if (j->at < j->end && *j->at == '.') {
+        j->at++;
+        if (!glam__json_digits(j, &w, &ten, 1)) return 0;
+    }
+    if (j->at < j->end && (*j->at == 'e' || *j->at == 'E')) {
+        int less = ++j->at < j->end && *j->at == '-';
+        if (j->at < j->end && (*j->at == '-' || *j->at == '+')) j->at++;
+        first = j->at;
+        for (; j->at < j->end && *j->at >= '0' && *j->at <= '9'; j->at++)
+            if (exponent < 10000) exponent = exponent * 10 + (*j->at - '0');
+        if (j->at == first) return glam__json_wrong(j, "a digit");
+        if (less) exponent = -exponent;
+    }
+    *value = glam__decimal_read(w, ten + exponent, single);
+    if (*value > DBL_MAX) return glam__json_wrong(j, "a smaller number");
+    if (minus) *value = -*value;
+    return 1;
+}
+
+// --- fields: one table per struct, for the writer and for the parser ---
+
+typedef enum glam__field_kind {
+    GLAM__FIELD_END, GLAM__FIELD_INT, GLAM__FIELD_BOOL, GLAM__FIELD_FLOAT, GLAM__FIELD_DOUBLE,
+    GLAM__FIELD_U64, GLAM__FIELD_HEX, GLAM__FIELD_ENUM, GLAM__FIELD_FIXED, GLAM__FIELD_TEXT,
+    GLAM__FIELD_OBJECT
+} glam__field_kind;
+
+typedef struct glam__field {
+    const char *key;
+    glam__field_kind kind;
+    size_t      at;                // offset in the struct
+    const char *words;             // ENUM: spellings of 0, 1, ... ; FIXED: the only word
+    const struct glam__field *rows;   // OBJECT
+} glam__field;
+
+#define GLAM__FIELD(kind, field, words) \
+    { #field, GLAM__FIELD_##kind, offsetof(GLAM__OF, field), words, NULL }
+#define GLAM__INT(field)    GLAM__FIELD(INT, field, NULL)
+#define GLAM__BOOL(field)   GLAM__FIELD(BOOL, field, NULL)
+#define GLAM__FLOAT(field)  GLAM__FIELD(FLOAT, field, NULL)
+#define GLAM__DOUBLE(field) GLAM__FIELD(DOUBLE, field, NULL)
+#define GLAM__U64(field)    GLAM__FIELD(U64, field, NULL)
+#define GLAM__FIELDS_END    { NULL, GLAM__FIELD_END, 0, NULL, NULL }
+
+static const char glam__activation_words[] = "relu|gelu_tanh|gelu_erf|geglu|swiglu|geglu_literal";
+
+#define GLAM__OF glam_moe_config
+static const glam__field glam__moe_rows[] = {
+    GLAM__INT(experts), GLAM__INT(top_k), GLAM__INT(every), GLAM__INT(offset), GLAM__INT(hidden),
+    GLAM__FIELD(ENUM, activation, glam__activation_words),
+    { "second_policy", GLAM__FIELD_FIXED, 0, "all", NULL },
+    GLAM__FLOAT(capacity_factor), GLAM__INT(capacity), GLAM__INT(group),
+    GLAM__FIELD(ENUM, normalise, "before_drop|after_drop|none"),
+    GLAM__FLOAT(aux_weight), GLAM__FLOAT(router_z_weight), GLAM__FIELDS_END
+};
+#undef GLAM__OF
+
+#define GLAM__OF glam_config
+static const glam__field glam__config_rows[] = {
+    GLAM__INT(vocab), GLAM__INT(context), GLAM__INT(layers), GLAM__INT(d_model), GLAM__INT(heads),
+    GLAM__INT(d_head), GLAM__INT(hidden),
+    GLAM__FIELD(ENUM, position, "buckets|transformer_xl|none"),
+    GLAM__INT(buckets), GLAM__INT(max_distance), GLAM__FLOAT(attention_scale),
+    GLAM__BOOL(attention_sink), GLAM__FIELD(ENUM, activation, glam__activation_words),
+    GLAM__FLOAT(norm_eps), GLAM__BOOL(tied), GLAM__FLOAT(logit_scale), GLAM__FLOAT(z_loss),
+    { "moe", GLAM__FIELD_OBJECT, offsetof(glam_config, moe), NULL, glam__moe_rows },
+    GLAM__FIELDS_END
+};
+#undef GLAM__OF
+
+#define GLAM__OF glam_recipe
+static const glam__field glam__recipe_rows[] = {
+    GLAM__FIELD(ENUM, optimizer, "adafactor|adamw"),
+    GLAM__FIELD(ENUM, schedule, "paper|cosine|constant"),
+    GLAM__DOUBLE(lr), GLAM__DOUBLE(embed_lr), GLAM__INT(warmup), GLAM__DOUBLE(min_lr),
+    GLAM__INT(steps), GLAM__INT(batch), GLAM__INT(context), GLAM__INT(accumulate),
+    GLAM__INT(recompute), GLAM__DOUBLE(clip), GLAM__DOUBLE(weight_decay), GLAM__INT(decay_all),
+    GLAM__DOUBLE(beta1), GLAM__DOUBLE(beta2), GLAM__DOUBLE(eps), GLAM__INT(factor_min),
+    GLAM__DOUBLE(update_clip), GLAM__DOUBLE(eps1), GLAM__DOUBLE(eps2), GLAM__INT(parameter_scale),
+    GLAM__INT(aux_off_when_frozen), GLAM__INT(max_bad_steps), GLAM__INT(eval_every),
+    GLAM__INT(patience), GLAM__U64(seed), GLAM__FIELDS_END
+};
+#undef GLAM__OF
+
+// Where a run stands.  frozen: for each tensor of the model '1' (frozen) or '0'.
+typedef struct glam__file_state {
+    int step, bad_steps, bad_row, bad_evals, optimizer_step;
+    uint64_t tokens, seed, train_tokens, valid_tokens, train_checksum, valid_checksum;
+    double best_valid;
+    const char *frozen;
+} glam__file_state;
+
+#define GLAM__OF glam__file_state
+static const glam__field glam__state_rows[] = {
+    GLAM__INT(step), GLAM__U64(tokens), GLAM__INT(bad_steps), GLAM__INT(bad_row), GLAM__U64(seed),
+    GLAM__DOUBLE(best_valid), GLAM__INT(bad_evals), GLAM__INT(optimizer_step),
+    GLAM__U64(train_tokens), GLAM__U64(valid_tokens), GLAM__FIELD(HEX, train_checksum, NULL),
+    GLAM__FIELD(HEX, valid_checksum, NULL), GLAM__FIELD(TEXT, frozen, NULL), GLAM__FIELDS_END
+};
+#undef GLAM__OF
+#undef GLAM__INT
+#undef GLAM__BOOL
+#undef GLAM__FLOAT
+#undef GLAM__DOUBLE
+#undef GLAM__U64
+
+// What a key that is missing in glam.config means.  These belong to the format, and stay when
+// glam_config_default() finds better ones.
+static glam_config glam__config_of_format(void)
+{
+    glam_config c;
+    memset(&c, 0, sizeof c);
+    c.context = 64;
+    c.position = GLAM_POSITION_BUCKETS;
+    c.buckets = 32;
+    c.max_distance = 128;
+    c.attention_scale = 1.0f;
+    c.attention_sink = 1;
+    c.activation = GLAM_GELU_TANH;
+    c.norm_eps = 1e-6f;
+    c.tied = 1;
+    c.z_loss = 1e-4f;
+    c.moe.top_k = 2;
+    c.moe.every = 2;
+    c.moe.activation = GLAM_RELU;
+    c.moe.normalise = GLAM_NORMALISE_BEFORE_DROP;
+    c.moe.aux_weight = 0.01f;
+    return c;
+}
+
+// Word number `index` of "a|b|c" as [*word, *word + length returned); 0: there are fewer.
+static size_t glam__field_word(const char *words, int index, const char **word)
+{
+    for (; index > 0; index--) {
+        words = strchr(words, '|');
+        if (!words) return 0;
+        words++;
+    }
+    *word = words;
+    return index < 0 ? 0 : strcspn(words, "|");
+}
+
+static void glam__fields_put(glam__json_out *out, const glam__field *rows, const void *base)
+{
+    for (const glam__field *r = rows; r->key; r++) {
+        const char *p = (const char *)base + r->at, *word = "";
+        int i = 0;
+        float f = 0;
+        double d = 0;
+        uint64_t u = 0;
+        glam__json_text(out, r == rows ? "{\"" : ",\"");
+        glam__json_text(out, r->key);
+        glam__json_text(out, "\":");
+        switch (r->kind) {
+        case GLAM__FIELD_INT:    memcpy(&i, p, sizeof i); glam__json_int(out, i); break;
+        case GLAM__FIELD_BOOL:
+            memcpy(&i, p, sizeof i);
+            glam__json_text(out, i ? "true" : "false");
+            break;
+        case GLAM__FIELD_FLOAT:  memcpy(&f, p, sizeof f); glam__json_real(out, (double)f, 1); break;
+        case GLAM__FIELD_DOUBLE: memcpy(&d, p, sizeof d); glam__json_real(out, d, 0); break;
+        case GLAM__FIELD_U64:    memcpy(&u, p, sizeof u); glam__json_u64(out, u); break;
+        case GLAM__FIELD_OBJECT: glam__fields_put(out, r->rows, p); break;
+        default:                                // the strings
+            glam__json_char(out, '"');
+            if (r->kind == GLAM__FIELD_ENUM) {
+                memcpy(&i, p, sizeof i);
+                size_t length = glam__field_word(r->words, i, &word);
+                while (length--) glam__json_char(out, *word++);
+            } else if (r->kind == GLAM__FIELD_FIXED) {
+                glam__json_text(out, r->words);
+            } else if (r->kind == GLAM__FIELD_HEX) {
+                memcpy(&u, p, sizeof u);
+                glam__json_hex(out, u);
+            } else {
+                memcpy(&word, p, sizeof word);
+                glam__json_escape(out, word);
+            }
+            glam__json_char(out, '"');
+        }
+    }
+    glam__json_char(out, '}');
+}
+
+static int glam__field_enum(glam__json *j, const glam__field *r, void *p)
+{
+    const char *text = glam__json_string(j), *word;
+    size_t length;
+    if (!text) return 0;
+    for (int i = 0; (length = glam__field_word(r->words, i, &word)) != 0; i++) {
+        if (strlen(text) != length || memcmp(text, word, length) != 0) continue;
+        if (r->kind == GLAM__FIELD_ENUM) memcpy(p, &i, sizeof i);
+        return 1;
+    }
+    glam_fail(j->ctx, GLAM_ERR_FORMAT, "load %s: %s: %s is \"%s\", but must be one of %s", j->path,
+              j->part, r->key, text, r->words);
+    return 0;
+}
+
+static int glam__field_int(glam__json *j, void *p)
+{
+    uint64_t u;
+    int minus;
+    if (!glam__json_whole(j, &u, &minus)) return 0;
+    if (u > 2147483647u) return glam__json_wrong(j, "a number of 32 bits");
+    int i = minus ? -(int)u : (int)u;
+    memcpy(p, &i, sizeof i);
+    return 1;
+}
+
+// Sixteen lower-case hexadecimal digits.
+static int glam__hex_read(const char *text, uint64_t *n)
+{
+    int i;
+    *n = 0;
+    for (i = 0; i < 16; i++) {
+        char c = text[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return 0;
+        *n = *n << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    return text[16] == 0;
+}
+
+// The value of one row into the struct.
+static int glam__field_read(glam__json *j, const glam__field *r, void *base)
+{
+    char *p = (char *)base + r->at;
+    const char *text;
+    uint64_t u;
+    double d;
+    float f;
+    int i;
+    switch (r->kind) {
+    case GLAM__FIELD_INT: return glam__field_int(j, p);
+    case GLAM__FIELD_BOOL:
+        i = glam__json_peek(j) == 't';
+        for (text = i ? "true" : "false"; *text; text++, j->at++)
+            if (j->at >= j->end || *j->at != *text) return glam__json_wrong(j, "true or false");
+        memcpy(p, &i, sizeof i);
+        return 1;
+    case GLAM__FIELD_FLOAT:
+        if (!glam__json_number(j, 1, &d)) return 0;
+        f = (float)d;
+        memcpy(p, &f, sizeof f);
+        return 1;
+    case GLAM__FIELD_DOUBLE:
+        if (!glam__json_number(j, 0, &d)) return 0;
+        memcpy(p, &d, sizeof d);
+        return 1;
+    case GLAM__FIELD_U64:
+        if (!glam__json_whole(j, &u, NULL)) return 0;
+        memcpy(p, &u, sizeof u);
+        return 1;
+    case GLAM__FIELD_HEX:
+        text = glam__json_string(j);
+        if (!text) return 0;
+        if (!glam__hex_read(text, &u)) return glam__json_wrong(j, "16 hexadecimal digits");
+        memcpy(p, &u, sizeof u);
+        return 1;
+    case GLAM__FIELD_TEXT:
+        text = glam__json_string(j);
+        if (text) memcpy(p, &text, sizeof text);
+        return text != NULL;
+    default: return glam__field_enum(j, r, p);
+    }
+}
+
+// An object into base, which holds the defaults.  The only recursion, and the tables bound it.
+static int glam__fields_read(glam__json *j, const glam__field *rows, void *base)
+{
+    uint64_t seen = 0;
+    int count = 0;
+    if (!glam__json_need(j, '{', "an object")) return 0;
+    while (glam__json_more(j, '}', &count)) {
+        const char *key = glam__json_key(j);
+        const glam__field *r = rows;
+        if (!key) return 0;
+        while (r->key && strcmp(r->key, key) != 0) r++;
+        int twice = r->key && (seen >> (r - rows) & 1);
+        if (!r->key || twice) {
+            glam_fail(j->ctx, GLAM_ERR_FORMAT, "load %s: %s: %s \"%s\"", j->path, j->part,
+                      twice ? "the same key twice:" : "unknown key", key);
+            return 0;
+        }
+        seen |= (uint64_t)1 << (r - rows);
+        if (r->kind == GLAM__FIELD_OBJECT ? !glam__fields_read(j, r->rows, (char *)base + r->at)
+                                        : !glam__field_read(j, r, base)) return 0;
+    }
+    return glam_error(j->ctx) == GLAM_OK;
+}
+
+// --- the checksum: a sum over words, so that slices of a file may be added in any order ---
+
+typedef struct glam__file_sum {
+    uint64_t sum, at, word;        // at: bytes so far; word: those of an unfinished eight
+} glam__file_sum;
+
+static uint64_t glam__file_mix(uint64_t word, uint64_t index)
+{
+    // for one index a permutation: damage inside a single word is always seen
+    return glam__mix64(word + (index + 1) * 0x9e3779b97f4a7c15u);
+}
+
+static void glam__file_sum_byte(glam__file_sum *s, unsigned char byte)
+{
+    s->word |= (uint64_t)byte << 8 * (s->at % 8);
+    if (++s->at % 8) return;
+    s->sum += glam__file_mix(s->word, s->at / 8 - 1);
+    s->word = 0;
+}
+
+static void glam__file_sum_add(glam__file_sum *s, const void *data, size_t bytes)
+{
+    const unsigned char *p = (const unsigned char *)data, *end = p + bytes;
+    while (p < end && s->at % 8) glam__file_sum_byte(s, *p++);
+    uint64_t sum = s->sum, index = s->at / 8;
+    for (; end - p >= 8; p += 8, index++)       // little endian; compilers make it one load
+        sum += glam__file_mix((uint64_t)p[0]       | (uint64_t)p[1] << 8  |
+                              (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24 |
+                              (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 |
+                              (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56, index);
+    s->sum = sum;
+    if (s->at % 8 == 0) s->at = index * 8;
+    while (p < end) glam__file_sum_byte(s, *p++);
+}
+
+static uint64_t glam__file_sum_end(const glam__file_sum *s)
+{
+    uint64_t sum = s->sum;
+    if (s->at % 8) sum += glam__file_mix(s->word, s->at / 8);
+    return sum + glam__mix64(s->at ^ 0x676c616dull << 32);              // the length, and "glam"
+}
+
+// --- the operating system ---
+
+#ifndef GLAM_NO_STDIO
+
+#ifdef _WIN32
+#include <io.h>
+#ifdef __cplusplus
+extern "C"
+#endif
+__declspec(dllimport) int __stdcall MoveFileExA(const char *, const char *, unsigned long);
+#endif
+
+static FILE *glam__disk_open(glam_ctx *ctx, const char *path, uint64_t *length)
+{
+    FILE *file = fopen(path, "rb");
+    int ok = file != NULL;
+    *length = 0;
+#if GLAM__POSIX
+    off_t end = 0;
+    ok = ok && fseeko(file, 0, SEEK_END) == 0 && (end = ftello(file)) >= 0;
+    if (ok) *length = (uint64_t)end;
+#elif defined(_WIN32)
+    long long end = 0;
+    ok = ok && _fseeki64(file, 0, SEEK_END) == 0 && (end = _ftelli64(file)) >= 0;
+    if (ok) *length = (uint64_t)end;
+#else
+    char skipped[512];                          // a long may be too short: count
+    for (size_t n = 1; ok && n; *length += n) n = fread(skipped, 1, sizeof skipped, file);
+#endif
+    if (ok && fseek(file, 0, SEEK_SET) == 0) return file;
+    glam_fail(ctx, GLAM_ERR_FILE, "load %s: cannot %s it: %s", path, file ? "seek in" : "open",
+              strerror(errno));
+    if (file) fclose(file);
+    return NULL;
+}
+
+// Makes what was written last through a power cut.
+static int glam__disk_sync(FILE *file)
+{
+#if GLAM__POSIX
+    return fsync(fileno(file)) == 0;
+#elif defined(_WIN32)
+    return _commit(_fileno(file)) == 0;
+#else
+    return file != NULL;
+#endif
+}
+
+// folder: room for the path and two more.  One that cannot be opened, or belongs to a system that
+// does not sync folders, is no failure of ours.
+static int glam__disk_sync_folder(const char *path, char *folder)
+{
+#if GLAM__POSIX
+    const char *slash = strrchr(path, '/');
+    size_t bytes = slash ? (size_t)(slash - path) + (slash == path) : 1;
+    memcpy(folder, slash ? path : ".", bytes);
+    folder[bytes] = 0;
+    int f = open(folder, O_RDONLY);
+    if (f < 0) return 1;
+    int ok = fsync(f) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
+    close(f);
+    return ok;
+#else
+    (void)path;
+    (void)folder;
+    return 1;
+#endif
+}
+
+static int glam__disk_replace(const char *from, const char *to)
+{
+#if GLAM__POSIX
+    return rename(from, to) == 0;
+#elif defined(_WIN32)
+    if (MoveFileExA(from, to, 1 | 8)) return 1;                 // replace, write through
+    errno = EACCES;
+    return 0;
+#else
+    return rename(from, to) == 0 || (remove(to) == 0 && rename(from, to) == 0);
+#endif
+}
+
+#endif
+
+// --- writing ---
+
+// One tensor of a file, wanted or there.  slot: it is optimizer.<name>.<slot>.
+typedef struct glam__file_item {
+    const char *name, *slot;
+    float      *data;
+    glam_shape  shape;
+} glam__file_item;
+
+typedef struct glam__file_list {
+    glam__file_item *items;
+    int count;
+    size_t bytes;                  // of the block
+} glam__file_list;
+
+// What goes into a file.  config and trainer are NULL where there is none.
+typedef struct glam__file_save {
+    glam_ctx *ctx;
+    const char *path;
+    const glam_config  *config;
+    const glam_trainer *trainer;
+    glam__file_list list;
+    char    *header;
+    size_t   header_bytes, digits; // digits: where the checksum stands in the header
+    uint64_t bytes;                // of the whole file
+} glam__file_save;
+
+// Where bytes go: into the checksum, and into a FILE or into memory where one is given.
+typedef struct glam__file_out {
+    glam__file_sum sum;
+    void *file;
+    char *memory;
+    int   summing, failed;
+} glam__file_out;
+
+static void glam__file_put(glam__file_out *out, const void *data, size_t bytes)
+{
+    const char *p = (const char *)data;
+    if (out->summing) glam__file_sum_add(&out->sum, p, bytes);
+    if (out->memory) { memcpy(out->memory, p, bytes); out->memory += bytes; }
+#ifndef GLAM_NO_STDIO
+    while (out->file && !out->failed && bytes) {
+        size_t n = bytes < (1u << 24) ? bytes : (1u << 24);    // some systems refuse 2 GB at once
+        if (fwrite(p, 1, n, (FILE *)out->file) != n) out->failed = 1;
+        p += n;
+        bytes -= n;
+    }
+#endif
+}
+
+static int glam__little_endian(void)
+{
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 1;
+}
+
+// Four bytes of each float, turned around: between little endian and the other one.
+static void glam__file_swap(unsigned char *to, const float *from, size_t count)
+{
+    for (; count; count--, from++, to += 4) {
+        unsigned char b[4];
+        memcpy(b, from, 4);
+        to[0] = b[3]; to[1] = b[2]; to[2] = b[1]; to[3] = b[0];
+    }
+}
+
+static void glam__file_put_floats(glam__file_out *out, const float *x, size_t count)
+{
+    unsigned char turned[1024];
+    if (glam__little_endian()) { glam__file_put(out, x, count * 4); return; }
+    while (count) {
+        size_t n = count < 256 ? count : 256;
+        glam__file_swap(turned, x, n);
+        glam__file_put(out, turned, n * 4);
+        x += n;
+        count -= n;
+    }
+}
+
+static void glam__file_put_all(const glam__file_save *save, glam__file_out *out)
+{
+    unsigned char length[8];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)save->header_bytes >> 8 * i);
+    glam__file_put(out, length, 8);
+    glam__file_put(out, save->header, save->header_bytes);
+    for (int i = 0; i < save->list.count && !out->failed; i++) {
+        const glam__file_item *t = &save->list.items[i];
+        glam__file_put_floats(out, t->data, (size_t)glam__count(t->shape));
+    }
+}
+
+static char *glam__file_frozen(glam_ctx *ctx, const glam_model *model)
+{
+    char *frozen = (char *)glam__alloc(ctx, (size_t)model->count + 1);
+    for (int i = 0; frozen && i < model->count; i++)
+        frozen[i] = glam_model_tensor_at(model, i)->wants_grad ? '0' : '1';
+    if (frozen) frozen[model->count] = 0;
+    return frozen;
+}
+
+static void glam__file_text_state(const glam_trainer *t, glam__file_state *s)
+{
+    s->train_tokens = glam_text_length(t->train);
+    s->train_checksum = glam__text_checksum(t->train);
+    s->valid_tokens = t->valid ? glam_text_length(t->valid) : 0;
+    s->valid_checksum = t->valid ? glam__text_checksum(t->valid) : 0;
+}
+
+static void glam__file_put_rows(glam__json_out *out, const char *key, const glam__field *rows,
+                                const void *base)
+{
+    glam__json_text(out, ",\"");
+    glam__json_text(out, key);
+    glam__json_text(out, "\":\"");
+    out->quoted = 1;
+    glam__fields_put(out, rows, base);
+    out->quoted = 0;
+    glam__json_char(out, '"');
+}
+
+static void glam__file_put_name(glam__json_out *out, const glam__file_item *t)
+{
+    if (t->slot) glam__json_text(out, "optimizer.");
+    glam__json_escape(out, t->name);
+    if (t->slot) { glam__json_char(out, '.'); glam__json_text(out, t->slot); }
+}
+
+static void glam__file_put_header(glam__file_save *save, glam__json_out *out,
+                                  const glam__file_state *state)
+{
+    uint64_t at = 0;
+    glam__json_text(out, "{\"__metadata__\":{\"format\":\"glam\",\"glam.checksum\":\"");
+    save->digits = out->size;
+    glam__json_hex(out, 0);
+    glam__json_char(out, '"');
+    if (save->config) glam__file_put_rows(out, "glam.config", glam__config_rows, save->config);
+    if (save->trainer) {
+        glam__file_put_rows(out, "glam.recipe", glam__recipe_rows, &save->trainer->recipe);
+        glam__file_put_rows(out, "glam.state", glam__state_rows, state);
+    }
+    glam__json_char(out, '}');
+    for (int i = 0; i < save->list.count; i++) {
+        const glam__file_item *t = &save->list.items[i];
+        glam__json_text(out, ",\"");
+        glam__file_put_name(out, t);
+        glam__json_text(out, "\":{\"dtype\":\"F32\",\"shape\":");
+        glam__json_text(out, glam__say(t->shape).text);
+        glam__json_text(out, ",\"data_offsets\":[");
+        glam__json_u64(out, at);
+        glam__json_char(out, ',');
+        at += glam__count(t->shape) * 4;
+        glam__json_u64(out, at);
+        glam__json_text(out, "]}");
+    }
+    glam__json_char(out, '}');
+    while (out->size % 8) glam__json_char(out, ' ');
+    save->bytes = 8 + out->size + at;
+}
+
+static int glam__file_list_room(glam_ctx *ctx, size_t most, glam__file_list *list)
+{
+    list->count = 0;
+    list->bytes = (most + 1) * sizeof *list->items;
+    list->items = (glam__file_item *)glam__alloc(ctx, list->bytes);
+    return list->items != NULL;
+}
+
+// Lists tensors of a model and the slots of an optimiser; either may be NULL.
+static int glam__file_list_of(glam_ctx *ctx, const glam_model *model,
+                              const glam_optimizer *optimizer, glam__file_list *list)
+{
+    glam__slot slot[2];
+    if (!glam__file_list_room(ctx, (model ? (size_t)model->count : 0) +
+                                   (optimizer ? 2 * (size_t)optimizer->count : 0), list)) return 0;
+    for (int i = 0; model && i < model->count; i++) {
+        const glam_tensor *t = glam_model_tensor_at(model, i);
+        glam__file_item item = { t->name, NULL, t->data, t->shape };
+        list->items[list->count++] = item;
+    }
+    for (int i = 0; optimizer && i < optimizer->count; i++) {
+        int slots = glam__optimizer_slots(optimizer, i, slot);
+        for (int k = 0; k < slots; k++) {
+            glam__file_item item = { optimizer->params[i]->name, slot[k].name, slot[k].data,
+                                     slot[k].shape };
+            list->items[list->count++] = item;
+        }
+    }
+    return 1;
+}
+
+// The tensors of a caller, each with values and a name of its own.
+static int glam__file_list_given(glam_ctx *ctx, const char *verb, const char *path,
+                                 glam_tensor *const *tensors, int count, glam__file_list *list)
+{
+    list->items = NULL;
+    if (count < 0 || (count > 0 && !tensors)) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "%s %s: %d tensors at %s", verb, path, count,
+                  tensors ? "an array" : "NULL");
+        return 0;
+    }
+    if (!glam__file_list_room(ctx, (size_t)count, list)) return 0;
+    for (int i = 0; i < count; i++) {
+        const glam_tensor *t = tensors[i];
+        const char *wrong = !t ? "is NULL" : !t->data ? "has no values" : !t->name || !*t->name ||
+            strcmp(t->name, "__metadata__") == 0 ? "has no name; make it with glam_param" : NULL;
+        for (int k = 0; !wrong && k < i; k++)
+            if (strcmp(list->items[k].name, t->name) == 0) wrong = "has the name of another one";
+        if (wrong) {
+            glam_fail(ctx, GLAM_ERR_VALUE, "%s %s: tensor %d of %d %s", verb, path, i, count,
+                      wrong);
+            return 0;
+        }
+        glam__file_item item = { t->name, NULL, t->data, t->shape };
+        list->items[list->count++] = item;
+    }
+    return 1;
+}
+
+// The header with its checksum.  with_sum 0: only its size is wanted.
+static int glam__file_header(glam__file_save *save, int with_sum)
+{
+    glam__json_out out;
+    glam__file_out sum;
+    glam__file_state state;
+    char *frozen = NULL;
+    memset(&out, 0, sizeof out);
+    memset(&sum, 0, sizeof sum);
+    memset(&state, 0, sizeof state);
+    if (save->trainer) {
+        const glam_trainer *t = save->trainer;
+        state.frozen = frozen = glam__file_frozen(save->ctx, t->model);
+        if (!frozen) return 0;
+        state.step = t->step;
+        state.tokens = t->tokens;
+        state.bad_steps = t->bad_steps;
+        state.bad_row = t->optimizer->bad_row;
+        state.bad_evals = t->bad_evals;
+        state.best_valid = t->best_valid;
+        state.optimizer_step = t->optimizer->step;
+        state.seed = *glam__seed(save->ctx);
+        glam__file_text_state(t, &state);
+    }
+    glam__file_put_header(save, &out, &state);
+    save->header_bytes = out.room = out.size;
+    int ok = out.size <= GLAM__HEADER_MOST;
+    if (!ok)
+        glam_fail(save->ctx, GLAM_ERR_VALUE, "save %s: %lu bytes of names, but a header has at "
+                  "most %lu", save->path, (unsigned long)out.size,
+                  (unsigned long)GLAM__HEADER_MOST);
+    if (ok && with_sum) {
+        save->header = out.data = (char *)glam__alloc(save->ctx, out.room);
+        ok = out.data != NULL;
+    }
+    if (ok && with_sum) {
+        out.size = 0;
+        glam__file_put_header(save, &out, &state);
+        sum.summing = 1;
+        glam__file_put_all(save, &sum);
+        out.size = save->digits;
+        glam__json_hex(&out, glam__file_sum_end(&sum.sum));
+    }
+    if (save->trainer) glam__free(save->ctx, frozen, (size_t)save->trainer->model->count + 1);
+    return ok;
+}
+
+static void glam__file_save_end(glam__file_save *save)
+{
+    glam__free(save->ctx, save->header, save->header_bytes);
+    glam__free(save->ctx, save->list.items, save->list.bytes);
+}
+
+// Temporary file, flush, fsync, rename, fsync of the folder: at every moment either the old file
+// or the new one is there, whole.
+static void glam__file_write(glam__file_save *save)
+{
+#ifdef GLAM_NO_STDIO
+    glam_fail(save->ctx, GLAM_ERR_FILE, "save %s: this build has no files (GLAM_NO_STDIO); use "
+              "glam_save_memory", save->path);
+#else
+    size_t length = strlen(save->path);
+    char *temporary = (char *)glam__alloc(save->ctx, length + 5);
+    glam__file_out out;
+    memset(&out, 0, sizeof out);
+    if (!temporary) return;
+    memcpy(temporary, save->path, length);
+    memcpy(temporary + length, ".tmp", 5);
+    FILE *file = fopen(temporary, "wb");
+    const char *what = file ? NULL : "create";
+    int error = errno;
+    if (file) {
+        out.file = file;
+        glam__file_put_all(save, &out);
+        // a full disk may show only in the flush, a broken one only in the sync
+        if (out.failed) what = "write";
+        else if (fflush(file) != 0) what = "flush";
+        else if (!glam__disk_sync(file)) what = "sync";
+        error = errno;
+        if (fclose(file) != 0 && !what) { what = "close"; error = errno; }
+        if (!what && !glam__disk_replace(temporary, save->path)) { what = "rename"; error = errno; }
+        if (what) remove(temporary);
+    }
+    if (what) {
+        glam_fail(save->ctx, GLAM_ERR_FILE, "save %s: cannot %s %s.tmp: %s", save->path, what,
+                  save->path, strerror(error));
+    } else if (!glam__disk_sync_folder(save->path, temporary)) {
+        glam_fail(save->ctx, GLAM_ERR_FILE, "save %s: written, but cannot sync its folder: %s",
+                  save->path, strerror(errno));
+    }
+    glam__free(save->ctx, temporary, length + 5);
+#endif
+}
+
+// May this context save to this path now?
+static int glam__file_may_save(glam_ctx *ctx, const char *path)
+{
+    if (glam_error(ctx) != GLAM_OK) return 0;
+    if (!path) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "save: the path is NULL");
+    } else if (glam__measuring(ctx)) {
+        glam_fail(ctx, GLAM_ERR_STATE, "save %s: a context that measures has no values", path);
+    }
+    return glam_error(ctx) == GLAM_OK;
+}
+
+static glam_status glam__file_save_model(const glam_model *model, const glam_trainer *trainer,
+                                         const char *path)
+{
+    glam__file_save save;
+    memset(&save, 0, sizeof save);
+    save.ctx = model->ctx;
+    save.path = path;
+    save.config = &model->config;
+    save.trainer = trainer;
+    if (!glam__file_may_save(save.ctx, path)) return glam_error(save.ctx);
+    if (glam__file_list_of(save.ctx, model, trainer ? trainer->optimizer : NULL, &save.list) &&
+        glam__file_header(&save, 1)) glam__file_write(&save);
+    glam__file_save_end(&save);
+    return glam_error(save.ctx);
+}
+
+GLAM_API glam_status glam_save(const glam_model *model, const char *path)
+{
+    return model ? glam__file_save_model(model, NULL, path) : GLAM_ERR_MEMORY;
+}
+
+GLAM_API glam_status glam_save_checkpoint(const glam_trainer *trainer, const char *path)
+{
+    return trainer ? glam__file_save_model(trainer->model, trainer, path) : GLAM_ERR_MEMORY;
+}
+
+GLAM_API size_t glam_save_memory(const glam_model *model, void *buffer, size_t size)
+{
+    glam__file_save save;
+    glam__file_out out;
+    if (!model || !glam__file_may_save(model->ctx, "(memory)")) return 0;
+    memset(&save, 0, sizeof save);
+    memset(&out, 0, sizeof out);
+    save.ctx = model->ctx;
+    save.path = "(memory)";
+    save.config = &model->config;
+    if (glam__file_list_of(save.ctx, model, NULL, &save.list) && glam__file_header(&save, 0)) {
+        if (save.bytes > SIZE_MAX) {
+            glam_fail(save.ctx, GLAM_ERR_MEMORY, "save (memory): %.1f GB do not fit the addresses "
+                      "of this machine", (double)save.bytes / 1e9);
+        } else if (buffer && size >= save.bytes && glam__file_header(&save, 1)) {
+            out.memory = (char *)buffer;
+            glam__file_put_all(&save, &out);
+        }
+    }
+    glam__file_save_end(&save);
+    return glam_error(save.ctx) == GLAM_OK ? (size_t)save.bytes : 0;
+}
+
+GLAM_API glam_status glam_save_tensors(glam_ctx *ctx, const char *path,
+                                       glam_tensor *const *tensors, int count)
+{
+    glam__file_save save;
+    if (!ctx || !glam__file_may_save(ctx, path)) return glam_error(ctx);
+    memset(&save, 0, sizeof save);
+    save.ctx = ctx;
+    save.path = path;
+    if (glam__file_list_given(ctx, "save", path, tensors, count, &save.list) &&
+        glam__file_header(&save, 1)) glam__file_write(&save);
+    glam__file_save_end(&save);
+    return glam_error(ctx);
+}
+
+// --- reading ---
+
+enum { GLAM__ENTRY_FREE = -1, GLAM__ENTRY_DONE = -2 };
+
+// A tensor that the file has.
+typedef struct glam__entry {
+    const char *name;
+    uint64_t    begin;             // from the start of the numbers
+    glam_shape  shape;
+    int         item;              // which of the wanted ones it is
+} glam__entry;
+
+typedef struct glam__file_load {
+    glam_ctx   *ctx;
+    const char *path;
+    void       *file;
+    const unsigned char *memory;
+    uint64_t length, at;           // bytes in all; read so far
+    char    *header, *chunk;
+    size_t   header_bytes;
+    glam__entry *entries;
+    int      count;
+    size_t   entries_bytes;
+    char *format, *config, *checksum, *recipe, *state;         // metadata; NULL: not there
+    size_t config_bytes, recipe_bytes, state_bytes;
+} glam__file_load;
+
+static int glam__file_get(glam__file_load *in, void *to, size_t bytes)
+{
+    char *p = (char *)to;
+    if (in->memory) {
+        memcpy(p, in->memory + in->at, bytes);
+        in->at += bytes;
+        return 1;
+    }
+#ifndef GLAM_NO_STDIO
+    while (bytes) {
+        size_t n = bytes < (1u << 24) ? bytes : (1u << 24);
+        if (fread(p, 1, n, (FILE *)in->file) != n) {
+            glam_fail(in->ctx, GLAM_ERR_FILE, "load %s: cannot read it: %s", in->path,
+                      ferror((FILE *)in->file) ? strerror(errno) : "it became shorter meanwhile");
+            return 0;
+        }
+        p += n;
+        in->at += n;
+        bytes -= n;
+    }
+#endif
+    return 1;
+}
+
+// On to byte `at`, from the start when that lies behind.  By reading: an offset beyond 2 GB needs
+// no more than that.
+static int glam__file_goto(glam__file_load *in, uint64_t at)
+{
+    if (in->memory) { in->at = at; return 1; }
+#ifndef GLAM_NO_STDIO
+    if (at < in->at) {
+        in->at = 0;
+        if (fseek((FILE *)in->file, 0, SEEK_SET) != 0) {
+            glam_fail(in->ctx, GLAM_ERR_FILE, "load %s: cannot seek: %s", in->path,
+                      strerror(errno));
+            return 0;
+        }
+    }
+#endif
+    while (in->at < at) {
+        uint64_t left = at - in->at;
+        if (!glam__file_get(in, in->chunk, (size_t)(left < GLAM__FILE_CHUNK ? left
+                                                                          : GLAM__FILE_CHUNK)))
+            return 0;
+    }
+    return 1;
+}
+
+static int glam__file_wrong(const glam__file_load *in, const char *name, const char *what)
+{
+    glam_fail(in->ctx, GLAM_ERR_FORMAT, "load %s: %s %s", in->path, name, what);
+    return 0;
+}
+
+// {"dtype":"F32","shape":[..],"data_offsets":[begin,end]}
+static int glam__file_entry(glam__file_load *in, glam__json *j, glam__entry *e)
+{
+    uint64_t n, end = 0, bytes = 4;
+    int members = 0, seen = 0, count = 0, dims = 0;
+    if (!glam__json_need(j, '{', "an object")) return 0;
+    while (glam__json_more(j, '}', &members)) {
+        const char *key = glam__json_key(j);
+        if (!key) return 0;
+        int bit = !strcmp(key, "dtype") ? 1 : !strcmp(key, "shape") ? 2
+                : !strcmp(key, "data_offsets") ? 4 : 8;
+        if (bit == 8 || (seen & bit))
+            return glam__file_wrong(in, e->name, bit == 8 ? "has an unknown key"
+                                                          : "has a key twice");
+        seen |= bit;
+        if (bit == 1) {
+            const char *type = glam__json_string(j);
+            if (!type) return 0;
+            if (strcmp(type, "F32") != 0)
+                return glam__file_wrong(in, e->name, "is not of the type F32");
+            continue;
+        }
+        if (!glam__json_need(j, '[', "a list")) return 0;
+        for (count = 0; glam__json_more(j, ']', &count);) {
+            if (!glam__json_whole(j, &n, NULL)) return 0;
+            if (bit == 4 && count <= 2) { if (count == 1) e->begin = n; else end = n; continue; }
+            if (bit == 4) return glam__file_wrong(in, e->name, "has more than two offsets");
+            if (n < 1 || n > 2147483647u || count > 4)
+                return glam__file_wrong(in, e->name, "needs 1 to 4 dimensions from 1 to 2^31 - 1");
+            e->shape.dim[count - 1] = (int)n;
+            dims = count;
+            bytes = glam__mul(bytes, n);
+        }
+        if (bit == 4 && count != 2) return glam__file_wrong(in, e->name, "needs two offsets");
+    }
+    if (glam_error(in->ctx) != GLAM_OK) return 0;
+    e->shape.dims = dims;
+    for (; dims < 4; dims++) e->shape.dim[dims] = 1;
+    if (seen != 7 || e->shape.dims < 1)
+        return glam__file_wrong(in, e->name, "lacks its dtype, shape or data_offsets");
+    if (bytes == UINT64_MAX || end < e->begin || end - e->begin != bytes) {
+        glam_fail(in->ctx, GLAM_ERR_FORMAT, "load %s: %s is %s, but its offsets do not span the "
+                  "bytes of that", in->path, e->name, glam__say(e->shape).text);
+        return 0;
+    }
+    return 1;
+}
+
+static int glam__file_metadata(glam__file_load *in, glam__json *j)
+{
+    const char *keys[GLAM__METADATA_MOST];
+    int members = 0;
+    if (!glam__json_need(j, '{', "an object")) return 0;
+    while (glam__json_more(j, '}', &members)) {
+        const char *key = glam__json_key(j);
+        char *value = key ? glam__json_string(j) : NULL;
+        if (!value) return 0;
+        size_t bytes = strlen(value);
+        if (members > GLAM__METADATA_MOST)
+            return glam__file_wrong(in, "__metadata__", "has more than 64 keys");
+        for (int i = 0; i < members - 1; i++)
+            if (!strcmp(keys[i], key)) return glam__file_wrong(in, key, "is there twice");
+        keys[members - 1] = key;
+        if (!strcmp(key, "format")) in->format = value;
+        if (!strcmp(key, "glam.config")) { in->config = value; in->config_bytes = bytes; }
+        if (!strcmp(key, "glam.recipe")) { in->recipe = value; in->recipe_bytes = bytes; }
+        if (!strcmp(key, "glam.state")) { in->state = value; in->state_bytes = bytes; }
+        if (!strcmp(key, "glam.checksum")) {
+            uint64_t sum;
+            in->checksum = value;
+            // no escapes: the digits must lie where they will be taken as zeros
+            if (strcmp(value, "none") != 0 &&
+                (!glam__hex_read(value, &sum) || value + 17 != j->at))
+                return glam__file_wrong(in, key, "must be 16 lower-case hex digits or none");
+        }
+    }
+    return glam_error(in->ctx) == GLAM_OK;
+}
+
+static int glam__entry_order_name(const glam__entry *a, const glam__entry *b)
+{
+    return strcmp(a->name, b->name);
+}
+
+static int glam__entry_order_begin(const glam__entry *a, const glam__entry *b)
+{
+    return a->begin < b->begin ? -1 : a->begin > b->begin;
+}
+
+// Heapsort: no memory, and no order of entries makes it slow.
+static void glam__entries_sort(glam__entry *e, int count,
+                               int (*order)(const glam__entry *, const glam__entry *))
+{
+    for (int start = count / 2, end = count; end > 1;) {
+        glam__entry moved;
+        if (start > 0) moved = e[--start];
+        else { moved = e[--end]; e[end] = e[0]; }
+        int at = start;
+        for (int child; (child = 2 * at + 1) < end; at = child) {
+            if (child + 1 < end && order(&e[child], &e[child + 1]) < 0) child++;
+            if (order(&moved, &e[child]) >= 0) break;
+            e[at] = e[child];
+        }
+        e[at] = moved;
+    }
+}
+
+// The numbers are covered once each: no holes, no overlap, nothing behind.
+static int glam__file_cover(glam__file_load *in)
+{
+    uint64_t at = 0, have = in->length - 8 - in->header_bytes;
+    glam__entries_sort(in->entries, in->count, glam__entry_order_name);
+    for (int i = 1; i < in->count; i++)
+        if (strcmp(in->entries[i - 1].name, in->entries[i].name) == 0)
+            return glam__file_wrong(in, in->entries[i].name, "is there twice");
+    glam__entries_sort(in->entries, in->count, glam__entry_order_begin);
+    for (int i = 0; i < in->count; i++) {
+        const glam__entry *e = &in->entries[i];
+        if (e->begin != at)
+            return glam__file_wrong(in, e->name, e->begin < at ? "overlaps the tensor before it"
+                                                              : "leaves a hole before it");
+        at += glam__count(e->shape) * 4;
+    }
+    if (at == have) return 1;
+    glam_fail(in->ctx, GLAM_ERR_FORMAT, at > have ?
+              "load %s: truncated: the header promises %.0f bytes of tensors, the file has %.0f" :
+              "load %s: bytes behind the last tensor: the header promises %.0f, the file has %.0f",
+              in->path, (double)at, (double)have);
+    return 0;
+}
+
+static int glam__file_parse(glam__file_load *in)
+{
+    glam__json j = { in->ctx, in->path, "header", in->header, in->header,
+                     in->header + in->header_bytes };
+    int members = 0, metadata = 0;
+    size_t most = 0;
+    for (size_t i = 0; i < in->header_bytes; i++) most += in->header[i] == '{';
+    // the shortest entry has 50 bytes, so the table never outgrows the header
+    if (most > in->header_bytes / 48) most = in->header_bytes / 48;
+    in->entries_bytes = (most + 1) * sizeof *in->entries;
+    in->entries = (glam__entry *)glam__alloc(in->ctx, in->entries_bytes);
+    if (!in->entries) return 0;
+    if (in->header_bytes == 0 || in->header[0] != '{') return glam__json_wrong(&j, "an object");
+    j.at++;
+    while (glam__json_more(&j, '}', &members)) {
+        const char *key = glam__json_key(&j);
+        if (!key) return 0;
+        if (strcmp(key, "__metadata__") == 0) {
+            if (metadata++) return glam__file_wrong(in, key, "is there twice");
+            if (!glam__file_metadata(in, &j)) return 0;
+            continue;
+        }
+        if ((size_t)in->count >= most) return glam__json_wrong(&j, "fewer entries");
+        glam__entry *e = &in->entries[in->count];
+        memset(e, 0, sizeof *e);
+        e->name = key;
+        e->item = GLAM__ENTRY_FREE;
+        if (!glam__file_entry(in, &j, e)) return 0;
+        in->count++;
+    }
+    if (glam_error(in->ctx) != GLAM_OK) return 0;
+    if (glam__json_peek(&j) || j.at < j.end) return glam__json_wrong(&j, "nothing but spaces");
+    return glam__file_cover(in);
+}
+
+// The whole file once through the checksum, its own digits taken as zeros.
+static int glam__file_verify(glam__file_load *in)
+{
+    glam__file_sum sum;
+    uint64_t digits, want;
+    memset(&sum, 0, sizeof sum);
+    if (!in->checksum && in->config)
+        return glam__file_wrong(in, "glam.checksum", "is missing; a writer without one puts none");
+    if (!in->checksum || strcmp(in->checksum, "none") == 0) return 1;
+    glam__hex_read(in->checksum, &want);
+    digits = 8 + (uint64_t)(in->checksum - in->header);
+    if (!glam__file_goto(in, 0)) return 0;
+    while (in->at < in->length) {
+        uint64_t from = in->at, left = in->length - from;
+        size_t n = (size_t)(left < GLAM__FILE_CHUNK ? left : GLAM__FILE_CHUNK);
+        if (!glam__file_get(in, in->chunk, n)) return 0;
+        for (uint64_t i = digits; i < digits + 16; i++)
+            if (i >= from && i < from + n) in->chunk[i - from] = '0';
+        glam__file_sum_add(&sum, in->chunk, n);
+    }
+    if (glam__file_sum_end(&sum) == want) return 1;
+    glam_fail(in->ctx, GLAM_ERR_FORMAT, "load %s: the checksum does not match: the file is damaged",
+              in->path);
+    return 0;
+}
+
+// Opens a file (memory NULL) or a block, reads its header, and judges all of it but the weights'
+// names.  Follow with glam__file_load_end, also after a failure.
+static int glam__file_open(glam__file_load *in, glam_ctx *ctx, const char *path,
+                           const void *memory, uint64_t bytes)
+{
+    unsigned char raw[8];
+    uint64_t length = 0;
+    memset(in, 0, sizeof *in);
+    in->ctx = ctx;
+    in->path = path ? path : "(memory)";
+    in->memory = (const unsigned char *)memory;
+    in->length = bytes;
+    if (glam_error(ctx) != GLAM_OK) return 0;
+    if (!path && !memory) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "load: the path or the data is NULL");
+        return 0;
+    }
+    if (glam__measuring(ctx)) {
+        glam_fail(ctx, GLAM_ERR_STATE, "load %s: a context that measures has no values", in->path);
+        return 0;
+    }
+    if (!memory) {
+#ifdef GLAM_NO_STDIO
+        glam_fail(ctx, GLAM_ERR_FILE, "load %s: this build has no files (GLAM_NO_STDIO); use "
+                  "glam_load_memory", path);
+        return 0;
+#else
+        in->file = glam__disk_open(ctx, path, &in->length);
+        if (!in->file) return 0;
+#endif
+    }
+    if (in->length < 8) return glam__file_wrong(in, "is", "truncated: not even a header's length");
+    if (!glam__file_get(in, raw, 8)) return 0;
+    for (int i = 0; i < 8; i++) length |= (uint64_t)raw[i] << 8 * i;
+    if (length > GLAM__HEADER_MOST || length > in->length - 8) {
+        glam_fail(ctx, GLAM_ERR_FORMAT, "load %s: no safetensors file, or truncated: a header of "
+                  "%.0f bytes in a file of %.0f", in->path, (double)length, (double)in->length);
+        return 0;
+    }
+    in->header_bytes = (size_t)length;
+    in->header = (char *)glam__alloc(ctx, in->header_bytes);
+    in->chunk = in->header ? (char *)glam__alloc(ctx, GLAM__FILE_CHUNK) : NULL;
+    return in->chunk && glam__file_get(in, in->header, in->header_bytes) &&
+           glam__file_parse(in) && glam__file_verify(in);
+}
+
+static void glam__file_load_end(glam__file_load *in)
+{
+#ifndef GLAM_NO_STDIO
+    if (in->file) fclose((FILE *)in->file);
+#endif
+    glam__free(in->ctx, in->entries, in->entries_bytes);
+    glam__free(in->ctx, in->chunk, GLAM__FILE_CHUNK);
+    glam__free(in->ctx, in->header, in->header_bytes);
+}
+
+// strcmp of an entry's name with that of an item.
+static int glam__file_compare(const char *name, const glam__file_item *t)
+{
+    const char *part[4] = { "optimizer.", t->name, ".", t->slot };
+    if (!t->slot) return strcmp(name, t->name);
+    for (int i = 0; i < 4; i++) {
+        size_t n = strlen(part[i]);
+        int order = strncmp(name, part[i], n);
+        if (order) return order;
+        name += n;
+    }
+    return *name != 0;
+}
+
+// Each wanted item is there once with its shape; whose names the file's config or the caller's.
+// Nothing else is there, but an optimizer where ignore_optimizer says so.
+static int glam__file_match(glam__file_load *in, const glam__file_list *list, const char *whose,
+                            int ignore_optimizer)
+{
+    glam__entries_sort(in->entries, in->count, glam__entry_order_name);
+    for (int i = 0; i < in->count; i++)
+        if (in->entries[i].item != GLAM__ENTRY_DONE) in->entries[i].item = GLAM__ENTRY_FREE;
+    for (int i = 0; i < list->count; i++) {
+        const glam__file_item *t = &list->items[i];
+        const char *slot = t->slot ? t->slot : "", *dot = t->slot ? "." : "";
+        const char *first = t->slot ? "optimizer." : "";
+        int low = 0, high = in->count;
+        while (low < high) {
+            int middle = low + (high - low) / 2;
+            if (glam__file_compare(in->entries[middle].name, t) < 0) low = middle + 1;
+            else high = middle;
+        }
+        glam__entry *e = &in->entries[low];
+        if (low == in->count || glam__file_compare(e->name, t) != 0) {
+            glam_fail(in->ctx, GLAM_ERR_FORMAT, "load %s: %s%s%s%s %s is not in the file, but %s "
+                      "asks for it", in->path, first, t->name, dot, slot,
+                      glam__say(t->shape).text, whose);
+            return 0;
+        }
+        if (!glam__same_shape(e->shape, t->shape)) {
+            glam_fail(in->ctx, GLAM_ERR_SHAPE, "load %s: %s is %s in the file but %s says %s",
+                      in->path, e->name, glam__say(e->shape).text, whose, glam__say(t->shape).text);
+            return 0;
+        }
+        e->item = i;
+    }
+    for (int i = 0; i < in->count; i++) {
+        const glam__entry *e = &in->entries[i];
+        if (e->item != GLAM__ENTRY_FREE ||
+            (ignore_optimizer && strncmp(e->name, "optimizer.", 10) == 0)) continue;
+        glam_fail(in->ctx, GLAM_ERR_FORMAT, "load %s: %s %s is in the file, but %s has no such "
+                  "tensor", in->path, e->name, glam__say(e->shape).text, whose);
+        return 0;
+    }
+    return 1;
+}
+
+// The values of the matched entries, in the order of the file.
+static int glam__file_fill(glam__file_load *in, const glam__file_list *list)
+{
+    glam__entries_sort(in->entries, in->count, glam__entry_order_begin);
+    for (int i = 0; i < in->count; i++) {
+        glam__entry *e = &in->entries[i];
+        if (e->item < 0) continue;
+        float *data = list->items[e->item].data;
+        size_t count = (size_t)glam__count(e->shape);
+        if (!glam__file_goto(in, 8 + in->header_bytes + e->begin) ||
+            !glam__file_get(in, data, count * 4)) return 0;
+        if (!glam__little_endian()) glam__file_swap((unsigned char *)data, data, count);
+        e->item = GLAM__ENTRY_DONE;
+    }
+    return 1;
+}
+
+static int glam__file_rows(glam__file_load *in, const char *part, char *text, size_t bytes,
+                           const glam__field *rows, void *base)
+{
+    glam__json j = { in->ctx, in->path, part, text, text, text + bytes };
+    if (!glam__fields_read(&j, rows, base)) return 0;
+    return (!glam__json_peek(&j) && j.at == j.end) || glam__json_wrong(&j, "nothing more");
+}
+
+static int glam__file_config(glam__file_load *in, glam_config *config)
+{
+    *config = glam__config_of_format();
+    if (!in->format || strcmp(in->format, "glam") != 0)
+        return glam__file_wrong(in, "format", "is not glam: another program wrote this file");
+    if (!in->config)
+        return glam__file_wrong(in, "glam.config", "is missing: tensors, but not a model");
+    return glam__file_rows(in, "glam.config", in->config, in->config_bytes, glam__config_rows,
+                           config);
+}
+
+static void *glam__shadow_alloc(void *user, size_t bytes)
+{
+    return glam__alloc((glam_ctx *)user, bytes);
+}
+
+static void glam__shadow_release(void *user, void *block, size_t bytes)
+{
+    glam__free((glam_ctx *)user, block, bytes);
+}
+
+// A config of ten bytes can ask for terabytes.  So its model is made in a context that measures,
+// and compared with the file, before anything is allocated for weights.
+static int glam__file_check_model(glam__file_load *in, const glam_config *config)
+{
+    glam_options options = glam_options_default();
+    glam__file_list list = { NULL, 0, 0 };
+    if (config->layers > in->count) {
+        glam_fail(in->ctx, GLAM_ERR_FORMAT, "load %s: the config has %d layers, the file only %d "
+                  "tensors", in->path, config->layers, in->count);
+        return 0;
+    }
+    options.allocator.alloc = glam__shadow_alloc;
+    options.allocator.release = glam__shadow_release;
+    options.allocator.user = in->ctx;
+    options.threads = 1;
+    glam_ctx *shadow = glam_open(&options);
+    glam_measure(shadow, 1);
+    glam_model *model = glam_model_new(shadow, config);
+    if (!model) {
+        glam_fail(in->ctx, glam_error(shadow), "load %s: the config makes no model: %s", in->path,
+                  glam_error_text(shadow));
+    } else if (glam__file_list_of(in->ctx, model, NULL, &list)) {
+        glam__file_match(in, &list, "the config", 1);
+    }
+    glam__free(in->ctx, list.items, list.bytes);
+    glam_close(shadow);
+    return glam_error(in->ctx) == GLAM_OK;
+}
+
+// frozen: as in glam__file_state; NULL: everything trains.
+static glam_model *glam__file_model(glam__file_load *in, const glam_config *config,
+                                    const char *frozen)
+{
+    glam__file_list list = { NULL, 0, 0 };
+    if (!glam__file_check_model(in, config)) return NULL;
+    glam_model *model = glam__model_blank(in->ctx, config);
+    if (!model || !glam__file_list_of(in->ctx, model, NULL, &list)) return NULL;
+    int ok = glam__file_match(in, &list, "the config", 1) && glam__file_fill(in, &list);
+    glam__free(in->ctx, list.items, list.bytes);
+    if (!ok || !frozen) return ok ? model : NULL;
+    if (strlen(frozen) != (size_t)model->count || strspn(frozen, "01") != strlen(frozen)) {
+        glam__file_wrong(in, "glam.state", "has a frozen that does not fit the model");
+        return NULL;
+    }
+    for (int i = 0; i < model->count; i++)
+        glam_model_tensor_at(model, i)->wants_grad = frozen[i] == '0';
+    return model;
+}
+
+static glam_model *glam__file_load_model(glam_ctx *ctx, const char *path, const void *memory,
+                                         size_t bytes)
+{
+    glam__file_load in;
+    glam_config config;
+    glam_model *model = NULL;
+    if (!ctx) return NULL;
+    size_t mark = glam_mark(ctx);
+    if (glam__file_open(&in, ctx, path, memory, bytes) && glam__file_config(&in, &config)) {
+        model = glam__file_model(&in, &config, NULL);
+        if (!model) glam_rewind(ctx, mark);
+    }
+    glam__file_load_end(&in);
+    return model;
+}
+
+GLAM_API glam_model *glam_load(glam_ctx *ctx, const char *path)
+{
+    return glam__file_load_model(ctx, path, NULL, 0);
+}
+
+GLAM_API glam_model *glam_load_memory(glam_ctx *ctx, const void *data, size_t bytes)
+{
+    return glam__file_load_model(ctx, NULL, data, bytes);
+}
+
+GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_config *config)
+{
+    glam__file_load in;
+    glam_config found = glam_config_default();
+    if (config) *config = found;
+    if (!ctx || glam_error(ctx) != GLAM_OK) return glam_error(ctx);
+    if (!config) return glam_fail(ctx, GLAM_ERR_VALUE, "load_config: the config is NULL");
+    if (glam__file_open(&in, ctx, path, NULL, 0) && glam__file_config(&in, &found))
+        *config = found;
+    glam__file_load_end(&in);
+    return glam_error(ctx);
+}
+
+GLAM_API glam_status glam_load_tensors(glam_ctx *ctx, const char *path,
+                                       glam_tensor *const *tensors, int count)
+{
+    glam__file_load in;
+    glam__file_list list = { NULL, 0, 0 };
+    if (!ctx || glam_error(ctx) != GLAM_OK) return glam_error(ctx);
+    if (glam__file_open(&in, ctx, path, NULL, 0) &&
+        glam__file_list_given(ctx, "load", path, tensors, count, &list) &&
+        glam__file_match(&in, &list, "the caller", 0)) {
+        glam__file_fill(&in, &list);
+        for (int i = 0; i < count; i++) glam__pack_stale(tensors[i]);
+    }
+    glam__free(ctx, list.items, list.bytes);
+    glam__file_load_end(&in);
+    return glam_error(ctx);
+}
+
+static int glam__file_same_text(const glam__file_load *in, const char *what, const glam_text *text,
+                                uint64_t tokens, uint64_t checksum)
+{
+    uint64_t have = text ? glam_text_length(text) : 0;
+    if (have == tokens && (!text || glam__text_checksum(text) == checksum)) return 1;
+    glam_fail(in->ctx, GLAM_ERR_VALUE, have == tokens ?
+              "load %s: the %s text has the %.0f tokens of the run, but they are other ones" :
+              "load %s: the run had a %s text of %.0f tokens, this one has %.0f; give it the same "
+              "texts (0: none)", in->path, what, (double)tokens, (double)have);
+    return 0;
+}
+
+static glam_trainer *glam__file_trainer(glam__file_load *in, glam_text *train, glam_text *valid)
+{
+    glam_config config;
+    glam_recipe recipe = glam_recipe_default();
+    glam__file_state s;
+    glam__file_list list = { NULL, 0, 0 };
+    memset(&s, 0, sizeof s);
+    s.frozen = "";
+    if (!glam__file_config(in, &config)) return NULL;
+    if (!in->recipe || !in->state) {
+        glam__file_wrong(in, "has", "no glam.recipe and glam.state: a model; use glam_load");
+        return NULL;
+    }
+    if (!glam__file_rows(in, "glam.recipe", in->recipe, in->recipe_bytes, glam__recipe_rows,
+                         &recipe) ||
+        !glam__file_rows(in, "glam.state", in->state, in->state_bytes, glam__state_rows, &s) ||
+        !glam__file_same_text(in, "training", train, s.train_tokens, s.train_checksum) ||
+        !glam__file_same_text(in, "validation", valid, s.valid_tokens, s.valid_checksum))
+        return NULL;
+    glam_model *model = glam__file_model(in, &config, s.frozen);
+    glam_trainer *t = model ? glam_trainer_new(model, train, valid, &recipe) : NULL;
+    if (!t || !glam__file_list_of(in->ctx, NULL, t->optimizer, &list)) return NULL;
+    int ok = glam__file_match(in, &list, "the recipe", 0) && glam__file_fill(in, &list);
+    glam__free(in->ctx, list.items, list.bytes);
+    if (!ok) return NULL;
+    t->step = s.step;
+    t->tokens = s.tokens;
+    t->bad_steps = s.bad_steps;
+    t->best_valid = s.best_valid;
+    t->bad_evals = s.bad_evals;
+    t->optimizer->step = s.optimizer_step;
+    t->optimizer->bad_row = s.bad_row;
+    *glam__seed(in->ctx) = s.seed;
+    return t;
+}
+
+GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, glam_text *train,
+                                            glam_text *valid)
+{
+    glam__file_load in;
+    glam_trainer *trainer = NULL;
+    if (!ctx) return NULL;
+    size_t mark = glam_mark(ctx);
+    if (glam__file_open(&in, ctx, path, NULL, 0)) {
+        trainer = glam__file_trainer(&in, train, valid);
+        if (!trainer) glam_rewind(ctx, mark);
+    }
+    glam__file_load_end(&in);
+    return trainer;
+}
+
+/* == 21 plan : implementation =============================================================
+   A plan is the run itself in measure mode: the code that will allocate says what it would. */
+
+// Multiply-adds of one token, forward: matrices it meets, and half of a context of attention.
+typedef struct glam__flops { const glam_config *c; double matrices; } glam__flops;
+
+static int glam__count_flops(void *arg, const glam__row *row, int layer)
+{
+    glam__flops *f = (glam__flops *)arg;
+    glam_shape s = glam__row_shape(f->c, row);
+    double n = (double)glam__count(s);
+    (void)layer;
+    if (s.dims < 2 || row->start == GLAM__TABLE || row->start == GLAM__SMALL) return 1;
+    if (row->when == GLAM__FIRST && !f->c->tied) return 1;       // looked up, not multiplied
+    f->matrices += row->expert ? n / f->c->moe.experts * f->c->moe.top_k : n;
+    return 1;
+}
+
+static double glam__forward_flops(const glam_config *c, int context)
+{
+    glam__flops f;
+    f.c = c;
+    f.matrices = 0;
+    glam__each_param(c, glam__count_flops, &f);
+    return 2 * f.matrices + 2.0 * c->layers * context * c->heads * c->d_head;
+}
+
+static uint64_t glam__slot_bytes(const glam_optimizer *o)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < o->count; i++) {
+        glam__slot s[2];
+        int n = glam__optimizer_slots(o, i, s);
+        for (int k = 0; k < n; k++) bytes += glam__floats(glam__count(s[k].shape));
+    }
+    return bytes;
+}
+
+static glam_status glam__plan_train(glam_ctx *ctx, const glam_config *config,
+                                    const glam_recipe *recipe, glam_plan *plan)
+{
+    glam_ctx *m = glam__measure_open(ctx);
+    glam_trainer *t = m ? glam__measure_step(m, NULL, config, recipe) : NULL;
+    if (!t) {
+        glam_fail(ctx, m ? m->error : GLAM_ERR_MEMORY, "%s", glam_error_text(m));
+        glam_close(m);
+        return ctx->error;
+    }
+    const glam_config *c = &t->model->config;
+    glam_bytes b = glam_memory(m);
+    for (int i = 0; i < t->model->count; i++) {
+        uint64_t bytes = glam__floats(glam__count(t->model->tensors[i]->shape));
+        plan->weights += bytes;
+        plan->gradients += bytes * (uint64_t)(1 + t->levels);
+    }
+    plan->parameters = glam__config_count(c, &plan->active);
+    plan->trainable = plan->parameters;
+    plan->packed = b.packed;
+    plan->optimizer = glam__slot_bytes(t->optimizer);
+    plan->activations = b.step + b.scratch;
+    plan->train_bytes = b.total;
+    plan->flops_forward = glam__forward_flops(c, t->recipe.context);
+    plan->flops_train = plan->flops_forward * (t->recipe.recompute ? 4 : 3);
+    glam_close(m);
+    return GLAM_OK;
+}
+
+GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
+                                   const glam_recipe *recipe, glam_plan *plan)
+{
+    if (plan) memset(plan, 0, sizeof *plan);
+    if (!ctx || !plan) return GLAM_ERR_MEMORY;
+    if (ctx->error || glam__plan_train(ctx, config, recipe, plan) != GLAM_OK) return ctx->error;
+    glam_ctx *m = glam__measure_open(ctx);
+    glam_model *model = m ? glam__model_blank(m, config) : NULL;
+    glam_session *s = model ? glam_session_new(model, model->config.context) : NULL;
+    if (s) glam_next(s, NULL, 1);
+    if (s && !m->error) plan->run_bytes = glam_memory(m).total;
+    else glam_fail(ctx, m ? m->error : GLAM_ERR_MEMORY, "%s", glam_error_text(m));
+    glam_close(m);
+    return ctx->error;
+}
+
+#endif /* GLAM__IMPLEMENTED */
+#endif /* GLAM_IMPLEMENTATION */
+
+/* Changes, newest first.
+
+   v0.1  ADDED  the single-machine library: rooms 00 to 21. */
+
