@@ -568,7 +568,8 @@ GLAM_API int glam_tokenizer_size(const glam_tokenizer *tokenizer);
 // Writes up to `most` ids and returns how many the text has (call with most 0 to learn the number).
 GLAM_API size_t glam_encode(const glam_tokenizer *tokenizer, const char *text, size_t bytes,
                             int32_t *ids, size_t most);
-// Writes up to size-1 bytes and a terminating 0 (nothing at size 0); returns the bytes the ids have.
+// Writes up to size-1 bytes and a terminating 0 (nothing at size 0); returns the bytes the ids
+// have.  An id that is no byte becomes '?'.
 GLAM_API size_t glam_decode(const glam_tokenizer *tokenizer, const int32_t *ids, size_t count,
                             char *text, size_t size);
 
@@ -713,7 +714,7 @@ GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss,
 GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, glam_text *valid,
                                         const glam_recipe *recipe);
 // One optimiser step.  1: done, there may be more; 0: the run is over, was cancelled, or failed
-// (glam_error tells).  report may be NULL.
+// (glam_error tells).  report may be NULL; after the run it repeats the last step's.
 GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report);
 // Loss on the whole validation text now; negative on failure.
 GLAM_API double glam_validate(glam_trainer *trainer);
@@ -874,9 +875,7 @@ enum {
     GLAM__TRANSIENT = 2,     // its gradient may be recycled
     GLAM__OPEN      = 4,     // it has a gradient buffer
     GLAM__FRESH     = 8,     // with nothing in it yet
-    GLAM__OWNED     = 16,    // the buffer belongs to an optimiser
-    GLAM__STILL     = 32,    // no weight decay by default
-    GLAM__EMBEDDING = 64     // learns at recipe.embed_lr
+    GLAM__OWNED     = 16     // the buffer belongs to an optimiser
 };
 
 typedef struct glam__loan { struct glam__loan *before; glam_tensor *t; } glam__loan;
@@ -1105,11 +1104,10 @@ static void glam__arena_release(glam_ctx *ctx, glam__arena *arena)
     arena->measured = 0;
 }
 
-// Empties the arena; a step that needed several chunks gets one of the size of them all.
+// Empties the arena; a step that needed more than one chunk gets one of the size of them all.
 static void glam__arena_reset(glam_ctx *ctx, glam__arena *arena)
 {
-    int several = arena->top && arena->top->before;
-    if (several) {
+    if (arena->top && (arena->top->before || arena->top->bytes < arena->high)) {
         glam__arena_release(ctx, arena);
         if (glam__arena_grow(ctx, arena, glam__align(arena->high)) != GLAM_OK) return;
     }
@@ -1271,8 +1269,10 @@ static uint64_t glam__hash_name(const char *name)
 #define GLAM__VECTOR _Pragma("GCC ivdep")
 #define GLAM__FUSED
 #elif defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wpass-failed"    // at -O1 and below nothing is vectorised
 #define GLAM__VECTOR _Pragma("clang loop vectorize(assume_safety)")
-#define GLAM__FUSED _Pragma("clang fp contract(fast)")
+#define GLAM__FUSED _Pragma("clang fp contract(on)")
 #else
 #define GLAM__VECTOR
 #define GLAM__FUSED
@@ -2243,6 +2243,8 @@ GLAM__TILES(neon, GLAM__NO_ATTRIBUTE, 4, 8)
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC pop_options
+#elif defined(__clang__)
+#pragma clang diagnostic pop
 #endif
 
 // Fills *out with the best table for this machine (name NULL) or with the named one; 0 when this
@@ -2385,6 +2387,7 @@ static glam_status glam__reserve_scratch(glam_ctx *ctx, uint64_t bytes)
 
 GLAM_API void *glam_scratch(glam_ctx *ctx, size_t bytes)
 {
+    if (!ctx || !ctx->scratch) return NULL;
     char *p = ctx->scratch + ctx->scratch_used;
     ctx->scratch_used += (size_t)glam__align(bytes);
     GLAM_ASSERT(ctx->scratch_used <= ctx->scratch_bytes);
@@ -2763,7 +2766,8 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
 {
     int wants = 0;
     if (second) *second = NULL;
-    if (!ctx || !op || !in || glam__check_inputs(ctx, op, in) != GLAM_OK) return NULL;
+    if (ctx && (!op || !in)) glam_fail(ctx, GLAM_ERR_VALUE, "apply: the op or its operands are NULL");
+    if (!ctx || ctx->error || glam__check_inputs(ctx, op, in) != GLAM_OK) return NULL;
     for (int i = 0; i < op->inputs; i++) wants |= in[i] && in[i]->wants_grad;
     wants = (wants || op->flags & GLAM__OP_INSIDE) && !ctx->no_grad;
     glam__record *r = (glam__record *)glam__take(ctx, &ctx->step, sizeof *r);
@@ -2913,7 +2917,10 @@ static void glam__recompute_forward(glam_ctx *ctx, glam_node *n)
     glam__place place = glam__arena_mark(&ctx->step);
     glam_tensor *y = a->block(ctx, a->arg, n->in[0], &extra);
     glam_no_grad(ctx, before);
-    if (!y) return;
+    if (!y) {
+        glam_fail(ctx, GLAM_ERR_STATE, "recompute: the block returned NULL");
+        return;
+    }
     if (!glam__same_shape(y->shape, n->in[0]->shape)) {
         glam_fail(ctx, GLAM_ERR_SHAPE, "recompute: the block made %s out of %s; it must keep the "
                   "shape", glam__say(y->shape).text, glam__say(n->in[0]->shape).text);
@@ -2982,7 +2989,8 @@ GLAM_API glam_tensor *glam_recompute(glam_ctx *ctx, glam_block *block, void *arg
     glam_tensor *e = NULL, *y;
     int has_extra = 0;
     if (extra) *extra = NULL;
-    if (!ctx || ctx->error || !x || !block) return NULL;
+    if (ctx && !block) glam_fail(ctx, GLAM_ERR_VALUE, "recompute: no block (NULL)");
+    if (!ctx || ctx->error || !x) return NULL;
     a.block = block;
     a.arg = arg;
     a.has_extra = &has_extra;
@@ -3255,15 +3263,11 @@ static void glam__product_body(void *arg, int begin, int end, int worker)
         glam__span s = glam__find_block(p->spans, p->span_count, p->block, t / p->cols);
         int from = (int)((int64_t)p->panels * part / p->cols);
         int to = (int)((int64_t)p->panels * (part + 1) / p->cols);
-        const float *a = p->a + (size_t)s.row * p->lda;
-        size_t lda = p->lda;
         if (!s.rows) continue;
-        if (p->fill) {
-            p->fill(p, s.row, s.rows, rows, p->lds);
-            a = rows;
-            lda = p->lds;
-        }
-        glam__product_panels(p, &s, s.row, s.rows, a, lda, from, to, panel);
+        if (p->fill) p->fill(p, s.row, s.rows, rows, p->lds);
+        glam__product_panels(p, &s, s.row, s.rows,
+                             p->fill ? rows : p->a + (size_t)s.row * p->lda,
+                             p->fill ? p->lds : p->lda, from, to, panel);
     }
 }
 
@@ -4361,6 +4365,15 @@ static void glam__norm_backward(glam_ctx *ctx, glam_node *n, glam_tensor *norm, 
     for (int c = 0; c < chunks; c++) ctx->kernels->add(w.M, b.partial + (size_t)c * w.M, dgain);
 }
 
+static glam_status glam__norm_fits(glam_ctx *ctx, const char *op, const glam_tensor *x,
+                                   const glam_tensor *norm)
+{
+    if (norm && glam__count(norm->shape) != (uint64_t)glam__last(x))
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "%s: x is %s but norm is %s; it needs [%d]", op,
+                         glam__say(x->shape).text, glam__say(norm->shape).text, glam__last(x));
+    return GLAM_OK;
+}
+
 static int glam__up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
 // Sizes that shape, forward and backward share.
@@ -4404,7 +4417,7 @@ static glam__slice glam__slice_of(const glam__heads *h, float *at, int back, siz
 {
     glam__slice w;
     size_t nr = (size_t)h->kernels->nr, key = (size_t)h->key_panels * nr * h->D, used = 0;
-    size_t value = (size_t)h->d_panels * nr * h->keys, block = (size_t)h->block;
+    size_t value = ((size_t)h->d_panels * nr * h->keys + 15) / 16 * 16, block = (size_t)h->block;
     size_t far = glam__is_xl(h) ? (size_t)h->ldr : 0;
     size_t wide = block * (size_t)glam__up(h->D, 16) * (glam__is_xl(h) ? 2 : 0);
     // sizes in the order of the fields; the last five are for backward
@@ -4506,7 +4519,8 @@ static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
                                                   c->max_distance <= c->buckets / 2)))
         return glam_fail(ctx, GLAM_ERR_VALUE, "attention: %d heads of %d, %d buckets to distance "
                          "%d make no sense", c->heads, c->d_head, c->buckets, c->max_distance);
-    if (glam__attention_weights_fit(ctx, n, s.dim[2], c->heads * c->d_head) != GLAM_OK ||
+    if (glam__norm_fits(ctx, "attention", n->in[0], n->in[GLAM__AT_NORM]) != GLAM_OK ||
+        glam__attention_weights_fit(ctx, n, s.dim[2], c->heads * c->d_head) != GLAM_OK ||
         glam__attention_position_fits(ctx, n, s.dim[2]) != GLAM_OK) return ctx->error;
     uint64_t T = (uint64_t)s.dim[0] * s.dim[1], A = (uint64_t)c->heads * c->d_head;
     n->out_shape[0] = s;
@@ -5057,6 +5071,7 @@ static glam_status glam__ffn_shape(glam_ctx *ctx, glam_node *n)
                          gate ? glam__say(gate->shape).text : "NULL",
                          up ? glam__say(up->shape).text : "NULL",
                          down ? glam__say(down->shape).text : "NULL");
+    if (glam__norm_fits(ctx, "ffn", x, n->in[GLAM__FF_NORM]) != GLAM_OK) return ctx->error;
     int H = up->shape.dim[1];
     uint64_t T = glam__rows(x);
     n->out_shape[0] = x->shape;
@@ -5260,7 +5275,6 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     m.spans = (glam__span *)(void *)at;   at += (size_t)m.E * sizeof(glam__span);
     m.place = (int32_t *)(void *)at;      at += R * sizeof(int32_t);
     m.source = (int32_t *)(void *)at;
-    for (int e = 0; e < m.E; e++) m.rows += m.spans[e].rows;
     return m;
 }
 
@@ -5701,6 +5715,7 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
     memset(&g, 0, sizeof g);
     g.m = glam__moe_view(ctx, n);
     glam__moe *m = &g.m;
+    for (int e = 0; e < m->E; e++) m->rows += m->spans[e].rows;
     size_t T = (size_t)m->T, R = T * m->k, M = (size_t)m->M;
     int below = x->wants_grad || (norm && norm->wants_grad);
     float *r = glam__scratch_floats(ctx, T);
@@ -5772,6 +5787,7 @@ static glam_status glam__moe_fits(glam_ctx *ctx, glam_node *n)
     if (glam__is_gated(c->activation) && (!gate || !glam__same_shape(gate->shape, up->shape)))
         return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: gated experts need a gate of the shape of up, "
                          "%s", glam__say(up->shape).text);
+    if (glam__norm_fits(ctx, "moe", n->in[0], n->in[GLAM__MO_NORM]) != GLAM_OK) return ctx->error;
     if (c->group && T % c->group)
         return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: %d tokens do not split into groups of %d; "
                          "choose a group that divides batch * context / accumulate", T, c->group);
@@ -5894,8 +5910,8 @@ GLAM_API glam_moe_weights glam_moe_init(glam_ctx *ctx, const char *name, int d_m
 
 /* == 14 model : implementation ============================================================
    Rows of parameters, and the order in which a forward pass happens.  A parameter is one row
-   below: from it come its field, its name in files and messages, its shape, its start, whether it
-   decays, and in which of the two flat blocks (shared, experts) its values lie. */
+   below: from it come its field, its name in files and messages, its shape, its start, and in
+   which of the two flat blocks (shared, experts) its values lie. */
 
 typedef struct glam__layer {
     int mixture;
@@ -5925,34 +5941,34 @@ typedef struct glam__row {
     int when;
     const char *name, *dims;       // dims: letters of the legend; h hidden of a dense layer, n
                                    // heads, b buckets
-    int start, decays, expert;
+    int start, expert;
     size_t field;                  // in glam_model, or in glam__layer for rows of a layer
 } glam__row;
 
 #define GLAM__IN_LAYER(part, name) (offsetof(glam__layer, part) + offsetof(glam_##part##_weights, name))
 
 static const glam__row glam__rows_of_model[] = {
-    { GLAM__FIRST,   "embed",       "VM",  GLAM__UNIT,   0, 0, offsetof(glam_model, embed) },
-    { GLAM__UNTIED,  "unembed",     "VM",  GLAM__UNIT,   0, 0, offsetof(glam_model, unembed) },
-    { GLAM__LAYER,   "attn.norm",   "M",   GLAM__ONES,   0, 0, GLAM__IN_LAYER(attention, norm) },
-    { GLAM__LAYER,   "attn.q",      "MA",  GLAM__QUERY,  1, 0, GLAM__IN_LAYER(attention, q) },
-    { GLAM__LAYER,   "attn.k",      "MA",  GLAM__PER_M,  1, 0, GLAM__IN_LAYER(attention, k) },
-    { GLAM__LAYER,   "attn.v",      "MA",  GLAM__PER_M,  1, 0, GLAM__IN_LAYER(attention, v) },
-    { GLAM__LAYER,   "attn.o",      "AM",  GLAM__PER_A,  1, 0, GLAM__IN_LAYER(attention, o) },
-    { GLAM__BUCKETS, "attn.bias",   "nb",  GLAM__TABLE,  0, 0, GLAM__IN_LAYER(attention, bias) },
-    { GLAM__XL,      "attn.r",      "MA",  GLAM__PER_M,  1, 0, GLAM__IN_LAYER(attention, r) },
-    { GLAM__XL,      "attn.u",      "nD",  GLAM__SMALL,  0, 0, GLAM__IN_LAYER(attention, u) },
-    { GLAM__XL,      "attn.v_bias", "nD",  GLAM__SMALL,  0, 0, GLAM__IN_LAYER(attention, v_bias) },
-    { GLAM__DENSE,   "ffn.norm",    "M",   GLAM__ONES,   0, 0, GLAM__IN_LAYER(ffn, norm) },
-    { GLAM__DENSE,   "ffn.gate",    "Mh",  GLAM__FAN_IN, 1, 0, GLAM__IN_LAYER(ffn, gate) },
-    { GLAM__DENSE,   "ffn.up",      "Mh",  GLAM__FAN_IN, 1, 0, GLAM__IN_LAYER(ffn, up) },
-    { GLAM__DENSE,   "ffn.down",    "hM",  GLAM__FAN_IN, 1, 0, GLAM__IN_LAYER(ffn, down) },
-    { GLAM__MIXTURE, "moe.norm",    "M",   GLAM__ONES,   0, 0, GLAM__IN_LAYER(moe, norm) },
-    { GLAM__MIXTURE, "moe.router",  "ME",  GLAM__FAN_IN, 0, 0, GLAM__IN_LAYER(moe, router) },
-    { GLAM__GATED,   "moe.gate",    "EMH", GLAM__FAN_IN, 1, 1, GLAM__IN_LAYER(moe, gate) },
-    { GLAM__MIXTURE, "moe.up",      "EMH", GLAM__FAN_IN, 1, 1, GLAM__IN_LAYER(moe, up) },
-    { GLAM__MIXTURE, "moe.down",    "EHM", GLAM__FAN_IN, 1, 1, GLAM__IN_LAYER(moe, down) },
-    { GLAM__FINAL,   "norm",        "M",   GLAM__ONES,   0, 0, offsetof(glam_model, norm) }
+    { GLAM__FIRST,   "embed",       "VM",  GLAM__UNIT,   0, offsetof(glam_model, embed) },
+    { GLAM__UNTIED,  "unembed",     "VM",  GLAM__UNIT,   0, offsetof(glam_model, unembed) },
+    { GLAM__LAYER,   "attn.norm",   "M",   GLAM__ONES,   0, GLAM__IN_LAYER(attention, norm) },
+    { GLAM__LAYER,   "attn.q",      "MA",  GLAM__QUERY,  0, GLAM__IN_LAYER(attention, q) },
+    { GLAM__LAYER,   "attn.k",      "MA",  GLAM__PER_M,  0, GLAM__IN_LAYER(attention, k) },
+    { GLAM__LAYER,   "attn.v",      "MA",  GLAM__PER_M,  0, GLAM__IN_LAYER(attention, v) },
+    { GLAM__LAYER,   "attn.o",      "AM",  GLAM__PER_A,  0, GLAM__IN_LAYER(attention, o) },
+    { GLAM__BUCKETS, "attn.bias",   "nb",  GLAM__TABLE,  0, GLAM__IN_LAYER(attention, bias) },
+    { GLAM__XL,      "attn.r",      "MA",  GLAM__PER_M,  0, GLAM__IN_LAYER(attention, r) },
+    { GLAM__XL,      "attn.u",      "nD",  GLAM__SMALL,  0, GLAM__IN_LAYER(attention, u) },
+    { GLAM__XL,      "attn.v_bias", "nD",  GLAM__SMALL,  0, GLAM__IN_LAYER(attention, v_bias) },
+    { GLAM__DENSE,   "ffn.norm",    "M",   GLAM__ONES,   0, GLAM__IN_LAYER(ffn, norm) },
+    { GLAM__DENSE,   "ffn.gate",    "Mh",  GLAM__FAN_IN, 0, GLAM__IN_LAYER(ffn, gate) },
+    { GLAM__DENSE,   "ffn.up",      "Mh",  GLAM__FAN_IN, 0, GLAM__IN_LAYER(ffn, up) },
+    { GLAM__DENSE,   "ffn.down",    "hM",  GLAM__FAN_IN, 0, GLAM__IN_LAYER(ffn, down) },
+    { GLAM__MIXTURE, "moe.norm",    "M",   GLAM__ONES,   0, GLAM__IN_LAYER(moe, norm) },
+    { GLAM__MIXTURE, "moe.router",  "ME",  GLAM__FAN_IN, 0, GLAM__IN_LAYER(moe, router) },
+    { GLAM__GATED,   "moe.gate",    "EMH", GLAM__FAN_IN, 1, GLAM__IN_LAYER(moe, gate) },
+    { GLAM__MIXTURE, "moe.up",      "EMH", GLAM__FAN_IN, 1, GLAM__IN_LAYER(moe, up) },
+    { GLAM__MIXTURE, "moe.down",    "EHM", GLAM__FAN_IN, 1, GLAM__IN_LAYER(moe, down) },
+    { GLAM__FINAL,   "norm",        "M",   GLAM__ONES,   0, offsetof(glam_model, norm) }
 };
 enum { GLAM__ROW_COUNT = (int)(sizeof glam__rows_of_model / sizeof glam__rows_of_model[0]) };
 
@@ -6081,7 +6097,8 @@ GLAM_API glam_status glam_config_preset(const char *name, glam_config *config)
 // Sizes that can never be zero follow from others where they are 0.
 static void glam__config_derive(glam_config *c)
 {
-    if (!c->d_head && c->heads > 0) c->d_head = c->d_model / c->heads;
+    if (!c->d_head && c->heads > 0 && c->d_model % c->heads == 0)
+        c->d_head = c->d_model / c->heads;
     if (!c->hidden) c->hidden = c->d_model > INT32_MAX / 4 ? 0 : 4 * c->d_model;
     if (c->moe.experts > 0 && !c->moe.hidden)
         c->moe.hidden = glam__is_gated(c->moe.activation) ? (c->hidden + 1) / 2 : c->hidden;
@@ -6096,6 +6113,9 @@ static glam_status glam__config_sizes(glam_ctx *ctx, const glam_config *c)
     int values[7];
     values[0] = c->vocab; values[1] = c->context; values[2] = c->layers; values[3] = c->d_model;
     values[4] = c->heads; values[5] = c->d_head; values[6] = c->hidden;
+    if (!c->d_head && c->heads > 0 && c->d_model > 0)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: d_model %d does not split into %d heads; "
+                         "choose other heads, or set d_head", c->d_model, c->heads);
     for (int i = 0; i < 7; i++) {
         if (values[i] < 1)
             return glam_fail(ctx, GLAM_ERR_VALUE, "config: %s is %d: start from "
@@ -6180,8 +6200,6 @@ static int glam__make_row(void *arg, const glam__row *row, int layer)
     t->wants_grad = 1;
     char *owner = layer < 0 ? (char *)model : (char *)&model->layers[layer];
     *(glam_tensor **)(void *)(owner + row->field) = t;
-    if (!row->decays) t->flags |= GLAM__STILL;
-    if (!glam__row_in_layer(row) && row->when != GLAM__FINAL) t->flags |= GLAM__EMBEDDING;
     model->tensors[m->made++] = t;
     return 1;
 }
@@ -6262,7 +6280,9 @@ GLAM_API glam_model *glam_model_new(glam_ctx *ctx, const glam_config *config)
 GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *from)
 {
     glam__making m;
-    if (!from || from->ctx->measuring) return NULL;
+    if (ctx && (!from || from->ctx->measuring))
+        glam_fail(ctx, GLAM_ERR_VALUE, "borrow: no model, or one that was only measured");
+    if (!ctx || ctx->error) return NULL;
     glam_model *model = glam__model_frame(ctx, &from->config, &m);
     if (!model) return NULL;
     glam__each_param(&model->config, glam__make_row, &m);
@@ -6371,7 +6391,11 @@ static int glam__pattern_names(const char *pattern, const char *name)
 GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen)
 {
     int matched = 0;
-    if (!model || !pattern || model->ctx->error) return 0;
+    if (!model || model->ctx->error) return 0;
+    if (!pattern) {
+        glam_fail(model->ctx, GLAM_ERR_VALUE, "freeze: no pattern (NULL)");
+        return 0;
+    }
     for (int i = 0; i < model->count; i++) {
         if (!glam__pattern_names(pattern, model->tensors[i]->name)) continue;
         model->tensors[i]->wants_grad = !frozen;
@@ -6793,7 +6817,8 @@ GLAM_API size_t glam_decode(const glam_tokenizer *tokenizer, const int32_t *ids,
     size_t n = 0;
     (void)tokenizer;
     if (!ids) count = 0;
-    for (; n < count && text && n + 1 < size; n++) text[n] = (char)(unsigned char)ids[n];
+    for (; n < count && text && n + 1 < size; n++)      // an id that is no byte shows as one
+        text[n] = ids[n] >= 0 && ids[n] < 256 ? (char)(unsigned char)ids[n] : '?';
     if (text && size) text[n] = 0;
     return count;
 }
@@ -6993,7 +7018,11 @@ GLAM_API int32_t glam_pick(glam_ctx *ctx, const float *logits, int vocab,
                            uint64_t index)
 {
     glam_sampling s = sampling ? *sampling : glam_sampling_default();
-    if (!ctx || ctx->error || !logits || vocab < 1) return -1;
+    if (!ctx || ctx->error) return -1;
+    if (!logits || vocab < 1) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "pick: no logits, or a vocabulary of %d", vocab);
+        return -1;
+    }
     if (glam__sampling_check(ctx, &s) != GLAM_OK) return -1;
     glam__place place = glam__arena_mark(&ctx->step);
     glam__candidate *c = (glam__candidate *)glam__take(ctx, &ctx->step,
@@ -7026,8 +7055,9 @@ GLAM_API int glam_generate(glam_session *session, const int32_t *prompt, int cou
                            int most, const glam_sampling *sampling)
 {
     int made = 0;
-    if (!session || !out || session->model->ctx->error) return 0;
+    if (!session || session->model->ctx->error) return 0;
     glam_ctx *ctx = session->model->ctx;
+    if (!out) glam_fail(ctx, GLAM_ERR_VALUE, "generate: nowhere to write to (NULL)");
     const float *logits = glam_next(session, prompt, count);
     while (logits && made < most) {
         // the penalty looks at what was written here; draws are numbered by position
@@ -7062,8 +7092,6 @@ GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int
     if (s) {
         glam_encode(NULL, prompt, length, ids, length);
         made = glam_generate(s, ids, (int)length, ids + length, size - 1, sampling);
-        for (int i = 0; i < made; i++)                 // ids past the bytes have no character
-            if (ids[length + i] > 255) ids[length + i] = '?';
         glam_decode(NULL, ids + length, (size_t)made, out, (size_t)size);
     }
     glam_rewind(ctx, mark);
@@ -7264,6 +7292,7 @@ GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float
                              int count)
 {
     int pieces = 0, at = 0;
+    double total = 0;
     if (!ctx || ctx->error) return NULL;
     for (int i = 0; i < count && texts; i++) {
         if (!texts[i] || (weights && !(weights[i] >= 0))) {
@@ -7271,6 +7300,11 @@ GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float
             return NULL;
         }
         pieces += texts[i]->count;
+        total += weights ? (double)weights[i] : 1;
+    }
+    if (pieces && !(total > 0)) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "mix: all %d weights are 0", count);
+        return NULL;
     }
     if (!pieces) {
         glam_fail(ctx, GLAM_ERR_VALUE, "mix: no texts");
@@ -7695,18 +7729,38 @@ static void glam__weights_chunk(void *arg, size_t from, size_t count, double *su
     *sum = u->kernels->sum_squares(count, u->t->data + from);
 }
 
+// 1 when the last part of a tensor's name is one of the words: "layers.0.moe.router" is "router".
+static int glam__called(const char *name, const char *words)
+{
+    const char *dot = strrchr(name, '.'), *last = dot ? dot + 1 : name;
+    size_t n = strlen(last);
+    for (const char *at = words; n && *at; at++) {
+        if (!strncmp(at, last, n) && (at[n] == ' ' || !at[n])) return 1;
+        while (*at && *at != ' ') at++;
+        if (!*at) break;
+    }
+    return 0;
+}
+
+// Weight decay pulls matrices; tables that are looked up and the router are left alone.
+static int glam__decays(const glam_recipe *r, const glam_tensor *t)
+{
+    return t->shape.dims >= 2 &&
+           (r->decay_all || !glam__called(t->name, "embed unembed bias router u v_bias"));
+}
+
 // Decoupled weight decay and bias correction (Loshchilov and Hutter 2019).
 static void glam__adamw_chunk(void *arg, size_t from, size_t count, double *sum)
 {
     const glam__updating *u = (const glam__updating *)arg;
     const glam_recipe *r = &u->o->recipe;
-    int t = u->o->step + 1, rank = u->t->shape.dims;
-    int decays = rank >= 2 && (r->decay_all || !(u->t->flags & GLAM__STILL));
+    int t = u->o->step + 1;
     *sum = 0;
     u->kernels->adamw(count, u->t->data + from, u->t->grad + from, u->slots[0].data + from,
                       u->slots[1].data + from, u->s, (float)r->beta1, (float)r->beta2,
                       (float)(1 / (1 - pow(r->beta1, t))), (float)(1 / (1 - pow(r->beta2, t))),
-                      (float)r->eps, (float)u->lr, decays ? (float)r->weight_decay : 0.0f);
+                      (float)r->eps, (float)u->lr,
+                      glam__decays(r, u->t) ? (float)r->weight_decay : 0.0f);
 }
 
 static void glam__none_chunk(void *arg, size_t from, size_t count, double *sum)
@@ -7911,7 +7965,7 @@ static glam_status glam__optimizer_step(glam_optimizer *o, int finite_loss, glam
         for (int i = 0; i < o->count; i++) {
             u.t = o->params[i];
             u.slots = o->slots[i];
-            u.lr = report->lr * (u.t->flags & GLAM__EMBEDDING ? o->recipe.embed_lr : 1);
+            u.lr = report->lr * (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr : 1);
             if (o->recipe.optimizer == GLAM_ADAMW)
                 glam__each_chunk(ctx, glam_size(u.t), glam__adamw_chunk, &u);
             else glam__adafactor(ctx, &u);
@@ -7958,6 +8012,7 @@ struct glam_trainer {
     int     *load, *starved, *crowded;   // [layers*E] of this step; in a row
     double   sums[8];              // of the parts of this step: see glam__part_sums
     char     summary[256];
+    glam_report last;
 };
 
 enum { GLAM__SUM_XENT, GLAM__SUM_Z, GLAM__SUM_AUX, GLAM__SUM_ROUTER_Z, GLAM__SUM_ENTROPY,
@@ -8053,7 +8108,7 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
     t->model = model;
     t->train = train;
     t->valid = valid;
-    t->valid_loss = t->best_valid = -1;
+    t->valid_loss = t->best_valid = t->last.valid_loss = -1;
     t->optimizer = glam_optimizer_new(ctx, model->tensors, model->count, &t->recipe);
     if (!t->optimizer || glam__trainer_levels(t) != GLAM_OK) return NULL;
     uint64_t cells = (uint64_t)model->config.layers * (model->config.moe.experts + 1);
@@ -8089,7 +8144,8 @@ static int glam__train_part(glam_trainer *t, int part)
     if (ctx->measuring) {
         batch.rows = rows;
         batch.length = t->recipe.context;
-        glam__take(ctx, &ctx->step, 2 * (uint64_t)rows * batch.length * sizeof(int32_t));
+        batch.tokens = batch.targets = (int32_t *)glam__take(
+            ctx, &ctx->step, 2 * (uint64_t)rows * batch.length * sizeof(int32_t));
     } else if (glam__batch_rows(t->train, part * rows, rows, t->recipe.context, t->recipe.seed,
                                 (uint64_t)t->step, &batch) != GLAM_OK) {
         return 0;
@@ -8221,30 +8277,23 @@ static int glam__train_parts(glam_trainer *t)
     return 1;
 }
 
-GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report)
+// Batch, loss, update; 1: done, 0: cancelled or failed.
+static int glam__train_one(glam_trainer *t, glam_report *r)
 {
-    glam_report own, *r = report ? report : &own;
-    memset(r, 0, sizeof *r);
-    r->valid_loss = -1;
-    if (!trainer || trainer->model->ctx->error) return 0;
-    glam_trainer *t = trainer;
     glam_ctx *ctx = t->model->ctx;
-    r->step = t->step;
-    r->steps = t->recipe.steps;
-    r->stopped = t->stopped;
-    if (t->step >= t->recipe.steps || t->stopped) return 0;
-    double begin = glam__seconds();
+    double begin = glam__seconds(), took;
     if (!glam__train_parts(t)) {
         r->cancelled = !ctx->error;            // no error: the host said stop
         glam__optimizer_fresh(t->optimizer);
         glam__end_step(ctx);
         return 0;
     }
+    r->skipped = 0;
     glam__report_fill(t, r);
     glam__optimizer_step(t->optimizer, glam__finite(r->total), r);
     t->step++;
     t->tokens += (uint64_t)t->recipe.batch * (uint64_t)t->recipe.context;
-    double took = glam__seconds() - begin;
+    took = glam__seconds() - begin;
     t->seconds += took;
     glam__watch_collapse(t);
     if (t->recipe.eval_every && t->valid && !ctx->error && !(t->step % t->recipe.eval_every))
@@ -8257,6 +8306,21 @@ GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report)
     r->stopped = t->stopped;
     r->bytes = ctx->held;
     return !ctx->error;
+}
+
+GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report)
+{
+    int more = 0;
+    if (trainer) {
+        glam_trainer *t = trainer;
+        t->last.steps = t->recipe.steps;
+        t->last.cancelled = 0;
+        if (!t->model->ctx->error && t->step < t->recipe.steps && !t->stopped)
+            more = glam__train_one(t, &t->last);
+    }
+    if (report && trainer) *report = trainer->last;     // once the run is over: of its last step
+    else if (report) memset(report, 0, sizeof *report);
+    return more;
 }
 
 // A context in which nothing is held, with the options of another.
@@ -10186,12 +10250,14 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
                                    const glam_recipe *recipe, glam_plan *plan)
 {
     if (plan) memset(plan, 0, sizeof *plan);
-    if (!ctx || !plan) return GLAM_ERR_MEMORY;
+    if (!ctx) return GLAM_ERR_MEMORY;
+    if (!plan) return glam_fail(ctx, GLAM_ERR_VALUE, "plan: nowhere to write to (NULL)");
     if (ctx->error || glam__plan_train(ctx, config, recipe, plan) != GLAM_OK) return ctx->error;
     glam_ctx *m = glam__measure_open(ctx);
     glam_model *model = m ? glam__model_blank(m, config) : NULL;
     glam_session *s = model ? glam_session_new(model, model->config.context) : NULL;
-    if (s) glam_next(s, NULL, 1);
+    const int32_t token = 0;
+    if (s) glam_next(s, &token, 1);
     if (s && !m->error) plan->run_bytes = glam_memory(m).total;
     else glam_fail(ctx, m ? m->error : GLAM_ERR_MEMORY, "%s", glam_error_text(m));
     glam_close(m);

@@ -1,0 +1,96 @@
+/* Every test in one translation unit, so that private functions can be looked at too.
+   Compiles as C99 and as C++11.  Usage: all [PREFIX...]   for example: all moe attention */
+
+// ctime, dirent and fork-free POSIX; before any system header, so that -std=c99 shows them too.
+#if !defined(_WIN32) && !defined(_POSIX_C_SOURCE)
+#define _POSIX_C_SOURCE 200809L
+#endif
+
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#define GLAM_IMPLEMENTATION
+#include "../glam.h"
+
+#include "test.h"
+#include "helpers.h"
+
+#include "test_01_base.c"
+#include "test_02_threads.c"
+#include "test_03_comm.c"
+#include "test_04_random.c"
+#include "test_05_kernels.c"
+#include "test_06_simd.c"
+#include "test_07_context.c"
+#include "test_08_tensor.c"
+#include "test_09_autograd.c"
+#include "test_10_ops.c"
+#include "test_11_attention.c"
+#include "test_12_ffn.c"
+#include "test_13_moe.c"
+#include "test_14_model.c"
+#include "test_15_text.c"
+#include "test_16_generate.c"
+#include "test_17_data.c"
+#include "test_18_train.c"
+#include "test_19_evaluate.c"
+#include "test_20_files.c"
+#include "test_21_plan.c"
+#include "test_golden.c"
+
+// For run.sh: the hash of a short training run, to compare builds with each other; and whether an
+// instruction set can be had here.
+static int all_ask(int argc, char **argv)
+{
+    if (!strcmp(argv[1], "--hash")) {
+        printf("%016llx\n", (unsigned long long)train_hash(0, 0, 0, 0, NULL));
+        return 0;
+    }
+    glam_options options = glam_options_default();
+    options.simd = argc > 2 ? argv[2] : "";
+    glam_ctx *ctx = glam_open(&options);
+    int missing = glam_error(ctx) != GLAM_OK;
+    glam_close(ctx);
+    return missing;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && !strncmp(argv[1], "--", 2)) return all_ask(argc, argv);
+    test__open(argc, argv);
+    test_01_base();
+    test_02_threads();
+    test_03_comm();
+    test_04_random();
+    test_05_kernels();
+    test_06_simd();
+    test_07_context();
+    test_08_tensor();
+    test_09_autograd();
+    test_10_ops();
+    test_11_attention();
+    test_12_ffn();
+    test_13_moe();
+    test_14_model();
+    test_15_text();
+    test_16_generate();
+    test_17_data();
+    test_18_train();
+    test_19_evaluate();
+    test_20_files();
+    test_21_plan();
+    test_golden();
+    return test__close();
+}

@@ -1,0 +1,382 @@
+#!/bin/sh
+# Runs the tests.  Needs a C compiler and nothing else; what a machine lacks is named as skipped.
+#
+#   sh tests/run.sh                everything once as C, once as C++, the gradient walk: two minutes
+#   sh tests/run.sh golden         the golden cases alone (GLAM_GOLDEN=folder: the cases of that folder)
+#   sh tests/run.sh moe model_is   the tests whose names begin so
+#   sh tests/run.sh full           the matrix of compilers, options and sanitizers as well
+#
+# One line per configuration; the last line is "N passed, N failed" and the exit status is the truth.
+# CC and CXX choose the compilers, GLAM_NO_SKIP=1 makes a skip a failure, GLAM_TEST_SIMD and
+# GLAM_TEST_THREADS force an instruction set or a number of threads on every test.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+CC=${CC:-cc}
+CXX=${CXX:-c++}
+work=$(mktemp -d "${TMPDIR:-/tmp}/glam_tests.XXXXXX") || exit 1
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM HUP
+GLAM_TEST_DIR=$work
+export GLAM_TEST_DIR
+# malloc may say no: the tests ask for sizes that no machine has
+ASAN_OPTIONS=allocator_may_return_null=1
+TSAN_OPTIONS=ignore_noninstrumented_modules=1
+export ASAN_OPTIONS TSAN_OPTIONS
+passed=0
+failed=0
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+ok() { passed=$((passed + 1)); echo "$1: ok${2:+ ($2)}"; }
+bad() { failed=$((failed + 1)); echo "$1: FAILED${2:+ ($2)}"; }
+
+skip()
+{
+    if [ "${GLAM_NO_SKIP:-0}" = 1 ]; then bad "$1" "would be skipped: $2"; else echo "$1: skipped ($2)"; fi
+}
+
+# build NAME COMMAND...: compiles in the background, at most two at a time.
+running=""
+build()
+{
+    build_name=$1
+    shift
+    ("$@" >"$work/$build_name.log" 2>&1; echo $? >"$work/$build_name.rc") &
+    running="$running $!"
+    set -- $running
+    if [ $# -ge 2 ]; then
+        wait "$1"
+        shift
+        running="$*"
+    fi
+}
+
+built() { wait; running=""; }
+
+# compiled NAME: reports a build that is a test by itself (warnings are errors, or it must link).
+compiled()
+{
+    if [ "$(cat "$work/$1.rc" 2>/dev/null)" = 0 ]; then ok "$1"; else bad "$1" "does not compile"; head -n 30 "$work/$1.log"; fi
+}
+
+# run NAME COMMAND...: runs a test program and adds up what its last line says.
+run()
+{
+    run_name=$1
+    shift
+    if [ -f "$work/$run_name.rc" ] && [ "$(cat "$work/$run_name.rc")" != 0 ]; then
+        bad "$run_name" "does not compile"
+        head -n 30 "$work/$run_name.log"
+        return
+    fi
+    "$@" >"$work/out" 2>&1
+    status=$?
+    last=$(tail -n 1 "$work/out")
+    p=$(echo "$last" | sed -n 's/^\([0-9][0-9]*\) passed, [0-9][0-9]* failed$/\1/p')
+    f=$(echo "$last" | sed -n 's/^[0-9][0-9]* passed, \([0-9][0-9]*\) failed$/\1/p')
+    if [ -z "$p" ] || [ -z "$f" ]; then
+        bad "$run_name" "stopped, status $status"
+        tail -n 40 "$work/out"
+        return
+    fi
+    passed=$((passed + p))
+    failed=$((failed + f))
+    if [ "$status" = 0 ] && [ "$f" = 0 ]; then
+        echo "$run_name: ok ($p passed)"
+    elif [ "$f" = 0 ]; then
+        bad "$run_name" "status $status"
+        tail -n 40 "$work/out"
+    else
+        echo "$run_name: FAILED ($p passed, $f failed)"
+        head -n 200 "$work/out" | sed '$!b;/passed,/d'
+    fi
+}
+
+finish()
+{
+    echo "$passed passed, $failed failed"
+    [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+    exit $?
+}
+
+# Whether a compiler can make and run a program with these flags.
+works()
+{
+    printf 'int main(void) { return 0; }\n' >"$work/probe.c"
+    "$@" "$work/probe.c" -o "$work/probe" >/dev/null 2>&1 && "$work/probe" >/dev/null 2>&1
+}
+
+if ! have "$CC"; then
+    bad "c" "there is no C compiler called $CC; set CC"
+    finish
+fi
+
+warn="-Wall -Wextra"
+openmp=""
+if works $CC -fopenmp; then openmp="-fopenmp"; fi
+
+# ------------------------------------------------------------------------------------ filtered runs
+
+full=0
+if [ "${1:-}" = full ]; then
+    full=1
+    shift
+fi
+if [ $# -gt 0 ]; then
+    build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
+    built
+    case "$*" in
+    *gradient*)
+        build gradient $CC -std=c99 -O2 $warn tests/test_gradient.c -o "$work/gradient" -lm
+        built
+        run gradient "$work/gradient" "$@"
+        ;;
+    *) run c "$work/c" "$@" ;;
+    esac
+    finish
+fi
+
+# ---------------------------------------------------------------------------------- the ordinary run
+
+build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
+build gradient $CC -std=c99 -O2 $warn tests/test_gradient.c -o "$work/gradient" -lm
+if have "$CXX"; then
+    build cpp $CXX -x c++ -std=c++11 -O2 $warn tests/all.c -o "$work/cpp" -lm
+    build cpp_alone $CXX -std=c++11 -O1 $warn -c tests/compile_cpp.cpp -o "$work/cpp_alone.o"
+fi
+build c_alone $CC -std=c99 -O1 $warn -c tests/compile_c.c -o "$work/c_alone.o"
+build two_files $CC -std=c99 -O1 $warn tests/two_files_a.c tests/two_files_b.c -o "$work/two_files" -lm
+built
+[ -z "$openmp" ] && skip openmp "$CC has no -fopenmp"
+run c "$work/c"
+run gradient "$work/gradient"
+if have "$CXX"; then
+    run cpp "$work/cpp"
+    compiled cpp_alone
+else
+    skip cpp "there is no C++ compiler called $CXX"
+fi
+compiled c_alone
+run two_files "$work/two_files"
+[ "$full" = 0 ] && finish
+
+# --------------------------------------------------------------------------------------- the matrix
+
+strict="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Werror"
+
+# The header alone, every warning an error: two families of compilers, three languages, each macro.
+strict_builds()
+{
+    for c in gcc clang; do
+        cxx=g++
+        [ $c = clang ] && cxx=clang++
+        if have $c; then
+            build ${c}_c99 $c -std=c99 -O2 $strict -c tests/compile_c.c -o "$work/${c}_c99.o"
+            build ${c}_no_simd $c -std=c99 -O2 $strict -DGLAM_NO_SIMD -c tests/compile_c.c -o "$work/${c}_ns.o"
+            build ${c}_static $c -std=c99 -O2 $strict -Wno-unused-function -DGLAM_STATIC \
+                -c tests/compile_c.c -o "$work/${c}_st.o"
+            build ${c}_no_stdio $c -std=c99 -O2 $strict -DGLAM_NO_STDIO -c tests/compile_c.c -o "$work/${c}_nd.o"
+            build ${c}_openmp $c -std=c99 -O2 $strict -fopenmp -c tests/compile_c.c -o "$work/${c}_mp.o"
+        fi
+        if have $cxx; then
+            build ${c}_cpp11 $cxx -std=c++11 -O2 $strict -c tests/compile_cpp.cpp -o "$work/${c}_11.o"
+            build ${c}_cpp17 $cxx -std=c++17 -O2 $strict -c tests/compile_cpp.cpp -o "$work/${c}_17.o"
+        fi
+    done
+    built
+    for c in gcc clang; do
+        cxx=g++
+        [ $c = clang ] && cxx=clang++
+        if have $c; then
+            for kind in c99 no_simd static no_stdio openmp; do compiled ${c}_$kind; done
+        else
+            skip ${c}_c99 "there is no $c"
+        fi
+        if have $cxx; then
+            for kind in cpp11 cpp17; do compiled ${c}_$kind; done
+        else
+            skip ${c}_cpp11 "there is no $cxx"
+        fi
+    done
+}
+
+# Programs of other shapes, most of them over a part of the tests.
+macro_runs()
+{
+    build no_simd $CC -std=c99 -O2 -DGLAM_NO_SIMD tests/all.c -o "$work/no_simd" -lm
+    build static $CC -std=c99 -O2 -DGLAM_STATIC -Wno-unused-function tests/all.c -o "$work/static" -lm
+    build two_static $CC -std=c99 -O1 -DGLAM_STATIC -Wno-unused-function tests/two_files_a.c \
+        tests/two_files_b.c -o "$work/two_static" -lm
+    build assert $CC -std=c99 -O1 '-DGLAM_ASSERT(c)=((c)?(void)0:abort())' tests/all.c -o "$work/assert" -lm
+    build fast_math $CC -std=c99 -O2 -ffast-math tests/all.c -o "$work/fast_math" -lm
+    build plain $CC -std=c99 -O2 tests/all.c -o "$work/plain" -lm
+    built
+    run no_simd "$work/no_simd" base ops attention ffn moe golden generate train_l data
+    run static "$work/static" base moe_w golden_dense
+    run two_static "$work/two_static"
+    run assert "$work/assert"
+    # nothing bit-exact is promised here, and nothing about numbers that are not finite
+    run fast_math "$work/fast_math" moe_v attention_v ops_p ops_u ffn_v train_l golden_found
+    if [ -n "$openmp" ]; then
+        with=$("$work/c" --hash)
+        without=$("$work/plain" --hash)
+        if [ -n "$with" ] && [ "$with" = "$without" ]; then ok openmp_same_bits; else bad openmp_same_bits "$with, $without"; fi
+    else
+        skip openmp_same_bits "$CC has no -fopenmp"
+    fi
+}
+
+simd_runs()
+{
+    for simd in base sse2 avx2 avx512 neon; do
+        if "$work/c" --has-simd $simd; then
+            GLAM_TEST_SIMD=$simd
+            export GLAM_TEST_SIMD
+            run simd_$simd "$work/c" tensor autograd ops attention ffn moe model generate train golden context_m
+            unset GLAM_TEST_SIMD
+        else
+            case $simd:$(uname -m) in
+            neon:x86_64 | neon:i?86 | sse2:aarch64 | sse2:arm64 | avx*:aarch64 | avx*:arm64) ;;   # of the other family
+            avx512:*) echo "simd_avx512: skipped (this CPU has no AVX-512)" ;;
+            *) skip simd_$simd "this machine or build has no $simd" ;;
+            esac
+        fi
+    done
+}
+
+sanitizer_runs()
+{
+    if have clang && works clang -fsanitize=address,undefined; then
+        build asan clang -std=c99 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
+            tests/all.c -o "$work/asan" -lm
+    elif works $CC -fsanitize=address,undefined; then
+        build asan $CC -std=c99 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
+            tests/all.c -o "$work/asan" -lm
+    fi
+    if have clang && works clang -fopenmp -fsanitize=thread; then
+        build tsan clang -std=c99 -O1 -g -fopenmp -fsanitize=thread tests/all.c -o "$work/tsan" -lm
+    fi
+    built
+    if [ -f "$work/asan.rc" ]; then run asan "$work/asan"; else skip asan "no compiler has the sanitizers"; fi
+    if [ -f "$work/tsan.rc" ]; then
+        GLAM_TEST_THREADS=3
+        export GLAM_TEST_THREADS
+        run tsan "$work/tsan" threads ops_pr attention_v ffn_v moe_v golden_moe_c golden_t generate_g train_o train_fr
+        unset GLAM_TEST_THREADS
+    else
+        skip tsan "clang with libomp is needed"
+    fi
+    if have valgrind; then
+        run valgrind valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
+            "$work/plain" base tensor autograd_a moe_w model_b generate_s data_t files_
+    else
+        skip valgrind "there is no valgrind"
+    fi
+}
+
+other_compilers()
+{
+    if works $CC -m32; then
+        build m32 $CC -m32 -std=c99 -O1 tests/all.c -o "$work/m32" -lm
+        built
+        run m32 "$work/m32" base model_counts plan_of golden_moe_c text data
+    else
+        skip m32 "$CC has no -m32"
+    fi
+    if have tcc; then
+        build tcc tcc -w tests/all.c -o "$work/tcc" -lm
+        built
+        run tcc "$work/tcc" base tensor ops attention_b ffn moe_w golden generate_g
+    else
+        skip tcc "there is no tcc"
+    fi
+}
+
+# Each example is built by the line "Build: COMPILE && ./RUN" of its header, runs in a folder of its
+# own, and prints what its header says after "Prints:": every line up to its first ".." must appear.
+example_prints()
+{
+    sed -n '/^ *Prints:/,/\*\//p' "$1" | sed '1d;s/\*\/.*$//;s/\.\..*$//' | tr -s ' ' | sed 's/^ //;s/ $//' |
+        sed '/^$/d'
+}
+
+example_matches()
+{
+    example_prints "$1" >"$work/wanted"
+    tr -s ' ' <"$2" >"$work/printed"
+    while IFS= read -r line; do
+        grep -qF -- "$line" "$work/printed" || { echo "not printed: $line"; return 1; }
+    done <"$work/wanted"
+}
+
+# Prints the compiler call of a Build line for the compilers of this run, writing to $work/example.
+example_command()
+{
+    line=$(sed -n 's/^ *Build: *//p' "$1" | head -n 1 | sed 's/ *&&.*//;s/ *(without.*//')
+    [ -n "$line" ] || return 1
+    [ -n "$openmp" ] || line=$(echo "$line" | sed 's/ -fopenmp//')
+    echo "$line" | sed "s# -o [^ ]*# -o $work/example#;s#^cc #$CC $warn #;s#^c++ #$CXX $warn #"
+}
+
+example_run()
+{
+    file=$1
+    name=$(basename "$file" | sed 's/\./_/')
+    command=$(example_command "$file") || return      # a part of another example has no Build line
+    case $file in
+    *.cpp) have "$CXX" || { skip "$name" "no C++ compiler"; return; } ;;
+    esac
+    if ! sh -c "$command" >"$work/out" 2>&1; then
+        bad "$name" "does not compile"
+        head -n 20 "$work/out"
+        return
+    fi
+    here=$(pwd)
+    rm -rf "$work/run"
+    mkdir "$work/run"
+    for part in glam.h README.md LICENSE examples tests; do
+        [ -e "$part" ] && ln -s "$here/$part" "$work/run/$part"
+    done
+    (cd "$work/run" && "$work/example") >"$work/out" 2>&1
+    status=$?
+    if [ $status != 0 ]; then
+        bad "$name" "status $status"
+        tail -n 20 "$work/out"
+    elif ! example_matches "$file" "$work/out" >"$work/why"; then
+        bad "$name" "$(head -n 1 "$work/why")"
+    else
+        ok "$name"
+    fi
+    # the printout of the mixture is parsed and recomputed
+    if [ "$name" = 03_moe_step_by_step_c ] && [ -f tests/moe_step_by_step.c ]; then
+        cp "$work/out" "$work/steps"
+        build moe_steps $CC -std=c99 -O1 $warn tests/moe_step_by_step.c -o "$work/moe_steps" -lm
+        built
+        run moe_steps sh -c "\"$work/moe_steps\" <\"$work/steps\""
+    fi
+}
+
+example_runs()
+{
+    found=0
+    for file in examples/[0-9]*.c examples/[0-9]*.cpp; do
+        [ -f "$file" ] || continue
+        found=1
+        example_run "$file"
+    done
+    [ $found = 1 ] || skip examples "there are none"
+    # the tool: its options, its files, its messages
+    if [ -f examples/glam.c ] && [ -f tests/tool.sh ]; then
+        build tool $CC -O2 $warn $openmp examples/glam.c -o "$work/tool_program" -lm
+        built
+        run tool sh tests/tool.sh "$work/tool_program"
+    fi
+}
+
+strict_builds
+macro_runs
+simd_runs
+sanitizer_runs
+other_compilers
+example_runs
+finish

@@ -1,0 +1,74 @@
+/* Room 02: the parallel loop.  Kinds: property, same bits. */
+
+typedef struct threads_count { int chunk[1000]; int wrong, threads; } threads_count;
+
+static void threads_body(void *arg, int begin, int end, int worker)
+{
+    threads_count *count = (threads_count *)arg;
+    if (worker < 0 || worker >= count->threads || begin >= end) count->wrong++;
+    for (int i = begin; i < end; i++) count->chunk[i]++;
+}
+
+// Every chunk exactly once, whatever the numbers.
+static void threads_each_chunk_once(void)
+{
+    static const int threads[4] = { 1, 2, 3, 7 }, chunks[6] = { 1, 2, 7, 64, 999, 1000 };
+    for (int t = 0; t < 4; t++) {
+        glam_options options = test_options();
+        options.threads = threads[t];
+        glam_ctx *ctx = glam_open(&options);
+        for (int c = 0; c < 6; c++) {
+            static threads_count count;
+            memset(&count, 0, sizeof count);
+            count.threads = threads[t];
+            glam__parallel(ctx, chunks[c], threads_body, &count);
+            for (int i = 0; i < 1000; i++) count.wrong += count.chunk[i] != (i < chunks[c]);
+            CHECK(count.wrong == 0);
+        }
+        glam__parallel(ctx, 0, threads_body, NULL);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+static void threads_host(void *user, int chunks, glam_body *body, void *arg)
+{
+    ++*(int *)user;
+    for (int i = chunks - 1; i >= 0; i--) body(arg, i, i + 1, i % 3);
+}
+
+// The host's own workers are used when given, and need their number.
+static void threads_of_the_host(void)
+{
+    glam_options options = test_options();
+    int calls = 0;
+    options.parallel_for = threads_host;
+    options.parallel_user = &calls;
+    options.threads = 0;
+    glam_ctx *ctx = glam_open(&options);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "parallel_for");
+    glam_close(ctx);
+    options.threads = 3;
+    ctx = glam_open(&options);
+    static threads_count count;
+    memset(&count, 0, sizeof count);
+    count.threads = 3;
+    glam__parallel(ctx, 20, threads_body, &count);
+    CHECK(calls == 1 && count.wrong == 0 && count.chunk[19] == 1);
+    float *x = test_floats(200 * 150, 1, -1, 1);
+    glam_tensor *a = glam_input(ctx, x, glam_dim2(200, 150)), *b = glam_input(ctx, x, glam_dim2(150, 200));
+    glam_tensor *y = glam_matmul(ctx, a, b);
+    CHECK(y != NULL && calls > 1);
+    glam_ctx *plain = test_ctx();
+    glam_tensor *z = glam_matmul(plain, glam_input(plain, x, glam_dim2(200, 150)),
+                                 glam_input(plain, x, glam_dim2(150, 200)));
+    CHECK(y && z && !memcmp(y->data, z->data, 200 * 200 * sizeof(float)));
+    free(x);
+    CLOSE_CLEAN(plain);
+    CLOSE_CLEAN(ctx);
+}
+
+static void test_02_threads(void)
+{
+    RUN(threads_each_chunk_once);
+    RUN(threads_of_the_host);
+}

@@ -1,0 +1,364 @@
+/* Room 16: generation.  Kinds: same bits (cache against full forward, alone against batch), value
+   (sampling against a slow filter), property, failure. */
+
+static glam_model *generate_model(glam_ctx *ctx, int position)
+{
+    glam_config c = test_config();
+    c.position = (glam_position)position;
+    c.layers = 4;
+    c.moe.capacity_factor = 1;             // must not matter: inference drops nothing
+    return glam_model_new(ctx, &c);
+}
+
+// Whatever the pieces in which a prompt is read, the logits have the bits of the full forward.
+static void generate_cache_has_full_bits(void)
+{
+    static const int pieces[5][6] = { { 50 }, { 1, 1, 1, 47 }, { 3, 17, 1, 29 }, { 16, 16, 18 },
+                                      { 49, 1 } };
+    for (int position = 0; position < 3; position++) {
+        glam_ctx *ctx = test_ctx();
+        glam_model *model = generate_model(ctx, position);
+        int32_t tokens[50];
+        int V = 37;
+        test_ids(tokens, 50, 8, V);
+        glam_batch batch = { 1, 50, tokens, NULL, NULL, NULL };
+        glam_tensor *full = glam_forward(model, &batch, GLAM_INFER);
+        float *want = test_floats(50 * 37, 0, 0, 0);
+        if (CHECK(full != NULL)) memcpy(want, full->data, 50 * 37 * sizeof(float));
+        glam_forget(ctx);
+        glam_session *session = glam_session_new(model, 64);
+        for (int i = 0; full && i < 5; i++) {
+            int at = 0;
+            glam_session_reset(session);
+            CHECK(glam_session_length(session) == 0);
+            for (int p = 0; at < 50 && p < 6; p++) {
+                const float *logits = glam_next(session, tokens + at, pieces[i][p]);
+                at += pieces[i][p];
+                if (!CHECK(logits != NULL)) break;
+                CHECK(!memcmp(logits, want + (at - 1) * V, (size_t)V * sizeof(float)));
+                CHECK(glam_session_length(session) == at);
+            }
+        }
+        // one token at a time
+        glam_session_reset(session);
+        for (int s = 0; full && s < 50; s++) {
+            const float *logits = glam_next(session, tokens + s, 1);
+            if (!CHECK(logits && !memcmp(logits, want + s * V, (size_t)V * sizeof(float)))) break;
+        }
+        free(want);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+static void generate_alone_is_in_batch(void)
+{
+    for (int position = 0; position < 3; position++) {
+        glam_ctx *ctx = test_ctx();
+        glam_model *model = generate_model(ctx, position);
+        int32_t tokens[7 * 13];
+        test_ids(tokens, 7 * 13, 8, 37);
+        glam_batch all = { 7, 13, tokens, NULL, NULL, NULL };
+        glam_tensor *a = glam_forward(model, &all, GLAM_INFER);
+        for (int r = 0; a && r < 7; r++) {
+            glam_batch one = { 1, 13, tokens + r * 13, NULL, NULL, NULL };
+            glam_tensor *b = glam_forward(model, &one, GLAM_INFER);
+            CHECK(b && !memcmp(b->data, a->data + r * 13 * 37, 13 * 37 * sizeof(float)));
+        }
+        CHECK(a != NULL);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// Two sessions of one model, in turns: each has the bits of a conversation of its own.
+static void generate_sessions_are_apart(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_model *model = generate_model(ctx, 0);
+    int32_t a[20], b[20];
+    float alone[37];
+    test_ids(a, 20, 1, 37);
+    test_ids(b, 20, 2, 37);
+    glam_session *s = glam_session_new(model, 20), *t = glam_session_new(model, 20);
+    const float *logits = glam_next(s, a, 20);
+    if (CHECK(logits != NULL)) memcpy(alone, logits, sizeof alone);
+    glam_session_reset(s);
+    for (int i = 0; i < 20; i++) {
+        logits = glam_next(s, a + i, 1);
+        if (i < 19) glam_next(t, b + i, 1);
+    }
+    CHECK(logits && !memcmp(alone, logits, sizeof alone));
+    CLOSE_CLEAN(ctx);
+}
+
+// --- sampling ------------------------------------------------------------------------------------
+
+static glam_sampling sampling_plain(void)
+{
+    glam_sampling s = glam_sampling_default();
+    s.temperature = 1;
+    s.top_k = 0;
+    s.top_p = 1;
+    s.min_p = 0;
+    s.repetition_penalty = 1;
+    return s;
+}
+
+// The distribution that one filter leaves, slowly: sort, keep, renormalise.
+static void slow_filter(double *p, const float *logits, int n, const glam_sampling *s)
+{
+    int order[64], keep = n;
+    double sum = 0, reached = 0;
+    for (int i = 0; i < n; i++) {
+        p[i] = exp((double)logits[i] / (double)s->temperature);
+        sum += p[i];
+        order[i] = i;
+    }
+    for (int i = 0; i < n; i++) p[i] /= sum;
+    for (int i = 0; i < n; i++) {
+        for (int j = i + 1; j < n; j++) {
+            if (p[order[j]] > p[order[i]]) { int o = order[i]; order[i] = order[j]; order[j] = o; }
+        }
+    }
+    if (s->top_k && s->top_k < keep) keep = s->top_k;
+    if (s->top_p < 1) {
+        int count = 0;
+        while (count < keep && reached < (double)s->top_p) reached += p[order[count++]];
+        keep = count;
+    }
+    if (s->min_p > 0) {
+        int count = 0;
+        while (count < keep && p[order[count]] >= (double)s->min_p * p[order[0]]) count++;
+        keep = count;
+    }
+    for (int i = keep; i < n; i++) p[order[i]] = 0;
+    sum = 0;
+    for (int i = 0; i < n; i++) sum += p[i];
+    for (int i = 0; i < n; i++) p[i] /= sum;
+}
+
+// 20000 draws: nothing outside the filter, and each share within five deviations.
+static void sampling_case(const glam_sampling *s)
+{
+    enum { N = 11, DRAWS = 20000 };
+    glam_ctx *ctx = test_ctx();
+    float logits[N] = { 0.3f, 2.1f, -1, 1.7f, 0, 2.4f, -3, 0.9f, 1.1f, -0.5f, 1.3f };
+    double p[N];
+    int count[N] = { 0 }, outside = 0;
+    slow_filter(p, logits, N, s);
+    for (int i = 0; i < DRAWS; i++) {
+        int32_t token = glam_pick(ctx, logits, N, s, NULL, 0, (uint64_t)i);
+        if (token < 0 || token >= N) outside++; else count[token]++;
+    }
+    CHECK(outside == 0);
+    for (int i = 0; i < N; i++) {
+        if (p[i] == 0) CHECK(count[i] == 0);
+        else CHECK_NEAR(count[i], DRAWS * p[i], 5 * sqrt(DRAWS * p[i] * (1 - p[i])) + 1);
+    }
+    CLOSE_CLEAN(ctx);
+}
+
+static void sampling_filters(void)
+{
+    glam_sampling s = sampling_plain();
+    sampling_case(&s);
+    s.temperature = 0.5f;
+    sampling_case(&s);
+    s.temperature = 2;
+    sampling_case(&s);
+    s = sampling_plain();
+    for (s.top_k = 1; s.top_k < 12; s.top_k += 3) sampling_case(&s);
+    s = sampling_plain();
+    for (int i = 1; i < 10; i += 2) { s.top_p = 0.1f * (float)i; sampling_case(&s); }
+    s = sampling_plain();
+    for (int i = 1; i < 10; i += 2) { s.min_p = 0.1f * (float)i; sampling_case(&s); }
+    s.seed = 77;
+    s.min_p = 0.02f;
+    s.temperature = 0.8f;
+    sampling_case(&s);
+}
+
+static void sampling_greedy_and_penalty(void)
+{
+    glam_ctx *ctx = test_ctx();
+    float logits[4] = { 1, 4, 3, 2 };
+    int32_t history[5] = { 1, 1, 0, 0, 0 };
+    glam_sampling s = sampling_plain();
+    s.temperature = 0;
+    CHECK(glam_pick(ctx, logits, 4, &s, NULL, 0, 0) == 1);
+    CHECK(glam_pick(ctx, logits, 4, &s, history, 5, 9) == 1);          // penalty 1: none
+    s.repetition_penalty = 2;
+    CHECK(glam_pick(ctx, logits, 4, &s, history, 5, 0) == 2);          // 4 / 2 is less than 3
+    CHECK(glam_pick(ctx, logits, 4, &s, NULL, 0, 0) == 1);
+    s.repetition_window = 3;                                           // the ones are too far back
+    CHECK(glam_pick(ctx, logits, 4, &s, history, 5, 0) == 1);
+    CHECK(logits[1] == 4);                                             // not changed
+    logits[0] = logits[3] = logits[2] = 4;
+    CHECK(glam_pick(ctx, logits, 4, &s, NULL, 0, 0) == 0);             // the lowest of equals
+    CLOSE_CLEAN(ctx);
+}
+
+static void sampling_is_a_function_of_index(void)
+{
+    glam_ctx *ctx = test_ctx();
+    float *logits = test_floats(50, 3, -1, 1);
+    glam_sampling s = sampling_plain(), other = s;
+    int same = 0, moved = 0;
+    other.seed = s.seed + 1;
+    for (uint64_t i = 0; i < 200; i++) {
+        int32_t a = glam_pick(ctx, logits, 50, &s, NULL, 0, i);
+        same += a == glam_pick(ctx, logits, 50, &s, NULL, 0, i);
+        moved += a != glam_pick(ctx, logits, 50, &other, NULL, 0, i);
+    }
+    CHECK(same == 200 && moved > 150);
+    free(logits);
+    CLOSE_CLEAN(ctx);
+}
+
+// --- generate and complete -----------------------------------------------------------------------
+
+static void generate_greedy(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_model *model = generate_model(ctx, 0);
+    int32_t prompt[5] = { 1, 30, 7, 7, 2 }, a[20], b[20];
+    glam_sampling s = glam_sampling_default();
+    s.temperature = 0;
+    s.min_p = 0;
+    glam_session *session = glam_session_new(model, 25);
+    CHECK(glam_generate(session, prompt, 5, a, 20, &s) == 20);
+    glam_session_reset(session);
+    s.seed = 99;
+    CHECK(glam_generate(session, prompt, 5, b, 20, &s) == 20);
+    CHECK(!memcmp(a, b, sizeof a));
+    // Each token is the largest logit of the full forward over what stands before it.
+    int32_t row[25];
+    memcpy(row, prompt, sizeof prompt);
+    memcpy(row + 5, a, sizeof a);
+    glam_batch batch = { 1, 25, row, NULL, NULL, NULL };
+    glam_tensor *logits = glam_forward(model, &batch, GLAM_INFER);
+    for (int i = 5; logits && i < 25; i++) {
+        int best = 0;
+        for (int v = 1; v < 37; v++) {
+            if (logits->data[(i - 1) * 37 + v] > logits->data[(i - 1) * 37 + best]) best = v;
+        }
+        CHECK(best == row[i]);
+    }
+    CHECK(logits != NULL);
+    CLOSE_CLEAN(ctx);
+}
+
+static void generate_seeded(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_model *model = generate_model(ctx, 1);
+    int32_t prompt[2] = { 3, 4 }, a[30], b[30], c[30];
+    glam_sampling s = sampling_plain();
+    glam_session *session = glam_session_new(model, 40);
+    CHECK(glam_generate(session, prompt, 2, a, 30, &s) == 30);
+    glam_session_reset(session);
+    CHECK(glam_generate(session, prompt, 2, b, 30, &s) == 30);
+    glam_session_reset(session);
+    s.seed = 2;
+    CHECK(glam_generate(session, prompt, 2, c, 30, &s) == 30);
+    CHECK(!memcmp(a, b, sizeof a) && memcmp(a, c, sizeof a) != 0);
+    CLOSE_CLEAN(ctx);
+}
+
+static void generate_complete(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config c = test_config();
+    char out[40], again[40];
+    c.vocab = 256;
+    glam_model *model = glam_model_new(ctx, &c);
+    memset(out, 'x', sizeof out);
+    int n = glam_complete(model, "hello", out, 20, NULL);
+    CHECK(n == 19 && out[19] == 0 && out[20] == 'x');
+    CHECK(glam_complete(model, "hello", again, 20, NULL) == n && !memcmp(out, again, 20));
+    CHECK(glam_complete(model, "hello", out, 1, NULL) == 0 && out[0] == 0);
+    CHECK(glam_error(ctx) == GLAM_OK);
+    glam_clear_error(ctx);
+    glam_config small = test_config();
+    glam_model *other = glam_model_new(ctx, &small);         // 37 tokens are not bytes
+    strcpy(out, "not written");
+    CHECK(glam_complete(other, "hello", out, 20, NULL) == 0);
+    CHECK(out[0] == 0);
+    CHECK(glam_error(ctx) == GLAM_ERR_VALUE && strstr(glam_error_text(ctx), "37"));
+    glam_clear_error(ctx);
+    CLOSE_CLEAN(ctx);
+}
+
+static void generate_failures(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_model *model = generate_model(ctx, 0);
+    glam_session *session = glam_session_new(model, 6);
+    int32_t tokens[8] = { 1, 2, 3, 4, 5, 6, 7, 8 }, out[8];
+    glam_sampling s = sampling_plain();
+    CHECK(glam_session_new(model, 0) == NULL);
+    CHECK(glam_error(ctx) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    CHECK(glam_next(session, tokens, 7) == NULL);
+    CHECK(glam_error(ctx) != GLAM_OK && strstr(glam_error_text(ctx), "6"));
+    glam_clear_error(ctx);
+    CHECK(glam_session_length(session) == 0);
+    tokens[1] = 37;
+    CHECK(glam_next(session, tokens, 3) == NULL);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "37");
+    tokens[1] = 2;
+    CHECK(glam_next(session, tokens, 0) == NULL);
+    CHECK(glam_error(ctx) != GLAM_OK);
+    glam_clear_error(ctx);
+    // A cache that fills up ends the continuation; what was written counts.
+    int n = glam_generate(session, tokens, 3, out, 8, &s);
+    CHECK(n >= 0 && n <= 4);
+    glam_clear_error(ctx);
+    glam_session_reset(session);
+    s.temperature = -1;
+    CHECK(glam_generate(session, tokens, 3, out, 2, &s) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "temperature");
+    s = sampling_plain();
+    s.repetition_penalty = 0;
+    float logits[4] = { 0, 1, 2, 3 };
+    int32_t token = glam_pick(ctx, logits, 4, &s, NULL, 0, 0);
+    CHECK(token <= 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "repetition_penalty");
+    s = sampling_plain();
+    s.top_p = 0;
+    glam_pick(ctx, logits, 4, &s, NULL, 0, 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "top_p");
+    CLOSE_CLEAN(ctx);
+}
+
+// Reading costs no allocation once the first call has been made.
+static void generate_steady(void)
+{
+    glam_options options = test_options();
+    test_heap heap;
+    test_heap_into(&heap, &options);
+    glam_ctx *ctx = glam_open(&options);
+    glam_model *model = generate_model(ctx, 0);
+    glam_session *session = glam_session_new(model, 64);
+    int32_t token = 3;
+    glam_next(session, &token, 1);
+    long before = heap.calls;
+    for (int i = 0; i < 40; i++) CHECK(glam_next(session, &token, 1) != NULL);
+    CHECK(heap.calls == before);
+    CLOSE_CLEAN(ctx);
+    CHECK(heap.live == 0 && heap.wrong == 0);
+}
+
+static void test_16_generate(void)
+{
+    RUN(generate_cache_has_full_bits);
+    RUN(generate_alone_is_in_batch);
+    RUN(generate_sessions_are_apart);
+    RUN(sampling_filters);
+    RUN(sampling_greedy_and_penalty);
+    RUN(sampling_is_a_function_of_index);
+    RUN(generate_greedy);
+    RUN(generate_seeded);
+    RUN(generate_complete);
+    RUN(generate_failures);
+    RUN(generate_steady);
+}

@@ -1,0 +1,182 @@
+/* Room 17: texts and batches.  Kinds: property, failure. */
+
+// The tokens of a text of count tokens: the one window that fits, and the target of its last.
+// They live until the next step.
+static const int32_t *data_ids(glam_text *text, int count)
+{
+    static int32_t ids[200];
+    glam_batch b;
+    memset(ids, 0x55, sizeof ids);
+    if (glam_text_length(text) != (size_t)count || count > 200) return ids;
+    if (glam_next_batch(text, 1, count - 1, 1, 0, &b) != GLAM_OK) return ids;
+    memcpy(ids, b.tokens, (size_t)(count - 1) * sizeof(int32_t));
+    ids[count - 1] = b.targets[count - 2];
+    return ids;
+}
+
+static void data_texts(void)
+{
+    glam_ctx *ctx = test_ctx();
+    const char *path = test_path("text.txt");
+    FILE *f = fopen(path, "wb");
+    if (CHECK(f != NULL)) {
+        fwrite("abc\0\n\xff z", 1, 8, f);
+        fclose(f);
+    }
+    glam_text *t = glam_text_open(ctx, path, NULL);
+    CHECK(glam_text_length(t) == 8);
+    const int32_t *ids = data_ids(t, 8);
+    CHECK(ids[0] == 'a' && ids[3] == 0 && ids[4] == '\n' && ids[5] == 255 && ids[7] == 'z');
+    remove(path);
+    char copied[] = "hello";
+    t = glam_text_from(ctx, copied, 5, NULL);
+    copied[0] = 'X';
+    CHECK(glam_text_length(t) == 5 && data_ids(t, 5)[0] == 'h');
+    int32_t tokens[3] = { 500, 0, 70000 };
+    t = glam_text_from_tokens(ctx, tokens, 3);
+    tokens[0] = 1;
+    CHECK(glam_text_length(t) == 3 && data_ids(t, 3)[0] == 500 && data_ids(t, 3)[2] == 70000);
+    CLOSE_CLEAN(ctx);
+}
+
+static void data_failures(void)
+{
+    glam_ctx *ctx = test_ctx();
+    const char *path = test_path("empty.txt");
+    glam_text *a, *b;
+    CHECK(glam_text_open(ctx, "no/such/file.txt", NULL) == NULL);
+    ERROR_IS(ctx, GLAM_ERR_FILE, "no/such/file.txt");
+    FILE *f = fopen(path, "wb");
+    if (f) fclose(f);
+    CHECK(glam_text_open(ctx, path, NULL) == NULL);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "empty");
+    remove(path);
+    CHECK(glam_text_open(ctx, ".", NULL) == NULL);          // a folder is no text
+    CHECK(glam_error(ctx) == GLAM_ERR_FILE || glam_error(ctx) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    CHECK(glam_text_from(ctx, "", 0, NULL) == NULL);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "empty");
+    int32_t bad[2] = { 3, -1 };
+    CHECK(glam_text_from_tokens(ctx, bad, 2) == NULL);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "-1");
+    glam_text *t = glam_text_from(ctx, "0123456789", 10, NULL);
+    CHECK(glam_text_split(t, -0.1f, &a, &b) == GLAM_ERR_VALUE && !a && !b);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "fraction");
+    CHECK(glam_text_split(t, 1.0f, &a, &b) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    glam_batch batch;
+    CHECK(glam_next_batch(t, 2, 10, 1, 0, &batch) == GLAM_ERR_VALUE && batch.tokens == NULL);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "10");
+    CHECK(glam_next_batch(t, 2, 9, 1, 0, &batch) == GLAM_OK);
+    float weights[2] = { 0, 0 };
+    glam_text *two[2];
+    two[0] = two[1] = t;
+    CHECK(glam_mix(ctx, two, weights, 2) == NULL);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "weight");
+    weights[0] = -1;
+    CHECK(glam_mix(ctx, two, weights, 2) == NULL);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "weight");
+    two[1] = NULL;
+    CHECK(glam_mix(ctx, two, NULL, 2) == NULL);
+    CHECK(glam_error(ctx) != GLAM_OK);
+    glam_clear_error(ctx);
+    CLOSE_CLEAN(ctx);
+}
+
+static glam_text *data_numbers(glam_ctx *ctx, int from, int count)
+{
+    int32_t *ids = (int32_t *)malloc((size_t)count * sizeof(int32_t));
+    for (int i = 0; ids && i < count; i++) ids[i] = from + i;
+    glam_text *t = glam_text_from_tokens(ctx, ids, (size_t)count);
+    free(ids);
+    return t;
+}
+
+static void data_split(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_text *train, *valid;
+    CHECK(glam_text_split(data_numbers(ctx, 0, 100), 0.1f, &train, &valid) == GLAM_OK);
+    CHECK(glam_text_length(train) == 90 && glam_text_length(valid) == 10);
+    CHECK(data_ids(train, 90)[0] == 0 && data_ids(valid, 10)[0] == 90);
+    // A mixture is split text by text, not at its end.
+    glam_text *two[2];
+    two[0] = data_numbers(ctx, 0, 100);
+    two[1] = data_numbers(ctx, 1000, 50);
+    CHECK(glam_text_split(glam_mix(ctx, two, NULL, 2), 0.2f, &train, &valid) == GLAM_OK);
+    CHECK(glam_text_length(train) == 120 && glam_text_length(valid) == 30);
+    int seen[2] = { 0, 0 };
+    for (uint64_t step = 0; step < 60; step++) {
+        glam_batch b;
+        CHECK(glam_next_batch(valid, 4, 5, 1, step, &b) == GLAM_OK);
+        for (int i = 0; b.tokens && i < 20; i++) {
+            int32_t id = b.tokens[i];
+            seen[id >= 1000]++;
+            CHECK((id >= 80 && id < 100) || (id >= 1040 && id < 1050));
+        }
+        glam_forget(ctx);
+    }
+    CHECK(seen[0] > 0 && seen[1] > 0);
+    CLOSE_CLEAN(ctx);
+}
+
+// Targets are the next tokens, windows stay inside, rows are a function of (seed, step, row).
+static void data_batches(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_text *t = data_numbers(ctx, 0, 40);
+    int start[40] = { 0 };
+    for (uint64_t step = 0; step < 300; step++) {
+        glam_batch a, b, c;
+        CHECK(glam_next_batch(t, 3, 8, 5, step, &a) == GLAM_OK);
+        CHECK(glam_next_batch(t, 6, 8, 5, step, &b) == GLAM_OK);
+        CHECK(glam_next_batch(t, 3, 8, 6, step, &c) == GLAM_OK);
+        if (!CHECK(a.rows == 3 && a.length == 8 && !a.mask && !a.segments)) break;
+        for (int i = 0; i < 24; i++) {
+            CHECK(a.targets[i] == a.tokens[i] + 1);
+            if (i % 8) CHECK(a.tokens[i] == a.tokens[i - 1] + 1);
+        }
+        CHECK(!memcmp(a.tokens, b.tokens, 24 * sizeof(int32_t)));      // rows do not depend on how many
+        for (int r = 0; r < 3; r++) start[a.tokens[r * 8]]++;
+        glam_forget(ctx);
+    }
+    // Every possible start is met, and no impossible one: 40 tokens hold 32 windows of 8 + 1.
+    for (int i = 0; i < 40; i++) CHECK((start[i] > 0) == (i < 32));
+    CLOSE_CLEAN(ctx);
+}
+
+static void data_mixture(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_text *two[2];
+    float weights[2] = { 3, 1 };
+    two[0] = data_numbers(ctx, 0, 60);
+    two[1] = data_numbers(ctx, 1000, 540);
+    for (int weighted = 0; weighted < 2; weighted++) {
+        glam_text *mix = glam_mix(ctx, two, weighted ? weights : NULL, 2);
+        int first = 0, rows = 0;
+        CHECK(glam_text_length(mix) == 600);
+        for (uint64_t step = 0; step < 500; step++) {
+            glam_batch b;
+            CHECK(glam_next_batch(mix, 8, 10, 2, step, &b) == GLAM_OK);
+            for (int r = 0; b.tokens && r < 8; r++) {
+                first += b.tokens[r * 10] < 1000;
+                rows++;
+                CHECK(b.targets[r * 10 + 9] == b.tokens[r * 10] + 10);   // never crosses over
+            }
+            glam_forget(ctx);
+        }
+        double p = weighted ? 0.75 : 0.1;
+        CHECK_NEAR(first, rows * p, 5 * sqrt(rows * p * (1 - p)) + (weighted ? 0 : 40));
+    }
+    CLOSE_CLEAN(ctx);
+}
+
+static void test_17_data(void)
+{
+    RUN(data_texts);
+    RUN(data_failures);
+    RUN(data_split);
+    RUN(data_batches);
+    RUN(data_mixture);
+}

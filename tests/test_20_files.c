@@ -1,0 +1,617 @@
+/* Room 20: what is written is read back with the same bits; what is damaged is refused, each
+   damage with its own words; a failed save leaves the old file, a failed load nothing. */
+
+typedef struct files_block {
+    unsigned char *data;
+    size_t size;
+} files_block;
+
+// A path in the folder for temporary files; one static buffer for each number.
+static const char *files_path(int number)
+{
+    static char path[3][300];
+    const char *folder = getenv("TMPDIR");
+    snprintf(path[number], sizeof path[number], "%s/glam_test_20_%d_%ld.safetensors",
+             folder && *folder && strlen(folder) < 200 ? folder : "/tmp", number, (long)getpid());
+    return path[number];
+}
+
+static files_block files_read(const char *path)
+{
+    files_block b = { NULL, 0 };
+    FILE *file = fopen(path, "rb");
+    if (!file) return b;
+    b.data = (unsigned char *)malloc(1 << 22);
+    b.size = b.data ? fread(b.data, 1, 1 << 22, file) : 0;
+    fclose(file);
+    return b;
+}
+
+static int files_same(files_block a, files_block b)
+{
+    return a.size == b.size && a.size > 0 && memcmp(a.data, b.data, a.size) == 0;
+}
+
+static int files_exists(const char *path, const char *more)
+{
+    char name[320];
+    snprintf(name, sizeof name, "%s%s", path, more);
+    return access(name, F_OK) == 0;
+}
+
+static files_block files_save(const glam_model *model)
+{
+    files_block b = { NULL, glam_save_memory(model, NULL, 0) };
+    b.data = (unsigned char *)malloc(b.size + 1);
+    if (b.data) CHECK(glam_save_memory(model, b.data, b.size) == b.size);
+    return b;
+}
+
+// A file of about three thousand bytes, with a dense layer and a mixture.
+static glam_config files_tiny(void)
+{
+    glam_config c = test_config();
+    c.vocab = 5;
+    c.d_model = 4;
+    c.heads = 1;
+    c.d_head = 2;
+    c.hidden = 3;
+    c.buckets = 2;
+    c.max_distance = 4;
+    c.moe.experts = 2;
+    c.moe.hidden = 2;
+    return c;
+}
+
+// The block with `from` in its header replaced by `to` and the checksum by the word none.
+static files_block files_edit(files_block b, const char *from, const char *to)
+{
+    files_block out = { NULL, 0 };
+    char *header = (char *)malloc(b.size + 4096);
+    size_t length = 0, room = b.size + 4096;
+    const char *edits[2][2] = { { "glam.checksum\":\"", "glam.checksum\":\"none" }, { from, to } };
+    if (!header) return out;
+    for (int i = 7; i >= 0; i--) length = length << 8 | b.data[i];
+    size_t numbers = b.size - 8 - length;
+    const unsigned char *data = b.data + 8 + length;
+    memcpy(header, b.data + 8, length);
+    header[length] = 0;
+    for (int i = 0; i < 2; i++) {
+        if (!*edits[i][0]) continue;
+        char *at = strstr(header, edits[i][0]);
+        size_t cut = strlen(edits[i][0]) + (i == 0 ? 16u : 0u), add = strlen(edits[i][1]);
+        if (!CHECK(at && length + add < room)) { free(header); return out; }
+        memmove(at + add, at + cut, strlen(at + cut) + 1);
+        memcpy(at, edits[i][1], add);
+        length = length - cut + add;
+    }
+    out.size = 8 + length + numbers;
+    out.data = (unsigned char *)malloc(out.size);
+    if (out.data) {
+        for (int i = 0; i < 8; i++) out.data[i] = (unsigned char)((uint64_t)length >> 8 * i);
+        memcpy(out.data + 8, header, length);
+        memcpy(out.data + 8 + length, data, numbers);
+    }
+    free(header);
+    return out;
+}
+
+// Same bits: file, memory, and the file of the model that was loaded.
+static void files_round_trip(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config config = test_config();
+    glam_model *model = glam_model_new(ctx, &config);
+    const char *path = files_path(0);
+    if (!CHECK(model)) return;
+    CHECK(glam_save(model, path) == GLAM_OK);
+    CHECK(!files_exists(path, ".tmp"));
+    files_block memory = files_save(model), file = files_read(path);
+    CHECK(files_same(memory, file));
+    CHECK(glam_save_memory(model, memory.data, memory.size - 1) == memory.size);   // too small
+    glam_model *back = glam_load(ctx, path);
+    glam_model *again = glam_load_memory(ctx, memory.data, memory.size);
+    CHECK(back && test_model_hash(back) == test_model_hash(model));
+    CHECK(again && test_model_hash(again) == test_model_hash(model));
+    if (again) {
+        files_block third = files_save(again);
+        CHECK(files_same(memory, third));
+        free(third.data);
+    }
+    glam_config read;
+    CHECK(glam_load_config(ctx, path, &read) == GLAM_OK);
+    CHECK(read.vocab == config.vocab && read.moe.hidden == config.moe.hidden);
+    remove(path);
+    free(memory.data);
+    free(file.data);
+    CLOSE_CLEAN(ctx);
+}
+
+// Every field of a config, with numbers that need all their digits.
+static void files_config(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config c = files_tiny();
+    c.context = 77;
+    c.attention_scale = 0.1f;
+    c.attention_sink = 0;
+    c.activation = GLAM_GELU_ERF;
+    c.norm_eps = 1.17549449e-38f;
+    c.tied = 0;
+    c.logit_scale = 0.333333343f;
+    c.z_loss = 16777217.0f;
+    c.moe.capacity_factor = 1.10000002f;
+    c.moe.group = 9;
+    c.moe.activation = GLAM_SWIGLU;
+    c.moe.normalise = GLAM_NORMALISE_AFTER_DROP;
+    c.moe.aux_weight = 1e-45f;
+    c.moe.router_z_weight = 3.40282347e+38f;
+    glam_model *model = glam_model_new(ctx, &c);
+    if (!CHECK(model)) { printf("%s\n", glam_error_text(ctx)); return; }
+    files_block b = files_save(model);
+    glam_model *back = glam_load_memory(ctx, b.data, b.size);
+    if (CHECK(back)) {
+        const glam_config *x = glam_model_config(model), *y = glam_model_config(back);
+        CHECK(x->context == 77 && y->context == 77 && y->activation == GLAM_GELU_ERF);
+        CHECK(y->attention_sink == 0 && y->tied == 0 && y->moe.group == 9);
+        CHECK(y->moe.activation == GLAM_SWIGLU);
+        CHECK(y->moe.normalise == GLAM_NORMALISE_AFTER_DROP);
+        CHECK(memcmp(&x->attention_scale, &y->attention_scale, sizeof(float)) == 0);
+        CHECK(memcmp(&x->norm_eps, &y->norm_eps, sizeof(float)) == 0);
+        CHECK(memcmp(&x->logit_scale, &y->logit_scale, sizeof(float)) == 0);
+        CHECK(memcmp(&x->z_loss, &y->z_loss, sizeof(float)) == 0);
+        CHECK(memcmp(&x->moe.capacity_factor, &y->moe.capacity_factor, sizeof(float)) == 0);
+        CHECK(memcmp(&x->moe.aux_weight, &y->moe.aux_weight, sizeof(float)) == 0);
+        CHECK(memcmp(&x->moe.router_z_weight, &y->moe.router_z_weight, sizeof(float)) == 0);
+    }
+    free(b.data);
+    CLOSE_CLEAN(ctx);
+}
+
+// Random bit patterns, through our writer and reader, and the reader against strtod.
+static void files_numbers(void)
+{
+    glam_ctx *ctx = test_ctx();
+    uint64_t state = test_seed(20);
+    int wrong = 0;
+    for (int i = 0; i < 1500; i++) {
+        uint64_t bits = test_next(&state);
+        if (i % 5 == 0) bits &= 0x800fffffffffffffull;                  // subnormal
+        if (i % 5 > 2) bits = (bits & 0x800fffffffffffffull) | (bits % 80 + 983) << 52;
+        for (int single = 0; single < 2; single++) {
+            uint32_t half = (uint32_t)(bits >> 20);
+            double v, back = -1;
+            float f;
+            char text[64];
+            glam__json_out out;
+            memcpy(&v, &bits, sizeof v);
+            memcpy(&f, &half, sizeof f);
+            if (single) v = (double)f;
+            if (!(fabs(v) <= DBL_MAX)) continue;
+            memset(&out, 0, sizeof out);
+            out.data = text;
+            out.room = sizeof text - 1;
+            glam__json_real(&out, v, single);
+            text[out.size] = 0;
+            double system = single ? (double)strtof(text, NULL) : strtod(text, NULL);
+            glam__json j = { ctx, "test", text, text, text, text + out.size };
+            int bad = !glam__json_number(&j, single, &back) || memcmp(&back, &v, sizeof v) != 0 ||
+                     memcmp(&system, &v, sizeof v) != 0 || j.at != j.end ||
+                     out.size > (single ? 18u : 24u);
+            if (bad) printf("%.17g became %s and %.17g\n", v, text, back);
+            wrong += bad;
+        }
+    }
+    CHECK(wrong == 0);
+    CLOSE_CLEAN(ctx);
+}
+
+// The sum written down once more, slowly; and slices add up.
+static void files_checksum(void)
+{
+    unsigned char data[77];
+    uint64_t state = test_seed(3), want = 0;
+    for (size_t i = 0; i < sizeof data; i++) data[i] = (unsigned char)test_next(&state);
+    for (uint64_t i = 0; i < 10; i++) {
+        uint64_t word = 0;
+        for (uint64_t k = 0; k < 8 && i * 8 + k < 77; k++)
+            word |= (uint64_t)data[i * 8 + k] << 8 * k;
+        want += glam__mix64(word + (i + 1) * 0x9e3779b97f4a7c15ull);
+    }
+    want += glam__mix64(77 ^ 0x676c616dull << 32);
+    for (size_t cut = 0; cut <= sizeof data; cut++) {
+        glam__file_sum sum;
+        memset(&sum, 0, sizeof sum);
+        glam__file_sum_add(&sum, data, cut);
+        glam__file_sum_add(&sum, data + cut, sizeof data - cut);
+        CHECK(glam__file_sum_end(&sum) == want);
+    }
+}
+
+// Damage of every kind: each prefix, each bit.
+static void files_damage(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config config = files_tiny();
+    glam_model *model = glam_model_new(ctx, &config);
+    if (!CHECK(model)) return;
+    files_block b = files_save(model);
+    int accepted = 0, status = 0;
+    size_t mark = glam_mark(ctx);
+    CHECK(b.size < 16384);
+    for (size_t n = 0; n < b.size; n++) {
+        unsigned char *exact = (unsigned char *)malloc(n + 1);          // so that ASan sees byte n
+        if (!exact) break;
+        memcpy(exact + 1, b.data, n);
+        accepted += glam_load_memory(ctx, exact + 1, n) != NULL;
+        status += glam_error(ctx) != GLAM_ERR_FORMAT;
+        glam_clear_error(ctx);
+        free(exact);
+    }
+    CHECK(accepted == 0 && status == 0);
+    for (size_t bit = 0; bit < b.size * 8; bit++) {
+        b.data[bit / 8] = (unsigned char)(b.data[bit / 8] ^ 1u << bit % 8);
+        accepted += glam_load_memory(ctx, b.data, b.size) != NULL;
+        status += glam_error(ctx) != GLAM_ERR_FORMAT;
+        glam_clear_error(ctx);
+        b.data[bit / 8] = (unsigned char)(b.data[bit / 8] ^ 1u << bit % 8);
+    }
+    CHECK(accepted == 0 && status == 0);
+    CHECK(glam_mark(ctx) == mark);              // nothing stays of a load that failed
+    CHECK(glam_load_memory(ctx, b.data, b.size) != NULL);
+    free(b.data);
+    CLOSE_CLEAN(ctx);
+}
+
+// Headers that are wrong in one way each, and the words that say so.
+static void files_messages(void)
+{
+    static const char *const rows[][3] = {
+        { "\"vocab\\\":5",   "\"vocab\\\":5,\\\"vocab\\\":5", "the same key twice: \"vocab\"" },
+        { "\"vocab\\\":5",   "\"vocap\\\":5", "unknown key \"vocap\"" },
+        { "\"vocab\\\":5",   "\"vocab\\\":5.5", "a whole number" },
+        { "\"vocab\\\":5",   "\"vocab\\\":-5", "makes no model" },
+        { "\"vocab\\\":5",   "\"vocab\\\":6", "[5,4] in the file but the config says [6,4]" },
+        { "\"layers\\\":2",  "\"layers\\\":200000000", "200000000 layers" },
+        { "\"norm_eps\\\":", "\"norm_eps\\\":+", "a digit" },
+        { "\"tied\\\":true", "\"tied\\\":1", "true or false" },
+        { "buckets\\\"",     "bockets\\\"", "must be one of buckets|transformer_xl|none" },
+        { "policy\\\":\\\"all", "policy\\\":\\\"one", "must be one of all" },
+        { "\"format\":\"glam\"", "\"format\":\"pt\"", "format is not glam" },
+        { "\"glam.config\"", "\"glam.other\"", "glam.config is missing" },
+        { "\"glam.checksum\":\"none\"", "\"glam.sum\":\"none\"", "glam.checksum is missing" },
+        { "\"glam.checksum\":\"none\"", "\"glam.checksum\":\"NONE\"", "16 lower-case" },
+        { "m\":\"none\"", "m\":\"0123456789abcdef\"", "does not match" },
+        { "\"format\":",     "\"format\":\"glam\",\"format\":", "format is there twice" },
+        { "\"embed\":{",     "\"norm\":{", "norm is there twice" },
+        { "\"embed\":{",     "\"embad\":{", "embed [5,4] is not in the file" },
+        { "\"embed\":{",     "\"\\u0065mbed\":{", "" },                 // the same name: fine
+        { "F32",             "F64", "embed is not of the type F32" },
+        { "\"dtype\":",    "\"dtype\":\"F32\",\"dtype\":", "embed has a key twice" },
+        { "\"dtype\":\"F32\"", "\"dtype\":\"F32\",\"kind\":1", "embed has an unknown key" },
+        { "\"dtype\":\"F32\",", "", "embed lacks its dtype" },
+        { "[5,4]",           "[4,5]", "embed is [4,5] in the file but the config says [5,4]" },
+        { "[5,4]",           "[5,5]", "embed is [5,5], but its offsets" },
+        { "[5,4]",           "[0,4]", "1 to 4 dimensions" },
+        { "[5,4]",           "[5,4,1,1,1]", "1 to 4 dimensions" },
+        { "[5,4]",           "[2147483647,2147483647,2147483647,2147483647]", "offsets" },
+        { "[5,4]",           "[99999999999999999999]", "a smaller number" },
+        { "[0,80]",          "[80,0]", "embed is [5,4], but its offsets" },
+        { "[0,80]",          "[8,88]", "hole before it" },
+        { "[80,96]",         "[64,80]", "overlaps" },
+        { "[80,96]",         "[0,16]", "overlaps" },
+        { "[0,80]",          "[0,80,80]", "more than two offsets" },
+        { "]}}",             "]}}x", "nothing but spaces" },
+        { "{\"__metadata__", " {\"__metadata__", "an object" },
+        { "{\"__metadata__", "{\"__metadata__\":{},\"__metadata__", "__metadata__ is there twice" },
+        { "{\"__metadata__", "{\"a\\qb\":1,\"__metadata__", "an escape of JSON" },
+        { "{\"__metadata__", "{\"a\\ud800b\":1,\"__metadata__", "surrogate pair" },
+        { "{\"__metadata__", "{\"a\\u0000b\":1,\"__metadata__", "a character" },
+        { "", "", "" }
+    };
+    glam_ctx *ctx = test_ctx();
+    glam_config config = files_tiny();
+    glam_model *model = glam_model_new(ctx, &config);
+    if (!CHECK(model)) return;
+    files_block b = files_save(model);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        files_block bad = files_edit(b, rows[i][0], rows[i][1]);
+        if (CHECK(bad.data)) {
+            glam_model *got = glam_load_memory(ctx, bad.data, bad.size);
+            if (!*rows[i][2]) CHECK(got != NULL && test_model_hash(got) == test_model_hash(model));
+            else if (CHECK(!got)) {
+                glam_status status = glam_error(ctx);
+                CHECK(status == GLAM_ERR_FORMAT || status == GLAM_ERR_SHAPE ||
+                      status == GLAM_ERR_VALUE);
+                ERROR_IS(ctx, status, rows[i][2]);
+            }
+        }
+        free(bad.data);
+    }
+    free(b.data);
+    CLOSE_CLEAN(ctx);
+}
+
+// A missing key is the format's default, and an extra tensor is refused.
+static void files_defaults(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config config = files_tiny();
+    config.moe.experts = 0;
+    glam_model *model = glam_model_new(ctx, &config);
+    if (!CHECK(model)) return;
+    files_block b = files_save(model);
+    files_block less = files_edit(b, "\\\"context\\\":11,", "");
+    glam_model *back = glam_load_memory(ctx, less.data, less.size);
+    CHECK(back && glam_model_config(back)->context == 64);
+    free(less.data);
+    less = files_edit(b, "\\\"experts\\\":0,", "");
+    back = glam_load_memory(ctx, less.data, less.size);
+    CHECK(back && glam_model_config(back)->moe.experts == 0);
+    free(less.data);
+    less = files_edit(b, "\\\"tied\\\":true", "\\\"tied\\\":false");
+    CHECK(!glam_load_memory(ctx, less.data, less.size));
+    ERROR_IS(ctx, GLAM_ERR_FORMAT, "unembed [5,4] is not in the file");
+    free(less.data);
+    less = files_edit(b, "\\\"layers\\\":2", "\\\"layers\\\":1");
+    CHECK(!glam_load_memory(ctx, less.data, less.size));
+    ERROR_IS(ctx, GLAM_ERR_FORMAT, "the config has no such tensor");
+    free(less.data);
+    free(b.data);
+    CLOSE_CLEAN(ctx);
+}
+
+static void files_system(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config config = files_tiny();
+    glam_model *model = glam_model_new(ctx, &config);
+    const char *path = files_path(0);
+    if (!CHECK(model)) return;
+    CHECK(glam_save(model, "/no/such/folder/x.safetensors") == GLAM_ERR_FILE);
+    ERROR_IS(ctx, GLAM_ERR_FILE, "/no/such/folder/x.safetensors");
+    CHECK(!glam_load(ctx, "/no/such/folder/x.safetensors"));
+    ERROR_IS(ctx, GLAM_ERR_FILE, "cannot open");
+    CHECK(!glam_load(ctx, "/tmp"));
+    CHECK(glam_error(ctx) != GLAM_OK);
+    glam_clear_error(ctx);
+    CHECK(glam_save(model, NULL) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "NULL");
+    CHECK(!glam_load(ctx, NULL));
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "NULL");
+    CHECK(!glam_load_memory(ctx, "", 0));
+    ERROR_IS(ctx, GLAM_ERR_FORMAT, "truncated");
+    CHECK(glam_save(NULL, path) < 0 && glam_save_memory(NULL, NULL, 0) == 0);
+    CHECK(!glam_load(NULL, path) && glam_load_config(NULL, path, NULL) < 0);
+    CHECK(glam_save_checkpoint(NULL, path) < 0 && !glam_load_checkpoint(NULL, path, NULL, NULL));
+
+    // while an error is set nothing is written
+    glam_fail(ctx, GLAM_ERR_NUMERIC, "diverged");
+    CHECK(glam_save(model, path) == GLAM_ERR_NUMERIC && !files_exists(path, ""));
+    glam_clear_error(ctx);
+
+    // a disk that is full: the old file stays, the temporary one does not
+    CHECK(glam_save(model, path) == GLAM_OK);
+    files_block before = files_read(path);
+#ifndef _WIN32
+    char temporary[320];
+    snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    if (access("/dev/full", W_OK) == 0 && symlink("/dev/full", temporary) == 0) {
+        glam_fill(glam_model_tensor_at(model, 0), 3.0f);
+        CHECK(glam_save(model, path) == GLAM_ERR_FILE);
+        ERROR_IS(ctx, GLAM_ERR_FILE, "No space left");
+        CHECK(access(temporary, F_OK) != 0);
+        files_block after = files_read(path);
+        CHECK(files_same(before, after));
+        free(after.data);
+    }
+#endif
+    free(before.data);
+    remove(path);
+    CLOSE_CLEAN(ctx);
+}
+
+static void files_tensors(void)
+{
+    glam_ctx *ctx = test_ctx();
+    const char *path = files_path(1);
+    glam_tensor *a = glam_param(ctx, "a\"\\\n\xc3\xa9", glam_dim2(3, 5));
+    glam_tensor *b = glam_param(ctx, "b", glam_dim4(1, 2, 1, 3));
+    glam_tensor *c = glam_param(ctx, "b", glam_dim1(6)), *d = glam_param(ctx, "d", glam_dim1(1));
+    glam_tensor *two[2] = { a, b }, *back[2] = { b, a }, *other[2] = { a, c };
+    glam_tensor *three[3] = { a, b, d };
+    glam_fill_normal(a, 1, 1.0f);
+    glam_fill_normal(b, 2, 1.0f);
+    float first = a->data[0], last = b->data[5];
+    CHECK(glam_save_tensors(ctx, path, two, 2) == GLAM_OK);
+    glam_fill(a, 0);
+    glam_fill(b, 0);
+    CHECK(glam_load_tensors(ctx, path, back, 2) == GLAM_OK);
+    CHECK(a->data[0] == first && b->data[5] == last);
+    a->data[0] = 9;
+    CHECK(glam_load_tensors(ctx, path, other, 2) == GLAM_ERR_SHAPE);
+    ERROR_IS(ctx, GLAM_ERR_SHAPE, "b is [1,2,1,3] in the file but the caller says [6]");
+    CHECK(glam_load_tensors(ctx, path, three, 3) == GLAM_ERR_FORMAT);
+    ERROR_IS(ctx, GLAM_ERR_FORMAT, "d [1] is not in the file");
+    CHECK(glam_load_tensors(ctx, path, two, 1) == GLAM_ERR_FORMAT);
+    ERROR_IS(ctx, GLAM_ERR_FORMAT, "b [1,2,1,3] is in the file");
+    CHECK(a->data[0] == 9);                     // refused before any weight was touched
+    other[0] = b;
+    CHECK(glam_save_tensors(ctx, path, other, 2) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "has the name of another one");
+    other[1] = NULL;
+    CHECK(glam_save_tensors(ctx, path, other, 2) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "tensor 1 of 2 is NULL");
+    CHECK(!glam_load(ctx, path));
+    ERROR_IS(ctx, GLAM_ERR_FORMAT, "glam.config is missing");
+    CHECK(glam_save_tensors(ctx, path, NULL, 0) == GLAM_OK);
+    CHECK(glam_load_tensors(ctx, path, NULL, 0) == GLAM_OK);
+    remove(path);
+    CLOSE_CLEAN(ctx);
+}
+
+// Same bits: a run that was stopped and resumed, and one that was not.
+static void files_resume(glam_optimizer_kind kind)
+{
+    glam_ctx *ctx = test_ctx(), *other = test_ctx();
+    glam_config config = test_config();
+    const char *path = files_path(1), *end = files_path(2);
+    config.vocab = 256;
+    glam_model *model = glam_model_new(ctx, &config);
+    glam_text *text = test_text(ctx, 400), *same = test_text(other, 400);
+    glam_text *valid = test_text(ctx, 90), *same_valid = test_text(other, 90);
+    glam_recipe recipe = glam_recipe_default();
+    recipe.optimizer = kind;
+    recipe.steps = 6;
+    recipe.batch = 2;
+    recipe.factor_min = 8;
+    recipe.eval_every = 2;
+    recipe.lr = 1.0 / 3.0e2;
+    recipe.seed = 0xfedcba9876543210ull;
+    if (!CHECK(model)) return;
+    CHECK(glam_freeze(model, "embeddings", 1) > 0);
+    glam_trainer *run = glam_trainer_new(model, text, valid, &recipe);
+    for (int i = 0; i < 3; i++) CHECK(glam_train_step(run, NULL) == 1);
+    CHECK(glam_save_checkpoint(run, path) == GLAM_OK);
+    uint64_t middle = test_model_hash(model);
+    for (int i = 0; i < 3; i++) CHECK(glam_train_step(run, NULL) == 1);
+    CHECK(glam_save_checkpoint(run, end) == GLAM_OK);
+    files_block want = files_read(end);
+
+    size_t mark = glam_mark(other);
+    CHECK(!glam_load_checkpoint(other, path, same, NULL));
+    ERROR_IS(other, GLAM_ERR_VALUE, "validation text of 90 tokens");
+    CHECK(!glam_load_checkpoint(other, path, same_valid, same_valid));
+    ERROR_IS(other, GLAM_ERR_VALUE, "training text of 400 tokens, this one has 90");
+    CHECK(glam_mark(other) == mark);
+    glam_model *weights = glam_load(other, path);
+    CHECK(weights && test_model_hash(weights) == middle);
+    glam_trainer *resumed = glam_load_checkpoint(other, path, same, same_valid);
+    if (CHECK(resumed)) {
+        CHECK(glam_trainer_done(resumed) == 3);
+        CHECK(glam_trainer_recipe(resumed)->lr == recipe.lr);
+        for (int i = 0; i < 3; i++) CHECK(glam_train_step(resumed, NULL) == 1);
+        CHECK(glam_train_step(resumed, NULL) == 0);
+        CHECK(glam_save_checkpoint(resumed, end) == GLAM_OK);
+        files_block have = files_read(end);
+        CHECK(files_same(want, have));          // weights, slots and counters at once
+        free(have.data);
+    }
+    CHECK(glam_save(model, path) == GLAM_OK);
+    CHECK(!glam_load_checkpoint(other, path, same, same_valid));
+    ERROR_IS(other, GLAM_ERR_FORMAT, "use glam_load");
+    free(want.data);
+    remove(path);
+    remove(end);
+    CLOSE_CLEAN(ctx);
+    CLOSE_CLEAN(other);
+}
+
+static void files_checkpoint(void)
+{
+    files_resume(GLAM_ADAMW);
+    files_resume(GLAM_ADAFACTOR);
+}
+
+// A file cannot ask for much more memory than it has bytes.  The slack: one chunk for reading,
+// and one arena chunk each for the measured model and for the real one.
+static void files_bound(void)
+{
+    static const char *const rows[][2] = {
+        { "", "" },
+        { "\"vocab\\\":5",   "\"vocab\\\":2000000000" },
+        { "\"layers\\\":2",  "\"layers\\\":2000000000" },
+        { "\"hidden\\\":3",  "\"hidden\\\":2147483647" },
+        { "\"experts\\\":2", "\"experts\\\":2147483647" },
+        { "\"heads\\\":1",   "\"heads\\\":46000" },
+        { "[5,4]",           "[2147483647,2147483647]" }
+    };
+    test_heap heap;
+    glam_options options = test_options();
+    test_heap_into(&heap, &options);
+    glam_ctx *ctx = glam_open(&options);
+    glam_config config = files_tiny();
+    glam_model *model = glam_model_new(ctx, &config);
+    if (!CHECK(model)) return;
+    files_block b = files_save(model);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        files_block bad = files_edit(b, rows[i][0], rows[i][1]);
+        size_t before = heap.bytes;
+        heap.peak = heap.bytes;
+        glam_model *got = glam_load_memory(ctx, bad.data, bad.size);
+        CHECK((got != NULL) == (i == 0));
+        CHECK(heap.peak - before <= 2 * bad.size + (192u << 10));
+        if (i > 0) CHECK(heap.bytes == before);
+        glam_clear_error(ctx);
+        free(bad.data);
+    }
+    // brackets without end, and a header that is longer than the file
+    size_t size = 1 << 20;
+    unsigned char *hostile = (unsigned char *)malloc(size);
+    if (hostile) {
+        memset(hostile, '{', size);
+        for (int i = 0; i < 8; i++) hostile[i] = (unsigned char)((uint64_t)(size - 8) >> 8 * i);
+        heap.peak = heap.bytes;
+        size_t before = heap.bytes;
+        CHECK(!glam_load_memory(ctx, hostile, size));
+        glam_clear_error(ctx);
+        CHECK(heap.peak - before <= 2 * size + 65536 && heap.bytes == before);
+        hostile[2] = 0xff;
+        heap.peak = heap.bytes;
+        CHECK(!glam_load_memory(ctx, hostile, size));
+        ERROR_IS(ctx, GLAM_ERR_FORMAT, "a header of");
+        CHECK(heap.peak == before && heap.bytes == before);
+        free(hostile);
+    }
+    free(b.data);
+    CLOSE_CLEAN(ctx);
+    CHECK(heap.live == 0 && heap.wrong == 0);
+}
+
+// No memory at each moment of a save and of a load: an error, no leak, and then it works.
+static void files_memory(void)
+{
+    glam_config config = files_tiny();
+    test_heap heap;
+    glam_options options = test_options();
+    test_heap_into(&heap, &options);
+    glam_ctx *ctx = glam_open(&options);
+    glam_model *model = glam_model_new(ctx, &config);
+    if (!CHECK(model)) return;
+    files_block b = files_save(model);
+    size_t mark = glam_mark(ctx);
+    int saved = 0, loaded = 0;
+    for (int k = 1; k < 100 && !(saved && loaded); k++) {
+        heap.fail_at = heap.calls + k;
+        saved = glam_save_memory(model, b.data, b.size) == b.size;
+        CHECK(saved || glam_error(ctx) == GLAM_ERR_MEMORY);
+        glam_clear_error(ctx);
+        heap.fail_at = heap.calls + k;
+        long live = heap.live;
+        loaded = glam_load_memory(ctx, b.data, b.size) != NULL;
+        heap.fail_at = 0;
+        CHECK(loaded || (glam_error(ctx) == GLAM_ERR_MEMORY && heap.live <= live));
+        glam_clear_error(ctx);
+        glam_rewind(ctx, mark);
+    }
+    CHECK(saved && loaded);
+    free(b.data);
+    CLOSE_CLEAN(ctx);
+    CHECK(heap.live == 0 && heap.wrong == 0);
+}
+
+static void test_20_files(void)
+{
+    RUN(files_round_trip);
+    RUN(files_config);
+    RUN(files_numbers);
+    RUN(files_checksum);
+    RUN(files_damage);
+    RUN(files_messages);
+    RUN(files_defaults);
+    RUN(files_system);
+    RUN(files_tensors);
+    RUN(files_checkpoint);
+    RUN(files_bound);
+    RUN(files_memory);
+}
