@@ -826,10 +826,12 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
 #if defined(__GNUC__)
 #define GLAM__INLINE __inline__ __attribute__((always_inline, unused))
 #define GLAM__UNUSED __attribute__((unused))
+#define GLAM__APART __attribute__((noinline))
 #define GLAM__RESTRICT __restrict__
 #else
 #define GLAM__INLINE inline
 #define GLAM__UNUSED
+#define GLAM__APART
 #define GLAM__RESTRICT
 #endif
 
@@ -1130,12 +1132,17 @@ static void glam__on_rewind(glam_ctx *ctx, void (*undo)(glam_ctx *, void *), voi
 /* == 02 threads : implementation ==========================================================
    The one parallel loop.  Chunks are cut by shapes, never by the number of threads, and are
    taken as workers come free: a busy neighbour costs its share and no more, and the result does
-   not depend on who did what. */
+   not depend on who did what.  A loop with little to do is not worth waking anybody for. */
 
-static void glam__parallel(glam_ctx *ctx, int chunks, glam_body *body, void *arg)
+#ifndef GLAM__WORTH
+#define GLAM__WORTH 200000     // operations that take about as long as waking the workers
+#endif
+
+// work: about how many multiply-adds, or as long, the whole loop takes.
+static void glam__parallel(glam_ctx *ctx, int chunks, double work, glam_body *body, void *arg)
 {
     if (chunks <= 0) return;
-    if (ctx->options.threads == 1 || chunks == 1) {
+    if (ctx->options.threads == 1 || chunks == 1 || work < GLAM__WORTH) {
         body(arg, 0, chunks, 0);
         return;
     }
@@ -1260,19 +1267,20 @@ static uint64_t glam__hash_name(const char *name)
 #define GLAM__CHUNK 4096   // elements that are summed in float before doubles take over
 #define GLAM__LOWEST (-3.0e38f)
 
-// Speed belongs to us, flags to the user: this region is compiled as with -O3 whatever the
-// command line says.  GNU vectors and selects want it so; clang needs no more than the hints.
+// Flags belong to the user, speed to us: gcc compiles this region as with -O3 whatever the command
+// line says; without errno for sqrtf, and without jump threading, which turns the selects of a
+// vector loop back into branches.  clang takes hints instead.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC push_options
-#pragma GCC optimize("O3", "fp-contract=fast", "no-math-errno", "no-trapping-math", \
-                     "no-thread-jumps")
+#pragma GCC optimize("O3", "no-fast-math", "fp-contract=fast", "no-math-errno", \
+                     "no-trapping-math", "no-thread-jumps")
 #define GLAM__VECTOR _Pragma("GCC ivdep")
 #define GLAM__FUSED
 #elif defined(__clang__)
 #pragma clang diagnostic push
-#pragma clang diagnostic ignored "-Wpass-failed"    // at -O1 and below nothing is vectorised
+#pragma clang diagnostic ignored "-Wpass-failed"   // sanitizers keep a loop from being vectorised
 #define GLAM__VECTOR _Pragma("clang loop vectorize(assume_safety)")
-#define GLAM__FUSED _Pragma("clang fp contract(on)")
+#define GLAM__FUSED _Pragma("clang fp contract(fast) reassociate(off)")
 #else
 #define GLAM__VECTOR
 #define GLAM__FUSED
@@ -1357,9 +1365,10 @@ static GLAM__INLINE float glam__exp_parts(float x, float *scale)
 {
     GLAM__FUSED
     // + 200 makes the number positive, where truncation rounds one way only
-    int32_t n = (int32_t)(x * 1.44269504f + 200.5f) - 200;
-    uint32_t bits = (uint32_t)(n + 127) << 23;
-    float f = (float)n, r, q;
+    // (a NaN becomes some number here and stays a NaN through r: unsigned, so nothing overflows)
+    uint32_t n = (uint32_t)(int32_t)(x * 1.44269504f + 200.5f) - 200u;
+    uint32_t bits = (n + 127u) << 23;
+    float f = (float)(int32_t)n, r, q;
     memcpy(scale, &bits, sizeof bits);
     r = x - f * 0.693359375f;                  // ln 2 in two parts: the first product is exact
     r = r + f * 2.12194440e-4f;
@@ -1436,7 +1445,7 @@ static GLAM__INLINE float glam__gelu_erf1(float z, float *slope)
     if (sizeof(float) > 4) {
         phi = (float)(0.5 * erfc(-(double)z * 0.70710678118654752));
     } else {
-        float x = fabsf(z) * 0.707106781f;
+        float x = (z < 0.0f ? -z : z) * 0.707106781f;
         float t = 1.0f / (1.0f + 0.3275911f * x), q = 0.5307027145f;
         q = q * t - 0.7265760135f;             // half of the coefficients of the book
         q = q * t + 0.7107068705f;
@@ -1469,12 +1478,14 @@ static GLAM__INLINE float glam__relu1(float z, float *slope)
 static GLAM__INLINE void glam__pad(int n, const float *GLAM__RESTRICT x, float fill,
                                    float *GLAM__RESTRICT block)
 {
+    GLAM__VECTOR
     for (int j = 0; j < GLAM__BLOCK; j++) block[j] = j < n ? x[j] : fill;
 }
 
 static GLAM__INLINE void glam__unpad(int n, const float *GLAM__RESTRICT block,
                                      float *GLAM__RESTRICT x)
 {
+    GLAM__VECTOR
     for (int j = 0; j < GLAM__BLOCK; j++)
         if (j < n) x[j] = block[j];
 }
@@ -1495,7 +1506,8 @@ static GLAM__INLINE float glam__row_dot(int n, const float *a, const float *b)
     int i = 0;
     for (; i + GLAM__LANES <= n; i += GLAM__LANES)
         for (int j = 0; j < GLAM__LANES; j++) lane[j] += a[i + j] * b[i + j];
-    for (int j = 0; i + j < n; j++) lane[j] += a[i + j] * b[i + j];
+    for (int j = 0; j < GLAM__LANES; j++)
+        if (i + j < n) lane[j] += a[i + j] * b[i + j];
     return glam__join(lane, GLAM__LANES);
 }
 
@@ -1505,7 +1517,8 @@ static GLAM__INLINE float glam__row_total(int n, const float *x)
     int i = 0;
     for (; i + GLAM__LANES <= n; i += GLAM__LANES)
         for (int j = 0; j < GLAM__LANES; j++) lane[j] += x[i + j];
-    for (int j = 0; i + j < n; j++) lane[j] += x[i + j];
+    for (int j = 0; j < GLAM__LANES; j++)
+        if (i + j < n) lane[j] += x[i + j];
     return glam__join(lane, GLAM__LANES);
 }
 
@@ -1597,7 +1610,8 @@ static GLAM__INLINE void glam__row_rmsnorm_back(int n, float r, const float *x, 
     int b = 0;
     for (; b + GLAM__LANES <= n; b += GLAM__LANES)
         for (int j = 0; j < GLAM__LANES; j++) lane[j] += dy[b + j] * gain[b + j] * x[b + j];
-    for (int j = 0; b + j < n; j++) lane[j] += dy[b + j] * gain[b + j] * x[b + j];
+    for (int j = 0; j < GLAM__LANES; j++)
+        if (b + j < n) lane[j] += dy[b + j] * gain[b + j] * x[b + j];
     k = r * r * r / (float)n * glam__join(lane, GLAM__LANES);
     GLAM__VECTOR
     for (int i = 0; i < n; i++) dx[i] += (r * gain[i]) * dy[i] - k * x[i];
@@ -1605,18 +1619,27 @@ static GLAM__INLINE void glam__row_rmsnorm_back(int n, float r, const float *x, 
 
 // ---- rows of exp: whole blocks first, then the tail padded to one more
 
+// A compiler may not reorder a float maximum, but one of integers: with the lower bits of the
+// negative ones turned round, the bits of floats are integers in the same order.
 static GLAM__INLINE float glam__row_max(int n, const float *x)
 {
-    float lane[GLAM__BLOCK];
-    int i = 0;
-    for (int j = 0; j < GLAM__BLOCK; j++) lane[j] = GLAM__LOWEST;
-    for (; i + GLAM__BLOCK <= n; i += GLAM__BLOCK)
-        for (int j = 0; j < GLAM__BLOCK; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    for (int j = 0; i + j < n; j++) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    for (int half = GLAM__BLOCK / 2; half > 0; half /= 2)
-        for (int j = 0; j < half; j++)
-            lane[j] = lane[j + half] > lane[j] ? lane[j + half] : lane[j];
-    return lane[0];
+    float top = GLAM__LOWEST;
+    if (sizeof(float) > 4) {
+        for (int i = 0; i < n; i++) top = x[i] > top ? x[i] : top;
+        return top;
+    }
+    int32_t most;
+    memcpy(&most, &top, sizeof most);
+    most ^= (most >> 31) & 0x7fffffff;
+    for (int i = 0; i < n; i++) {
+        int32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits ^= (bits >> 31) & 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    most ^= (most >> 31) & 0x7fffffff;
+    memcpy(&top, &most, sizeof most);
+    return top;
 }
 
 // One block: t = exp(x - c), added into the lanes.
@@ -1922,8 +1945,8 @@ static GLAM__INLINE double glam__row_factor_row(int n, const float *g, const flo
             float u = by * g[i + j] * col[i + j];
             lane[j] += u * u;
         }
-    for (int j = 0; i + j < n; j++) {
-        float u = by * g[i + j] * col[i + j];
+    for (int j = 0; j < GLAM__LANES; j++) {
+        float u = i + j < n ? by * g[i + j] * col[i + j] : 0.0f;
         lane[j] += u * u;
     }
     return (double)glam__join(lane, GLAM__LANES);
@@ -1967,11 +1990,24 @@ static GLAM__INLINE void glam__row_pack_t(int nr, int k, int n, const float *b, 
 }
 
 // Writes (or adds) n columns of a tile that was left in memory.
-static void glam__put(int rows, int n, const float *tile, int nr, float *c, size_t ldc, int add)
+static GLAM__APART void glam__put(int rows, int n, const float *tile, int nr, float *c,
+                                  size_t ldc, int add)
 {
     for (int i = 0; i < rows; i++, tile += nr, c += ldc)
         for (int j = 0; j < n; j++) c[j] = add ? c[j] + tile[j] : tile[j];
 }
+
+// The plain tile multiplies, rounds and adds, also where the command line offers fused operations:
+// gcc would fuse or not depending on how many sums a loop has, and a row's bits on its company.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+#endif
+#ifdef __clang__
+#define GLAM__ROUNDED _Pragma("clang fp contract(off) reassociate(off)")
+#else
+#define GLAM__ROUNDED
+#endif
 
 enum { GLAM__BASE_MR = 4, GLAM__BASE_NR = 8 };
 
@@ -1980,12 +2016,15 @@ static GLAM__INLINE void glam__tile_base(int rows, int n, int k, const float *a,
                                          size_t ap, const float *b, size_t ldb, float *c,
                                          size_t ldc, int add)
 {
-    GLAM__FUSED
-    float s[GLAM__BASE_MR * GLAM__BASE_NR] = { 0 };
-    for (int p = 0; p < k; p++, a += ap, b += ldb)
+    GLAM__ROUNDED
+    float s[GLAM__BASE_MR * GLAM__BASE_NR] = { 0 }, x[GLAM__BASE_MR], y[GLAM__BASE_NR];
+    for (int p = 0; p < k; p++, a += ap, b += ldb) {
+        // copies, or gcc vectorises along p with shuffles: five times slower
+        for (int i = 0; i < rows; i++) x[i] = a[(size_t)i * ai];
+        memcpy(y, b, sizeof y);
         for (int i = 0; i < rows; i++)
-            for (int j = 0; j < GLAM__BASE_NR; j++)
-                s[i * GLAM__BASE_NR + j] += a[(size_t)i * ai] * b[j];
+            for (int j = 0; j < GLAM__BASE_NR; j++) s[i * GLAM__BASE_NR + j] += x[i] * y[j];
+    }
     glam__put(rows, n, s, GLAM__BASE_NR, c, ldc, add);
 }
 
@@ -2015,6 +2054,10 @@ static void glam__panel_t_base(int m, int n, int k, const float *a, size_t lda, 
 {
     glam__rows_base(m, n, k, a, 1, lda, b, ldb, c, ldc, add);
 }
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
 
 // ---- the table
 
@@ -2110,6 +2153,74 @@ static void glam__table_base(glam__kernels *t)
     glam__rows_of_base(t);
 }
 
+// ---- the plain mixture
+
+// The experts of a mixture token by token, one line per formula: what the fused op of room 13
+// must agree with, and what runs when "base" is asked for by name.
+typedef struct glam__plain_moe {
+    int T, M, H, k, kind;
+    const int32_t *expert, *place; // [T,k]; place -1: not kept
+    const float *x, *weight;       // [T,M] input, [T,k] gate weights
+    const float *gate, *up, *down; // [E,M,H] [E,M,H] [E,H,M]; gate NULL for two-matrix experts
+    float *g, *u, *h, *dh;         // [H] each
+    float *y;                      // [T,M], added to
+    const float *dy;               // [T,M]
+    float *dx, *dweight;           // [T,M] added to; [rows] by place
+    float *dgate, *dup, *ddown;    // added to; NULL where no gradient is wanted
+} glam__plain_moe;
+
+// u = x Wu_e,  g = x Wg_e,  h = f(g, u)
+static void glam__plain_hidden(const glam__plain_moe *m, const glam__kernels *k, int t, int e)
+{
+    size_t at = (size_t)e * m->M * m->H;
+    for (int n = 0; n < m->H; n++) m->u[n] = m->g[n] = 0;
+    for (int j = 0; j < m->M; j++) {
+        float x = m->x[(size_t)t * m->M + j];
+        k->axpy(m->H, x, m->up + at + (size_t)j * m->H, m->u);
+        if (m->gate) k->axpy(m->H, x, m->gate + at + (size_t)j * m->H, m->g);
+    }
+    k->act(m->kind, m->H, m->gate ? m->g : NULL, m->u, m->h);
+}
+
+// y_t += sum over kept choices of w_i h_i Wd_e
+static void glam__plain_forward(const glam__plain_moe *m, const glam__kernels *k)
+{
+    for (int t = 0; t < m->T; t++)
+        for (int i = 0; i < m->k; i++) {
+            int e = m->expert[(size_t)t * m->k + i];
+            if (m->place[(size_t)t * m->k + i] < 0) continue;
+            glam__plain_hidden(m, k, t, e);
+            for (int n = 0; n < m->H; n++)
+                k->axpy(m->M, m->weight[(size_t)t * m->k + i] * m->h[n],
+                        m->down + ((size_t)e * m->H + n) * m->M, m->y + (size_t)t * m->M);
+        }
+}
+
+static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *k)
+{
+    for (int t = 0; t < m->T; t++)
+        for (int i = 0; i < m->k; i++) {
+            size_t choice = (size_t)t * m->k + i, M = (size_t)m->M, H = (size_t)m->H;
+            if (m->place[choice] < 0) continue;
+            size_t e = (size_t)m->expert[choice], at = e * M * H;
+            const float *x = m->x + t * M, *dy = m->dy + t * M, *down = m->down + at;
+            float *dx = m->dx + t * M, w = m->weight[choice];
+            glam__plain_hidden(m, k, t, (int)e);
+            for (size_t n = 0; n < H; n++) m->dh[n] = k->dot(m->M, dy, down + n * M);  // dy Wd^T
+            m->dweight[m->place[choice]] = k->dot(m->H, m->dh, m->h);                  // dw = dh.h
+            for (size_t n = 0; n < H && m->ddown; n++)                                 // dWd = h^T dy
+                k->axpy(m->M, w * m->h[n], dy, m->ddown + at + n * M);
+            k->act_back(m->kind, m->H, m->gate ? m->g : NULL, m->u, m->dh, m->h, m->g, m->u);
+            for (size_t j = 0; j < M; j++) {
+                if (m->dup) k->axpy(m->H, w * x[j], m->u, m->dup + at + j * H);        // dWu = x^T du
+                dx[j] += w * k->dot(m->H, m->u, m->up + at + j * H);                   // dx = du Wu^T
+                if (!m->gate) continue;
+                if (m->dgate) k->axpy(m->H, w * x[j], m->g, m->dgate + at + j * H);
+                dx[j] += w * k->dot(m->H, m->g, m->gate + at + j * H);
+            }
+        }
+}
+
 /* == 06 simd : implementation =============================================================
    The same kernels per instruction set, and who picks them.  Rows are room 05's own bodies,
    compiled again for wider registers.  The matrix tile is written with GNU vectors of exactly
@@ -2134,8 +2245,11 @@ static void glam__table_base(glam__kernels *t)
 #endif
 
 // The tile, the loop over rows and the two panel functions for registers of W floats.  A runs by
-// strides, element (i,p) is a[i*ai + p*ap].  What is left of m takes tiles of 8, 4, 2 and 1 rows:
-// a single row costs a single row.
+// strides, element (i,p) is a[i*ai + p*ap].  What is left of m takes tiles of 4, 2 and 1 rows: a
+// single row costs a single row.  MR is 8 at most: rows of A that are a power of two apart share
+// one set of the first cache, and that has eight ways.  The last row never goes with one register
+// of B alone: tuned for some processors gcc does not fuse a loop of a single sum, and then the bits
+// of a row would depend on its company.
 #define GLAM__TILES(isa, attr, W, MR) \
     typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
     attr static GLAM__INLINE void glam__tile_##isa( \
@@ -2176,12 +2290,8 @@ static void glam__table_base(glam__kernels *t)
         const int nv, int m, int n, int k, const float *a, size_t ai, size_t ap, const float *b, \
         size_t ldb, float *c, size_t ldc, int add) \
     { \
-        for (; m >= MR; m -= MR, a += MR * ai, c += MR * ldc) \
+        for (; m >= MR; m -= MR, a += (size_t)MR * ai, c += (size_t)MR * ldc) \
             glam__tile_##isa(MR, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
-        if (MR > 8 && m >= 8) { \
-            glam__tile_##isa(MR > 8 ? 8 : 1, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
-            m -= 8, a += 8 * ai, c += 8 * ldc; \
-        } \
         if (MR > 4 && m >= 4) { \
             glam__tile_##isa(MR > 4 ? 4 : 1, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
             m -= 4, a += 4 * ai, c += 4 * ldc; \
@@ -2190,7 +2300,7 @@ static void glam__table_base(glam__kernels *t)
             glam__tile_##isa(2, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
             m -= 2, a += 2 * ai, c += 2 * ldc; \
         } \
-        if (m) glam__tile_##isa(1, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
+        if (m) glam__tile_##isa(1, 2, n, k, a, ai, ap, b, ldb, c, ldc, add); \
     } \
     attr static GLAM__INLINE void glam__blocks_##isa( \
         int m, int n, int k, const float *a, size_t ai, size_t ap, const float *b, size_t ldb, \
@@ -2233,7 +2343,7 @@ GLAM__TILES(sse2, GLAM__NO_ATTRIBUTE, 4, 4)
 GLAM__ROWS(avx2, GLAM__AVX2, 16)
 GLAM__TILES(avx2, GLAM__AVX2, 8, 6)
 GLAM__ROWS(avx512, GLAM__AVX512, 32)
-GLAM__TILES(avx512, GLAM__AVX512, 16, 12)
+GLAM__TILES(avx512, GLAM__AVX512, 16, 8)
 #else
 #define glam__rows_of_neon glam__rows_of_base
 GLAM__TILES(neon, GLAM__NO_ATTRIBUTE, 4, 8)
@@ -3196,7 +3306,8 @@ static glam__operand glam__weight(glam_ctx *ctx, glam_tensor *w, int transposed)
         job.b = glam__operand_of(ctx, w, transposed);
         job.out = p->data[transposed];
         job.panels = glam__panels_of(ctx, job.b.n);
-        glam__parallel(ctx, slices * job.panels, glam__packing_body, &job);
+        glam__parallel(ctx, slices * job.panels, (double)slices * (double)job.b.panel_slice,
+                       glam__packing_body, &job);
         p->epoch[transposed] = ctx->epoch;
     }
     return glam__operand_of(ctx, w, transposed);
@@ -3303,7 +3414,8 @@ static void glam__product_run(glam_ctx *ctx, glam__product *p)
         blocks += (p->spans[i].rows + p->block - 1) / p->block;
     p->cols = blocks ? (16 + blocks - 1) / blocks : 1;     // enough tasks for many workers
     if (p->cols > p->panels) p->cols = p->panels;
-    glam__parallel(ctx, blocks * p->cols, glam__product_body, p);
+    glam__parallel(ctx, blocks * p->cols, (double)p->m * p->k * p->panels * ctx->kernels->nr,
+                   glam__product_body, p);
     ctx->scratch_used = used;
 }
 
@@ -3391,7 +3503,10 @@ static void glam__outer_run(glam_ctx *ctx, glam__outer *o)
     if (o->parts < 1) o->parts = 1;
     o->worker_floats = glam__outer_floats(ctx);
     o->scratch = glam__scratch_floats(ctx, o->worker_floats * (size_t)ctx->options.threads);
-    glam__parallel(ctx, o->span_count * o->panels * o->parts, glam__outer_body, o);
+    double rows = 0;
+    for (int i = 0; i < o->span_count; i++) rows += o->spans[i].rows;
+    glam__parallel(ctx, o->span_count * o->panels * o->parts, rows * o->m * o->n,
+                   glam__outer_body, o);
     ctx->scratch_used = used;
 }
 
@@ -3430,14 +3545,16 @@ static void glam__each_body(void *arg, int begin, int end, int worker)
     for (int r = begin * e->chunk; r < last; r++) e->row(e->arg, r, worker);
 }
 
-static void glam__each_row(glam_ctx *ctx, int rows, void (*row)(void *, int, int), void *arg)
+// work: operations of one row.
+static void glam__each_row(glam_ctx *ctx, int rows, double work, void (*row)(void *, int, int),
+                           void *arg)
 {
     glam__each e;
     e.row = row;
     e.arg = arg;
     e.rows = rows;
     e.chunk = 32;
-    glam__parallel(ctx, (rows + e.chunk - 1) / e.chunk, glam__each_body, &e);
+    glam__parallel(ctx, (rows + e.chunk - 1) / e.chunk, work * rows, glam__each_body, &e);
 }
 
 // ---- element-wise pairs: y = a op b, b repeated over the leading dimensions of a.
@@ -4301,7 +4418,7 @@ static void glam__norm_all(glam_ctx *ctx, glam__normed w, int rows, float *out, 
     n.w = w;
     n.out = out;
     n.r = r;
-    glam__each_row(ctx, rows, glam__norm_row, &n);
+    glam__each_row(ctx, rows, 4.0 * w.M, glam__norm_row, &n);
 }
 
 // The last step of every sub-layer's backward: dx (+)= dy (residual) + backward of the norm of
@@ -4359,7 +4476,7 @@ static void glam__norm_backward(glam_ctx *ctx, glam_node *n, glam_tensor *norm, 
     b.dy = n->flags & GLAM__NODE_RESIDUAL && !(n->flags & GLAM__NODE_MOVED) ? n->out[0]->grad
                                                                            : NULL;
     b.partial = dgain ? glam__scratch_floats(ctx, glam__norm_back_floats(rows, w.M)) : NULL;
-    glam__parallel(ctx, chunks, glam__norm_back_body, &b);
+    glam__parallel(ctx, chunks, 8.0 * rows * w.M, glam__norm_back_body, &b);
     if (!dgain) return;
     if (!adds) memset(dgain, 0, (size_t)w.M * sizeof(float));
     for (int c = 0; c < chunks; c++) ctx->kernels->add(w.M, b.partial + (size_t)c * w.M, dgain);
@@ -4748,7 +4865,7 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
     glam__attention_positions(&h);
     h.work_floats = glam__slice_floats(&h, 0);
     h.work = glam__scratch_floats(ctx, h.work_floats * (size_t)ctx->options.threads);
-    glam__parallel(ctx, h.B * h.heads, glam__attend_body, &h);
+    glam__parallel(ctx, h.B * h.heads, 2.0 * T * h.keys * h.A, glam__attend_body, &h);
     if (h.at->cache) h.at->cache->length += h.S;
 
     glam__product out = glam__product_new(T, h.A);         // y = x + o Wo
@@ -4945,7 +5062,7 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     }
     h.work_floats = glam__slice_floats(&h, 1);
     h.work = glam__scratch_floats(ctx, h.work_floats * (size_t)ctx->options.threads);
-    glam__parallel(ctx, h.B * h.heads, glam__attend_back_body, &h);
+    glam__parallel(ctx, h.B * h.heads, 5.0 * (double)T * h.keys * h.A, glam__attend_back_body, &h);
     glam__attention_position_grads(&h);
 
     float *normed = glam__scratch_floats(ctx, T * M), *r = glam__scratch_floats(ctx, T);
@@ -5144,7 +5261,7 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     a.u = a.g + (size_t)T * H;
     a.h = glam__scratch_floats(ctx, (size_t)T * H);
     a.dh = dh;
-    glam__each_row(ctx, T, glam__acted_back_row, &a);      // g, u are dg, du from here on
+    glam__each_row(ctx, T, 40.0 * (double)H, glam__acted_back_row, &a);      // g, u are dg, du from here on
 
     float *normed = glam__scratch_floats(ctx, (size_t)T * M);
     float *r = glam__scratch_floats(ctx, (size_t)T);
@@ -5486,7 +5603,7 @@ static void glam__moe_combine_row(void *arg, int t, int worker)
 
 static void glam__moe_combine(glam__moe *m)
 {
-    glam__each_row(m->ctx, m->T, glam__moe_combine_row, m);
+    glam__each_row(m->ctx, m->T, (m->k + 1.0) * m->M, glam__moe_combine_row, m);
 }
 
 // f of one group: how many of its real tokens put expert e first.
@@ -5497,6 +5614,38 @@ static void glam__moe_first(const glam__moe *m, int group, int *first)
         int e = m->s->route.expert[((size_t)group * m->group + s) * m->k];
         if (e >= 0) first[e]++;
     }
+}
+
+// Experts and combine without the fused products: see the plain mixture in room 05.
+static glam__plain_moe glam__moe_plain_view(const glam__moe *m)
+{
+    glam__plain_moe p;
+    glam_tensor **in = m->n->in;
+    memset(&p, 0, sizeof p);
+    p.T = m->T; p.M = m->M; p.H = m->H; p.k = m->k;
+    p.kind = m->kind;
+    p.expert = m->s->route.expert;
+    p.place = m->place;
+    p.x = m->normed;
+    p.weight = m->s->route.gate;
+    p.gate = m->gated ? in[GLAM__MO_GATE]->data : NULL;
+    p.up = in[GLAM__MO_UP]->data;
+    p.down = in[GLAM__MO_DOWN]->data;
+    p.g = glam__scratch_floats(m->ctx, 4 * (size_t)m->H);
+    p.u = p.g + m->H;
+    p.h = p.u + m->H;
+    p.dh = p.h + m->H;
+    p.y = m->n->out[0]->data;
+    return p;
+}
+
+static void glam__moe_plain_forward(glam__moe *m)
+{
+    glam__plain_moe p = glam__moe_plain_view(m);
+    size_t bytes = (size_t)m->T * m->M * sizeof(float);
+    if (m->n->in[GLAM__MO_NORM]) memcpy(p.y, m->n->in[0]->data, bytes);
+    else memset(p.y, 0, bytes);
+    glam__plain_forward(&p, m->ctx->kernels);
 }
 
 // Balance loss, router z-loss and entropy; their weighted sum is the second output.
@@ -5560,8 +5709,12 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
     glam__moe_route(&m);                       // best experts, their slots, drops      [T,k]
     glam__moe_dispatch(&m);                    // choices, sorted by expert             [R]
     m.out = glam__scratch_floats(ctx, (size_t)m.T * m.k * m.M);
-    glam__moe_experts(&m);                     // each expert on its rows               [R,M]
-    glam__moe_combine(&m);                     // weighted sum back into token order    [T,M]
+    if (ctx->plain) {
+        glam__moe_plain_forward(&m);
+    } else {
+        glam__moe_experts(&m);                 // each expert on its rows               [R,M]
+        glam__moe_combine(&m);                 // weighted sum back into token order    [T,M]
+    }
     glam__moe_balance(&m);                     // auxiliary loss from load and p
     glam__moe_record(&m);
 }
@@ -5629,7 +5782,7 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     const glam__moe *m = &g->m;
     glam_tensor **in = m->n->in;
     glam__acted_back a;
-    glam__each_row(m->ctx, m->rows, glam__moe_gather_row, g);
+    glam__each_row(m->ctx, m->rows, 2.0 * m->M, glam__moe_gather_row, g);
     glam__moe_times(m, g->dyr, in[GLAM__MO_DOWN], g->dh, 0);
     a.kernels = m->ctx->kernels;
     a.kind = m->kind;
@@ -5640,13 +5793,36 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     a.dh = g->dh;
     a.weight = g->weight;
     a.dweight = g->dweight;
-    glam__each_row(m->ctx, m->rows, glam__acted_back_row, &a);   // g, u, h: dg, du, weighted h
+    glam__each_row(m->ctx, m->rows, 40.0 * m->H, glam__acted_back_row, &a);   // g, u, h: dg, du, weighted h
     glam__moe_outer(m, in[GLAM__MO_DOWN], g->h, m->H, g->dyr, m->M);
     glam__moe_outer(m, in[GLAM__MO_UP], g->xr, m->M, m->u, m->H);
     glam__moe_outer(m, in[GLAM__MO_GATE], g->xr, m->M, m->g, m->H);
     if (!g->dxr) return;
     glam__moe_times(m, m->u, in[GLAM__MO_UP], g->dxr, 0);
     if (m->gated) glam__moe_times(m, m->g, in[GLAM__MO_GATE], g->dxr, 1);
+}
+
+static float *glam__settled(glam_tensor *t)
+{
+    if (!t || !t->wants_grad) return NULL;
+    glam__grad_settle(t);
+    return t->grad;
+}
+
+// The same token by token; dyr holds the gradients of the tokens' inputs [T,M] instead.
+static void glam__moe_plain_backward(glam__moe_grads *g)
+{
+    const glam__moe *m = &g->m;
+    glam_tensor **in = m->n->in;
+    glam__plain_moe p = glam__moe_plain_view(m);
+    p.dy = m->n->out[0]->grad;
+    p.dweight = g->dweight;
+    p.dx = g->dyr;
+    p.dgate = m->gated ? glam__settled(in[GLAM__MO_GATE]) : NULL;
+    p.dup = glam__settled(in[GLAM__MO_UP]);
+    p.ddown = glam__settled(in[GLAM__MO_DOWN]);
+    memset(p.dx, 0, (size_t)m->T * m->M * sizeof(float));
+    glam__plain_backward(&p, m->ctx->kernels);
 }
 
 // From the weights of one token's choices to the router's probabilities.
@@ -5731,14 +5907,17 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
     g.dxr = below ? glam__scratch_floats(ctx, R * M) : NULL;
     g.dlogits = glam__scratch_floats(ctx, T * m->E);
     glam__norm_all(ctx, w, m->T, m->normed, r);
-    glam__moe_experts_back(&g);
+    if (ctx->plain) glam__moe_plain_backward(&g);
+    else glam__moe_experts_back(&g);
     glam__moe_gate_back(&g);
     glam__grad_outer(ctx, n->in[GLAM__MO_ROUTER], m->T, m->normed, M, g.dlogits, (size_t)m->E);
     if (!below) return;
     g.dn = glam__scratch_floats(ctx, T * M);
     glam__times(ctx, m->T, g.dlogits, (size_t)m->E, glam__weight(ctx, n->in[GLAM__MO_ROUTER], 1),
                 g.dn, M, 0);
-    glam__each_row(ctx, m->T, glam__moe_scatter_row, &g);
+    if (ctx->plain) for (size_t t = 0; t < T; t++)
+        ctx->kernels->add(m->M, g.dyr + t * M, g.dn + t * M);
+    else glam__each_row(ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, &g);
     glam__norm_backward(ctx, n, norm, w, m->T, r, g.dn);
 }
 
@@ -5806,7 +5985,8 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     n->saved_bytes = (R * m.H * (m.gated ? 2 : 1) * sizeof(float) + T * sizeof(float) +
                               (uint64_t)m.E * sizeof(glam__span) + 2 * R * sizeof(int32_t));
     uint64_t small = 4 * glam__align((uint64_t)m.E * sizeof(int)) + glam__floats(T) +
-                     glam__product_bytes(ctx, (int)wide) + glam__product_bytes(ctx, m.E);
+                     glam__product_bytes(ctx, (int)wide) + glam__product_bytes(ctx, m.E) +
+                     glam__floats(4 * (uint64_t)m.H);
     uint64_t forward = small + glam__floats(T * m.M) + glam__floats(R * m.M);
     uint64_t back = small + 2 * glam__floats(T * m.M) + 3 * glam__floats(R * m.M) +
                     2 * glam__floats(R * m.H) + 2 * glam__floats(R) + glam__floats(T * m.E) +
@@ -6679,7 +6859,7 @@ static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
     for (r.row = 0; r.row < T; r.row += chunk) {
         int rows = T - r.row < chunk ? T - r.row : chunk;
         glam__head_logits(ctx, n, a, r.row, rows, r.logits);
-        glam__each_row(ctx, rows, glam__head_forward_row, &r);
+        glam__each_row(ctx, rows, 8.0 * V, glam__head_forward_row, &r);
     }
     for (int t = 0; t < T; t++) {
         xent += (double)r.xent[t];
@@ -6712,7 +6892,7 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
         int rows = T - r.row < chunk ? T - r.row : chunk;
         float *at = da + (size_t)r.row * M;
         if (chunk < T) glam__head_logits(ctx, n, a, r.row, rows, r.logits);
-        glam__each_row(ctx, rows, glam__head_backward_row, &r);
+        glam__each_row(ctx, rows, 10.0 * V, glam__head_backward_row, &r);
         glam__grad_outer(ctx, n->in[2], rows, r.logits, (size_t)V, a + (size_t)r.row * M, M);
         glam__times(ctx, rows, r.logits, (size_t)V, glam__weight(ctx, n->in[2], 0), at, M, 0);
         for (int i = 0; i < rows; i++)                       // back through the scale
@@ -7554,7 +7734,8 @@ static void glam__chunks_body(void *arg, int begin, int end, int worker)
     (void)worker;
     for (int i = begin; i < end; i++) {
         size_t from = (size_t)i * GLAM__SUM_CHUNK, left = c->n - from;
-        c->chunk(c->arg, from, left < GLAM__SUM_CHUNK ? left : GLAM__SUM_CHUNK, &c->sums[i]);
+        c->chunk(c->arg, from, left < (size_t)GLAM__SUM_CHUNK ? left : (size_t)GLAM__SUM_CHUNK,
+                 &c->sums[i]);
     }
 }
 
@@ -7577,7 +7758,7 @@ static double glam__each_chunk(glam_ctx *ctx, size_t n,
     c.arg = arg;
     c.n = n;
     c.sums = (double *)glam_scratch(ctx, (size_t)count * sizeof(double));
-    glam__parallel(ctx, count, glam__chunks_body, &c);
+    glam__parallel(ctx, count, 4.0 * (double)n, glam__chunks_body, &c);
     ctx->scratch_used = used;
     return glam__tree(c.sums, count);
 }
@@ -7874,7 +8055,8 @@ static double glam__factor_prepare(glam_ctx *ctx, glam__updating *u, int *tasks)
     u->row = glam__scratch_floats(ctx, (size_t)slices * u->rows);
     u->col = glam__scratch_floats(ctx, (size_t)slices * u->cols);
     u->sums = (double *)glam_scratch(ctx, (size_t)*tasks * sizeof(double));
-    glam__parallel(ctx, *tasks, glam__factor_stats_body, u);
+    double work = 3.0 * (double)glam_size(u->t);
+    glam__parallel(ctx, *tasks, work, glam__factor_stats_body, u);
     int wide = u->cols >= u->rows;
     float *vrow = u->slots[wide ? 0 : 1].data, *vcol = u->slots[wide ? 1 : 0].data;
     for (int e = 0; e < slices; e++) {
@@ -7891,7 +8073,7 @@ static double glam__factor_prepare(glam_ctx *ctx, glam__updating *u, int *tasks)
         glam__blend(vcol + (size_t)e * u->cols, col, (size_t)u->cols, u->decay2);
         glam__factor_roots(u, e);
     }
-    glam__parallel(ctx, *tasks, glam__factor_norm_body, u);
+    glam__parallel(ctx, *tasks, work, glam__factor_norm_body, u);
     return glam__tree(u->sums, *tasks);
 }
 
@@ -7908,7 +8090,7 @@ static void glam__adafactor(glam_ctx *ctx, glam__updating *u)
     double rms = sqrt(squares / (double)n) / r->update_clip;
     double scale = r->parameter_scale ? (weights > r->eps2 ? weights : r->eps2) : 1;
     u->step = (float)(u->lr * scale / (rms > 1 ? rms : 1));
-    if (factored) glam__parallel(ctx, tasks, glam__factor_step_body, u);
+    if (factored) glam__parallel(ctx, tasks, 4.0 * (double)n, glam__factor_step_body, u);
     else glam__each_chunk(ctx, n, glam__none_step_chunk, u);
 }
 
@@ -8173,8 +8355,15 @@ static int glam__train_part(glam_trainer *t, int part)
     return 1;
 }
 
-// Gradients of part `part` join those before it: a binary tree over part numbers, in which the
-// lower part is always the left operand.
+static void glam__add_all(const glam__kernels *k, size_t n, const float *from, float *to)
+{
+    const size_t most = (size_t)1 << 24;                 // kernels count in int
+    for (size_t at = 0; at < n; at += most)
+        k->add((int)(n - at < most ? n - at : most), from + at, to + at);
+}
+
+// Gradients of part `part` join those before it: a binary tree over part numbers.  Like a binary
+// counter, level l holds the sum of 2^l parts; the last part collects what is there.
 static void glam__join_part(glam_trainer *t, int part)
 {
     glam_optimizer *o = t->optimizer;
@@ -8182,22 +8371,16 @@ static void glam__join_part(glam_trainer *t, int part)
     if (!t->levels || t->model->ctx->measuring) return;
     for (int i = 0; i < o->count; i++) {
         glam_tensor *p = o->params[i];
-        int level = 0, n = (int)0;
-        size_t size = glam_size(p);
-        (void)n;
+        int level = 0;
         glam__grad_settle(p);
-        for (; (part >> level) != 0; level++) {
-            if (!((part >> level) & 1)) {
-                if (!last) break;
-                continue;                              // an uneven end: on to what is saved above
-            }
-            for (size_t at = 0; at < size; at++) p->grad[at] = t->saved[level][i][at] + p->grad[at];
-        }
+        for (; part >> level && (last || part >> level & 1); level++)
+            if (part >> level & 1)
+                glam__add_all(t->model->ctx->kernels, glam_size(p), t->saved[level][i], p->grad);
         if (last) continue;
-        float *swap = t->saved[level][i];
-        t->saved[level][i] = p->grad;
-        p->grad = swap;
+        float *sum = p->grad;
+        p->grad = t->saved[level][i];
         p->flags |= GLAM__FRESH;
+        t->saved[level][i] = sum;
     }
 }
 
@@ -8212,6 +8395,7 @@ static void glam__report_fill(const glam_trainer *t, glam_report *r)
     r->aux_loss = t->aux_off ? 0 : (double)c->moe.aux_weight * s[GLAM__SUM_AUX];
     r->router_z_loss = (double)c->moe.router_z_weight * s[GLAM__SUM_ROUTER_Z];
     r->total = r->loss + r->z_loss + r->aux_loss + r->router_z_loss;
+    r->load_min = r->load_max = 0;
     if (!mixtures) return;
     r->balance = s[GLAM__SUM_AUX] / mixtures;
     r->entropy = s[GLAM__SUM_ENTROPY] / mixtures;
@@ -10269,5 +10453,21 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
 
 /* Changes, newest first.
 
-   v0.1  ADDED  the single-machine library: rooms 00 to 21. */
+   v0.1  ADDED  the single-machine library: rooms 00 to 21.
 
+   Licence: MIT-0 (MIT No Attribution)
+
+   Copyright (c) 2026 the glam.h authors
+
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this
+   software and associated documentation files (the "Software"), to deal in the Software
+   without restriction, including without limitation the rights to use, copy, modify,
+   merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
+   permit persons to whom the Software is furnished to do so.
+
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED,
+   INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A
+   PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT
+   HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF
+   CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR
+   THE USE OR OTHER DEALINGS IN THE SOFTWARE. */

@@ -11,7 +11,7 @@ glam_model *embedded_model(glam_ctx *ctx, size_t *bytes);
 
 static const char sentence[] = "the quick brown fox jumps over the lazy dog and ";
 
-// A text of repeated sentences: learnt by heart in a hundred steps.
+// A text of repeated sentences: learnt by heart in some hundred steps.
 static glam_model *teach(glam_ctx *ctx)
 {
     static char text[sizeof sentence * 40];
@@ -21,7 +21,7 @@ static glam_model *teach(glam_ctx *ctx)
     glam_config size = glam_config_default();
     size.layers  = 2;
     size.d_model = 32;
-    size.context = 32;
+    size.context = 64;
     glam_recipe recipe = glam_recipe_default();
     recipe.steps    = 300;
     recipe.warmup   = 30;

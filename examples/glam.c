@@ -15,6 +15,7 @@
 #define GLAM_IMPLEMENTATION
 #include "../glam.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
@@ -156,50 +157,6 @@ static int make_recipe(const settings *s, glam_recipe *r)
 
 // == the log: JSON lines ====================================================================
 
-static void log_begin(FILE *f, const char *event)
-{
-    fprintf(f, "{\"event\":\"%s\"", event);
-}
-
-static void log_end(FILE *f)
-{
-    fputs("}\n", f);
-    fflush(f);                                          // so that the file can be watched
-}
-
-static void log_string(FILE *f, const char *key, const char *text)
-{
-    fprintf(f, ",\"%s\":\"", key);
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-        if (*c == '"' || *c == '\\') fprintf(f, "\\%c", *c);
-        else if (*c < 32) fprintf(f, "\\u%04x", *c);
-        else fputc(*c, f);
-    }
-    fputs("\"", f);
-}
-
-static void log_int(FILE *f, const char *key, uint64_t value)
-{
-    fprintf(f, ",\"%s\":%" PRIu64, key, value);
-}
-
-static void log_real(FILE *f, const char *key, double value)
-{
-    if (isfinite(value)) fprintf(f, ",\"%s\":%.9g", key, value);
-    else fprintf(f, ",\"%s\":null", key);               // JSON has no word for these
-}
-
-// A float in the fewest digits that bring it back: 0.01 and not 0.00999999978.
-static const char *short_float(float value)
-{
-    char *out = show_buffer();
-    for (int digits = 6; digits < 10; digits++) {
-        snprintf(out, 40, "%.*g", digits, (double)value);
-        if ((float)strtod(out, NULL) == value) break;
-    }
-    return out;
-}
-
 static void log_config(FILE *f, const glam_config *c)
 {
     fprintf(f, ",\"config\":{\"vocab\":%d,\"context\":%d,\"layers\":%d,\"d_model\":%d,"
@@ -244,7 +201,7 @@ static const char *compiler(void)
 
 // == train ==================================================================================
 
-enum { SAMPLE = 200,                         // tokens of a sample
+enum { PROMPT = 12, SAMPLE = 200,            // tokens that a sample begins with, and has
        PATIENT = 8,                          // most seconds between lines
        CHECKS = 5 };                         // validations on the way, unless told otherwise
 
@@ -646,32 +603,50 @@ static void print_load(const run *r)
     }
 }
 
-// Writes up to `most` tokens after an empty line; returns how many.  Draws only from its own seed,
-// so a run with samples has the bits of a run without.
-static int write_sample(run *r, int32_t *tokens, int most, uint64_t seed)
-{
-    glam_sampling sampling = glam_sampling_default();
-    int32_t start[2] = {'\n', '\n'};
-    if (r->config.vocab <= '\n') start[0] = start[1] = 0;
-    sampling.seed = seed;
-    glam_session_reset(r->session);
-    return glam_generate(r->session, start, 2, tokens, most, &sampling);
-}
-
 static void tokens_to_text(const int32_t *tokens, int count, char *text)
 {
     for (int i = 0; i < count; i++)
         text[i] = (char)(tokens[i] >= 0 && tokens[i] < BYTES ? tokens[i] : '?');
 }
 
+// A few tokens of the text that was held back, with letters in them; returns how many.
+static int choose_prompt(const run *r, int32_t *tokens, uint64_t seed)
+{
+    int count = window(r) < PROMPT ? window(r) : PROMPT, letters = 0;
+    for (uint64_t place = 0; place < 20 && letters < count / 2; place++) {
+        glam_batch batch;
+        glam_text *text = r->valid ? r->valid : r->train;
+        if (glam_next_batch(text, 1, count, seed, place, &batch) != GLAM_OK) return 0;
+        memcpy(tokens, batch.tokens, (size_t)count * sizeof *tokens);
+        glam_forget(r->ctx);
+        for (int i = letters = 0; i < count; i++) letters += isalpha(tokens[i] & 127) != 0;
+    }
+    return count;
+}
+
+// Writes up to SAMPLE tokens that go on with a prompt; returns how many there are with it.  It
+// draws from a seed of its own, so that a run with samples has the bits of a run without.
+static int write_sample(run *r, int32_t *tokens, int *prompt, uint64_t seed)
+{
+    glam_sampling sampling = glam_sampling_default();
+    sampling.seed = seed;
+    *prompt = choose_prompt(r, tokens, seed);
+    glam_session_reset(r->session);
+    return *prompt + glam_generate(r->session, tokens, *prompt, tokens + *prompt, SAMPLE,
+                                   &sampling);
+}
+
 static void print_sample(run *r)
 {
-    int32_t tokens[SAMPLE];
-    char text[SAMPLE];
-    int count = write_sample(r, tokens, SAMPLE, (uint64_t)r->now.step);
+    int32_t tokens[PROMPT + SAMPLE];
+    char text[PROMPT + SAMPLE];
+    int prompt, count = write_sample(r, tokens, &prompt, (uint64_t)r->now.step);
     tokens_to_text(tokens, count, text);
     printf("  writes   ");
-    show_line(stdout, text, count, 66);
+    show_line(stdout, text, prompt, 24);
+    printf(" ... ");
+    show_line(stdout, text + prompt, count - prompt, 54);
+    printf("\n");
 }
 
 // Seconds that one step takes, over the run so far.
@@ -686,11 +661,15 @@ static void print_line(run *r)
     double left = (n->steps - n->step) * pace(r);
     char valid[16] = "-";
     if (r->valid_loss >= 0) snprintf(valid, sizeof valid, "%.3f", r->valid_loss);
+    int routes = r->config.moe.experts > 0;
     if (r->lines++ % 6 == 0)
-        printf("   step    loss  bits/byte  valid  balance   drop       load  tokens/s     left\n");
-    printf("%7d %7.3f %10.3f %6s %8.2f %5.1f%% %4.2f-%-5.2f %9.0f %8s\n", n->step, n->loss,
-           n->loss / log(2.0), valid, n->balance, 100 * n->dropped, n->load_min, n->load_max,
-           pace(r) > 0 ? r->recipe.batch * window(r) / pace(r) : 0, show_time(left));
+        printf("   step    loss  bits/byte  valid%s  tokens/s     left\n",
+               routes ? "  balance   drop   load of experts" : "");
+    printf("%7d %7.3f %10.3f %6s", n->step, n->loss, n->loss / log(2.0), valid);
+    if (routes) printf(" %8.2f %5.1f%%       %4.2f - %-4.2f", n->balance, 100 * n->dropped,
+                       n->load_min, n->load_max);
+    printf(" %9.0f %8s\n", pace(r) > 0 ? r->recipe.batch * window(r) / pace(r) : 0,
+           show_time(left));
 }
 
 // A line now and then by the clock; with every sixth, what the experts do and what it writes.
@@ -819,19 +798,22 @@ static void print_experts(glam_model *model, const int32_t *tokens, int count)
 
 static void print_result(run *r)
 {
-    int32_t tokens[SAMPLE];
+    int32_t tokens[PROMPT + SAMPLE];
     double seconds = r->now.seconds;
+    int prompt;
     printf("\n%d steps in %s", glam_trainer_done(r->trainer), show_time(seconds));
     if (r->valid_loss >= 0)
         printf(", validation loss %.4f nats, %.3f bits per byte", r->valid_loss,
                r->valid_loss / log(2.0));
     printf("%s\n\n", r->now.stopped ? "; stopped, as it no longer gained" : "");
-    int count = write_sample(r, tokens, SAMPLE, 7);
+    int count = write_sample(r, tokens, &prompt, 7);
     if (count > 0 && look_at(r->model, tokens, count) == GLAM_OK)
         print_experts(r->model, tokens, count);
     glam_forget(r->ctx);
-    if (r->config.moe.experts > 0) printf("\nload\n");
-    print_load(r);
+    if (r->config.moe.experts > 0 && r->fresh > 0) {
+        printf("\nload\n");
+        print_load(r);
+    }
 }
 
 static void print_next(const run *r)
@@ -928,6 +910,10 @@ static int prepare_resumed(run *r)
 {
     if (open_texts_of_checkpoint(r)) return FAILED;
     r->trainer = glam_load_checkpoint(r->ctx, r->s->resume, r->train, r->valid);
+    if (failure(r->ctx)) return FAILED;
+    if (GIVEN(steps) && r->s->steps < glam_trainer_done(r->trainer))
+        return complain(FAILED, "--steps %d: the run has %d behind it already", r->s->steps,
+                        glam_trainer_done(r->trainer));
     if (GIVEN(steps)) glam_trainer_steps(r->trainer, r->s->steps);
     if (failure(r->ctx)) return FAILED;
     r->model  = glam_trainer_model(r->trainer);
@@ -941,7 +927,7 @@ static int train(run *r)
     int status = GIVEN(resume) ? prepare_resumed(r) : prepare_new(r);
     if (status != DONE) return status;
     r->config = *glam_model_config(r->model);               // with the derived sizes filled in
-    r->session = glam_session_new(r->model, SAMPLE + 8);
+    r->session = glam_session_new(r->model, PROMPT + SAMPLE);
     size_t cells = (size_t)r->config.layers * (size_t)r->config.moe.experts;
     if (cells) r->load = (uint64_t *)calloc(cells, sizeof *r->load);
     if (failure(r->ctx)) return FAILED;

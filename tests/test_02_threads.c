@@ -21,7 +21,7 @@ static void threads_each_chunk_once(void)
             static threads_count count;
             memset(&count, 0, sizeof count);
             count.threads = threads[t];
-            glam__parallel(ctx, chunks[c], threads_body, &count);
+            glam__parallel(ctx, chunks[c], 1e9, threads_body, &count);
             for (int i = 0; i < 1000; i++) count.wrong += count.chunk[i] != (i < chunks[c]);
             CHECK(count.wrong == 0);
         }

@@ -1,17 +1,34 @@
 /* Room 17: texts and batches.  Kinds: property, failure. */
 
-// The tokens of a text of count tokens: the one window that fits, and the target of its last.
-// They live until the next step.
-static const int32_t *data_ids(glam_text *text, int count)
+// All tokens of a text; wrong ones when it has not count of them.
+static const int32_t *data_ids(const glam_text *text, size_t count)
 {
     static int32_t ids[200];
-    glam_batch b;
     memset(ids, 0x55, sizeof ids);
-    if (glam_text_length(text) != (size_t)count || count > 200) return ids;
-    if (glam_next_batch(text, 1, count - 1, 1, 0, &b) != GLAM_OK) return ids;
-    memcpy(ids, b.tokens, (size_t)(count - 1) * sizeof(int32_t));
-    ids[count - 1] = b.targets[count - 2];
+    if (count > 200 || glam_text_length(text) != count) return ids;
+    CHECK(glam_text_read(text, 0, 200, ids) == count);
     return ids;
+}
+
+// Any piece of a text, also across the joints of a mixture; nothing is written past the count.
+static void data_read(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_text *two[2];
+    int32_t out[8];
+    two[0] = glam_text_from(ctx, "abcde", 5, NULL);
+    two[1] = glam_text_from(ctx, "fgh", 3, NULL);
+    glam_text *mix = glam_mix(ctx, two, NULL, 2);
+    for (size_t from = 0; from < 10; from++) {
+        for (size_t count = 0; count < 8; count++) {
+            size_t left = from < 8 ? 8 - from : 0, want = count < left ? count : left;
+            for (int i = 0; i < 8; i++) out[i] = -7;
+            CHECK(glam_text_read(mix, from, count, out) == want);
+            for (size_t i = 0; i < 8; i++) CHECK(out[i] == (i < want ? (int32_t)('a' + from + i) : -7));
+        }
+    }
+    CHECK(glam_text_read(NULL, 0, 4, out) == 0 && glam_text_read(mix, 0, 4, NULL) == 0);
+    CLOSE_CLEAN(ctx);
 }
 
 static void data_texts(void)
@@ -175,6 +192,7 @@ static void data_mixture(void)
 static void test_17_data(void)
 {
     RUN(data_texts);
+    RUN(data_read);
     RUN(data_failures);
     RUN(data_split);
     RUN(data_batches);

@@ -43,6 +43,7 @@
 #undef FLT_MAX
 #define FLT_MAX DBL_MAX
 #define GLAM_NO_SIMD
+#define GLAM__WORTH 0      // small loops too run on all workers here
 #define GLAM_IMPLEMENTATION
 #include "../glam.h"
 
