@@ -25,7 +25,7 @@ static void threads_each_chunk_once(void)
             for (int i = 0; i < 1000; i++) count.wrong += count.chunk[i] != (i < chunks[c]);
             CHECK(count.wrong == 0);
         }
-        glam__parallel(ctx, 0, threads_body, NULL);
+        glam__parallel(ctx, 0, 1e9, threads_body, NULL);
         CLOSE_CLEAN(ctx);
     }
 }
@@ -52,7 +52,7 @@ static void threads_of_the_host(void)
     static threads_count count;
     memset(&count, 0, sizeof count);
     count.threads = 3;
-    glam__parallel(ctx, 20, threads_body, &count);
+    glam__parallel(ctx, 20, 1e9, threads_body, &count);
     CHECK(calls == 1 && count.wrong == 0 && count.chunk[19] == 1);
     float *x = test_floats(200 * 150, 1, -1, 1);
     glam_tensor *a = glam_input(ctx, x, glam_dim2(200, 150)), *b = glam_input(ctx, x, glam_dim2(150, 200));
