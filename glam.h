@@ -219,6 +219,10 @@ GLAM_API glam_status glam_measure(glam_ctx *ctx, int on);
 // Ends a step by hand: the tape and every tensor that is not a parameter are gone.
 GLAM_API void glam_forget(glam_ctx *ctx);
 
+// Inside an op's forward or backward: uninitialised memory, gone when it returns; at most the
+// scratch_bytes of its node in all.
+GLAM_API void *glam_scratch(glam_ctx *ctx, size_t bytes);
+
 // Gives back everything made since the mark (models, texts, sessions, trainers).
 GLAM_API size_t glam_mark(glam_ctx *ctx);
 GLAM_API void   glam_rewind(glam_ctx *ctx, size_t mark);
@@ -293,9 +297,6 @@ struct glam_node {
 // op->inputs operands, where the op does not allow it, makes the result NULL.
 GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *const *in,
                                  const void *config, size_t config_bytes, glam_tensor **second);
-// Scratch inside forward or backward: uninitialised, gone when it returns.
-GLAM_API void *glam_scratch(glam_ctx *ctx, size_t bytes);
-
 // Fills the gradients of everything that loss (one element) depends on, and uses the tape up:
 // a second call for the same step is GLAM_ERR_STATE.  Gradients of parameters add up until the
 // optimiser has stepped, or until glam_forget where no optimiser owns them.
@@ -351,8 +352,8 @@ GLAM_API glam_tensor *glam_layernorm(glam_ctx *ctx, glam_tensor *x, glam_tensor 
                                      glam_tensor *bias, float eps);
 // x / sqrt(mean(x^2) + eps) * gain.  Reference: no mean, no bias, gain starts at 1.
 GLAM_API glam_tensor *glam_rmsnorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *gain, float eps);
-// Rows of table [V,M] picked by ids; the result has shape [count,M].  An id outside 0..V-1 is an error;
-// where mask (NULL: none) is 0 the row is zeros and the id is not looked at.
+// Rows of table [V,M] picked by ids, as [count,M].  An id outside 0..V-1 is an error; where mask
+// (NULL: none) is 0 the row is zeros and the id is not looked at.
 GLAM_API glam_tensor *glam_embed(glam_ctx *ctx, glam_tensor *table, const int32_t *ids, int count,
                                  const int32_t *mask);
 // Zeroes each element with probability p and scales the rest by 1/(1-p).  The pattern depends on
@@ -517,7 +518,8 @@ typedef struct glam_batch {
 } glam_batch;
 
 // The parts of the loss.  xent and z are means over real tokens; aux and router_z are sums over
-// the mixture layers, unweighted; total = xent + z_loss z + aux_weight aux + router_z_weight router_z.
+// the mixture layers, unweighted.
+// total = xent + z_loss z + aux_weight aux + router_z_weight router_z
 typedef struct glam_losses { double xent, z, aux, router_z, total; } glam_losses;
 
 typedef enum glam_mode {
@@ -967,7 +969,8 @@ static uint64_t glam__align(uint64_t bytes)
                                             : (bytes + GLAM__ALIGN - 1) / GLAM__ALIGN * GLAM__ALIGN;
 }
 
-static uint64_t glam__floats(uint64_t count) { return glam__align(glam__mul(count, sizeof(float))); }
+static uint64_t glam__floats(uint64_t count)
+{ return glam__align(glam__mul(count, sizeof(float))); }
 
 static int glam__measuring(const glam_ctx *ctx) { return ctx->measuring; }
 
@@ -2128,7 +2131,8 @@ static void glam__panel_t_base(int m, int n, int k, const float *a, size_t lda, 
         t->pack = glam__pack_##isa; t->pack_t = glam__pack_t_##isa; \
         t->dot = glam__dot_##isa; t->sum = glam__sum_##isa; \
         t->sum_squares = glam__sum_squares_##isa; t->add = glam__add_##isa; \
-        t->add_squares = glam__add_squares_##isa; t->axpy = glam__axpy_##isa; t->scale = glam__scale_##isa; \
+        t->add_squares = glam__add_squares_##isa; \
+        t->axpy = glam__axpy_##isa; t->scale = glam__scale_##isa; \
         t->rmsnorm = glam__rmsnorm_##isa; t->rmsnorm_back = glam__rmsnorm_back_##isa; \
         t->softmax = glam__softmax_##isa; t->logsumexp = glam__logsumexp_##isa; \
         t->exp_minus = glam__exp_minus_##isa; t->act = glam__act_##isa; \
@@ -2208,12 +2212,12 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
             glam__plain_hidden(m, k, t, (int)e);
             for (size_t n = 0; n < H; n++) m->dh[n] = k->dot(m->M, dy, down + n * M);  // dy Wd^T
             m->dweight[m->place[choice]] = k->dot(m->H, m->dh, m->h);                  // dw = dh.h
-            for (size_t n = 0; n < H && m->ddown; n++)                                 // dWd = h^T dy
+            for (size_t n = 0; n < H && m->ddown; n++)                               // dWd = h^T dy
                 k->axpy(m->M, w * m->h[n], dy, m->ddown + at + n * M);
             k->act_back(m->kind, m->H, m->gate ? m->g : NULL, m->u, m->dh, m->h, m->g, m->u);
             for (size_t j = 0; j < M; j++) {
-                if (m->dup) k->axpy(m->H, w * x[j], m->u, m->dup + at + j * H);        // dWu = x^T du
-                dx[j] += w * k->dot(m->H, m->u, m->up + at + j * H);                   // dx = du Wu^T
+                if (m->dup) k->axpy(m->H, w * x[j], m->u, m->dup + at + j * H);      // dWu = x^T du
+                dx[j] += w * k->dot(m->H, m->u, m->up + at + j * H);                 // dx = du Wu^T
                 if (!m->gate) continue;
                 if (m->dgate) k->axpy(m->H, w * x[j], m->g, m->dgate + at + j * H);
                 dx[j] += w * k->dot(m->H, m->g, m->gate + at + j * H);
@@ -2876,7 +2880,7 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
 {
     int wants = 0;
     if (second) *second = NULL;
-    if (ctx && (!op || !in)) glam_fail(ctx, GLAM_ERR_VALUE, "apply: the op or its operands are NULL");
+    if (ctx && (!op || !in)) glam_fail(ctx, GLAM_ERR_VALUE, "apply: no op or no operands (NULL)");
     if (!ctx || ctx->error || glam__check_inputs(ctx, op, in) != GLAM_OK) return NULL;
     for (int i = 0; i < op->inputs; i++) wants |= in[i] && in[i]->wants_grad;
     wants = (wants || op->flags & GLAM__OP_INSIDE) && !ctx->no_grad;
@@ -3482,7 +3486,8 @@ static void glam__outer_body(void *arg, int begin, int end, int worker)
         int col = j * k->nr, n = o->n - col < k->nr ? o->n - col : k->nr;
         float *c = o->c + (size_t)s->slice * o->slice + (size_t)from * o->ldc + col;
         if (!s->rows && !o->add)
-            for (int i = 0; i < m; i++) memset(c + (size_t)i * o->ldc, 0, (size_t)n * sizeof(float));
+            for (int i = 0; i < m; i++)
+                memset(c + (size_t)i * o->ldc, 0, (size_t)n * sizeof(float));
         for (int r = 0; r < s->rows; r += GLAM__KC) {
             int rows = s->rows - r < GLAM__KC ? s->rows - r : GLAM__KC;
             size_t at = (size_t)(s->row + r);
@@ -3644,7 +3649,8 @@ static glam_status glam__same_as_x(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static glam_status glam__scale_shape(glam_ctx *ctx, glam_node *n) { return glam__same_as_x(ctx, n); }
+static glam_status glam__scale_shape(glam_ctx *ctx, glam_node *n)
+{ return glam__same_as_x(ctx, n); }
 
 static void glam__scale_forward(glam_ctx *ctx, glam_node *n)
 {
@@ -3906,12 +3912,15 @@ GLAM__ROW(sum, 1, 0);
 static glam_tensor *glam__sum_apply(glam_ctx *ctx, glam_tensor *x, int mean)
 { return glam_apply(ctx, &glam__op_sum, &x, &mean, sizeof mean, NULL); }
 
-GLAM_API glam_tensor *glam_sum(glam_ctx *ctx, glam_tensor *x) { return glam__sum_apply(ctx, x, 0); }
-GLAM_API glam_tensor *glam_mean(glam_ctx *ctx, glam_tensor *x) { return glam__sum_apply(ctx, x, 1); }
+GLAM_API glam_tensor *glam_sum(glam_ctx *ctx, glam_tensor *x)
+{ return glam__sum_apply(ctx, x, 0); }
+GLAM_API glam_tensor *glam_mean(glam_ctx *ctx, glam_tensor *x)
+{ return glam__sum_apply(ctx, x, 1); }
 
 // ---- functions of one element: exp log tanh sigmoid relu gelu gelu_erf silu
 
-static glam_status glam__unary_shape(glam_ctx *ctx, glam_node *n) { return glam__same_as_x(ctx, n); }
+static glam_status glam__unary_shape(glam_ctx *ctx, glam_node *n)
+{ return glam__same_as_x(ctx, n); }
 
 static void glam__unary_forward(glam_ctx *ctx, glam_node *n)
 {
@@ -4109,8 +4118,8 @@ static glam_status glam__embed_shape(glam_ctx *ctx, glam_node *n)
                          "at least one", glam__say(s).text, e->count);
     for (int t = 0; t < e->count && e->ids; t++)
         if ((!e->mask || e->mask[t]) && (e->ids[t] < 0 || e->ids[t] >= s.dim[0]))
-            return glam_fail(ctx, GLAM_ERR_VALUE, "embed: token %d has id %d; the table has 0 to %d",
-                             t, (int)e->ids[t], s.dim[0] - 1);
+            return glam_fail(ctx, GLAM_ERR_VALUE, "embed: token %d has id %d; the table has 0 to "
+                             "%d", t, (int)e->ids[t], s.dim[0] - 1);
     n->out_shape[0] = e->rows ? glam_dim3(e->rows, e->count / e->rows, s.dim[1])
                               : glam_dim2(e->count, s.dim[1]);
     return GLAM_OK;
@@ -5261,7 +5270,7 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     a.u = a.g + (size_t)T * H;
     a.h = glam__scratch_floats(ctx, (size_t)T * H);
     a.dh = dh;
-    glam__each_row(ctx, T, 40.0 * (double)H, glam__acted_back_row, &a);      // g, u are dg, du from here on
+    glam__each_row(ctx, T, 40.0 * (double)H, glam__acted_back_row, &a);   // g, u: dg, du from here
 
     float *normed = glam__scratch_floats(ctx, (size_t)T * M);
     float *r = glam__scratch_floats(ctx, (size_t)T);
@@ -5793,7 +5802,8 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     a.dh = g->dh;
     a.weight = g->weight;
     a.dweight = g->dweight;
-    glam__each_row(m->ctx, m->rows, 40.0 * m->H, glam__acted_back_row, &a);   // g, u, h: dg, du, weighted h
+    // g, u and h become dg, du and the weighted h
+    glam__each_row(m->ctx, m->rows, 40.0 * m->H, glam__acted_back_row, &a);
     glam__moe_outer(m, in[GLAM__MO_DOWN], g->h, m->H, g->dyr, m->M);
     glam__moe_outer(m, in[GLAM__MO_UP], g->xr, m->M, m->u, m->H);
     glam__moe_outer(m, in[GLAM__MO_GATE], g->xr, m->M, m->g, m->H);
@@ -5929,8 +5939,8 @@ static glam_status glam__moe_config_check(glam_ctx *ctx, const glam_moe_config *
         return glam_fail(ctx, GLAM_ERR_VALUE, "moe: experts is %d: start from "
                          "glam_moe_config_default()", c->experts);
     if (c->top_k < 1 || c->top_k > c->experts)
-        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: top_k is %d with %d experts; it must be between "
-                         "1 and experts", c->top_k, c->experts);
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: top_k is %d with %d experts; it must be "
+                         "between 1 and experts", c->top_k, c->experts);
     if (glam__act_kind(c->activation, 0) < 0)
         return glam_fail(ctx, GLAM_ERR_VALUE, "moe: activation %d is not one of experts: relu, "
                          "gelu_tanh, gelu_erf, geglu or swiglu", (int)c->activation);
@@ -6125,7 +6135,8 @@ typedef struct glam__row {
     size_t field;                  // in glam_model, or in glam__layer for rows of a layer
 } glam__row;
 
-#define GLAM__IN_LAYER(part, name) (offsetof(glam__layer, part) + offsetof(glam_##part##_weights, name))
+#define GLAM__IN_LAYER(part, name) \
+    (offsetof(glam__layer, part) + offsetof(glam_##part##_weights, name))
 
 static const glam__row glam__rows_of_model[] = {
     { GLAM__FIRST,   "embed",       "VM",  GLAM__UNIT,   0, offsetof(glam_model, embed) },
@@ -6321,8 +6332,8 @@ static glam_status glam__config_check(glam_ctx *ctx, const glam_config *c)
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: %d buckets to distance %d; at least 2, and "
                          "max_distance above buckets / 2", c->buckets, c->max_distance);
     if (c->position == GLAM_POSITION_TRANSFORMER_XL && c->d_model % 2)
-        return glam_fail(ctx, GLAM_ERR_VALUE, "config: transformer_xl needs an even d_model, not %d",
-                         c->d_model);
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: transformer_xl needs an even d_model, not "
+                         "%d", c->d_model);
     if (glam__act_kind(c->activation, 1) < 0)
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: activation %d is not one of dense layers: "
                          "gelu_tanh, gelu_erf or geglu_literal", (int)c->activation);
@@ -6845,7 +6856,8 @@ static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
     int T = (int)glam__rows(n->in[0]), M = glam__last(n->in[0]), V = n->in[2]->shape.dim[0];
     int chunk = glam__head_chunk(T, V);
     glam__head_rows r;
-    float *a = glam__scratch_floats(ctx, (size_t)T * M), *rms = glam__scratch_floats(ctx, (size_t)T);
+    float *a = glam__scratch_floats(ctx, (size_t)T * M);
+    float *rms = glam__scratch_floats(ctx, (size_t)T);
     double xent = 0, z = 0;
     memset(&r, 0, sizeof r);
     r.kernels = ctx->kernels;
@@ -6877,7 +6889,8 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
     size_t M = (size_t)glam__last(n->in[0]);
     glam__head_rows r;
     glam__normed w = glam__head_normed(ctx, n);
-    float *a = glam__scratch_floats(ctx, (size_t)T * M), *rms = glam__scratch_floats(ctx, (size_t)T);
+    float *a = glam__scratch_floats(ctx, (size_t)T * M);
+    float *rms = glam__scratch_floats(ctx, (size_t)T);
     float *da = glam__scratch_floats(ctx, (size_t)T * M);
     memset(&r, 0, sizeof r);
     r.kernels = ctx->kernels;
@@ -7309,7 +7322,8 @@ static glam_text *glam__text_new(glam_ctx *ctx, int pieces)
 
 static int32_t glam__token(const glam__piece *p, size_t i)
 {
-    return p->wide ? ((const int32_t *)p->tokens)[i] : (int32_t)((const unsigned char *)p->tokens)[i];
+    if (p->wide) return ((const int32_t *)p->tokens)[i];
+    return ((const unsigned char *)p->tokens)[i];
 }
 
 static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count, int wide)
@@ -7618,8 +7632,8 @@ static double glam__text_loss(glam_model *model, const glam_text *text, int leng
     }
     glam_no_grad(ctx, before);
     if (!*tokens && !ctx->error)
-        glam_fail(ctx, GLAM_ERR_VALUE, "validation: the text has no window of %d tokens and the one "
-                  "after; a longer text or a shorter context", length);
+        glam_fail(ctx, GLAM_ERR_VALUE, "validation: the text has no window of %d tokens and the "
+                  "one after; a longer text or a shorter context", length);
     return ctx->error ? -1 : sum / (double)*tokens;
 }
 
@@ -7700,8 +7714,8 @@ static glam_status glam__recipe_check(glam_ctx *ctx, const glam_recipe *r)
 {
     if (!(r->lr > 0) || !(r->embed_lr >= 0) || !(r->clip >= 0) || !(r->weight_decay >= 0) ||
         !(r->min_lr >= 0) || r->warmup < 0)
-        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: lr %g must be above 0; embed_lr %g, clip %g, "
-                         "weight_decay %g, min_lr %g, warmup %d not below: start from "
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: lr %g must be above 0; embed_lr %g, clip "
+                         "%g, weight_decay %g, min_lr %g, warmup %d not below: start from "
                          "glam_recipe_default()", r->lr, r->embed_lr, r->clip, r->weight_decay,
                          r->min_lr, r->warmup);
     if (!(r->beta1 >= 0 && r->beta1 < 1) || !(r->beta2 >= 0 && r->beta2 < 1) || !(r->eps > 0) ||
@@ -7746,7 +7760,8 @@ static double glam__tree(double *x, int n)
     return n > 0 ? x[0] : 0;
 }
 
-static int glam__chunk_count(size_t n) { return (int)((n + GLAM__SUM_CHUNK - 1) / GLAM__SUM_CHUNK); }
+static int glam__chunk_count(size_t n)
+{ return (int)((n + GLAM__SUM_CHUNK - 1) / GLAM__SUM_CHUNK); }
 
 static double glam__each_chunk(glam_ctx *ctx, size_t n,
                                void (*chunk)(void *, size_t, size_t, double *), void *arg)
@@ -7837,7 +7852,8 @@ enum { GLAM__FACTOR_ROWS = 64 };
 
 static uint64_t glam__update_scratch(const glam_recipe *r, const glam_tensor *t)
 {
-    uint64_t n = glam__count(t->shape), bytes = glam__align((n / GLAM__SUM_CHUNK + 2) * sizeof(double));
+    uint64_t n = glam__count(t->shape);
+    uint64_t bytes = glam__align((n / GLAM__SUM_CHUNK + 2) * sizeof(double));
     if (r->optimizer == GLAM_ADAMW || !glam__factored(r, t->shape)) return 2 * bytes;
     uint64_t a = (uint64_t)t->shape.dim[t->shape.dims - 2];
     uint64_t b = (uint64_t)t->shape.dim[t->shape.dims - 1];
@@ -7868,7 +7884,8 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
             glam_fail(ctx, GLAM_ERR_VALUE, "optimizer: tensor %d is no parameter; glam_param makes "
                       "one", i);
         } else if (t->wants_grad && t->flags & GLAM__OWNED) {
-            glam_fail(ctx, GLAM_ERR_STATE, "optimizer: %s is trained by another optimizer", t->name);
+            glam_fail(ctx, GLAM_ERR_STATE, "optimizer: %s is trained by another one",
+                      t->name);
         } else if (t->wants_grad) {
             t->grad = glam__take_values(ctx, &ctx->life, glam__count(t->shape));
             t->flags |= GLAM__OPEN | GLAM__FRESH | GLAM__OWNED;
@@ -8543,7 +8560,8 @@ GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, gla
     // the memory of a step is known before the first: one block of exactly that size
     glam__end_step(ctx);
     glam_ctx *measure = glam__measure_open(ctx);
-    if (measure && !measure->error && glam__measure_step(measure, model, &model->config, &t->recipe)) {
+    if (measure && !measure->error &&
+        glam__measure_step(measure, model, &model->config, &t->recipe)) {
         glam__arena_release(ctx, &ctx->step);
         glam__reserve_scratch(ctx, measure->scratch_bytes);
         glam__arena_grow(ctx, &ctx->step, measure->step.high);

@@ -96,7 +96,7 @@ int main()
 
         std::vector<char> file;
         {
-            Context school(glam_open(&options));             // closed at the end of this block
+            Context school(glam_open(nullptr));              // closed at the end of this block
             file = teach(school, "the quick brown fox jumps over the lazy dog and ");
             check(school);
         }
