@@ -2426,7 +2426,7 @@ GLAM_API glam_ctx *glam_open(const glam_options *options)
     if (!glam__kernels_pick(o.simd, ctx->kernels)) {
         glam__kernels_pick("base", ctx->kernels);
         glam_fail(ctx, GLAM_ERR_VALUE, "options.simd \"%s\" is not to be had here; NULL picks the "
-                  "best of base, sse2, avx2, avx512, neon", o.simd);
+                  "best of base, sse2, avx2, avx512, neon", o.simd ? o.simd : "");
     }
     glam__comm_check(ctx, o.comm);
     return ctx;
@@ -3805,9 +3805,9 @@ static glam_status glam__slice_shape(glam_ctx *ctx, glam_node *n)
 {
     const int *c = (const int *)n->config;             // begin, count
     glam_shape s = n->in[0]->shape;
-    if (c[0] < 0 || c[1] < 1 || c[0] > s.dim[0] - c[1])
-        return glam_fail(ctx, GLAM_ERR_SHAPE, "slice: rows %d to %d of %s do not exist", c[0],
-                         c[0] + c[1] - 1, glam__say(s).text);
+    if (c[0] < 0 || c[1] < 1 || c[1] > s.dim[0] || c[0] > s.dim[0] - c[1])
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "slice: %d rows from row %d on are not in %s", c[1],
+                         c[0], glam__say(s).text);
     n->out_shape[0] = s;
     n->out_shape[0].dim[0] = c[1];
     return GLAM_OK;
