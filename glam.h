@@ -236,7 +236,8 @@ typedef struct glam_shape {
 
 // Row-major, contiguous, float, transparent.
 typedef struct glam_tensor {
-    float      *data;          // NULL while measuring
+    float      *data;          // NULL while measuring.  Weights changed by hand are seen from
+                               // the next glam_forget on
     float      *grad;          // same shape; NULL where no gradient is wanted or has flowed
     glam_shape  shape;
     const char *name;          // of parameters; "" otherwise
@@ -7647,10 +7648,10 @@ GLAM_API glam_recipe glam_recipe_default(void)
 {
     glam_recipe r;
     memset(&r, 0, sizeof r);
-    r.optimizer = GLAM_ADAMW;
+    r.optimizer = GLAM_ADAFACTOR;
     r.schedule = GLAM_SCHEDULE_COSINE;
-    r.lr = 3e-3;
-    r.embed_lr = 3;
+    r.lr = 0.02;
+    r.embed_lr = 1;
     r.warmup = 100;
     r.min_lr = 0.05;
     r.steps = 2000;
@@ -7689,7 +7690,7 @@ GLAM_API glam_recipe glam_recipe_paper(void)
 GLAM_API glam_recipe glam_recipe_finetune(void)
 {
     glam_recipe r = glam_recipe_default();
-    r.lr = 5e-4;
+    r.lr = 0.004;
     r.warmup = 20;
     r.steps = 500;
     r.eval_every = 50;
@@ -8172,6 +8173,7 @@ static glam_status glam__optimizer_step(glam_optimizer *o, int finite_loss, glam
         }
         o->bad_row = 0;
         o->step++;
+        ctx->epoch++;                          // panels of the old weights are stale
     }
     report->bad_steps = o->bad_steps;
     glam__optimizer_fresh(o);
@@ -8583,7 +8585,6 @@ GLAM_API double glam_validate(glam_trainer *trainer)
                   "validation text");
         return -1;
     }
-    trainer->model->ctx->epoch++;              // the update has changed the weights
     trainer->valid_loss = glam__text_loss(trainer->model, trainer->valid, trainer->recipe.context,
                                           &tokens);
     return trainer->valid_loss;

@@ -138,7 +138,10 @@ static int make_recipe(const settings *s, glam_recipe *r)
         int kind = find_word("optimizer", s->optimizer, optimizer_names);
         if (kind < 0) return USAGE;
         // Adafactor's rate is relative to the weights, AdamW's is not: neither suits the other.
-        if (kind != (int)r->optimizer && !GIVEN(lr)) r->lr = kind == GLAM_ADAMW ? 2e-3 : 0.02;
+        if (kind != (int)r->optimizer && !GIVEN(lr)) {
+            r->lr = kind == GLAM_ADAMW ? 2e-3 : 0.02;
+            r->embed_lr = kind == GLAM_ADAMW ? 3 : 1;
+        }
         r->optimizer = (glam_optimizer_kind)kind;
     }
     if (GIVEN(steps))        r->steps = s->steps;
