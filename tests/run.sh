@@ -22,6 +22,9 @@ export GLAM_TEST_DIR
 ASAN_OPTIONS=allocator_may_return_null=1
 TSAN_OPTIONS=ignore_noninstrumented_modules=1
 export ASAN_OPTIONS TSAN_OPTIONS
+# seven workers on two cores: who has nothing to do must not spin
+OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+export OMP_WAIT_POLICY
 passed=0
 failed=0
 
