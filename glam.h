@@ -6590,6 +6590,12 @@ GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen)
     }
     for (int i = 0; i < model->count; i++) {
         if (!glam__pattern_names(pattern, model->tensors[i]->name)) continue;
+        if (model->tensors[i]->flags & GLAM__OWNED) {
+            glam_fail(model->ctx, GLAM_ERR_STATE, "freeze: %s belongs to an optimizer; freeze "
+                      "before it is made, or glam_rewind to a mark from before it",
+                      model->tensors[i]->name);
+            return 0;
+        }
         model->tensors[i]->wants_grad = !frozen;
         matched++;
     }
@@ -7885,8 +7891,8 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
             glam_fail(ctx, GLAM_ERR_VALUE, "optimizer: tensor %d is no parameter; glam_param makes "
                       "one", i);
         } else if (t->wants_grad && t->flags & GLAM__OWNED) {
-            glam_fail(ctx, GLAM_ERR_STATE, "optimizer: %s is trained by another one",
-                      t->name);
+            glam_fail(ctx, GLAM_ERR_STATE, "optimizer: %s is trained by another one; "
+                      "glam_rewind to a mark from before it gives it back", t->name);
         } else if (t->wants_grad) {
             t->grad = glam__take_values(ctx, &ctx->life, glam__count(t->shape));
             t->flags |= GLAM__OPEN | GLAM__FRESH | GLAM__OWNED;
