@@ -1040,19 +1040,22 @@ static glam_status glam__arena_grow(glam_ctx *ctx, glam__arena *arena, uint64_t 
     return GLAM_OK;
 }
 
-// Bookkeeping memory: real also while measuring.  Zeroed.
-static void *glam__take(glam_ctx *ctx, glam__arena *arena, uint64_t bytes)
+// Room for bytes at the end of an arena; large blocks get a chunk of their own size.
+static char *glam__carve(glam_ctx *ctx, glam__arena *arena, uint64_t bytes, uint64_t chunk)
 {
-    bytes = glam__align(bytes);
-    if (!arena->top || bytes > arena->top->bytes - arena->top->used) {
-        // large blocks get a chunk of their own size, small ones share one
-        uint64_t chunk = bytes > 32768 ? bytes : 65536;
-        if (glam__arena_grow(ctx, arena, chunk) != GLAM_OK) return NULL;
-    }
+    if (!arena->top || bytes > arena->top->bytes - arena->top->used)
+        if (glam__arena_grow(ctx, arena, bytes > chunk / 2 ? bytes : chunk) != GLAM_OK) return NULL;
     char *p = arena->top->data + arena->top->used;
     arena->top->used += (size_t)bytes;
     glam__arena_high(arena);
-    memset(p, 0, (size_t)bytes);
+    return p;
+}
+
+// Bookkeeping memory: real also while measuring.  Zeroed.
+static void *glam__take(glam_ctx *ctx, glam__arena *arena, uint64_t bytes)
+{
+    char *p = glam__carve(ctx, arena, glam__align(bytes), 65536);
+    if (p) memset(p, 0, (size_t)bytes);
     return p;
 }
 
@@ -1060,21 +1063,13 @@ static void *glam__take(glam_ctx *ctx, glam__arena *arena, uint64_t bytes)
 static float *glam__take_values(glam_ctx *ctx, glam__arena *arena, uint64_t count)
 {
     uint64_t bytes = glam__floats(count);
-    if (ctx->measuring) {
-        arena->measured += bytes;
-        glam__arena_high(arena);
-        glam__count_peak(ctx);
-        return NULL;
-    }
-    if (!arena->top || bytes > arena->top->bytes - arena->top->used) {
-        uint64_t chunk = bytes > 32768 ? bytes : 65536;
-        if (arena == &ctx->step && chunk < (1u << 20)) chunk = 1u << 20;
-        if (glam__arena_grow(ctx, arena, chunk) != GLAM_OK) return NULL;
-    }
-    float *p = (float *)(void *)(arena->top->data + arena->top->used);
-    arena->top->used += (size_t)bytes;
+    if (!ctx->measuring)
+        return (float *)(void *)glam__carve(ctx, arena, bytes,
+                                            arena == &ctx->step ? (uint64_t)1 << 20 : 65536);
+    arena->measured += bytes;
     glam__arena_high(arena);
-    return p;
+    glam__count_peak(ctx);
+    return NULL;
 }
 
 typedef struct glam__place { uint64_t used, measured; } glam__place;
@@ -1924,8 +1919,7 @@ static GLAM__INLINE double glam__row_factor_none(size_t n, const float *g, float
 {
     double sum = 0;
     for (size_t i = 0; i < n; i += GLAM__CHUNK)
-        sum += (double)glam__factor_none_chunk(glam__chunk_of(n - i), g + i, v + i, s, decay,
-                                               eps1);
+        sum += (double)glam__factor_none_chunk(glam__chunk_of(n - i), g + i, v + i, s, decay, eps1);
     return sum;
 }
 
@@ -3381,8 +3375,7 @@ static void glam__product_body(void *arg, int begin, int end, int worker)
         int to = (int)((int64_t)p->panels * (part + 1) / p->cols);
         if (!s.rows) continue;
         if (p->fill) p->fill(p, s.row, s.rows, rows, p->lds);
-        glam__product_panels(p, &s, s.row, s.rows,
-                             p->fill ? rows : p->a + (size_t)s.row * p->lda,
+        glam__product_panels(p, &s, s.row, s.rows, p->fill ? rows : p->a + (size_t)s.row * p->lda,
                              p->fill ? p->lds : p->lda, from, to, panel);
     }
 }
@@ -3641,7 +3634,9 @@ GLAM_API glam_tensor *glam_mul(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
 GLAM_API glam_tensor *glam_div(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
 { return glam__pair_apply(ctx, a, b, GLAM__DIV); }
 
-// ---- scale: y = c x, dx += c dy
+// ---- scale: y = c x, dx += c dy; with c = 1 and another shape it is a view
+
+typedef struct glam__scaling { float c; glam_shape shape; } glam__scaling;   // dims 0: that of x
 
 static glam_status glam__same_as_x(glam_ctx *ctx, glam_node *n)
 {
@@ -3651,38 +3646,9 @@ static glam_status glam__same_as_x(glam_ctx *ctx, glam_node *n)
 }
 
 static glam_status glam__scale_shape(glam_ctx *ctx, glam_node *n)
-{ return glam__same_as_x(ctx, n); }
-
-static void glam__scale_forward(glam_ctx *ctx, glam_node *n)
 {
-    float c = *(const float *)n->config;
-    const float *x = n->in[0]->data;
-    float *y = n->out[0]->data;
-    size_t count = glam_size(n->in[0]);
-    (void)ctx;
-    for (size_t i = 0; i < count; i++) y[i] = c * x[i];
-}
-
-static void glam__scale_backward(glam_ctx *ctx, glam_node *n)
-{
-    float c = *(const float *)n->config;
-    const float *dy = n->out[0]->grad;
-    float *dx = n->in[0]->grad;
-    size_t count = glam_size(n->in[0]);
-    (void)ctx;
-    for (size_t i = 0; i < count; i++) dx[i] += c * dy[i];
-}
-
-GLAM__ROW(scale, 1, 0);
-
-GLAM_API glam_tensor *glam_scale(glam_ctx *ctx, glam_tensor *x, float factor)
-{ return glam_apply(ctx, &glam__op_scale, &x, &factor, sizeof factor, NULL); }
-
-// ---- view: the same numbers under another shape; dx += dy
-
-static glam_status glam__view_shape(glam_ctx *ctx, glam_node *n)
-{
-    const glam_shape *to = (const glam_shape *)n->config;
+    const glam_shape *to = &((const glam__scaling *)n->config)->shape;
+    if (!to->dims) return glam__same_as_x(ctx, n);
     if (glam__count(*to) != glam__count(n->in[0]->shape))
         return glam_fail(ctx, GLAM_ERR_SHAPE, "view: %s has not the size of %s",
                          glam__say(*to).text, glam__say(n->in[0]->shape).text);
@@ -3690,25 +3656,40 @@ static glam_status glam__view_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static void glam__view_forward(glam_ctx *ctx, glam_node *n)
+static void glam__scale_forward(glam_ctx *ctx, glam_node *n)
 {
-    (void)ctx;
-    memcpy(n->out[0]->data, n->in[0]->data, glam_size(n->in[0]) * sizeof(float));
-}
-
-static void glam__view_backward(glam_ctx *ctx, glam_node *n)
-{
-    const float *dy = n->out[0]->grad;
-    float *dx = n->in[0]->grad;
+    float c = ((const glam__scaling *)n->config)->c;
     size_t count = glam_size(n->in[0]);
     (void)ctx;
-    for (size_t i = 0; i < count; i++) dx[i] += dy[i];
+    for (size_t i = 0; i < count; i++) n->out[0]->data[i] = c * n->in[0]->data[i];
 }
 
-GLAM__ROW(view, 1, 0);
+static void glam__scale_backward(glam_ctx *ctx, glam_node *n)
+{
+    float c = ((const glam__scaling *)n->config)->c;
+    size_t count = glam_size(n->in[0]);
+    (void)ctx;
+    for (size_t i = 0; i < count; i++) n->in[0]->grad[i] += c * n->out[0]->grad[i];
+}
+
+GLAM__ROW(scale, 1, 0);
+
+GLAM_API glam_tensor *glam_scale(glam_ctx *ctx, glam_tensor *x, float factor)
+{
+    glam__scaling s;
+    memset(&s, 0, sizeof s);
+    s.c = factor;
+    return glam_apply(ctx, &glam__op_scale, &x, &s, sizeof s, NULL);
+}
 
 GLAM_API glam_tensor *glam_view(glam_ctx *ctx, glam_tensor *t, glam_shape shape)
-{ return glam_apply(ctx, &glam__op_view, &t, &shape, sizeof shape, NULL); }
+{
+    glam__scaling s;
+    s.c = 1;
+    s.shape = shape;
+    if (!shape.dims) s.shape.dims = -1;            // a shape that fits nothing
+    return glam_apply(ctx, &glam__op_scale, &t, &s, sizeof s, NULL);
+}
 
 // ---- matmul: y = x w;  dx += dy w^T,  dw += x^T dy.   transposed: y = x w^T;  dx += dy w,
 // dw += dy^T x.
@@ -3920,8 +3901,7 @@ GLAM_API glam_tensor *glam_mean(glam_ctx *ctx, glam_tensor *x)
 
 // ---- functions of one element: exp log tanh sigmoid relu gelu gelu_erf silu
 
-static glam_status glam__unary_shape(glam_ctx *ctx, glam_node *n)
-{ return glam__same_as_x(ctx, n); }
+#define glam__unary_shape glam__same_as_x
 
 static void glam__unary_forward(glam_ctx *ctx, glam_node *n)
 {
@@ -3959,8 +3939,7 @@ GLAM_API glam_tensor *glam_silu(glam_ctx *ctx, glam_tensor *x)
 
 // ---- softmax over the last dimension: dx += y (dy - sum y dy)
 
-static glam_status glam__softmax_shape(glam_ctx *ctx, glam_node *n)
-{ return glam__same_as_x(ctx, n); }
+#define glam__softmax_shape glam__same_as_x
 
 static void glam__softmax_forward(glam_ctx *ctx, glam_node *n)
 {
@@ -4537,36 +4516,34 @@ static int glam__is_xl(const glam__heads *h)
     return h->at->c.position == GLAM_POSITION_TRANSFORMER_XL;
 }
 
-// Parts of a worker's slice, in floats.
+// Parts of a worker's slice; the last four are for backward.
 typedef struct glam__slice { float *k, *v, *s, *rp, *raw, *q, *kn, *ds, *pack, *dq; } glam__slice;
 
+static float *glam__cut(float *from, size_t *used, size_t count)
+{
+    float *p = from ? from + *used : NULL;
+    *used += (count + 15) / 16 * 16;
+    return p;
+}
+
+// The worker's slice laid out from `at` on (NULL: only its size is wanted).
 static glam__slice glam__slice_of(const glam__heads *h, float *at, int back, size_t *total)
 {
     glam__slice w;
-    size_t nr = (size_t)h->kernels->nr, key = (size_t)h->key_panels * nr * h->D, used = 0;
-    size_t value = ((size_t)h->d_panels * nr * h->keys + 15) / 16 * 16, block = (size_t)h->block;
-    size_t far = glam__is_xl(h) ? (size_t)h->ldr : 0;
-    size_t wide = block * (size_t)glam__up(h->D, 16) * (glam__is_xl(h) ? 2 : 0);
-    // sizes in the order of the fields; the last five are for backward
-    size_t size[10];
-    size[0] = key;
-    size[1] = back ? key : value;
-    size[2] = block * h->lds;
-    size[3] = glam__is_xl(h) ? (size_t)glam__panels_of(h->ctx, h->distances) * nr * h->D : 0;
-    size[4] = block * far;
-    size[5] = wide;
-    size[6] = back ? value + (glam__is_xl(h) ? (size_t)h->d_panels * nr * h->distances : 0) : 0;
-    size[7] = back ? block * h->lds : 0;
-    size[8] = back ? block * nr : 0;
-    size[9] = back && glam__is_xl(h) ? block * (size_t)h->D : 0;
-    float **field[10];
-    field[0] = &w.k; field[1] = &w.v; field[2] = &w.s; field[3] = &w.rp; field[4] = &w.raw;
-    field[5] = &w.q; field[6] = &w.kn; field[7] = &w.ds; field[8] = &w.pack; field[9] = &w.dq;
-    for (int i = 0; i < 10; i++) {
-        *field[i] = at ? at + used : NULL;
-        used += (size[i] + 15) / 16 * 16;
-    }
-    *total = used;
+    size_t nr = (size_t)h->kernels->nr, block = (size_t)h->block, *n = total;
+    size_t key = (size_t)h->key_panels * nr * h->D, xl = (size_t)glam__is_xl(h);
+    size_t value = ((size_t)h->d_panels * nr * h->keys + 15) / 16 * 16, b = (size_t)(back != 0);
+    *n = 0;
+    w.k = glam__cut(at, n, key);
+    w.v = glam__cut(at, n, back ? key : value);
+    w.s = glam__cut(at, n, block * h->lds);
+    w.rp = glam__cut(at, n, xl * (size_t)glam__panels_of(h->ctx, h->distances) * nr * h->D);
+    w.raw = glam__cut(at, n, xl * block * h->ldr);
+    w.q = glam__cut(at, n, xl * 2 * block * (size_t)glam__up(h->D, 16));
+    w.kn = glam__cut(at, n, b * (value + xl * (size_t)h->d_panels * nr * h->distances));
+    w.ds = glam__cut(at, n, b * block * h->lds);
+    w.pack = glam__cut(at, n, b * block * nr);
+    w.dq = glam__cut(at, n, b * xl * block * (size_t)h->D);
     return w;
 }
 
@@ -4577,35 +4554,20 @@ static size_t glam__slice_floats(const glam__heads *h, int back)
     return total;
 }
 
-static glam_status glam__attention_weights_fit(glam_ctx *ctx, glam_node *n, int M, int A)
+static glam_status glam__attention_fits(glam_ctx *ctx, glam_node *n, int M)
 {
-    static const char *const names[] = { "q", "k", "v", "o" };
-    for (int i = 0; i < 4; i++) {
+    static const char *const names[] = { "q", "k", "v", "o", "bias", "r", "u", "v_bias" };
+    const glam_attention_config *c = &((const glam__attention *)n->config)->c;
+    int A = c->heads * c->d_head, xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
+    for (int i = 0; i < 8; i++) {
         glam_tensor *w = n->in[GLAM__AT_Q + i];
-        glam_shape want = i == 3 ? glam_dim2(A, M) : glam_dim2(M, A);
-        if (!w || !glam__same_shape(w->shape, want))
+        int needed = i < 4 || (i == 4 ? c->position == GLAM_POSITION_BUCKETS : xl);
+        glam_shape want = i == 3 ? glam_dim2(A, M) : i == 4 ? glam_dim2(c->heads, c->buckets)
+                        : i > 5 ? glam_dim2(c->heads, c->d_head) : glam_dim2(M, A);
+        if (needed && (!w || !glam__same_shape(w->shape, want)))
             return glam_fail(ctx, GLAM_ERR_SHAPE, "attention: %s is %s; with x %s it must be %s",
                              names[i], w ? glam__say(w->shape).text : "NULL",
                              glam__say(n->in[0]->shape).text, glam__say(want).text);
-    }
-    return GLAM_OK;
-}
-
-static glam_status glam__attention_position_fits(glam_ctx *ctx, glam_node *n, int M)
-{
-    const glam_attention_config *c = &((const glam__attention *)n->config)->c;
-    int A = c->heads * c->d_head, xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
-    glam_shape want[4];
-    want[0] = glam_dim2(c->heads, c->buckets);
-    want[1] = glam_dim2(M, A);
-    want[2] = want[3] = glam_dim2(c->heads, c->d_head);
-    static const char *const names[] = { "bias", "r", "u", "v_bias" };
-    for (int i = 0; i < 4; i++) {
-        int needed = i ? xl : c->position == GLAM_POSITION_BUCKETS;
-        glam_tensor *w = n->in[GLAM__AT_BIAS + i];
-        if (needed && (!w || !glam__same_shape(w->shape, want[i])))
-            return glam_fail(ctx, GLAM_ERR_SHAPE, "attention: %s is %s; it must be %s", names[i],
-                             w ? glam__say(w->shape).text : "NULL", glam__say(want[i]).text);
     }
     if (xl && M % 2)
         return glam_fail(ctx, GLAM_ERR_SHAPE, "attention: the sinusoid of Transformer-XL needs an "
@@ -4647,8 +4609,7 @@ static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
         return glam_fail(ctx, GLAM_ERR_VALUE, "attention: %d heads of %d, %d buckets to distance "
                          "%d make no sense", c->heads, c->d_head, c->buckets, c->max_distance);
     if (glam__norm_fits(ctx, "attention", n->in[0], n->in[GLAM__AT_NORM]) != GLAM_OK ||
-        glam__attention_weights_fit(ctx, n, s.dim[2], c->heads * c->d_head) != GLAM_OK ||
-        glam__attention_position_fits(ctx, n, s.dim[2]) != GLAM_OK) return ctx->error;
+        glam__attention_fits(ctx, n, s.dim[2]) != GLAM_OK) return ctx->error;
     uint64_t T = (uint64_t)s.dim[0] * s.dim[1], A = (uint64_t)c->heads * c->d_head;
     n->out_shape[0] = s;
     n->saved_bytes = ((T * 4 * A + T * c->heads) * sizeof(float));
@@ -6857,28 +6818,37 @@ static void glam__head_logits(glam_ctx *ctx, const glam_node *n, const float *a,
                 (size_t)n->in[2]->shape.dim[0], 0);
 }
 
+// What forward and backward begin with: a = logit_scale RMS(x), its 1/rms, and where logits go.
+static glam__head_rows glam__head_begin(glam_ctx *ctx, glam_node *n, int chunk, float **a,
+                                        float **rms)
+{
+    int T = (int)glam__rows(n->in[0]);
+    glam__head_rows r;
+    memset(&r, 0, sizeof r);
+    r.kernels = ctx->kernels;
+    r.h = (const glam__head *)n->config;
+    r.V = n->in[2]->shape.dim[0];
+    r.lse = (float *)n->saved;
+    r.logits = chunk == T ? r.lse + glam__floats((uint64_t)T) / sizeof(float)
+                          : glam__scratch_floats(ctx, (size_t)chunk * r.V);
+    *a = glam__scratch_floats(ctx, glam_size(n->in[0]));
+    *rms = glam__scratch_floats(ctx, (size_t)T);
+    glam__norm_all(ctx, glam__head_normed(ctx, n), T, *a, *rms);
+    return r;
+}
+
 static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
 {
     const glam__head *h = (const glam__head *)n->config;
-    int T = (int)glam__rows(n->in[0]), M = glam__last(n->in[0]), V = n->in[2]->shape.dim[0];
-    int chunk = glam__head_chunk(T, V);
-    glam__head_rows r;
-    float *a = glam__scratch_floats(ctx, (size_t)T * M);
-    float *rms = glam__scratch_floats(ctx, (size_t)T);
+    int T = (int)glam__rows(n->in[0]), chunk = glam__head_chunk(T, n->in[2]->shape.dim[0]);
+    float *a, *rms;
     double xent = 0, z = 0;
-    memset(&r, 0, sizeof r);
-    r.kernels = ctx->kernels;
-    r.h = h;
-    r.V = V;
-    r.lse = (float *)n->saved;
+    glam__head_rows r = glam__head_begin(ctx, n, chunk, &a, &rms);
     r.xent = glam__scratch_floats(ctx, (size_t)T);
-    r.logits = chunk == T ? (float *)n->saved + glam__floats((uint64_t)T) / sizeof(float)
-                          : glam__scratch_floats(ctx, (size_t)chunk * V);
-    glam__norm_all(ctx, glam__head_normed(ctx, n), T, a, rms);
     for (r.row = 0; r.row < T; r.row += chunk) {
         int rows = T - r.row < chunk ? T - r.row : chunk;
         glam__head_logits(ctx, n, a, r.row, rows, r.logits);
-        glam__each_row(ctx, rows, 8.0 * V, glam__head_forward_row, &r);
+        glam__each_row(ctx, rows, 8.0 * r.V, glam__head_forward_row, &r);
     }
     for (int t = 0; t < T; t++) {
         xent += (double)r.xent[t];
@@ -6894,20 +6864,10 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
     const glam__head *h = (const glam__head *)n->config;
     int T = (int)glam__rows(n->in[0]), V = n->in[2]->shape.dim[0], chunk = glam__head_chunk(T, V);
     size_t M = (size_t)glam__last(n->in[0]);
-    glam__head_rows r;
     glam__normed w = glam__head_normed(ctx, n);
-    float *a = glam__scratch_floats(ctx, (size_t)T * M);
-    float *rms = glam__scratch_floats(ctx, (size_t)T);
-    float *da = glam__scratch_floats(ctx, (size_t)T * M);
-    memset(&r, 0, sizeof r);
-    r.kernels = ctx->kernels;
-    r.h = h;
-    r.V = V;
-    r.lse = (float *)n->saved;
+    float *a, *rms, *da = glam__scratch_floats(ctx, (size_t)T * M);
+    glam__head_rows r = glam__head_begin(ctx, n, chunk, &a, &rms);
     r.scale = (float)((double)n->out[0]->grad[0] / h->count);
-    r.logits = chunk == T ? (float *)n->saved + glam__floats((uint64_t)T) / sizeof(float)
-                          : glam__scratch_floats(ctx, (size_t)chunk * V);
-    glam__norm_all(ctx, w, T, a, rms);
     for (r.row = 0; r.row < T; r.row += chunk) {
         int rows = T - r.row < chunk ? T - r.row : chunk;
         float *at = da + (size_t)r.row * M;
@@ -6978,7 +6938,7 @@ GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam
 
 // Every row there is: what the gradient tests walk.
 static const glam_op *const glam__ops[] GLAM__UNUSED = {
-    &glam__op_recompute, &glam__op_pair, &glam__op_scale, &glam__op_view, &glam__op_matmul,
+    &glam__op_recompute, &glam__op_pair, &glam__op_scale, &glam__op_matmul,
     &glam__op_transpose, &glam__op_slice, &glam__op_concat, &glam__op_sum, &glam__op_unary,
     &glam__op_softmax, &glam__op_layernorm, &glam__op_rmsnorm, &glam__op_embed,
     &glam__op_dropout, &glam__op_mse, &glam__op_cross_entropy, &glam__op_attention,
@@ -7285,8 +7245,7 @@ GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int
     }
     if (!length) { prompt = "\n"; length = 1; }        // something to continue
     size_t mark = glam_mark(ctx);
-    int32_t *ids = (int32_t *)glam__take(ctx, &ctx->life,
-                                         (length + (size_t)size) * sizeof *ids);
+    int32_t *ids = (int32_t *)glam__take(ctx, &ctx->life, (length + (size_t)size) * sizeof *ids);
     glam_session *s = ids ? glam_session_new(model, (int)length + size) : NULL;
     int made = 0;
     if (s) {
@@ -7395,8 +7354,7 @@ static char *glam__read_all(glam_ctx *ctx, FILE *f, size_t *room, size_t *used)
 }
 #endif
 
-GLAM_API glam_text *glam_text_open(glam_ctx *ctx, const char *path,
-                                   const glam_tokenizer *tokenizer)
+GLAM_API glam_text *glam_text_open(glam_ctx *ctx, const char *path, const glam_tokenizer *tokenizer)
 {
     if (!ctx || ctx->error) return NULL;
     if (!path) {
@@ -8211,7 +8169,7 @@ struct glam_trainer {
     glam_text      *train, *valid;
     glam_optimizer *optimizer;
     glam_recipe     recipe;
-    int      step, bad_steps, bad_evals, stopped, aux_off;
+    int      step, bad_evals, stopped, aux_off;
     uint64_t tokens;
     double   best_valid, valid_loss, seconds;
     float ***saved;                // [levels][params] gradients of earlier parts of the batch
@@ -8262,8 +8220,7 @@ static glam_status glam__trainer_levels(glam_trainer *t)
         t->saved[l] = (float **)glam__take(ctx, &ctx->life,
                                            (uint64_t)o->count * sizeof *t->saved[l]);
         for (int i = 0; i < o->count && t->saved[l]; i++)
-            t->saved[l][i] = glam__take_values(ctx, &ctx->life,
-                                               glam__count(o->params[i]->shape));
+            t->saved[l][i] = glam__take_values(ctx, &ctx->life, glam__count(o->params[i]->shape));
     }
     return ctx->error;
 }
@@ -8646,88 +8603,9 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
 
 #include <float.h>
 
-#define GLAM__HEADER_MOST   ((size_t)16 << 20)
-#define GLAM__FILE_CHUNK    ((size_t)32768)
-#define GLAM__METADATA_MOST 64
-
-// --- numbers as text: our own, because printf and strtod change with the locale ---
-
-// floor(w * 10^ten * 2^two), which must be less than 2^64; *rest: something was cut off.
-static uint64_t glam__decimal_scale(uint64_t w, int ten, int two, int *rest)
-{
-    enum { LIMBS = 64 };
-    uint32_t limb[LIMBS + 3];                   // least significant first
-    int i, up = two > 0 ? two : 0, down = two < 0 ? -two : 0;
-    memset(limb, 0, sizeof limb);
-    limb[up / 32]     = (uint32_t)(w << up % 32);
-    limb[up / 32 + 1] = (uint32_t)((w << up % 32) >> 32);
-    limb[up / 32 + 2] = up % 32 ? (uint32_t)(w >> (64 - up % 32)) : 0;
-    for (; ten > 0; ten--) {
-        uint64_t carry = 0;
-        for (i = 0; i < LIMBS; i++) {
-            carry += (uint64_t)limb[i] * 10;
-            limb[i] = (uint32_t)carry;
-            carry >>= 32;
-        }
-    }
-    *rest = 0;
-    for (; ten < 0; ten++) {                    // the floor of floors is the floor of the whole
-        uint64_t carry = 0;
-        for (i = LIMBS - 1; i >= 0; i--) {
-            carry = carry << 32 | limb[i];
-            limb[i] = (uint32_t)(carry / 10);
-            carry %= 10;
-        }
-        *rest |= carry != 0;
-    }
-    for (i = 0; i < down / 32; i++) *rest |= limb[i] != 0;
-    *rest |= (limb[down / 32] & ((1u << down % 32) - 1)) != 0;
-    uint64_t low = limb[down / 32] | (uint64_t)limb[down / 32 + 1] << 32;
-    if (down % 32 == 0) return low;
-    return low >> down % 32 | (uint64_t)limb[down / 32 + 2] << (64 - down % 32);
-}
-
-// The double (single: the float) nearest to w * 10^ten, halves to even; HUGE_VAL: too large.
-static double glam__decimal_read(uint64_t w, int ten, int single)
-{
-    const int digits = single ? 24 : 53, lowest = single ? -126 : -1022;
-    int rest, bits = 64;
-    if (w == 0 || ten < -400) return 0.0;
-    if (ten > 400) return HUGE_VAL;
-    while (!(w >> (bits - 1))) bits--;
-    int two = 62 - bits - (int)floor(ten * 3.321928094887362);         // log2(10)
-    uint64_t r = glam__decimal_scale(w, ten, two, &rest);              // of 62 or 63 bits
-    bits = r >> 62 ? 63 : 62;
-    int lead = bits - 1 - two;                                         // exponent of the first bit
-    int keep = lead < lowest ? digits + lead - lowest : digits;        // fewer when subnormal
-    if (keep < 1) return 0.0;
-    int drop = bits - keep;
-    uint64_t q = r >> drop, half = (uint64_t)1 << (drop - 1), tail = r & (2 * half - 1);
-    if (tail > half || (tail == half && (rest || q % 2))) q++;
-    double value = ldexp((double)q, drop - two);
-    return value > (single ? (double)FLT_MAX : DBL_MAX) ? HUGE_VAL : value;
-}
-
-// The fewest digits that read back as v (> 0, finite): v is about digits * 10^*ten.
-static uint64_t glam__decimal_digits(double v, int single, int *ten)
-{
-    int two, rest, count = 1;
-    uint64_t m = (uint64_t)ldexp(frexp(v, &two), 53), n, limit = 10;
-    two -= 53;
-    int first = (int)floor((two + 52) * 0.30102999566398120);          // log10(v), or one less
-    // 17 digits cannot round up to a power of ten, so they tell which of the two it is
-    if (glam__decimal_scale(m, 16 - first, two, &rest) >= 100000000000000000u) first++;
-    for (;; count++, limit *= 10) {
-        uint64_t twice = glam__decimal_scale(m, count - 1 - first, two + 1, &rest);
-        n = twice / 2;
-        if (twice % 2 && (rest || n % 2)) n++;
-        *ten = first + 1 - count;
-        // beyond 17 there is nothing to gain
-        if (count == 17 || glam__decimal_read(n, *ten, single) == v) break;
-    }
-    while (n % 10 == 0) { n /= 10; ++*ten; }
-    return n;
-}
+#define GLAM__HEADER_MOST ((size_t)16 << 20)
+#define GLAM__FILE_CHUNK  ((size_t)32768)
+#define GLAM__MOVE_MOST   ((size_t)1 << 24)     // some systems refuse 2 GB at once
 
 // --- JSON: the writer ---
 
@@ -8748,76 +8626,60 @@ static void glam__json_char(glam__json_out *out, char c)
     out->size++;
 }
 
-static void glam__json_text(glam__json_out *out, const char *text)
+// For short things; never with %f or %g, whose decimal point changes with the locale.
+static void glam__json_print(glam__json_out *out, const char *format, ...)
 {
-    while (*text) glam__json_char(out, *text++);
+    char text[160];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    for (const char *p = text; *p; p++) glam__json_char(out, *p);
 }
 
 // The text as it stands between the quotes of a JSON string.
 static void glam__json_escape(glam__json_out *out, const char *text)
 {
-    static const char hex[] = "0123456789abcdef";
     for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c < 0x20) {
-            glam__json_text(out, "\\u00");
-            glam__json_char(out, hex[c >> 4]);
-            glam__json_char(out, hex[c & 15]);
+        if ((unsigned char)*text < 0x20) {
+            glam__json_print(out, "\\u%04x", *text);
             continue;
         }
-        if (c == '"' || c == '\\') glam__json_char(out, '\\');
+        if (*text == '"' || *text == '\\') glam__json_char(out, '\\');
         glam__json_char(out, *text);
     }
 }
 
-static void glam__json_u64(glam__json_out *out, uint64_t n)
-{
-    char digits[24];
-    int count = 0;
-    do { digits[count++] = (char)('0' + n % 10); n /= 10; } while (n);
-    while (count) glam__json_char(out, digits[--count]);
-}
-
-static void glam__json_int(glam__json_out *out, int64_t n)
-{
-    if (n < 0) glam__json_char(out, '-');
-    glam__json_u64(out, n < 0 ? (uint64_t)0 - (uint64_t)n : (uint64_t)n);
-}
-
-static void glam__json_hex(glam__json_out *out, uint64_t n)
-{
-    for (int shift = 60; shift >= 0; shift -= 4)
-        glam__json_char(out, "0123456789abcdef"[n >> shift & 15]);
-}
-
+// The fewest digits that read back as v, a double, or as the float that v was.
 static void glam__json_real(glam__json_out *out, double v, int single)
 {
     uint64_t bits;
     memcpy(&bits, &v, sizeof bits);
-    int minus = (int)(bits >> 63), ten, count = 0;
-    char digits[24];
-    if (!(fabs(v) <= DBL_MAX)) {                // JSON has no word for these: strings
-        glam__json_text(out, v != v ? "\"nan\"" : minus ? "\"-inf\"" : "\"inf\"");
+    if ((bits >> 52 & 2047) == 2047) {          // JSON has no word for these: strings
+        glam__json_print(out, bits << 12 ? "\"nan\"" : bits >> 63 ? "\"-inf\"" : "\"inf\"");
         return;
     }
-    if (minus) glam__json_char(out, '-');
-    if (v == 0.0) { glam__json_char(out, '0'); return; }
-    uint64_t n = glam__decimal_digits(fabs(v), single, &ten);
-    do { digits[count++] = (char)('0' + n % 10); n /= 10; } while (n);
-    int point = count + ten;                    // digits before the decimal point
+    if (bits >> 63) glam__json_char(out, '-');
+    if (!(bits << 1)) { glam__json_char(out, '0'); return; }
+    char text[40], digits[40];
+    int count = 0;
+    for (int behind = 0; behind < 17; behind++) {              // 17 digits tell every double
+        snprintf(text, sizeof text, "%.*e", behind, fabs(v));
+        if ((single ? (double)strtof(text, NULL) : strtod(text, NULL)) == fabs(v)) break;
+    }
+    char *p = text;
+    for (; *p != 'e'; p++)                      // whatever the locale's decimal point is
+        if (*p >= '0' && *p <= '9') digits[count++] = *p;
+    int point = atoi(p + 1) + 1;                // digits before the decimal point
     if (point > 17 || point < -4) {
-        glam__json_char(out, digits[--count]);
-        if (count) glam__json_char(out, '.');
-        while (count) glam__json_char(out, digits[--count]);
-        glam__json_char(out, 'e');
-        glam__json_int(out, point - 1);
+        glam__json_print(out, "%c%s%.*se%d", digits[0], count > 1 ? "." : "", count - 1,
+                         digits + 1, point - 1);
         return;
     }
-    if (point <= 0) glam__json_text(out, "0.");
-    for (int zeros = point; zeros < 0; zeros++) glam__json_char(out, '0');
-    for (int i = 0; count || i < point; i++) {
+    if (point <= 0) glam__json_print(out, "0.%.*s", -point, "0000");
+    for (int i = 0; i < count || i < point; i++) {
         if (i && i == point) glam__json_char(out, '.');
-        glam__json_char(out, count ? digits[--count] : '0');
+        glam__json_char(out, (char)(i < count ? digits[i] : '0'));
     }
 }
 
@@ -8847,7 +8709,7 @@ static char glam__json_peek(glam__json *j)
 
 static int glam__json_take(glam__json *j, char c)
 {
-    if (j->at >= j->end || glam__json_peek(j) != c || c == 0) return 0;
+    if (glam__json_peek(j) != c || j->at >= j->end) return 0;
     j->at++;
     return 1;
 }
@@ -8855,6 +8717,13 @@ static int glam__json_take(glam__json *j, char c)
 static int glam__json_need(glam__json *j, char c, const char *what)
 {
     return glam__json_take(j, c) || glam__json_wrong(j, what);
+}
+
+// Nothing but white space is left.
+static int glam__json_end(glam__json *j)
+{
+    glam__json_peek(j);
+    return j->at == j->end || glam__json_wrong(j, "nothing but spaces");
 }
 
 // Before each member of an object or array; 0: it is closed, or wrong.
@@ -8866,45 +8735,25 @@ static int glam__json_more(glam__json *j, char close, int *count)
     return 1;
 }
 
-static int glam__json_hex4(glam__json *j, unsigned *code)
+static int glam__json_is_digit(const glam__json *j, const char *p)
 {
-    *code = 0;
-    if (j->end - j->at < 4) return glam__json_wrong(j, "four hexadecimal digits");
-    for (int i = 0; i < 4; i++, j->at++) {
-        char c = *j->at;
-        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0')
-                       : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
-                       : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10 : 16;
-        if (digit > 15) return glam__json_wrong(j, "four hexadecimal digits");
-        *code = *code * 16 + digit;
+    return p < j->end && *p >= '0' && *p <= '9';
+}
+
+// So many hexadecimal digits, of lower case: a checksum has one spelling.
+static int glam__hex_read(const char *text, int digits, uint64_t *n)
+{
+    *n = 0;
+    for (int i = 0; i < digits; i++) {
+        char c = text[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return 0;
+        *n = *n << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
     }
     return 1;
 }
 
-// \uXXXX, j->at behind the u, as UTF-8 at *to.  It never becomes longer than it was.
-static int glam__json_unicode(glam__json *j, char **to)
-{
-    unsigned code, low;
-    if (!glam__json_hex4(j, &code)) return 0;
-    if (code >= 0xd800 && code < 0xdc00) {
-        if (j->end - j->at < 2 || j->at[0] != '\\' || j->at[1] != 'u')
-            return glam__json_wrong(j, "the second half of a surrogate pair");
-        j->at += 2;
-        if (!glam__json_hex4(j, &low)) return 0;
-        if (low < 0xdc00 || low > 0xdfff)
-            return glam__json_wrong(j, "the second half of a surrogate pair");
-        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-    } else if (code == 0 || (code >= 0xdc00 && code < 0xe000)) {
-        return glam__json_wrong(j, "a character");
-    }
-    int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    static const unsigned char lead[] = { 0, 0xc0, 0xe0, 0xf0 };
-    *(*to)++ = (char)(lead[more] | code >> 6 * more);
-    while (more--) *(*to)++ = (char)(0x80 | (code >> 6 * more & 0x3f));
-    return 1;
-}
-
-// A string, decoded in place and closed with a 0; NULL when it is none.
+// A string, decoded in place and closed with a 0; NULL when it is none.  Of \uXXXX only ASCII: what
+// lies beyond comes as UTF-8, which is shorter.
 static char *glam__json_string(glam__json *j)
 {
     static const char plain[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
@@ -8919,10 +8768,14 @@ static char *glam__json_string(glam__json *j)
         if (c == '"') break;
         if (c != '\\') { *to++ = c; continue; }
         c = (char)(j->at < j->end ? *j->at++ : 0);
-        const char *known = c ? strchr(plain, c) : NULL;
-        if (known) *to++ = meaning[known - plain];
-        else if (c != 'u') { glam__json_wrong(j, "an escape of JSON"); return NULL; }
-        else if (!glam__json_unicode(j, &to)) return NULL;
+        const char *known = c ? strchr(plain, c) : NULL, *wrong = NULL;
+        uint64_t code = known ? (uint64_t)meaning[known - plain] : 0;
+        if (c == 'u' && j->end - j->at >= 4 && glam__hex_read(j->at, 4, &code)) j->at += 4;
+        else if (!known) wrong = "an escape of JSON";
+        if (!wrong && (code == 0 || code > 127))
+            wrong = "a character in UTF-8: no escape beyond ASCII, no half of a surrogate pair";
+        if (wrong) { glam__json_wrong(j, wrong); return NULL; }
+        *to++ = (char)code;
     }
     *to = 0;
     return begin;
@@ -8938,39 +8791,37 @@ static char *glam__json_key(glam__json *j)
 // A whole number of up to 64 bits; *minus: it has a sign (NULL: not allowed).
 static int glam__json_whole(glam__json *j, uint64_t *n, int *minus)
 {
-    const char *what = "a whole number";
-    int sign = glam__json_peek(j) == '-';
+    int sign = glam__json_take(j, '-');
     if (minus) *minus = sign;
-    if (sign && !minus) return glam__json_wrong(j, "a whole number that is not negative");
-    if (sign) j->at++;
+    else if (sign) return glam__json_wrong(j, "a whole number that is not negative");
     char *first = j->at;
-    for (*n = 0; j->at < j->end && *j->at >= '0' && *j->at <= '9'; j->at++) {
+    for (*n = 0; glam__json_is_digit(j, j->at); j->at++) {
         unsigned digit = (unsigned)(*j->at - '0');
         if (*n > (UINT64_MAX - digit) / 10) return glam__json_wrong(j, "a smaller number");
         *n = *n * 10 + digit;
     }
-    if (j->at == first || (*first == '0' && j->at - first > 1)) return glam__json_wrong(j, what);
     // 2.5 and 1e3 are numbers, but not here
-    if (j->at < j->end && strchr(".eE", *j->at) && *j->at) return glam__json_wrong(j, what);
+    if (j->at == first || (*first == '0' && j->at - first > 1) ||
+        (j->at < j->end && (*j->at == '.' || *j->at == 'e' || *j->at == 'E')))
+        return glam__json_wrong(j, "a whole number");
     return 1;
 }
 
-static int glam__json_digits(glam__json *j, uint64_t *w, int *ten, int fraction)
+// A list of whole numbers; how many.  Those beyond `most` are counted, not kept.
+static int glam__json_wholes(glam__json *j, uint64_t *n, int most)
 {
-    char *first = j->at;
-    for (; j->at < j->end && *j->at >= '0' && *j->at <= '9'; j->at++) {
-        if (*w < UINT64_MAX / 10 - 1) {         // digits beyond the 19th tell nothing
-            *w = *w * 10 + (uint64_t)(*j->at - '0');
-            *ten -= fraction;
-        } else *ten += !fraction;
-    }
-    return j->at > first || glam__json_wrong(j, "a digit");
+    uint64_t beyond;
+    int count = 0;
+    if (!glam__json_need(j, '[', "a list")) return 0;
+    while (glam__json_more(j, ']', &count))
+        if (!glam__json_whole(j, count <= most ? &n[count - 1] : &beyond, NULL)) return 0;
+    return count;
 }
 
 static int glam__json_number(glam__json *j, int single, double *value)
 {
-    uint64_t w = 0;
-    int ten = 0, minus, exponent = 0;
+    char text[72], point[8], *end;
+    int count = 0, minus;
     if (glam__json_peek(j) == '"') {
         const char *word = glam__json_string(j);
         if (!word) return 0;
@@ -8978,61 +8829,59 @@ static int glam__json_number(glam__json *j, int single, double *value)
         return *value != *value || strcmp(word + (*word == '-'), "inf") == 0 ||
                glam__json_wrong(j, "a number");
     }
-    minus = glam__json_take(j, '-');
-    char *first = j->at;
-    if (!glam__json_digits(j, &w, &ten, 0)) return 0;
-    if (*first == '0' && j->at - first > 1) return glam__json_wrong(j, "no zero in front");
-    if (j->at < j->end && *j->at == '.') {
-        j->at++;
-        if (!glam__json_digits(j, &w, &ten, 1)) return 0;
+    minus = glam__json_peek(j) == '-';
+    if (!glam__json_is_digit(j, j->at + minus)) return glam__json_wrong(j, "a digit");
+    snprintf(point, sizeof point, "%.1f", 0.5); // strtod wants the locale's decimal point
+    for (; j->at < j->end && *j->at && strchr("+-.0123456789eE", *j->at) && count < 64; j->at++) {
+        if (*j->at != '.') { text[count++] = *j->at; continue; }
+        for (char *p = point + 1; p[1] && count < 64; p++) text[count++] = *p;
     }
-    if (j->at < j->end && (*j->at == 'e' || *j->at == 'E')) {
-        int less = ++j->at < j->end && *j->at == '-';
-        if (j->at < j->end && (*j->at == '-' || *j->at == '+')) j->at++;
-        first = j->at;
-        for (; j->at < j->end && *j->at >= '0' && *j->at <= '9'; j->at++)
-            if (exponent < 10000) exponent = exponent * 10 + (*j->at - '0');
-        if (j->at == first) return glam__json_wrong(j, "a digit");
-        if (less) exponent = -exponent;
-    }
-    *value = glam__decimal_read(w, ten + exponent, single);
-    if (*value > DBL_MAX) return glam__json_wrong(j, "a smaller number");
-    if (minus) *value = -*value;
-    return 1;
+    text[count] = 0;
+    *value = single ? (double)strtof(text, &end) : strtod(text, &end);
+    if (*end || count == 64) return glam__json_wrong(j, "the end of a number");
+    return fabs(*value) <= DBL_MAX || glam__json_wrong(j, "a smaller number");
 }
 
 // --- fields: one table per struct, for the writer and for the parser ---
 
 typedef enum glam__field_kind {
-    GLAM__FIELD_END, GLAM__FIELD_INT, GLAM__FIELD_BOOL, GLAM__FIELD_FLOAT, GLAM__FIELD_DOUBLE,
-    GLAM__FIELD_U64, GLAM__FIELD_HEX, GLAM__FIELD_ENUM, GLAM__FIELD_FIXED, GLAM__FIELD_TEXT,
-    GLAM__FIELD_OBJECT
+    GLAM__FIELD_INT, GLAM__FIELD_BOOL, GLAM__FIELD_FLOAT, GLAM__FIELD_DOUBLE, GLAM__FIELD_U64,
+    GLAM__FIELD_HEX, GLAM__FIELD_ENUM, GLAM__FIELD_TEXT, GLAM__FIELD_OBJECT
 } glam__field_kind;
 
 typedef struct glam__field {
     const char *key;
     glam__field_kind kind;
-    size_t      at;                // offset in the struct
-    const char *words;             // ENUM: spellings of 0, 1, ... ; FIXED: the only word
+    size_t      at, bytes;         // the place in the struct
+    const char *words;             // ENUM: spellings of 0, 1, ...
     const struct glam__field *rows;   // OBJECT
 } glam__field;
 
+// What stands in that place.
+typedef union glam__value {
+    int         i;                 // also an enum
+    float       f;
+    double      d;
+    uint64_t    u;
+    const char *text;
+} glam__value;
+
 #define GLAM__FIELD(kind, field, words) \
-    { #field, GLAM__FIELD_##kind, offsetof(GLAM__OF, field), words, NULL }
+    { #field, GLAM__FIELD_##kind, offsetof(GLAM__OF, field), sizeof ((GLAM__OF *)0)->field, \
+      words, NULL }
 #define GLAM__INT(field)    GLAM__FIELD(INT, field, NULL)
 #define GLAM__BOOL(field)   GLAM__FIELD(BOOL, field, NULL)
 #define GLAM__FLOAT(field)  GLAM__FIELD(FLOAT, field, NULL)
 #define GLAM__DOUBLE(field) GLAM__FIELD(DOUBLE, field, NULL)
-#define GLAM__U64(field)    GLAM__FIELD(U64, field, NULL)
-#define GLAM__FIELDS_END    { NULL, GLAM__FIELD_END, 0, NULL, NULL }
+#define GLAM__FIELDS_END    { NULL, GLAM__FIELD_INT, 0, 0, NULL, NULL }
 
-static const char glam__activation_words[] = "relu|gelu_tanh|gelu_erf|geglu|swiglu|geglu_literal";
+#define GLAM__ACTIVATIONS "relu|gelu_tanh|gelu_erf|geglu|swiglu|geglu_literal"
 
 #define GLAM__OF glam_moe_config
 static const glam__field glam__moe_rows[] = {
     GLAM__INT(experts), GLAM__INT(top_k), GLAM__INT(every), GLAM__INT(offset), GLAM__INT(hidden),
-    GLAM__FIELD(ENUM, activation, glam__activation_words),
-    { "second_policy", GLAM__FIELD_FIXED, 0, "all", NULL },
+    GLAM__FIELD(ENUM, activation, GLAM__ACTIVATIONS),
+    { "second_policy", GLAM__FIELD_ENUM, 0, 0, "all", NULL },       // no bytes: always word 0
     GLAM__FLOAT(capacity_factor), GLAM__INT(capacity), GLAM__INT(group),
     GLAM__FIELD(ENUM, normalise, "before_drop|after_drop|none"),
     GLAM__FLOAT(aux_weight), GLAM__FLOAT(router_z_weight), GLAM__FIELDS_END
@@ -9045,9 +8894,9 @@ static const glam__field glam__config_rows[] = {
     GLAM__INT(d_head), GLAM__INT(hidden),
     GLAM__FIELD(ENUM, position, "buckets|transformer_xl|none"),
     GLAM__INT(buckets), GLAM__INT(max_distance), GLAM__FLOAT(attention_scale),
-    GLAM__BOOL(attention_sink), GLAM__FIELD(ENUM, activation, glam__activation_words),
+    GLAM__BOOL(attention_sink), GLAM__FIELD(ENUM, activation, GLAM__ACTIVATIONS),
     GLAM__FLOAT(norm_eps), GLAM__BOOL(tied), GLAM__FLOAT(logit_scale), GLAM__FLOAT(z_loss),
-    { "moe", GLAM__FIELD_OBJECT, offsetof(glam_config, moe), NULL, glam__moe_rows },
+    { "moe", GLAM__FIELD_OBJECT, offsetof(glam_config, moe), 0, NULL, glam__moe_rows },
     GLAM__FIELDS_END
 };
 #undef GLAM__OF
@@ -9062,31 +8911,42 @@ static const glam__field glam__recipe_rows[] = {
     GLAM__DOUBLE(beta1), GLAM__DOUBLE(beta2), GLAM__DOUBLE(eps), GLAM__INT(factor_min),
     GLAM__DOUBLE(update_clip), GLAM__DOUBLE(eps1), GLAM__DOUBLE(eps2), GLAM__INT(parameter_scale),
     GLAM__INT(aux_off_when_frozen), GLAM__INT(max_bad_steps), GLAM__INT(eval_every),
-    GLAM__INT(patience), GLAM__U64(seed), GLAM__FIELDS_END
+    GLAM__INT(patience), GLAM__FIELD(U64, seed, NULL), GLAM__FIELDS_END
 };
 #undef GLAM__OF
 
 // Where a run stands.  frozen: for each tensor of the model '1' (frozen) or '0'.
 typedef struct glam__file_state {
-    int step, bad_steps, bad_row, bad_evals, optimizer_step;
+    int step, bad_steps, bad_row, bad_evals, optimizer_step, stopped;
     uint64_t tokens, seed, train_tokens, valid_tokens, train_checksum, valid_checksum;
-    double best_valid;
+    double best_valid, valid_loss;
     const char *frozen;
 } glam__file_state;
 
+// What of it lives in a trainer t, and where.
+#define GLAM__STATE_OF_TRAINER(ROW) \
+    ROW(INT, step, t->step) \
+    ROW(U64, tokens, t->tokens) \
+    ROW(INT, bad_steps, t->optimizer->bad_steps) \
+    ROW(INT, bad_row, t->optimizer->bad_row) \
+    ROW(U64, seed, *glam__seed(t->model->ctx)) \
+    ROW(DOUBLE, best_valid, t->best_valid) \
+    ROW(INT, bad_evals, t->bad_evals) \
+    ROW(INT, optimizer_step, t->optimizer->step) \
+    ROW(INT, stopped, t->stopped) \
+    ROW(DOUBLE, valid_loss, t->valid_loss)
+#define GLAM__STATE_ROW(kind, field, place)  GLAM__FIELD(kind, field, NULL),
+#define GLAM__STATE_SAVE(kind, field, place) s->field = place;
+#define GLAM__STATE_LOAD(kind, field, place) place = s->field;
+
 #define GLAM__OF glam__file_state
 static const glam__field glam__state_rows[] = {
-    GLAM__INT(step), GLAM__U64(tokens), GLAM__INT(bad_steps), GLAM__INT(bad_row), GLAM__U64(seed),
-    GLAM__DOUBLE(best_valid), GLAM__INT(bad_evals), GLAM__INT(optimizer_step),
-    GLAM__U64(train_tokens), GLAM__U64(valid_tokens), GLAM__FIELD(HEX, train_checksum, NULL),
-    GLAM__FIELD(HEX, valid_checksum, NULL), GLAM__FIELD(TEXT, frozen, NULL), GLAM__FIELDS_END
+    GLAM__STATE_OF_TRAINER(GLAM__STATE_ROW)
+    GLAM__FIELD(U64, train_tokens, NULL), GLAM__FIELD(U64, valid_tokens, NULL),
+    GLAM__FIELD(HEX, train_checksum, NULL), GLAM__FIELD(HEX, valid_checksum, NULL),
+    GLAM__FIELD(TEXT, frozen, NULL), GLAM__FIELDS_END
 };
 #undef GLAM__OF
-#undef GLAM__INT
-#undef GLAM__BOOL
-#undef GLAM__FLOAT
-#undef GLAM__DOUBLE
-#undef GLAM__U64
 
 // What a key that is missing in glam.config means.  These belong to the format, and stay when
 // glam_config_default() finds better ones.
@@ -9113,139 +8973,98 @@ static glam_config glam__config_of_format(void)
 }
 
 // Word number `index` of "a|b|c" as [*word, *word + length returned); 0: there are fewer.
-static size_t glam__field_word(const char *words, int index, const char **word)
+static int glam__field_word(const char *words, int index, const char **word)
 {
-    for (; index > 0; index--) {
+    for (; index > 0 && words; index--) {
         words = strchr(words, '|');
-        if (!words) return 0;
-        words++;
+        if (words) words++;
     }
-    *word = words;
-    return index < 0 ? 0 : strcspn(words, "|");
+    *word = words ? words : "";
+    return index < 0 ? 0 : (int)strcspn(*word, "|");
 }
 
 static void glam__fields_put(glam__json_out *out, const glam__field *rows, const void *base)
 {
     for (const glam__field *r = rows; r->key; r++) {
-        const char *p = (const char *)base + r->at, *word = "";
-        int i = 0;
-        float f = 0;
-        double d = 0;
-        uint64_t u = 0;
-        glam__json_text(out, r == rows ? "{\"" : ",\"");
-        glam__json_text(out, r->key);
-        glam__json_text(out, "\":");
+        const char *place = (const char *)base + r->at, *word;
+        int length;
+        glam__value v;
+        memset(&v, 0, sizeof v);
+        memcpy(&v, place, r->bytes);
+        glam__json_print(out, "%c\"%s\":", r == rows ? '{' : ',', r->key);
         switch (r->kind) {
-        case GLAM__FIELD_INT:    memcpy(&i, p, sizeof i); glam__json_int(out, i); break;
-        case GLAM__FIELD_BOOL:
-            memcpy(&i, p, sizeof i);
-            glam__json_text(out, i ? "true" : "false");
+        case GLAM__FIELD_INT:    glam__json_print(out, "%d", v.i); break;
+        case GLAM__FIELD_BOOL:   glam__json_print(out, v.i ? "true" : "false"); break;
+        case GLAM__FIELD_FLOAT:  glam__json_real(out, (double)v.f, 1); break;
+        case GLAM__FIELD_DOUBLE: glam__json_real(out, v.d, 0); break;
+        case GLAM__FIELD_U64:    glam__json_print(out, "%llu", (unsigned long long)v.u); break;
+        case GLAM__FIELD_HEX: glam__json_print(out, "\"%016llx\"", (unsigned long long)v.u); break;
+        case GLAM__FIELD_OBJECT: glam__fields_put(out, r->rows, place); break;
+        case GLAM__FIELD_ENUM:
+            length = glam__field_word(r->words, v.i, &word);
+            glam__json_print(out, "\"%.*s\"", length, word);
             break;
-        case GLAM__FIELD_FLOAT:  memcpy(&f, p, sizeof f); glam__json_real(out, (double)f, 1); break;
-        case GLAM__FIELD_DOUBLE: memcpy(&d, p, sizeof d); glam__json_real(out, d, 0); break;
-        case GLAM__FIELD_U64:    memcpy(&u, p, sizeof u); glam__json_u64(out, u); break;
-        case GLAM__FIELD_OBJECT: glam__fields_put(out, r->rows, p); break;
-        default:                                // the strings
+        case GLAM__FIELD_TEXT:
             glam__json_char(out, '"');
-            if (r->kind == GLAM__FIELD_ENUM) {
-                memcpy(&i, p, sizeof i);
-                size_t length = glam__field_word(r->words, i, &word);
-                while (length--) glam__json_char(out, *word++);
-            } else if (r->kind == GLAM__FIELD_FIXED) {
-                glam__json_text(out, r->words);
-            } else if (r->kind == GLAM__FIELD_HEX) {
-                memcpy(&u, p, sizeof u);
-                glam__json_hex(out, u);
-            } else {
-                memcpy(&word, p, sizeof word);
-                glam__json_escape(out, word);
-            }
+            glam__json_escape(out, v.text);
             glam__json_char(out, '"');
         }
     }
     glam__json_char(out, '}');
 }
 
-static int glam__field_enum(glam__json *j, const glam__field *r, void *p)
+static int glam__field_enum(glam__json *j, const glam__field *r, int *index)
 {
     const char *text = glam__json_string(j), *word;
-    size_t length;
+    int length;
     if (!text) return 0;
-    for (int i = 0; (length = glam__field_word(r->words, i, &word)) != 0; i++) {
-        if (strlen(text) != length || memcmp(text, word, length) != 0) continue;
-        if (r->kind == GLAM__FIELD_ENUM) memcpy(p, &i, sizeof i);
-        return 1;
-    }
+    for (*index = 0; (length = glam__field_word(r->words, *index, &word)) != 0; ++*index)
+        if (strlen(text) == (size_t)length && memcmp(text, word, (size_t)length) == 0) return 1;
     glam_fail(j->ctx, GLAM_ERR_FORMAT, "load %s: %s: %s is \"%s\", but must be one of %s", j->path,
               j->part, r->key, text, r->words);
     return 0;
 }
 
-static int glam__field_int(glam__json *j, void *p)
+static int glam__field_int(glam__json *j, int *i)
 {
     uint64_t u;
     int minus;
     if (!glam__json_whole(j, &u, &minus)) return 0;
-    if (u > 2147483647u) return glam__json_wrong(j, "a number of 32 bits");
-    int i = minus ? -(int)u : (int)u;
-    memcpy(p, &i, sizeof i);
+    *i = minus ? -(int)(u & 2147483647u) : (int)(u & 2147483647u);
+    return u <= 2147483647u || glam__json_wrong(j, "a number of 32 bits");
+}
+
+static int glam__field_bool(glam__json *j, int *i)
+{
+    *i = glam__json_peek(j) == 't';
+    for (const char *text = *i ? "true" : "false"; *text; text++, j->at++)
+        if (j->at >= j->end || *j->at != *text) return glam__json_wrong(j, "true or false");
     return 1;
 }
 
-// Sixteen lower-case hexadecimal digits.
-static int glam__hex_read(const char *text, uint64_t *n)
+// The value of one row.
+static int glam__field_read(glam__json *j, const glam__field *r, glam__value *v)
 {
-    int i;
-    *n = 0;
-    for (i = 0; i < 16; i++) {
-        char c = text[i];
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return 0;
-        *n = *n << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
-    }
-    return text[16] == 0;
-}
-
-// The value of one row into the struct.
-static int glam__field_read(glam__json *j, const glam__field *r, void *base)
-{
-    char *p = (char *)base + r->at;
-    const char *text;
-    uint64_t u;
-    double d;
-    float f;
-    int i;
+    double d = 0;
+    int ok = 0;
     switch (r->kind) {
-    case GLAM__FIELD_INT: return glam__field_int(j, p);
-    case GLAM__FIELD_BOOL:
-        i = glam__json_peek(j) == 't';
-        for (text = i ? "true" : "false"; *text; text++, j->at++)
-            if (j->at >= j->end || *j->at != *text) return glam__json_wrong(j, "true or false");
-        memcpy(p, &i, sizeof i);
-        return 1;
+    case GLAM__FIELD_INT:    return glam__field_int(j, &v->i);
+    case GLAM__FIELD_BOOL:   return glam__field_bool(j, &v->i);
+    case GLAM__FIELD_DOUBLE: return glam__json_number(j, 0, &v->d);
     case GLAM__FIELD_FLOAT:
-        if (!glam__json_number(j, 1, &d)) return 0;
-        f = (float)d;
-        memcpy(p, &f, sizeof f);
-        return 1;
-    case GLAM__FIELD_DOUBLE:
-        if (!glam__json_number(j, 0, &d)) return 0;
-        memcpy(p, &d, sizeof d);
-        return 1;
-    case GLAM__FIELD_U64:
-        if (!glam__json_whole(j, &u, NULL)) return 0;
-        memcpy(p, &u, sizeof u);
-        return 1;
-    case GLAM__FIELD_HEX:
-        text = glam__json_string(j);
-        if (!text) return 0;
-        if (!glam__hex_read(text, &u)) return glam__json_wrong(j, "16 hexadecimal digits");
-        memcpy(p, &u, sizeof u);
-        return 1;
+        ok = glam__json_number(j, 1, &d);
+        v->f = (float)d;
+        return ok;
+    case GLAM__FIELD_U64:    return glam__json_whole(j, &v->u, NULL);
+    case GLAM__FIELD_HEX: {
+        const char *text = glam__json_string(j);
+        return text && ((strlen(text) == 16 && glam__hex_read(text, 16, &v->u)) ||
+                        glam__json_wrong(j, "16 hexadecimal digits"));
+    }
     case GLAM__FIELD_TEXT:
-        text = glam__json_string(j);
-        if (text) memcpy(p, &text, sizeof text);
-        return text != NULL;
-    default: return glam__field_enum(j, r, p);
+        v->text = glam__json_string(j);
+        return v->text != NULL;
+    default: return glam__field_enum(j, r, &v->i);
     }
 }
 
@@ -9258,6 +9077,7 @@ static int glam__fields_read(glam__json *j, const glam__field *rows, void *base)
     while (glam__json_more(j, '}', &count)) {
         const char *key = glam__json_key(j);
         const glam__field *r = rows;
+        glam__value v;
         if (!key) return 0;
         while (r->key && strcmp(r->key, key) != 0) r++;
         int twice = r->key && (seen >> (r - rows) & 1);
@@ -9267,8 +9087,13 @@ static int glam__fields_read(glam__json *j, const glam__field *rows, void *base)
             return 0;
         }
         seen |= (uint64_t)1 << (r - rows);
-        if (r->kind == GLAM__FIELD_OBJECT ? !glam__fields_read(j, r->rows, (char *)base + r->at)
-                                        : !glam__field_read(j, r, base)) return 0;
+        char *place = (char *)base + r->at;
+        if (r->kind == GLAM__FIELD_OBJECT) {
+            if (!glam__fields_read(j, r->rows, place)) return 0;
+        } else {
+            if (!glam__field_read(j, r, &v)) return 0;
+            memcpy(place, &v, r->bytes);
+        }
     }
     return glam_error(j->ctx) == GLAM_OK;
 }
@@ -9285,27 +9110,26 @@ static uint64_t glam__file_mix(uint64_t word, uint64_t index)
     return glam__mix64(word + (index + 1) * 0x9e3779b97f4a7c15u);
 }
 
-static void glam__file_sum_byte(glam__file_sum *s, unsigned char byte)
-{
-    s->word |= (uint64_t)byte << 8 * (s->at % 8);
-    if (++s->at % 8) return;
-    s->sum += glam__file_mix(s->word, s->at / 8 - 1);
-    s->word = 0;
-}
-
-static void glam__file_sum_add(glam__file_sum *s, const void *data, size_t bytes)
+static void glam__file_sum_add(glam__file_sum *sum, const void *data, size_t bytes)
 {
     const unsigned char *p = (const unsigned char *)data, *end = p + bytes;
-    while (p < end && s->at % 8) glam__file_sum_byte(s, *p++);
-    uint64_t sum = s->sum, index = s->at / 8;
-    for (; end - p >= 8; p += 8, index++)       // little endian; compilers make it one load
-        sum += glam__file_mix((uint64_t)p[0]       | (uint64_t)p[1] << 8  |
-                              (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24 |
-                              (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 |
-                              (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56, index);
-    s->sum = sum;
-    if (s->at % 8 == 0) s->at = index * 8;
-    while (p < end) glam__file_sum_byte(s, *p++);
+    glam__file_sum s = *sum;
+    while (p < end) {
+        if (s.at % 8 == 0 && end - p >= 8) {    // little endian; compilers make it one load
+            s.sum += glam__file_mix((uint64_t)p[0]       | (uint64_t)p[1] << 8  |
+                                    (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24 |
+                                    (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 |
+                                    (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56, s.at / 8);
+            s.at += 8;
+            p += 8;
+            continue;
+        }
+        s.word |= (uint64_t)*p++ << 8 * (s.at % 8);
+        if (++s.at % 8) continue;
+        s.sum += glam__file_mix(s.word, s.at / 8 - 1);
+        s.word = 0;
+    }
+    *sum = s;
 }
 
 static uint64_t glam__file_sum_end(const glam__file_sum *s)
@@ -9315,58 +9139,79 @@ static uint64_t glam__file_sum_end(const glam__file_sum *s)
     return sum + glam__mix64(s->at ^ 0x676c616dull << 32);              // the length, and "glam"
 }
 
-// --- the operating system ---
+// --- a file: on disk or in memory, being written or read ---
+
+// One tensor that is written, or wanted from a file.
+typedef struct glam__file_item {
+    const char *name;
+    float      *data;
+    glam_shape  shape;
+    uint64_t    begin;             // where the file has it, from the start of the numbers
+} glam__file_item;
+
+// A tensor that a file has.
+typedef struct glam__entry {
+    const char *name;
+    uint64_t    begin;
+    glam_shape  shape;
+    int         wanted;
+} glam__entry;
+
+enum { GLAM__META_FORMAT, GLAM__META_CHECKSUM, GLAM__META_CONFIG, GLAM__META_RECIPE,
+       GLAM__META_STATE, GLAM__META_COUNT };
+static const char *const glam__meta_keys[GLAM__META_COUNT] = {
+    "format", "glam.checksum", "glam.config", "glam.recipe", "glam.state"
+};
+
+typedef struct glam__file {
+    glam_ctx   *ctx;
+    const char *path, *verb;       // verb: "save" or "load", for messages
+    FILE       *stream;            // NULL: memory
+    char       *memory;
+    uint64_t    length, at;        // bytes in all; where the next one comes from or goes
+    glam__file_sum sum;
+    char       *header;
+    size_t      header_bytes, digits;            // digits: where its checksum stands
+    char       *meta[GLAM__META_COUNT];          // NULL: not there
+    glam__file_item *items;
+    glam__entry     *entries;
+    int         item_count, entry_count;
+    size_t      items_bytes, entries_bytes;
+} glam__file;
 
 #ifndef GLAM_NO_STDIO
-
-#ifdef _WIN32
+#if GLAM__POSIX
+#define GLAM__OFFSET            off_t
+#define GLAM__SEEK              fseeko
+#define GLAM__TELL              ftello
+#define GLAM__SYNC(file)        (fsync(fileno(file)) == 0)     // so that it outlives a power cut
+#define GLAM__REPLACE(from, to) (rename(from, to) == 0)
+#elif defined(_WIN32)
 #include <io.h>
 #ifdef __cplusplus
 extern "C"
 #endif
 __declspec(dllimport) int __stdcall MoveFileExA(const char *, const char *, unsigned long);
-#endif
-
-static FILE *glam__disk_open(glam_ctx *ctx, const char *path, uint64_t *length)
-{
-    FILE *file = fopen(path, "rb");
-    int ok = file != NULL;
-    *length = 0;
-#if GLAM__POSIX
-    off_t end = 0;
-    ok = ok && fseeko(file, 0, SEEK_END) == 0 && (end = ftello(file)) >= 0;
-    if (ok) *length = (uint64_t)end;
-#elif defined(_WIN32)
-    long long end = 0;
-    ok = ok && _fseeki64(file, 0, SEEK_END) == 0 && (end = _ftelli64(file)) >= 0;
-    if (ok) *length = (uint64_t)end;
+#define GLAM__OFFSET            long long
+#define GLAM__SEEK              _fseeki64
+#define GLAM__TELL              _ftelli64
+#define GLAM__SYNC(file)        (_commit(_fileno(file)) == 0)
+// 1 | 8: replace, write through
+#define GLAM__REPLACE(from, to) (MoveFileExA(from, to, 1 | 8) || (errno = EACCES, 0))
 #else
-    char skipped[512];                          // a long may be too short: count
-    for (size_t n = 1; ok && n; *length += n) n = fread(skipped, 1, sizeof skipped, file);
+#define GLAM__OFFSET            long
+#define GLAM__SEEK              fseek
+#define GLAM__TELL              ftell
+#define GLAM__SYNC(file)        1
+#define GLAM__REPLACE(from, to) \
+    (rename(from, to) == 0 || (remove(to) == 0 && rename(from, to) == 0))
 #endif
-    if (ok && fseek(file, 0, SEEK_SET) == 0) return file;
-    glam_fail(ctx, GLAM_ERR_FILE, "load %s: cannot %s it: %s", path, file ? "seek in" : "open",
-              strerror(errno));
-    if (file) fclose(file);
-    return NULL;
-}
-
-// Makes what was written last through a power cut.
-static int glam__disk_sync(FILE *file)
-{
-#if GLAM__POSIX
-    return fsync(fileno(file)) == 0;
-#elif defined(_WIN32)
-    return _commit(_fileno(file)) == 0;
-#else
-    return file != NULL;
-#endif
-}
 
 // folder: room for the path and two more.  One that cannot be opened, or belongs to a system that
 // does not sync folders, is no failure of ours.
-static int glam__disk_sync_folder(const char *path, char *folder)
+static int glam__sync_folder(const char *path, char *folder)
 {
+    int ok = path && folder;
 #if GLAM__POSIX
     const char *slash = strrchr(path, '/');
     size_t bytes = slash ? (size_t)(slash - path) + (slash == path) : 1;
@@ -9374,371 +9219,319 @@ static int glam__disk_sync_folder(const char *path, char *folder)
     folder[bytes] = 0;
     int f = open(folder, O_RDONLY);
     if (f < 0) return 1;
-    int ok = fsync(f) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
+    ok = fsync(f) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
     close(f);
+#endif
     return ok;
-#else
-    (void)path;
-    (void)folder;
-    return 1;
-#endif
 }
-
-static int glam__disk_replace(const char *from, const char *to)
-{
-#if GLAM__POSIX
-    return rename(from, to) == 0;
-#elif defined(_WIN32)
-    if (MoveFileExA(from, to, 1 | 8)) return 1;                 // replace, write through
-    errno = EACCES;
-    return 0;
-#else
-    return rename(from, to) == 0 || (remove(to) == 0 && rename(from, to) == 0);
-#endif
-}
-
 #endif
 
-// --- writing ---
-
-// One tensor of a file, wanted or there.  slot: it is optimizer.<name>.<slot>.
-typedef struct glam__file_item {
-    const char *name, *slot;
-    float      *data;
-    glam_shape  shape;
-} glam__file_item;
-
-typedef struct glam__file_list {
-    glam__file_item *items;
-    int count;
-    size_t bytes;                  // of the block
-} glam__file_list;
-
-// What goes into a file.  config and trainer are NULL where there is none.
-typedef struct glam__file_save {
-    glam_ctx *ctx;
-    const char *path;
-    const glam_config  *config;
-    const glam_trainer *trainer;
-    glam__file_list list;
-    char    *header;
-    size_t   header_bytes, digits; // digits: where the checksum stands in the header
-    uint64_t bytes;                // of the whole file
-} glam__file_save;
-
-// Where bytes go: into the checksum, and into a FILE or into memory where one is given.
-typedef struct glam__file_out {
-    glam__file_sum sum;
-    void *file;
-    char *memory;
-    int   summing, failed;
-} glam__file_out;
-
-static void glam__file_put(glam__file_out *out, const void *data, size_t bytes)
+static glam_status glam__file_end(glam__file *f)
 {
-    const char *p = (const char *)data;
-    if (out->summing) glam__file_sum_add(&out->sum, p, bytes);
-    if (out->memory) { memcpy(out->memory, p, bytes); out->memory += bytes; }
 #ifndef GLAM_NO_STDIO
-    while (out->file && !out->failed && bytes) {
-        size_t n = bytes < (1u << 24) ? bytes : (1u << 24);    // some systems refuse 2 GB at once
-        if (fwrite(p, 1, n, (FILE *)out->file) != n) out->failed = 1;
-        p += n;
-        bytes -= n;
-    }
+    if (f->stream) fclose(f->stream);
 #endif
+    glam__free(f->ctx, f->entries, f->entries_bytes);
+    glam__free(f->ctx, f->items, f->items_bytes);
+    glam__free(f->ctx, f->header, f->header_bytes);
+    return glam_error(f->ctx);
 }
 
-static int glam__little_endian(void)
+// Says which file it was; 0, so that it can be returned.
+static int glam__file_fail(const glam__file *f, glam_status status, const char *format, ...)
 {
-    const uint16_t one = 1;
-    unsigned char first;
-    memcpy(&first, &one, 1);
-    return first == 1;
+    char text[GLAM__LINES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    glam_fail(f->ctx, status, "%s %s: %s", f->verb, f->path, text);
+    return 0;
 }
 
-// Four bytes of each float, turned around: between little endian and the other one.
-static void glam__file_swap(unsigned char *to, const float *from, size_t count)
+static int glam__file_wrong(const glam__file *f, const char *name, const char *what)
 {
-    for (; count; count--, from++, to += 4) {
-        unsigned char b[4];
-        memcpy(b, from, 4);
-        to[0] = b[3]; to[1] = b[2]; to[2] = b[1]; to[3] = b[0];
+    return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s", name, what);
+}
+
+// May this context save or load now?
+static int glam__file_begin(glam__file *f, glam_ctx *ctx, const char *path, const char *verb)
+{
+    memset(f, 0, sizeof *f);
+    f->ctx = ctx;
+    f->path = path;
+    f->verb = verb;
+    if (glam_error(ctx) != GLAM_OK) return 0;
+    if (!path) return !glam_fail(ctx, GLAM_ERR_VALUE, "%s: the path or the data is NULL", verb);
+    return !glam__measuring(ctx) ||
+           glam__file_fail(f, GLAM_ERR_STATE, "a context that measures has no values");
+}
+
+static int glam__file_seek(glam__file *f, uint64_t at)
+{
+#ifndef GLAM_NO_STDIO
+    if (f->stream && at != f->at && GLAM__SEEK(f->stream, (GLAM__OFFSET)at, SEEK_SET) != 0)
+        return 0;
+#endif
+    f->at = at;
+    return 1;
+}
+
+// Bytes from p into the file, or from the file to p.
+static int glam__file_move(glam__file *f, void *data, size_t bytes, int writing)
+{
+    char *p = (char *)data;
+    for (size_t n; bytes; p += n, bytes -= n, f->at += n) {
+        n = bytes < GLAM__MOVE_MOST ? bytes : GLAM__MOVE_MOST;
+#ifndef GLAM_NO_STDIO
+        if (f->stream) {
+            if ((writing ? fwrite(p, 1, n, f->stream) : fread(p, 1, n, f->stream)) != n) return 0;
+            continue;
+        }
+#endif
+        char *here = f->memory + f->at;
+        memcpy(writing ? here : p, writing ? p : here, n);
+    }
+    return 1;
+}
+
+static int glam__file_get(glam__file *f, uint64_t at, void *to, size_t bytes)
+{
+    if (glam__file_seek(f, at) && glam__file_move(f, to, bytes, 0)) return 1;
+    return glam__file_fail(f, GLAM_ERR_FILE, "cannot read it: %s", f->stream && feof(f->stream) ?
+                           "it became shorter meanwhile" : strerror(errno));
+}
+
+static int glam__file_put(glam__file *f, const void *data, size_t bytes)
+{
+    glam__file_sum_add(&f->sum, data, bytes);
+    return glam__file_move(f, (void *)data, bytes, 1);
+}
+
+// The four bytes of each float between little endian and the machine's order, either way.
+static void glam__file_turn(void *to, const void *from, size_t count)
+{
+    const unsigned char *b = (const unsigned char *)from;
+    unsigned char *t = (unsigned char *)to;
+    for (; count; count--, b += 4, t += 4) {
+        uint32_t word = b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+        memcpy(t, &word, 4);
     }
 }
 
-static void glam__file_put_floats(glam__file_out *out, const float *x, size_t count)
+// --- the tensors of a model, an optimiser or a caller ---
+
+// Makes room for `most` items and for `text` bytes of names, which are returned.
+static char *glam__file_room(glam__file *f, size_t most, size_t text)
 {
-    unsigned char turned[1024];
-    if (glam__little_endian()) { glam__file_put(out, x, count * 4); return; }
-    while (count) {
-        size_t n = count < 256 ? count : 256;
-        glam__file_swap(turned, x, n);
-        glam__file_put(out, turned, n * 4);
-        x += n;
-        count -= n;
-    }
+    glam__free(f->ctx, f->items, f->items_bytes);
+    f->item_count = 0;
+    f->items_bytes = most * sizeof *f->items + text + 1;
+    f->items = (glam__file_item *)glam__alloc(f->ctx, f->items_bytes);
+    return f->items ? (char *)(f->items + most) : NULL;
 }
 
-static void glam__file_put_all(const glam__file_save *save, glam__file_out *out)
+static void glam__file_add(glam__file *f, const char *name, float *data, glam_shape shape)
 {
-    unsigned char length[8];
-    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)save->header_bytes >> 8 * i);
-    glam__file_put(out, length, 8);
-    glam__file_put(out, save->header, save->header_bytes);
-    for (int i = 0; i < save->list.count && !out->failed; i++) {
-        const glam__file_item *t = &save->list.items[i];
-        glam__file_put_floats(out, t->data, (size_t)glam__count(t->shape));
-    }
+    glam__file_item item = { name, data, shape, 0 };
+    f->items[f->item_count++] = item;
 }
 
-static char *glam__file_frozen(glam_ctx *ctx, const glam_model *model)
-{
-    char *frozen = (char *)glam__alloc(ctx, (size_t)model->count + 1);
-    for (int i = 0; frozen && i < model->count; i++)
-        frozen[i] = glam_model_tensor_at(model, i)->wants_grad ? '0' : '1';
-    if (frozen) frozen[model->count] = 0;
-    return frozen;
-}
-
-static void glam__file_text_state(const glam_trainer *t, glam__file_state *s)
-{
-    s->train_tokens = glam_text_length(t->train);
-    s->train_checksum = glam__text_checksum(t->train);
-    s->valid_tokens = t->valid ? glam_text_length(t->valid) : 0;
-    s->valid_checksum = t->valid ? glam__text_checksum(t->valid) : 0;
-}
-
-static void glam__file_put_rows(glam__json_out *out, const char *key, const glam__field *rows,
-                                const void *base)
-{
-    glam__json_text(out, ",\"");
-    glam__json_text(out, key);
-    glam__json_text(out, "\":\"");
-    out->quoted = 1;
-    glam__fields_put(out, rows, base);
-    out->quoted = 0;
-    glam__json_char(out, '"');
-}
-
-static void glam__file_put_name(glam__json_out *out, const glam__file_item *t)
-{
-    if (t->slot) glam__json_text(out, "optimizer.");
-    glam__json_escape(out, t->name);
-    if (t->slot) { glam__json_char(out, '.'); glam__json_text(out, t->slot); }
-}
-
-static void glam__file_put_header(glam__file_save *save, glam__json_out *out,
-                                  const glam__file_state *state)
-{
-    uint64_t at = 0;
-    glam__json_text(out, "{\"__metadata__\":{\"format\":\"glam\",\"glam.checksum\":\"");
-    save->digits = out->size;
-    glam__json_hex(out, 0);
-    glam__json_char(out, '"');
-    if (save->config) glam__file_put_rows(out, "glam.config", glam__config_rows, save->config);
-    if (save->trainer) {
-        glam__file_put_rows(out, "glam.recipe", glam__recipe_rows, &save->trainer->recipe);
-        glam__file_put_rows(out, "glam.state", glam__state_rows, state);
-    }
-    glam__json_char(out, '}');
-    for (int i = 0; i < save->list.count; i++) {
-        const glam__file_item *t = &save->list.items[i];
-        glam__json_text(out, ",\"");
-        glam__file_put_name(out, t);
-        glam__json_text(out, "\":{\"dtype\":\"F32\",\"shape\":");
-        glam__json_text(out, glam__say(t->shape).text);
-        glam__json_text(out, ",\"data_offsets\":[");
-        glam__json_u64(out, at);
-        glam__json_char(out, ',');
-        at += glam__count(t->shape) * 4;
-        glam__json_u64(out, at);
-        glam__json_text(out, "]}");
-    }
-    glam__json_char(out, '}');
-    while (out->size % 8) glam__json_char(out, ' ');
-    save->bytes = 8 + out->size + at;
-}
-
-static int glam__file_list_room(glam_ctx *ctx, size_t most, glam__file_list *list)
-{
-    list->count = 0;
-    list->bytes = (most + 1) * sizeof *list->items;
-    list->items = (glam__file_item *)glam__alloc(ctx, list->bytes);
-    return list->items != NULL;
-}
-
-// Lists tensors of a model and the slots of an optimiser; either may be NULL.
-static int glam__file_list_of(glam_ctx *ctx, const glam_model *model,
-                              const glam_optimizer *optimizer, glam__file_list *list)
+// optimizer: NULL, or its slots are listed too, as optimizer.<name>.<slot>.
+static int glam__file_list(glam__file *f, const glam_model *model, const glam_optimizer *optimizer)
 {
     glam__slot slot[2];
-    if (!glam__file_list_room(ctx, (model ? (size_t)model->count : 0) +
-                                   (optimizer ? 2 * (size_t)optimizer->count : 0), list)) return 0;
-    for (int i = 0; model && i < model->count; i++) {
+    size_t params = optimizer ? (size_t)optimizer->count : 0, text = 0;
+    for (size_t i = 0; i < params; i++)
+        text += 2 * (strlen(optimizer->params[i]->name) + sizeof "optimizer..vr");
+    char *name = glam__file_room(f, (size_t)model->count + 2 * params, text);
+    if (!name) return 0;
+    for (int i = 0; i < model->count; i++) {
         const glam_tensor *t = glam_model_tensor_at(model, i);
-        glam__file_item item = { t->name, NULL, t->data, t->shape };
-        list->items[list->count++] = item;
+        glam__file_add(f, t->name, t->data, t->shape);
     }
-    for (int i = 0; optimizer && i < optimizer->count; i++) {
+    for (int i = 0; i < (int)params; i++) {
         int slots = glam__optimizer_slots(optimizer, i, slot);
         for (int k = 0; k < slots; k++) {
-            glam__file_item item = { optimizer->params[i]->name, slot[k].name, slot[k].data,
-                                     slot[k].shape };
-            list->items[list->count++] = item;
+            int n = snprintf(name, text, "optimizer.%s.%s", optimizer->params[i]->name,
+                             slot[k].name) + 1;
+            glam__file_add(f, name, slot[k].data, slot[k].shape);
+            name += n;
+            text -= (size_t)n;
         }
     }
     return 1;
 }
 
 // The tensors of a caller, each with values and a name of its own.
-static int glam__file_list_given(glam_ctx *ctx, const char *verb, const char *path,
-                                 glam_tensor *const *tensors, int count, glam__file_list *list)
+static int glam__file_list_given(glam__file *f, glam_tensor *const *tensors, int count)
 {
-    list->items = NULL;
-    if (count < 0 || (count > 0 && !tensors)) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "%s %s: %d tensors at %s", verb, path, count,
-                  tensors ? "an array" : "NULL");
-        return 0;
-    }
-    if (!glam__file_list_room(ctx, (size_t)count, list)) return 0;
+    if (count < 0 || (count > 0 && !tensors))
+        return glam__file_fail(f, GLAM_ERR_VALUE, "%d tensors at %s", count,
+                               tensors ? "an array" : "NULL");
+    if (!glam__file_room(f, (size_t)count, 0)) return 0;
     for (int i = 0; i < count; i++) {
         const glam_tensor *t = tensors[i];
         const char *wrong = !t ? "is NULL" : !t->data ? "has no values" : !t->name || !*t->name ||
             strcmp(t->name, "__metadata__") == 0 ? "has no name; make it with glam_param" : NULL;
         for (int k = 0; !wrong && k < i; k++)
-            if (strcmp(list->items[k].name, t->name) == 0) wrong = "has the name of another one";
-        if (wrong) {
-            glam_fail(ctx, GLAM_ERR_VALUE, "%s %s: tensor %d of %d %s", verb, path, i, count,
-                      wrong);
-            return 0;
-        }
-        glam__file_item item = { t->name, NULL, t->data, t->shape };
-        list->items[list->count++] = item;
+            if (strcmp(f->items[k].name, t->name) == 0) wrong = "has the name of another one";
+        if (wrong)
+            return glam__file_fail(f, GLAM_ERR_VALUE, "tensor %d of %d %s", i, count, wrong);
+        glam__file_add(f, t->name, t->data, t->shape);
     }
     return 1;
 }
 
-// The header with its checksum.  with_sum 0: only its size is wanted.
-static int glam__file_header(glam__file_save *save, int with_sum)
+// --- writing ---
+
+// Fills *s; returns its `frozen`, of count + 1 bytes, which the caller frees.
+static char *glam__file_state_of(const glam_trainer *t, glam__file_state *s)
 {
-    glam__json_out out;
-    glam__file_out sum;
-    glam__file_state state;
-    char *frozen = NULL;
-    memset(&out, 0, sizeof out);
-    memset(&sum, 0, sizeof sum);
-    memset(&state, 0, sizeof state);
-    if (save->trainer) {
-        const glam_trainer *t = save->trainer;
-        state.frozen = frozen = glam__file_frozen(save->ctx, t->model);
-        if (!frozen) return 0;
-        state.step = t->step;
-        state.tokens = t->tokens;
-        state.bad_steps = t->bad_steps;
-        state.bad_row = t->optimizer->bad_row;
-        state.bad_evals = t->bad_evals;
-        state.best_valid = t->best_valid;
-        state.optimizer_step = t->optimizer->step;
-        state.seed = *glam__seed(save->ctx);
-        glam__file_text_state(t, &state);
-    }
-    glam__file_put_header(save, &out, &state);
-    save->header_bytes = out.room = out.size;
-    int ok = out.size <= GLAM__HEADER_MOST;
-    if (!ok)
-        glam_fail(save->ctx, GLAM_ERR_VALUE, "save %s: %lu bytes of names, but a header has at "
-                  "most %lu", save->path, (unsigned long)out.size,
-                  (unsigned long)GLAM__HEADER_MOST);
-    if (ok && with_sum) {
-        save->header = out.data = (char *)glam__alloc(save->ctx, out.room);
-        ok = out.data != NULL;
-    }
-    if (ok && with_sum) {
-        out.size = 0;
-        glam__file_put_header(save, &out, &state);
-        sum.summing = 1;
-        glam__file_put_all(save, &sum);
-        out.size = save->digits;
-        glam__json_hex(&out, glam__file_sum_end(&sum.sum));
-    }
-    if (save->trainer) glam__free(save->ctx, frozen, (size_t)save->trainer->model->count + 1);
-    return ok;
+    glam_ctx *ctx = t->model->ctx;
+    int count = t->model->count;
+    char *frozen = (char *)glam__alloc(ctx, (size_t)count + 1);
+    if (!frozen) return NULL;
+    for (int i = 0; i < count; i++)
+        frozen[i] = glam_model_tensor_at(t->model, i)->wants_grad ? '0' : '1';
+    frozen[count] = 0;
+    GLAM__STATE_OF_TRAINER(GLAM__STATE_SAVE)
+    s->train_tokens = glam_text_length(t->train);
+    s->train_checksum = glam__text_checksum(t->train);
+    s->valid_tokens = t->valid ? glam_text_length(t->valid) : 0;
+    s->valid_checksum = t->valid ? glam__text_checksum(t->valid) : 0;
+    s->frozen = frozen;
+    return frozen;
 }
 
-static void glam__file_save_end(glam__file_save *save)
+static void glam__file_put_rows(glam__json_out *out, int meta, const glam__field *rows,
+                                const void *base)
 {
-    glam__free(save->ctx, save->header, save->header_bytes);
-    glam__free(save->ctx, save->list.items, save->list.bytes);
+    glam__json_print(out, ",\"%s\":\"", glam__meta_keys[meta]);
+    out->quoted = 1;
+    glam__fields_put(out, rows, base);
+    out->quoted = 0;
+    glam__json_char(out, '"');
+}
+
+// config and trainer are NULL where there is none.  The checksum stays zero.
+static void glam__file_put_header(glam__file *f, glam__json_out *out, const glam_config *config,
+                                  const glam_trainer *trainer, const glam__file_state *state)
+{
+    uint64_t at = 0;
+    out->size = 0;
+    glam__json_print(out, "{\"__metadata__\":{\"format\":\"glam\",\"glam.checksum\":\"");
+    f->digits = out->size;
+    glam__json_print(out, "%016d\"", 0);
+    if (config) glam__file_put_rows(out, GLAM__META_CONFIG, glam__config_rows, config);
+    if (trainer) {
+        glam__file_put_rows(out, GLAM__META_RECIPE, glam__recipe_rows, &trainer->recipe);
+        glam__file_put_rows(out, GLAM__META_STATE, glam__state_rows, state);
+    }
+    glam__json_char(out, '}');
+    for (int i = 0; i < f->item_count; i++) {
+        const glam__file_item *t = &f->items[i];
+        uint64_t end = at + glam__count(t->shape) * 4;
+        glam__json_print(out, ",\"");
+        glam__json_escape(out, t->name);
+        glam__json_print(out, "\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%llu,%llu]}",
+                         glam__say(t->shape).text, (unsigned long long)at, (unsigned long long)end);
+        at = end;
+    }
+    glam__json_char(out, '}');
+    while (out->size % 8) glam__json_char(out, ' ');
+    f->length = 8 + out->size + at;
+}
+
+static int glam__file_header(glam__file *f, const glam_config *config, const glam_trainer *trainer)
+{
+    glam__json_out out;
+    glam__file_state state;
+    char *frozen = trainer ? glam__file_state_of(trainer, &state) : NULL;
+    if (trainer && !frozen) return 0;
+    memset(&out, 0, sizeof out);
+    glam__file_put_header(f, &out, config, trainer, &state);
+    if (out.size > GLAM__HEADER_MOST) {
+        glam__file_fail(f, GLAM_ERR_VALUE, "%lu bytes of names, but a header has at most %lu",
+                        (unsigned long)out.size, (unsigned long)GLAM__HEADER_MOST);
+    } else {
+        f->header_bytes = out.room = out.size;
+        f->header = out.data = (char *)glam__alloc(f->ctx, out.room);
+        if (f->header) glam__file_put_header(f, &out, config, trainer, &state);
+    }
+    if (trainer) glam__free(f->ctx, frozen, (size_t)trainer->model->count + 1);
+    return f->header != NULL;
+}
+
+static int glam__file_put_floats(glam__file *f, const float *x, size_t count)
+{
+    float turned[1024];
+    for (size_t n; count; x += n, count -= n) {
+        n = count < 1024 ? count : 1024;
+        glam__file_turn(turned, x, n);
+        if (!glam__file_put(f, turned, n * 4)) return 0;
+    }
+    return 1;
+}
+
+// In one pass: the checksum is of the file with zeros for its digits, which come last.
+static int glam__file_put_all(glam__file *f)
+{
+    unsigned char length[8];
+    char digits[17];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)f->header_bytes >> 8 * i);
+    if (!glam__file_put(f, length, 8) || !glam__file_put(f, f->header, f->header_bytes)) return 0;
+    for (int i = 0; i < f->item_count; i++) {
+        const glam__file_item *t = &f->items[i];
+        if (!glam__file_put_floats(f, t->data, (size_t)glam__count(t->shape))) return 0;
+    }
+    snprintf(digits, sizeof digits, "%016llx", (unsigned long long)glam__file_sum_end(&f->sum));
+    return glam__file_seek(f, 8 + f->digits) && glam__file_move(f, digits, 16, 1);
 }
 
 // Temporary file, flush, fsync, rename, fsync of the folder: at every moment either the old file
 // or the new one is there, whole.
-static void glam__file_write(glam__file_save *save)
+static void glam__file_write(glam__file *f)
 {
 #ifdef GLAM_NO_STDIO
-    glam_fail(save->ctx, GLAM_ERR_FILE, "save %s: this build has no files (GLAM_NO_STDIO); use "
-              "glam_save_memory", save->path);
+    glam__file_fail(f, GLAM_ERR_FILE, "this build has no files (GLAM_NO_STDIO); use "
+                    "glam_save_memory");
 #else
-    size_t length = strlen(save->path);
-    char *temporary = (char *)glam__alloc(save->ctx, length + 5);
-    glam__file_out out;
-    memset(&out, 0, sizeof out);
+    size_t bytes = strlen(f->path) + sizeof ".tmp";
+    char *temporary = (char *)glam__alloc(f->ctx, bytes);
     if (!temporary) return;
-    memcpy(temporary, save->path, length);
-    memcpy(temporary + length, ".tmp", 5);
-    FILE *file = fopen(temporary, "wb");
-    const char *what = file ? NULL : "create";
+    snprintf(temporary, bytes, "%s.tmp", f->path);
+    f->stream = fopen(temporary, "wb");
+    const char *what = f->stream ? NULL : "create";
     int error = errno;
-    if (file) {
-        out.file = file;
-        glam__file_put_all(save, &out);
+    if (f->stream) {
         // a full disk may show only in the flush, a broken one only in the sync
-        if (out.failed) what = "write";
-        else if (fflush(file) != 0) what = "flush";
-        else if (!glam__disk_sync(file)) what = "sync";
+        if (!glam__file_put_all(f)) what = "write";
+        else if (fflush(f->stream) != 0) what = "flush";
+        else if (!GLAM__SYNC(f->stream)) what = "sync";
         error = errno;
-        if (fclose(file) != 0 && !what) { what = "close"; error = errno; }
-        if (!what && !glam__disk_replace(temporary, save->path)) { what = "rename"; error = errno; }
+        if (fclose(f->stream) != 0 && !what) { what = "close"; error = errno; }
+        f->stream = NULL;
+        if (!what && !GLAM__REPLACE(temporary, f->path)) { what = "rename"; error = errno; }
         if (what) remove(temporary);
     }
-    if (what) {
-        glam_fail(save->ctx, GLAM_ERR_FILE, "save %s: cannot %s %s.tmp: %s", save->path, what,
-                  save->path, strerror(error));
-    } else if (!glam__disk_sync_folder(save->path, temporary)) {
-        glam_fail(save->ctx, GLAM_ERR_FILE, "save %s: written, but cannot sync its folder: %s",
-                  save->path, strerror(errno));
-    }
-    glam__free(save->ctx, temporary, length + 5);
+    if (what)
+        glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", what, temporary, strerror(error));
+    else if (!glam__sync_folder(f->path, temporary))
+        glam__file_fail(f, GLAM_ERR_FILE, "written, but cannot sync its folder: %s",
+                        strerror(errno));
+    glam__free(f->ctx, temporary, bytes);
 #endif
-}
-
-// May this context save to this path now?
-static int glam__file_may_save(glam_ctx *ctx, const char *path)
-{
-    if (glam_error(ctx) != GLAM_OK) return 0;
-    if (!path) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "save: the path is NULL");
-    } else if (glam__measuring(ctx)) {
-        glam_fail(ctx, GLAM_ERR_STATE, "save %s: a context that measures has no values", path);
-    }
-    return glam_error(ctx) == GLAM_OK;
 }
 
 static glam_status glam__file_save_model(const glam_model *model, const glam_trainer *trainer,
                                          const char *path)
 {
-    glam__file_save save;
-    memset(&save, 0, sizeof save);
-    save.ctx = model->ctx;
-    save.path = path;
-    save.config = &model->config;
-    save.trainer = trainer;
-    if (!glam__file_may_save(save.ctx, path)) return glam_error(save.ctx);
-    if (glam__file_list_of(save.ctx, model, trainer ? trainer->optimizer : NULL, &save.list) &&
-        glam__file_header(&save, 1)) glam__file_write(&save);
-    glam__file_save_end(&save);
-    return glam_error(save.ctx);
+    glam__file f;
+    if (glam__file_begin(&f, model->ctx, path, "save") &&
+        glam__file_list(&f, model, trainer ? trainer->optimizer : NULL) &&
+        glam__file_header(&f, &model->config, trainer)) glam__file_write(&f);
+    return glam__file_end(&f);
 }
 
 GLAM_API glam_status glam_save(const glam_model *model, const char *path)
@@ -9753,536 +9546,307 @@ GLAM_API glam_status glam_save_checkpoint(const glam_trainer *trainer, const cha
 
 GLAM_API size_t glam_save_memory(const glam_model *model, void *buffer, size_t size)
 {
-    glam__file_save save;
-    glam__file_out out;
-    if (!model || !glam__file_may_save(model->ctx, "(memory)")) return 0;
-    memset(&save, 0, sizeof save);
-    memset(&out, 0, sizeof out);
-    save.ctx = model->ctx;
-    save.path = "(memory)";
-    save.config = &model->config;
-    if (glam__file_list_of(save.ctx, model, NULL, &save.list) && glam__file_header(&save, 0)) {
-        if (save.bytes > SIZE_MAX) {
-            glam_fail(save.ctx, GLAM_ERR_MEMORY, "save (memory): %.1f GB do not fit the addresses "
-                      "of this machine", (double)save.bytes / 1e9);
-        } else if (buffer && size >= save.bytes && glam__file_header(&save, 1)) {
-            out.memory = (char *)buffer;
-            glam__file_put_all(&save, &out);
+    glam__file f;
+    if (!model) return 0;
+    if (glam__file_begin(&f, model->ctx, "(memory)", "save") && glam__file_list(&f, model, NULL) &&
+        glam__file_header(&f, &model->config, NULL)) {
+        f.memory = (char *)buffer;
+        if (f.length > SIZE_MAX) {
+            glam__file_fail(&f, GLAM_ERR_MEMORY, "%.1f GB do not fit the addresses of this machine",
+                            (double)f.length / 1e9);
+        } else if (buffer && size >= f.length) {
+            glam__file_put_all(&f);
         }
     }
-    glam__file_save_end(&save);
-    return glam_error(save.ctx) == GLAM_OK ? (size_t)save.bytes : 0;
+    return glam__file_end(&f) == GLAM_OK ? (size_t)f.length : 0;
 }
 
 GLAM_API glam_status glam_save_tensors(glam_ctx *ctx, const char *path,
                                        glam_tensor *const *tensors, int count)
 {
-    glam__file_save save;
-    if (!ctx || !glam__file_may_save(ctx, path)) return glam_error(ctx);
-    memset(&save, 0, sizeof save);
-    save.ctx = ctx;
-    save.path = path;
-    if (glam__file_list_given(ctx, "save", path, tensors, count, &save.list) &&
-        glam__file_header(&save, 1)) glam__file_write(&save);
-    glam__file_save_end(&save);
-    return glam_error(ctx);
+    glam__file f;
+    if (glam__file_begin(&f, ctx, path, "save") && glam__file_list_given(&f, tensors, count) &&
+        glam__file_header(&f, NULL, NULL)) glam__file_write(&f);
+    return glam__file_end(&f);
 }
 
 // --- reading ---
 
-enum { GLAM__ENTRY_FREE = -1, GLAM__ENTRY_DONE = -2 };
-
-// A tensor that the file has.
-typedef struct glam__entry {
-    const char *name;
-    uint64_t    begin;             // from the start of the numbers
-    glam_shape  shape;
-    int         item;              // which of the wanted ones it is
-} glam__entry;
-
-typedef struct glam__file_load {
-    glam_ctx   *ctx;
-    const char *path;
-    void       *file;
-    const unsigned char *memory;
-    uint64_t length, at;           // bytes in all; read so far
-    char    *header, *chunk;
-    size_t   header_bytes;
-    glam__entry *entries;
-    int      count;
-    size_t   entries_bytes;
-    char *format, *config, *checksum, *recipe, *state;         // metadata; NULL: not there
-    size_t config_bytes, recipe_bytes, state_bytes;
-} glam__file_load;
-
-static int glam__file_get(glam__file_load *in, void *to, size_t bytes)
-{
-    char *p = (char *)to;
-    if (in->memory) {
-        memcpy(p, in->memory + in->at, bytes);
-        in->at += bytes;
-        return 1;
-    }
-#ifndef GLAM_NO_STDIO
-    while (bytes) {
-        size_t n = bytes < (1u << 24) ? bytes : (1u << 24);
-        if (fread(p, 1, n, (FILE *)in->file) != n) {
-            glam_fail(in->ctx, GLAM_ERR_FILE, "load %s: cannot read it: %s", in->path,
-                      ferror((FILE *)in->file) ? strerror(errno) : "it became shorter meanwhile");
-            return 0;
-        }
-        p += n;
-        in->at += n;
-        bytes -= n;
-    }
-#endif
-    return 1;
-}
-
-// On to byte `at`, from the start when that lies behind.  By reading: an offset beyond 2 GB needs
-// no more than that.
-static int glam__file_goto(glam__file_load *in, uint64_t at)
-{
-    if (in->memory) { in->at = at; return 1; }
-#ifndef GLAM_NO_STDIO
-    if (at < in->at) {
-        in->at = 0;
-        if (fseek((FILE *)in->file, 0, SEEK_SET) != 0) {
-            glam_fail(in->ctx, GLAM_ERR_FILE, "load %s: cannot seek: %s", in->path,
-                      strerror(errno));
-            return 0;
-        }
-    }
-#endif
-    while (in->at < at) {
-        uint64_t left = at - in->at;
-        if (!glam__file_get(in, in->chunk, (size_t)(left < GLAM__FILE_CHUNK ? left
-                                                                          : GLAM__FILE_CHUNK)))
-            return 0;
-    }
-    return 1;
-}
-
-static int glam__file_wrong(const glam__file_load *in, const char *name, const char *what)
-{
-    glam_fail(in->ctx, GLAM_ERR_FORMAT, "load %s: %s %s", in->path, name, what);
-    return 0;
-}
-
 // {"dtype":"F32","shape":[..],"data_offsets":[begin,end]}
-static int glam__file_entry(glam__file_load *in, glam__json *j, glam__entry *e)
+static int glam__file_entry(glam__file *f, glam__json *j, glam__entry *e)
 {
-    uint64_t n, end = 0, bytes = 4;
-    int members = 0, seen = 0, count = 0, dims = 0;
+    static const char *const keys[] = { "dtype", "shape", "data_offsets" };
+    uint64_t dim[4] = { 1, 1, 1, 1 }, offset[2] = { 0, 0 }, bytes = 4;
+    int members = 0, seen = 0, dims = 0, offsets = 0;
     if (!glam__json_need(j, '{', "an object")) return 0;
     while (glam__json_more(j, '}', &members)) {
-        const char *key = glam__json_key(j);
+        const char *key = glam__json_key(j), *type = "F32";
+        int which = 0;
         if (!key) return 0;
-        int bit = !strcmp(key, "dtype") ? 1 : !strcmp(key, "shape") ? 2
-                : !strcmp(key, "data_offsets") ? 4 : 8;
-        if (bit == 8 || (seen & bit))
-            return glam__file_wrong(in, e->name, bit == 8 ? "has an unknown key"
-                                                          : "has a key twice");
-        seen |= bit;
-        if (bit == 1) {
-            const char *type = glam__json_string(j);
-            if (!type) return 0;
-            if (strcmp(type, "F32") != 0)
-                return glam__file_wrong(in, e->name, "is not of the type F32");
-            continue;
-        }
-        if (!glam__json_need(j, '[', "a list")) return 0;
-        for (count = 0; glam__json_more(j, ']', &count);) {
-            if (!glam__json_whole(j, &n, NULL)) return 0;
-            if (bit == 4 && count <= 2) { if (count == 1) e->begin = n; else end = n; continue; }
-            if (bit == 4) return glam__file_wrong(in, e->name, "has more than two offsets");
-            if (n < 1 || n > 2147483647u || count > 4)
-                return glam__file_wrong(in, e->name, "needs 1 to 4 dimensions from 1 to 2^31 - 1");
-            e->shape.dim[count - 1] = (int)n;
-            dims = count;
-            bytes = glam__mul(bytes, n);
-        }
-        if (bit == 4 && count != 2) return glam__file_wrong(in, e->name, "needs two offsets");
+        while (which < 3 && strcmp(key, keys[which]) != 0) which++;
+        if (which == 3) return glam__file_wrong(f, e->name, "has an unknown key");
+        if (seen >> which & 1) return glam__file_wrong(f, e->name, "has a key twice");
+        seen |= 1 << which;
+        if (which == 0) type = glam__json_string(j);
+        if (which == 1) dims = glam__json_wholes(j, dim, 4);
+        if (which == 2) offsets = glam__json_wholes(j, offset, 2);
+        if (type && strcmp(type, "F32") != 0)
+            return glam__file_wrong(f, e->name, "is not of the type F32");
     }
-    if (glam_error(in->ctx) != GLAM_OK) return 0;
+    if (glam_error(f->ctx) != GLAM_OK) return 0;
+    if (seen != 7) return glam__file_wrong(f, e->name, "lacks its dtype, shape or data_offsets");
+    if (offsets != 2)
+        return glam__file_wrong(f, e->name, offsets > 2 ? "has more than two offsets"
+                                                       : "needs two offsets");
+    for (int i = 0; i < 4; i++) {
+        if (dims < 1 || dims > 4 || dim[i] < 1 || dim[i] > 2147483647u)
+            return glam__file_wrong(f, e->name, "needs 1 to 4 dimensions from 1 to 2^31 - 1");
+        e->shape.dim[i] = (int)dim[i];
+        bytes = glam__mul(bytes, dim[i]);
+    }
     e->shape.dims = dims;
-    for (; dims < 4; dims++) e->shape.dim[dims] = 1;
-    if (seen != 7 || e->shape.dims < 1)
-        return glam__file_wrong(in, e->name, "lacks its dtype, shape or data_offsets");
-    if (bytes == UINT64_MAX || end < e->begin || end - e->begin != bytes) {
-        glam_fail(in->ctx, GLAM_ERR_FORMAT, "load %s: %s is %s, but its offsets do not span the "
-                  "bytes of that", in->path, e->name, glam__say(e->shape).text);
-        return 0;
-    }
-    return 1;
+    e->begin = offset[0];
+    if (bytes != UINT64_MAX && offset[1] >= e->begin && offset[1] - e->begin == bytes) return 1;
+    return glam__file_fail(f, GLAM_ERR_FORMAT, "%s is %s, but its offsets do not span the bytes of "
+                           "that", e->name, glam__say(e->shape).text);
 }
 
-static int glam__file_metadata(glam__file_load *in, glam__json *j)
+static int glam__file_metadata(glam__file *f, glam__json *j)
 {
-    const char *keys[GLAM__METADATA_MOST];
     int members = 0;
+    uint64_t sum;
     if (!glam__json_need(j, '{', "an object")) return 0;
     while (glam__json_more(j, '}', &members)) {
         const char *key = glam__json_key(j);
         char *value = key ? glam__json_string(j) : NULL;
+        int which = 0;
         if (!value) return 0;
-        size_t bytes = strlen(value);
-        if (members > GLAM__METADATA_MOST)
-            return glam__file_wrong(in, "__metadata__", "has more than 64 keys");
-        for (int i = 0; i < members - 1; i++)
-            if (!strcmp(keys[i], key)) return glam__file_wrong(in, key, "is there twice");
-        keys[members - 1] = key;
-        if (!strcmp(key, "format")) in->format = value;
-        if (!strcmp(key, "glam.config")) { in->config = value; in->config_bytes = bytes; }
-        if (!strcmp(key, "glam.recipe")) { in->recipe = value; in->recipe_bytes = bytes; }
-        if (!strcmp(key, "glam.state")) { in->state = value; in->state_bytes = bytes; }
-        if (!strcmp(key, "glam.checksum")) {
-            uint64_t sum;
-            in->checksum = value;
-            // no escapes: the digits must lie where they will be taken as zeros
-            if (strcmp(value, "none") != 0 &&
-                (!glam__hex_read(value, &sum) || value + 17 != j->at))
-                return glam__file_wrong(in, key, "must be 16 lower-case hex digits or none");
-        }
+        while (which < GLAM__META_COUNT && strcmp(key, glam__meta_keys[which]) != 0) which++;
+        if (which == GLAM__META_COUNT) continue;               // other programs leave notes there
+        if (f->meta[which]) return glam__file_wrong(f, key, "is there twice");
+        f->meta[which] = value;
+        // no escapes: the digits must lie where they will be taken as zeros
+        if (which == GLAM__META_CHECKSUM && strcmp(value, "none") != 0 &&
+            (strlen(value) != 16 || !glam__hex_read(value, 16, &sum) || value + 17 != j->at))
+            return glam__file_wrong(f, key, "must be 16 lower-case hex digits or none");
     }
-    return glam_error(in->ctx) == GLAM_OK;
+    return glam_error(f->ctx) == GLAM_OK;
 }
 
-static int glam__entry_order_name(const glam__entry *a, const glam__entry *b)
+static int glam__entry_by_name(const void *a, const void *b)
 {
-    return strcmp(a->name, b->name);
+    return strcmp(((const glam__entry *)a)->name, ((const glam__entry *)b)->name);
 }
 
-static int glam__entry_order_begin(const glam__entry *a, const glam__entry *b)
+static int glam__entry_by_begin(const void *a, const void *b)
 {
-    return a->begin < b->begin ? -1 : a->begin > b->begin;
+    uint64_t x = ((const glam__entry *)a)->begin, y = ((const glam__entry *)b)->begin;
+    return x < y ? -1 : x > y;
 }
 
-// Heapsort: no memory, and no order of entries makes it slow.
-static void glam__entries_sort(glam__entry *e, int count,
-                               int (*order)(const glam__entry *, const glam__entry *))
+// The numbers are covered once each: no holes, no overlap, nothing behind.  Sorts by name.
+static int glam__file_cover(glam__file *f)
 {
-    for (int start = count / 2, end = count; end > 1;) {
-        glam__entry moved;
-        if (start > 0) moved = e[--start];
-        else { moved = e[--end]; e[end] = e[0]; }
-        int at = start;
-        for (int child; (child = 2 * at + 1) < end; at = child) {
-            if (child + 1 < end && order(&e[child], &e[child + 1]) < 0) child++;
-            if (order(&moved, &e[child]) >= 0) break;
-            e[at] = e[child];
-        }
-        e[at] = moved;
-    }
-}
-
-// The numbers are covered once each: no holes, no overlap, nothing behind.
-static int glam__file_cover(glam__file_load *in)
-{
-    uint64_t at = 0, have = in->length - 8 - in->header_bytes;
-    glam__entries_sort(in->entries, in->count, glam__entry_order_name);
-    for (int i = 1; i < in->count; i++)
-        if (strcmp(in->entries[i - 1].name, in->entries[i].name) == 0)
-            return glam__file_wrong(in, in->entries[i].name, "is there twice");
-    glam__entries_sort(in->entries, in->count, glam__entry_order_begin);
-    for (int i = 0; i < in->count; i++) {
-        const glam__entry *e = &in->entries[i];
+    size_t count = (size_t)f->entry_count;
+    uint64_t at = 0, have = f->length - 8 - f->header_bytes;
+    qsort(f->entries, count, sizeof *f->entries, glam__entry_by_begin);
+    for (size_t i = 0; i < count; i++) {
+        const glam__entry *e = &f->entries[i];
         if (e->begin != at)
-            return glam__file_wrong(in, e->name, e->begin < at ? "overlaps the tensor before it"
-                                                              : "leaves a hole before it");
+            return glam__file_wrong(f, e->name, e->begin < at ? "overlaps the tensor before it"
+                                                             : "leaves a hole before it");
         at += glam__count(e->shape) * 4;
     }
-    if (at == have) return 1;
-    glam_fail(in->ctx, GLAM_ERR_FORMAT, at > have ?
-              "load %s: truncated: the header promises %.0f bytes of tensors, the file has %.0f" :
-              "load %s: bytes behind the last tensor: the header promises %.0f, the file has %.0f",
-              in->path, (double)at, (double)have);
-    return 0;
+    qsort(f->entries, count, sizeof *f->entries, glam__entry_by_name);
+    for (size_t i = 1; i < count; i++)
+        if (strcmp(f->entries[i - 1].name, f->entries[i].name) == 0)
+            return glam__file_wrong(f, f->entries[i].name, "is there twice");
+    return at == have ||
+           glam__file_fail(f, GLAM_ERR_FORMAT, "%s: the header promises %.0f bytes of tensors, "
+                           "the file has %.0f", at > have ? "truncated" : "bytes behind the last "
+                           "tensor", (double)at, (double)have);
 }
 
-static int glam__file_parse(glam__file_load *in)
+static int glam__file_parse(glam__file *f)
 {
-    glam__json j = { in->ctx, in->path, "header", in->header, in->header,
-                     in->header + in->header_bytes };
+    glam__json j = { f->ctx, f->path, "header", f->header, f->header, f->header + f->header_bytes };
     int members = 0, metadata = 0;
-    size_t most = 0;
-    for (size_t i = 0; i < in->header_bytes; i++) most += in->header[i] == '{';
-    // the shortest entry has 50 bytes, so the table never outgrows the header
-    if (most > in->header_bytes / 48) most = in->header_bytes / 48;
-    in->entries_bytes = (most + 1) * sizeof *in->entries;
-    in->entries = (glam__entry *)glam__alloc(in->ctx, in->entries_bytes);
-    if (!in->entries) return 0;
-    if (in->header_bytes == 0 || in->header[0] != '{') return glam__json_wrong(&j, "an object");
-    j.at++;
+    size_t most = f->header_bytes / 48;         // the shortest entry has 50 bytes
+    f->entries_bytes = (most + 1) * sizeof *f->entries;
+    f->entries = (glam__entry *)glam__alloc(f->ctx, f->entries_bytes);
+    if (!f->entries) return 0;
+    if (f->header_bytes == 0 || *j.at++ != '{') return glam__json_wrong(&j, "an object");
     while (glam__json_more(&j, '}', &members)) {
         const char *key = glam__json_key(&j);
         if (!key) return 0;
         if (strcmp(key, "__metadata__") == 0) {
-            if (metadata++) return glam__file_wrong(in, key, "is there twice");
-            if (!glam__file_metadata(in, &j)) return 0;
+            if (metadata++) return glam__file_wrong(f, key, "is there twice");
+            if (!glam__file_metadata(f, &j)) return 0;
             continue;
         }
-        if ((size_t)in->count >= most) return glam__json_wrong(&j, "fewer entries");
-        glam__entry *e = &in->entries[in->count];
-        memset(e, 0, sizeof *e);
+        if ((size_t)f->entry_count >= most) return glam__json_wrong(&j, "fewer entries");
+        glam__entry *e = &f->entries[f->entry_count++];
         e->name = key;
-        e->item = GLAM__ENTRY_FREE;
-        if (!glam__file_entry(in, &j, e)) return 0;
-        in->count++;
+        if (!glam__file_entry(f, &j, e)) return 0;
     }
-    if (glam_error(in->ctx) != GLAM_OK) return 0;
-    if (glam__json_peek(&j) || j.at < j.end) return glam__json_wrong(&j, "nothing but spaces");
-    return glam__file_cover(in);
+    return glam_error(f->ctx) == GLAM_OK && glam__json_end(&j) && glam__file_cover(f);
 }
 
 // The whole file once through the checksum, its own digits taken as zeros.
-static int glam__file_verify(glam__file_load *in)
+static int glam__file_verify(glam__file *f)
 {
-    glam__file_sum sum;
-    uint64_t digits, want;
-    memset(&sum, 0, sizeof sum);
-    if (!in->checksum && in->config)
-        return glam__file_wrong(in, "glam.checksum", "is missing; a writer without one puts none");
-    if (!in->checksum || strcmp(in->checksum, "none") == 0) return 1;
-    glam__hex_read(in->checksum, &want);
-    digits = 8 + (uint64_t)(in->checksum - in->header);
-    if (!glam__file_goto(in, 0)) return 0;
-    while (in->at < in->length) {
-        uint64_t from = in->at, left = in->length - from;
-        size_t n = (size_t)(left < GLAM__FILE_CHUNK ? left : GLAM__FILE_CHUNK);
-        if (!glam__file_get(in, in->chunk, n)) return 0;
+    const char *checksum = f->meta[GLAM__META_CHECKSUM];
+    uint64_t want, left;
+    if (!checksum && f->meta[GLAM__META_CONFIG])
+        return glam__file_wrong(f, "glam.checksum", "is missing; a writer without one puts none");
+    if (!checksum || strcmp(checksum, "none") == 0) return 1;
+    glam__hex_read(checksum, 16, &want);
+    uint64_t digits = 8 + (uint64_t)(checksum - f->header);
+    char *chunk = (char *)glam__alloc(f->ctx, GLAM__FILE_CHUNK);
+    if (!chunk) return 0;
+    for (uint64_t at = 0; (left = f->length - at) != 0; at = f->at) {
+        size_t n = left < GLAM__FILE_CHUNK ? (size_t)left : GLAM__FILE_CHUNK;
+        if (!glam__file_get(f, at, chunk, n)) break;
         for (uint64_t i = digits; i < digits + 16; i++)
-            if (i >= from && i < from + n) in->chunk[i - from] = '0';
-        glam__file_sum_add(&sum, in->chunk, n);
+            if (i >= at && i < at + n) chunk[i - at] = '0';
+        glam__file_sum_add(&f->sum, chunk, n);
     }
-    if (glam__file_sum_end(&sum) == want) return 1;
-    glam_fail(in->ctx, GLAM_ERR_FORMAT, "load %s: the checksum does not match: the file is damaged",
-              in->path);
-    return 0;
+    glam__free(f->ctx, chunk, GLAM__FILE_CHUNK);
+    if (glam_error(f->ctx) == GLAM_OK && glam__file_sum_end(&f->sum) != want)
+        glam__file_wrong(f, "the checksum", "does not match: the file is damaged");
+    return glam_error(f->ctx) == GLAM_OK;
+}
+
+static int glam__file_find(glam__file *f)
+{
+#ifdef GLAM_NO_STDIO
+    return glam__file_fail(f, GLAM_ERR_FILE, "this build has no files (GLAM_NO_STDIO); use "
+                           "glam_load_memory");
+#else
+    GLAM__OFFSET end = -1;
+    f->stream = fopen(f->path, "rb");
+    if (f->stream && GLAM__SEEK(f->stream, 0, SEEK_END) == 0) end = GLAM__TELL(f->stream);
+    f->length = f->at = end < 0 ? 0 : (uint64_t)end;
+    return end >= 0 || glam__file_fail(f, GLAM_ERR_FILE, "cannot %s it: %s",
+                                       f->stream ? "seek in" : "open", strerror(errno));
+#endif
 }
 
 // Opens a file (memory NULL) or a block, reads its header, and judges all of it but the weights'
-// names.  Follow with glam__file_load_end, also after a failure.
-static int glam__file_open(glam__file_load *in, glam_ctx *ctx, const char *path,
-                           const void *memory, uint64_t bytes)
+// names.  Follow with glam__file_end, also after a failure.
+static int glam__file_open(glam__file *f, glam_ctx *ctx, const char *path, const void *memory,
+                           size_t bytes)
 {
     unsigned char raw[8];
     uint64_t length = 0;
-    memset(in, 0, sizeof *in);
-    in->ctx = ctx;
-    in->path = path ? path : "(memory)";
-    in->memory = (const unsigned char *)memory;
-    in->length = bytes;
-    if (glam_error(ctx) != GLAM_OK) return 0;
-    if (!path && !memory) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "load: the path or the data is NULL");
-        return 0;
-    }
-    if (glam__measuring(ctx)) {
-        glam_fail(ctx, GLAM_ERR_STATE, "load %s: a context that measures has no values", in->path);
-        return 0;
-    }
-    if (!memory) {
-#ifdef GLAM_NO_STDIO
-        glam_fail(ctx, GLAM_ERR_FILE, "load %s: this build has no files (GLAM_NO_STDIO); use "
-                  "glam_load_memory", path);
-        return 0;
-#else
-        in->file = glam__disk_open(ctx, path, &in->length);
-        if (!in->file) return 0;
-#endif
-    }
-    if (in->length < 8) return glam__file_wrong(in, "is", "truncated: not even a header's length");
-    if (!glam__file_get(in, raw, 8)) return 0;
+    if (!glam__file_begin(f, ctx, path, "load")) return 0;
+    f->memory = (char *)memory;                 // only read
+    f->length = bytes;
+    if (!memory && !glam__file_find(f)) return 0;
+    if (f->length < 8) return glam__file_wrong(f, "is", "truncated: not even a header's length");
+    if (!glam__file_get(f, 0, raw, 8)) return 0;
     for (int i = 0; i < 8; i++) length |= (uint64_t)raw[i] << 8 * i;
-    if (length > GLAM__HEADER_MOST || length > in->length - 8) {
-        glam_fail(ctx, GLAM_ERR_FORMAT, "load %s: no safetensors file, or truncated: a header of "
-                  "%.0f bytes in a file of %.0f", in->path, (double)length, (double)in->length);
-        return 0;
-    }
-    in->header_bytes = (size_t)length;
-    in->header = (char *)glam__alloc(ctx, in->header_bytes);
-    in->chunk = in->header ? (char *)glam__alloc(ctx, GLAM__FILE_CHUNK) : NULL;
-    return in->chunk && glam__file_get(in, in->header, in->header_bytes) &&
-           glam__file_parse(in) && glam__file_verify(in);
+    if (length > GLAM__HEADER_MOST || length > f->length - 8)
+        return glam__file_fail(f, GLAM_ERR_FORMAT, "no safetensors file, or truncated: a header of "
+                               "%.0f bytes in a file of %.0f", (double)length, (double)f->length);
+    f->header_bytes = (size_t)length;
+    f->header = (char *)glam__alloc(ctx, f->header_bytes);
+    return f->header && glam__file_get(f, 8, f->header, f->header_bytes) &&
+           glam__file_parse(f) && glam__file_verify(f);
 }
 
-static void glam__file_load_end(glam__file_load *in)
-{
-#ifndef GLAM_NO_STDIO
-    if (in->file) fclose((FILE *)in->file);
-#endif
-    glam__free(in->ctx, in->entries, in->entries_bytes);
-    glam__free(in->ctx, in->chunk, GLAM__FILE_CHUNK);
-    glam__free(in->ctx, in->header, in->header_bytes);
-}
-
-// strcmp of an entry's name with that of an item.
-static int glam__file_compare(const char *name, const glam__file_item *t)
-{
-    const char *part[4] = { "optimizer.", t->name, ".", t->slot };
-    if (!t->slot) return strcmp(name, t->name);
-    for (int i = 0; i < 4; i++) {
-        size_t n = strlen(part[i]);
-        int order = strncmp(name, part[i], n);
-        if (order) return order;
-        name += n;
-    }
-    return *name != 0;
-}
-
-// Each wanted item is there once with its shape; whose names the file's config or the caller's.
+// Each listed item is there once with its shape; whose names the file's config or the caller's.
 // Nothing else is there, but an optimizer where ignore_optimizer says so.
-static int glam__file_match(glam__file_load *in, const glam__file_list *list, const char *whose,
-                            int ignore_optimizer)
+static int glam__file_match(glam__file *f, const char *whose, int ignore_optimizer)
 {
-    glam__entries_sort(in->entries, in->count, glam__entry_order_name);
-    for (int i = 0; i < in->count; i++)
-        if (in->entries[i].item != GLAM__ENTRY_DONE) in->entries[i].item = GLAM__ENTRY_FREE;
-    for (int i = 0; i < list->count; i++) {
-        const glam__file_item *t = &list->items[i];
-        const char *slot = t->slot ? t->slot : "", *dot = t->slot ? "." : "";
-        const char *first = t->slot ? "optimizer." : "";
-        int low = 0, high = in->count;
-        while (low < high) {
-            int middle = low + (high - low) / 2;
-            if (glam__file_compare(in->entries[middle].name, t) < 0) low = middle + 1;
-            else high = middle;
-        }
-        glam__entry *e = &in->entries[low];
-        if (low == in->count || glam__file_compare(e->name, t) != 0) {
-            glam_fail(in->ctx, GLAM_ERR_FORMAT, "load %s: %s%s%s%s %s is not in the file, but %s "
-                      "asks for it", in->path, first, t->name, dot, slot,
-                      glam__say(t->shape).text, whose);
-            return 0;
-        }
-        if (!glam__same_shape(e->shape, t->shape)) {
-            glam_fail(in->ctx, GLAM_ERR_SHAPE, "load %s: %s is %s in the file but %s says %s",
-                      in->path, e->name, glam__say(e->shape).text, whose, glam__say(t->shape).text);
-            return 0;
-        }
-        e->item = i;
+    for (int i = 0; i < f->entry_count; i++) f->entries[i].wanted = 0;
+    for (int i = 0; i < f->item_count; i++) {
+        glam__file_item *t = &f->items[i];
+        glam__entry key = { t->name, 0, t->shape, 0 };
+        glam__entry *e = (glam__entry *)bsearch(&key, f->entries, (size_t)f->entry_count,
+                                                sizeof key, glam__entry_by_name);
+        if (!e)
+            return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s is not in the file, but %s asks for "
+                                   "it", t->name, glam__say(t->shape).text, whose);
+        if (!glam__same_shape(e->shape, t->shape))
+            return glam__file_fail(f, GLAM_ERR_SHAPE, "%s is %s in the file but %s says %s",
+                                   e->name, glam__say(e->shape).text, whose,
+                                   glam__say(t->shape).text);
+        t->begin = e->begin;
+        e->wanted = 1;
     }
-    for (int i = 0; i < in->count; i++) {
-        const glam__entry *e = &in->entries[i];
-        if (e->item != GLAM__ENTRY_FREE ||
-            (ignore_optimizer && strncmp(e->name, "optimizer.", 10) == 0)) continue;
-        glam_fail(in->ctx, GLAM_ERR_FORMAT, "load %s: %s %s is in the file, but %s has no such "
-                  "tensor", in->path, e->name, glam__say(e->shape).text, whose);
-        return 0;
+    for (int i = 0; i < f->entry_count; i++) {
+        const glam__entry *e = &f->entries[i];
+        if (!e->wanted && !(ignore_optimizer && strncmp(e->name, "optimizer.", 10) == 0))
+            return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s is in the file, but %s has no such "
+                                   "tensor", e->name, glam__say(e->shape).text, whose);
     }
     return 1;
 }
 
-// The values of the matched entries, in the order of the file.
-static int glam__file_fill(glam__file_load *in, const glam__file_list *list)
+// The values of the matched items.
+static int glam__file_fill(glam__file *f)
 {
-    glam__entries_sort(in->entries, in->count, glam__entry_order_begin);
-    for (int i = 0; i < in->count; i++) {
-        glam__entry *e = &in->entries[i];
-        if (e->item < 0) continue;
-        float *data = list->items[e->item].data;
-        size_t count = (size_t)glam__count(e->shape);
-        if (!glam__file_goto(in, 8 + in->header_bytes + e->begin) ||
-            !glam__file_get(in, data, count * 4)) return 0;
-        if (!glam__little_endian()) glam__file_swap((unsigned char *)data, data, count);
-        e->item = GLAM__ENTRY_DONE;
+    for (int i = 0; i < f->item_count; i++) {
+        const glam__file_item *t = &f->items[i];
+        size_t count = (size_t)glam__count(t->shape);
+        if (!glam__file_get(f, 8 + f->header_bytes + t->begin, t->data, count * 4)) return 0;
+        glam__file_turn(t->data, t->data, count);
     }
     return 1;
 }
 
-static int glam__file_rows(glam__file_load *in, const char *part, char *text, size_t bytes,
-                           const glam__field *rows, void *base)
+static int glam__file_rows(glam__file *f, int meta, const glam__field *rows, void *base)
 {
-    glam__json j = { in->ctx, in->path, part, text, text, text + bytes };
-    if (!glam__fields_read(&j, rows, base)) return 0;
-    return (!glam__json_peek(&j) && j.at == j.end) || glam__json_wrong(&j, "nothing more");
+    char *text = f->meta[meta];
+    glam__json j = { f->ctx, f->path, glam__meta_keys[meta], text, text, text + strlen(text) };
+    return glam__fields_read(&j, rows, base) && glam__json_end(&j);
 }
 
-static int glam__file_config(glam__file_load *in, glam_config *config)
+static int glam__file_config(glam__file *f, glam_config *config)
 {
+    const char *format = f->meta[GLAM__META_FORMAT];
     *config = glam__config_of_format();
-    if (!in->format || strcmp(in->format, "glam") != 0)
-        return glam__file_wrong(in, "format", "is not glam: another program wrote this file");
-    if (!in->config)
-        return glam__file_wrong(in, "glam.config", "is missing: tensors, but not a model");
-    return glam__file_rows(in, "glam.config", in->config, in->config_bytes, glam__config_rows,
-                           config);
+    if (!format || strcmp(format, "glam") != 0)
+        return glam__file_wrong(f, "format", "is not glam: another program wrote this file");
+    if (!f->meta[GLAM__META_CONFIG])
+        return glam__file_wrong(f, "glam.config", "is missing: tensors, but not a model");
+    return glam__file_rows(f, GLAM__META_CONFIG, glam__config_rows, config);
 }
 
-static void *glam__shadow_alloc(void *user, size_t bytes)
+// A model whose weights are still to be filled.  A config of ten bytes can ask for terabytes, so
+// it is made in a context that measures, and compared with the file, before it is made here.
+static glam_model *glam__file_model(glam__file *f, const glam_config *config)
 {
-    return glam__alloc((glam_ctx *)user, bytes);
-}
-
-static void glam__shadow_release(void *user, void *block, size_t bytes)
-{
-    glam__free((glam_ctx *)user, block, bytes);
-}
-
-// A config of ten bytes can ask for terabytes.  So its model is made in a context that measures,
-// and compared with the file, before anything is allocated for weights.
-static int glam__file_check_model(glam__file_load *in, const glam_config *config)
-{
-    glam_options options = glam_options_default();
-    glam__file_list list = { NULL, 0, 0 };
-    if (config->layers > in->count) {
-        glam_fail(in->ctx, GLAM_ERR_FORMAT, "load %s: the config has %d layers, the file only %d "
-                  "tensors", in->path, config->layers, in->count);
-        return 0;
-    }
-    options.allocator.alloc = glam__shadow_alloc;
-    options.allocator.release = glam__shadow_release;
-    options.allocator.user = in->ctx;
-    options.threads = 1;
-    glam_ctx *shadow = glam_open(&options);
-    glam_measure(shadow, 1);
-    glam_model *model = glam_model_new(shadow, config);
-    if (!model) {
-        glam_fail(in->ctx, glam_error(shadow), "load %s: the config makes no model: %s", in->path,
-                  glam_error_text(shadow));
-    } else if (glam__file_list_of(in->ctx, model, NULL, &list)) {
-        glam__file_match(in, &list, "the config", 1);
-    }
-    glam__free(in->ctx, list.items, list.bytes);
-    glam_close(shadow);
-    return glam_error(in->ctx) == GLAM_OK;
-}
-
-// frozen: as in glam__file_state; NULL: everything trains.
-static glam_model *glam__file_model(glam__file_load *in, const glam_config *config,
-                                    const char *frozen)
-{
-    glam__file_list list = { NULL, 0, 0 };
-    if (!glam__file_check_model(in, config)) return NULL;
-    glam_model *model = glam__model_blank(in->ctx, config);
-    if (!model || !glam__file_list_of(in->ctx, model, NULL, &list)) return NULL;
-    int ok = glam__file_match(in, &list, "the config", 1) && glam__file_fill(in, &list);
-    glam__free(in->ctx, list.items, list.bytes);
-    if (!ok || !frozen) return ok ? model : NULL;
-    if (strlen(frozen) != (size_t)model->count || strspn(frozen, "01") != strlen(frozen)) {
-        glam__file_wrong(in, "glam.state", "has a frozen that does not fit the model");
+    if (config->layers > f->entry_count) {
+        glam__file_fail(f, GLAM_ERR_FORMAT, "the config has %d layers, the file only %d tensors",
+                        config->layers, f->entry_count);
         return NULL;
     }
-    for (int i = 0; i < model->count; i++)
-        glam_model_tensor_at(model, i)->wants_grad = frozen[i] == '0';
-    return model;
+    glam_ctx *measure = glam__measure_open(f->ctx);
+    glam_model *model = glam__model_blank(measure, config);
+    if (!model)
+        glam__file_fail(f, glam_error(measure), "the config makes no model: %s",
+                        glam_error_text(measure));
+    int ok = model && glam__file_list(f, model, NULL) && glam__file_match(f, "the config", 1);
+    glam_close(measure);
+    return ok ? glam__model_blank(f->ctx, config) : NULL;
 }
 
 static glam_model *glam__file_load_model(glam_ctx *ctx, const char *path, const void *memory,
                                          size_t bytes)
 {
-    glam__file_load in;
+    glam__file f;
     glam_config config;
     glam_model *model = NULL;
-    if (!ctx) return NULL;
     size_t mark = glam_mark(ctx);
-    if (glam__file_open(&in, ctx, path, memory, bytes) && glam__file_config(&in, &config)) {
-        model = glam__file_model(&in, &config, NULL);
-        if (!model) glam_rewind(ctx, mark);
-    }
-    glam__file_load_end(&in);
-    return model;
+    if (glam__file_open(&f, ctx, path, memory, bytes) && glam__file_config(&f, &config))
+        model = glam__file_model(&f, &config);
+    int ok = model && glam__file_list(&f, model, NULL) && glam__file_match(&f, "the config", 1) &&
+             glam__file_fill(&f);
+    if (!ok) glam_rewind(ctx, mark);
+    glam__file_end(&f);
+    return ok ? model : NULL;
 }
 
 GLAM_API glam_model *glam_load(glam_ctx *ctx, const char *path)
@@ -10292,99 +9856,87 @@ GLAM_API glam_model *glam_load(glam_ctx *ctx, const char *path)
 
 GLAM_API glam_model *glam_load_memory(glam_ctx *ctx, const void *data, size_t bytes)
 {
-    return glam__file_load_model(ctx, NULL, data, bytes);
+    return glam__file_load_model(ctx, data ? "(memory)" : NULL, data, bytes);
 }
 
 GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_config *config)
 {
-    glam__file_load in;
+    glam__file f;
     glam_config found = glam_config_default();
     if (config) *config = found;
-    if (!ctx || glam_error(ctx) != GLAM_OK) return glam_error(ctx);
+    if (glam_error(ctx) != GLAM_OK) return glam_error(ctx);
     if (!config) return glam_fail(ctx, GLAM_ERR_VALUE, "load_config: the config is NULL");
-    if (glam__file_open(&in, ctx, path, NULL, 0) && glam__file_config(&in, &found))
-        *config = found;
-    glam__file_load_end(&in);
-    return glam_error(ctx);
+    if (glam__file_open(&f, ctx, path, NULL, 0) && glam__file_config(&f, &found)) *config = found;
+    return glam__file_end(&f);
 }
 
 GLAM_API glam_status glam_load_tensors(glam_ctx *ctx, const char *path,
                                        glam_tensor *const *tensors, int count)
 {
-    glam__file_load in;
-    glam__file_list list = { NULL, 0, 0 };
-    if (!ctx || glam_error(ctx) != GLAM_OK) return glam_error(ctx);
-    if (glam__file_open(&in, ctx, path, NULL, 0) &&
-        glam__file_list_given(ctx, "load", path, tensors, count, &list) &&
-        glam__file_match(&in, &list, "the caller", 0)) {
-        glam__file_fill(&in, &list);
+    glam__file f;
+    if (glam__file_open(&f, ctx, path, NULL, 0) && glam__file_list_given(&f, tensors, count) &&
+        glam__file_match(&f, "the caller", 0)) {
+        glam__file_fill(&f);
         for (int i = 0; i < count; i++) glam__pack_stale(tensors[i]);
     }
-    glam__free(ctx, list.items, list.bytes);
-    glam__file_load_end(&in);
-    return glam_error(ctx);
+    return glam__file_end(&f);
 }
 
-static int glam__file_same_text(const glam__file_load *in, const char *what, const glam_text *text,
+static int glam__file_same_text(const glam__file *f, const char *what, const glam_text *text,
                                 uint64_t tokens, uint64_t checksum)
 {
     uint64_t have = text ? glam_text_length(text) : 0;
-    if (have == tokens && (!text || glam__text_checksum(text) == checksum)) return 1;
-    glam_fail(in->ctx, GLAM_ERR_VALUE, have == tokens ?
-              "load %s: the %s text has the %.0f tokens of the run, but they are other ones" :
-              "load %s: the run had a %s text of %.0f tokens, this one has %.0f; give it the same "
-              "texts (0: none)", in->path, what, (double)tokens, (double)have);
-    return 0;
+    if (have != tokens)
+        return glam__file_fail(f, GLAM_ERR_VALUE, "the run had a %s text of %.0f tokens, this one "
+                               "has %.0f; give it the same texts (0: none)", what, (double)tokens,
+                               (double)have);
+    return !text || glam__text_checksum(text) == checksum ||
+           glam__file_fail(f, GLAM_ERR_VALUE, "the %s text has the %.0f tokens of the run, but "
+                           "they are other ones", what, (double)tokens);
 }
 
-static glam_trainer *glam__file_trainer(glam__file_load *in, glam_text *train, glam_text *valid)
+static glam_trainer *glam__file_trainer(glam__file *f, glam_text *train, glam_text *valid)
 {
     glam_config config;
     glam_recipe recipe = glam_recipe_default();
-    glam__file_state s;
-    glam__file_list list = { NULL, 0, 0 };
-    memset(&s, 0, sizeof s);
-    s.frozen = "";
-    if (!glam__file_config(in, &config)) return NULL;
-    if (!in->recipe || !in->state) {
-        glam__file_wrong(in, "has", "no glam.recipe and glam.state: a model; use glam_load");
+    glam__file_state state, *s = &state;
+    memset(s, 0, sizeof *s);
+    s->best_valid = s->valid_loss = -1;         // none yet
+    s->frozen = "";
+    if (!glam__file_config(f, &config)) return NULL;
+    if (!f->meta[GLAM__META_RECIPE] || !f->meta[GLAM__META_STATE]) {
+        glam__file_wrong(f, "has", "no glam.recipe and glam.state: a model; use glam_load");
         return NULL;
     }
-    if (!glam__file_rows(in, "glam.recipe", in->recipe, in->recipe_bytes, glam__recipe_rows,
-                         &recipe) ||
-        !glam__file_rows(in, "glam.state", in->state, in->state_bytes, glam__state_rows, &s) ||
-        !glam__file_same_text(in, "training", train, s.train_tokens, s.train_checksum) ||
-        !glam__file_same_text(in, "validation", valid, s.valid_tokens, s.valid_checksum))
+    if (!glam__file_rows(f, GLAM__META_RECIPE, glam__recipe_rows, &recipe) ||
+        !glam__file_rows(f, GLAM__META_STATE, glam__state_rows, s) ||
+        !glam__file_same_text(f, "training", train, s->train_tokens, s->train_checksum) ||
+        !glam__file_same_text(f, "validation", valid, s->valid_tokens, s->valid_checksum))
         return NULL;
-    glam_model *model = glam__file_model(in, &config, s.frozen);
-    glam_trainer *t = model ? glam_trainer_new(model, train, valid, &recipe) : NULL;
-    if (!t || !glam__file_list_of(in->ctx, NULL, t->optimizer, &list)) return NULL;
-    int ok = glam__file_match(in, &list, "the recipe", 0) && glam__file_fill(in, &list);
-    glam__free(in->ctx, list.items, list.bytes);
-    if (!ok) return NULL;
-    t->step = s.step;
-    t->tokens = s.tokens;
-    t->bad_steps = s.bad_steps;
-    t->best_valid = s.best_valid;
-    t->bad_evals = s.bad_evals;
-    t->optimizer->step = s.optimizer_step;
-    t->optimizer->bad_row = s.bad_row;
-    *glam__seed(in->ctx) = s.seed;
+    glam_model *model = glam__file_model(f, &config);
+    if (!model) return NULL;
+    if (strlen(s->frozen) != (size_t)model->count || strspn(s->frozen, "01") != strlen(s->frozen)) {
+        glam__file_wrong(f, "glam.state", "has a frozen that does not fit the model");
+        return NULL;
+    }
+    for (int i = 0; i < model->count; i++)
+        glam_model_tensor_at(model, i)->wants_grad = s->frozen[i] == '0';
+    glam_trainer *t = glam_trainer_new(model, train, valid, &recipe);
+    if (!t || !glam__file_list(f, model, t->optimizer) || !glam__file_match(f, "the recipe", 0) ||
+        !glam__file_fill(f)) return NULL;
+    GLAM__STATE_OF_TRAINER(GLAM__STATE_LOAD)
     return t;
 }
 
 GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, glam_text *train,
                                             glam_text *valid)
 {
-    glam__file_load in;
-    glam_trainer *trainer = NULL;
-    if (!ctx) return NULL;
+    glam__file f;
     size_t mark = glam_mark(ctx);
-    if (glam__file_open(&in, ctx, path, NULL, 0)) {
-        trainer = glam__file_trainer(&in, train, valid);
-        if (!trainer) glam_rewind(ctx, mark);
-    }
-    glam__file_load_end(&in);
+    glam_trainer *trainer = glam__file_open(&f, ctx, path, NULL, 0)
+                          ? glam__file_trainer(&f, train, valid) : NULL;
+    if (!trainer) glam_rewind(ctx, mark);
+    glam__file_end(&f);
     return trainer;
 }
 

@@ -600,6 +600,42 @@ static void files_memory(void)
     CHECK(heap.live == 0 && heap.wrong == 0);
 }
 
+// A run that stopped early stays stopped, and its file is that of the run it came from.
+static void files_stopped(void)
+{
+    glam_ctx *ctx = test_ctx(), *other = test_ctx();
+    glam_config config = test_config();
+    const char *path = files_path(1), *end = files_path(2);
+    config.vocab = 256;
+    glam_model *model = glam_model_new(ctx, &config);
+    glam_text *text = test_text(ctx, 400), *same = test_text(other, 400);
+    glam_text *valid = test_text(ctx, 90), *same_valid = test_text(other, 90);
+    glam_recipe recipe = glam_recipe_default();
+    recipe.steps = 400;
+    recipe.batch = 2;
+    recipe.eval_every = 1;
+    recipe.patience = 1;
+    recipe.lr = 1e3;                            // so that validation soon gets worse
+    glam_report now;
+    glam_trainer *run = glam_trainer_new(model, text, valid, &recipe);
+    if (!CHECK(run)) return;
+    while (glam_train_step(run, &now)) continue;
+    CHECK(now.stopped && now.valid_loss > 0 && glam_trainer_done(run) < 400);
+    CHECK(glam_save_checkpoint(run, path) == GLAM_OK);
+    glam_trainer *resumed = glam_load_checkpoint(other, path, same, same_valid);
+    CHECK(resumed && glam_train_step(resumed, NULL) == 0);
+    CHECK(resumed && glam_trainer_done(resumed) == glam_trainer_done(run));
+    CHECK(glam_save_checkpoint(resumed, end) == GLAM_OK);
+    files_block want = files_read(path), have = files_read(end);
+    CHECK(files_same(want, have));
+    free(want.data);
+    free(have.data);
+    remove(path);
+    remove(end);
+    CLOSE_CLEAN(ctx);
+    CLOSE_CLEAN(other);
+}
+
 static void test_20_files(void)
 {
     RUN(files_round_trip);
@@ -614,4 +650,5 @@ static void test_20_files(void)
     RUN(files_checkpoint);
     RUN(files_bound);
     RUN(files_memory);
+    RUN(files_stopped);
 }
