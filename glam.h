@@ -1010,9 +1010,7 @@ static char *glam__aligned(void *block)
 }
 
 static uint64_t glam__arena_used(const glam__arena *arena)
-{
-    return arena->measured + (arena->top ? arena->top->base + arena->top->used : 0);
-}
+{ return arena->measured + (arena->top ? arena->top->base + arena->top->used : 0); }
 
 static void glam__arena_high(glam__arena *arena)
 {
@@ -1364,10 +1362,10 @@ static GLAM__INLINE float glam__exp_parts(float x, float *scale)
 {
     GLAM__FUSED
     // + 200 makes the number positive, where truncation rounds one way only
-    // (a NaN becomes some number here and stays a NaN through r: unsigned, so nothing overflows)
-    uint32_t n = (uint32_t)(int32_t)(x * 1.44269504f + 200.5f) - 200u;
-    uint32_t bits = (n + 127u) << 23;
-    float f = (float)(int32_t)n, r, q;
+    float number = x > -100.0f ? x : -100.0f;   // a NaN has no integer; it goes on through r
+    int32_t n = (int32_t)(number * 1.44269504f + 200.5f) - 200;
+    uint32_t bits = (uint32_t)(n + 127) << 23;
+    float f = (float)n, r, q;
     memcpy(scale, &bits, sizeof bits);
     r = x - f * 0.693359375f;                  // ln 2 in two parts: the first product is exact
     r = r + f * 2.12194440e-4f;
@@ -1522,9 +1520,7 @@ static GLAM__INLINE float glam__row_total(int n, const float *x)
 }
 
 static GLAM__INLINE int glam__chunk_of(size_t left)
-{
-    return left < GLAM__CHUNK ? (int)left : GLAM__CHUNK;
-}
+{ return left < GLAM__CHUNK ? (int)left : GLAM__CHUNK; }
 
 // Float lanes within a chunk, doubles across: right to a few ulp for a billion elements.
 static GLAM__INLINE double glam__row_sum(size_t n, const float *x)
@@ -1687,9 +1683,7 @@ static GLAM__INLINE float glam__row_logsumexp(int n, const float *x)
 }
 
 static GLAM__INLINE void glam__row_exp_minus(int n, float c, const float *x, float *y)
-{
-    glam__row_exp_sum(n, c, x, y);
-}
+{ glam__row_exp_sum(n, c, x, y); }
 
 // ---- activations and functions of one element
 
@@ -2043,15 +2037,11 @@ static GLAM__INLINE void glam__rows_base(int m, int n, int k, const float *a, si
 
 static void glam__panel_base(int m, int n, int k, const float *a, size_t lda, const float *b,
                              size_t ldb, float *c, size_t ldc, int add)
-{
-    glam__rows_base(m, n, k, a, lda, 1, b, ldb, c, ldc, add);
-}
+{ glam__rows_base(m, n, k, a, lda, 1, b, ldb, c, ldc, add); }
 
 static void glam__panel_t_base(int m, int n, int k, const float *a, size_t lda, const float *b,
                                size_t ldb, float *c, size_t ldc, int add)
-{
-    glam__rows_base(m, n, k, a, 1, lda, b, ldb, c, ldc, add);
-}
+{ glam__rows_base(m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC pop_options
@@ -2432,9 +2422,7 @@ GLAM_API const char *glam_simd_name(const glam_ctx *ctx) { return ctx ? ctx->ker
 GLAM_API glam_status glam_error(const glam_ctx *ctx) { return ctx ? ctx->error : GLAM_ERR_MEMORY; }
 
 GLAM_API const char *glam_error_text(const glam_ctx *ctx)
-{
-    return ctx ? ctx->message : "no context: glam_open found no memory, or NULL was passed";
-}
+{ return ctx ? ctx->message : "no context: glam_open found no memory, or NULL was passed"; }
 
 GLAM_API void glam_clear_error(glam_ctx *ctx)
 {
@@ -2504,9 +2492,7 @@ GLAM_API void *glam_scratch(glam_ctx *ctx, size_t bytes)
 }
 
 static float *glam__scratch_floats(glam_ctx *ctx, size_t count)
-{
-    return (float *)glam_scratch(ctx, count * sizeof(float));
-}
+{ return (float *)glam_scratch(ctx, count * sizeof(float)); }
 
 static void glam__loans_end(glam_ctx *ctx)
 {
@@ -2565,14 +2551,10 @@ static void glam__end_step(glam_ctx *ctx)
 }
 
 GLAM_API void glam_forget(glam_ctx *ctx)
-{
-    if (ctx) glam__end_step(ctx);
-}
+{ if (ctx) glam__end_step(ctx); }
 
 GLAM_API size_t glam_mark(glam_ctx *ctx)
-{
-    return ctx ? (size_t)glam__arena_mark(&ctx->life).used : 0;
-}
+{ return ctx ? (size_t)glam__arena_mark(&ctx->life).used : 0; }
 
 GLAM_API void glam_rewind(glam_ctx *ctx, size_t mark)
 {
@@ -2588,9 +2570,7 @@ GLAM_API void glam_rewind(glam_ctx *ctx, size_t mark)
 }
 
 static int glam__cancelled(glam_ctx *ctx)
-{
-    return ctx->options.cancel && ctx->options.cancel(ctx->options.cancel_user);
-}
+{ return ctx->options.cancel && ctx->options.cancel(ctx->options.cancel_user); }
 
 static uint64_t *glam__seed(glam_ctx *ctx) { return &ctx->options.seed; }
 
@@ -2627,9 +2607,7 @@ static uint64_t glam__count(glam_shape s)
 GLAM_API size_t glam_size(const glam_tensor *t) { return t ? (size_t)glam__count(t->shape) : 0; }
 
 static int glam__same_shape(glam_shape a, glam_shape b)
-{
-    return a.dims == b.dims && memcmp(a.dim, b.dim, (size_t)a.dims * sizeof a.dim[0]) == 0;
-}
+{ return a.dims == b.dims && memcmp(a.dim, b.dim, (size_t)a.dims * sizeof a.dim[0]) == 0; }
 
 static int glam__last(const glam_tensor *t) { return t->shape.dim[t->shape.dims - 1]; }
 
@@ -2722,9 +2700,7 @@ GLAM_API glam_tensor *glam_input(glam_ctx *ctx, const float *values, glam_shape 
 }
 
 static void glam__pack_stale(glam_tensor *t)
-{
-    if (t->pack) t->pack->epoch[0] = t->pack->epoch[1] = 0;
-}
+{ if (t->pack) t->pack->epoch[0] = t->pack->epoch[1] = 0; }
 
 GLAM_API void glam_fill(glam_tensor *t, float value)
 {
@@ -2805,9 +2781,7 @@ static int glam__grad_adds(glam_tensor *t)
 }
 
 static void glam__grad_settle(glam_tensor *t)
-{
-    if (!glam__grad_adds(t) && t->grad) memset(t->grad, 0, glam_size(t) * sizeof(float));
-}
+{ if (!glam__grad_adds(t) && t->grad) memset(t->grad, 0, glam_size(t) * sizeof(float)); }
 
 // The gradient to write or add to; NULL where none is wanted.
 static float *glam__grad_of(glam_tensor *t, int *adds)
@@ -3221,14 +3195,10 @@ static size_t glam__worker_floats(const glam_ctx *ctx, int k)
 
 // Scratch of a product with inner size k.
 static uint64_t glam__product_bytes(const glam_ctx *ctx, int k)
-{
-    return glam__floats((uint64_t)glam__worker_floats(ctx, k) * ctx->options.threads);
-}
+{ return glam__floats((uint64_t)glam__worker_floats(ctx, k) * ctx->options.threads); }
 
 static int glam__panels_of(const glam_ctx *ctx, int n)
-{
-    return (n + ctx->kernels->nr - 1) / ctx->kernels->nr;
-}
+{ return (n + ctx->kernels->nr - 1) / ctx->kernels->nr; }
 
 // A weight [.., R, C] as the right operand: [R,C], or transposed [C,R].
 static glam__operand glam__operand_of(const glam_ctx *ctx, const glam_tensor *w, int transposed)
@@ -3458,14 +3428,10 @@ typedef struct glam__outer {
 } glam__outer;
 
 static size_t glam__outer_floats(const glam_ctx *ctx)
-{
-    return (size_t)GLAM__KC * ctx->kernels->nr;
-}
+{ return (size_t)GLAM__KC * ctx->kernels->nr; }
 
 static uint64_t glam__outer_bytes(const glam_ctx *ctx)
-{
-    return glam__floats((uint64_t)glam__outer_floats(ctx) * ctx->options.threads);
-}
+{ return glam__floats((uint64_t)glam__outer_floats(ctx) * ctx->options.threads); }
 
 static void glam__outer_body(void *arg, int begin, int end, int worker)
 {
@@ -3871,9 +3837,7 @@ static glam_status glam__sum_shape(glam_ctx *ctx, glam_node *n)
 }
 
 static double glam__sum_factor(const glam_node *n)
-{
-    return *(const int *)n->config ? 1.0 / (double)glam_size(n->in[0]) : 1.0;
-}
+{ return *(const int *)n->config ? 1.0 / (double)glam_size(n->in[0]) : 1.0; }
 
 static void glam__sum_forward(glam_ctx *ctx, glam_node *n)
 {
@@ -4156,9 +4120,7 @@ static glam_status glam__dropout_shape(glam_ctx *ctx, glam_node *n)
 }
 
 static float glam__dropout_factor(const glam_ctx *ctx, const glam__dropout *d, size_t i)
-{
-    return glam_random(ctx->options.seed, d->key, i) < d->p ? 0.0f : 1.0f / (1.0f - d->p);
-}
+{ return glam_random(ctx->options.seed, d->key, i) < d->p ? 0.0f : 1.0f / (1.0f - d->p); }
 
 static void glam__dropout_forward(glam_ctx *ctx, glam_node *n)
 {
@@ -4445,9 +4407,7 @@ static void glam__norm_back_body(void *arg, int begin, int end, int worker)
 }
 
 static size_t glam__norm_back_floats(int rows, int M)
-{
-    return (size_t)((rows + GLAM__NORM_CHUNK - 1) / GLAM__NORM_CHUNK) * (size_t)M;
-}
+{ return (size_t)((rows + GLAM__NORM_CHUNK - 1) / GLAM__NORM_CHUNK) * (size_t)M; }
 
 static void glam__norm_backward(glam_ctx *ctx, glam_node *n, glam_tensor *norm, glam__normed w,
                                 int rows, const float *r, const float *dn)
@@ -4512,9 +4472,7 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n)
 }
 
 static int glam__is_xl(const glam__heads *h)
-{
-    return h->at->c.position == GLAM_POSITION_TRANSFORMER_XL;
-}
+{ return h->at->c.position == GLAM_POSITION_TRANSFORMER_XL; }
 
 // Parts of a worker's slice; the last four are for backward.
 typedef struct glam__slice { float *k, *v, *s, *rp, *raw, *q, *kn, *ds, *pack, *dq; } glam__slice;
@@ -5573,9 +5531,7 @@ static void glam__moe_combine_row(void *arg, int t, int worker)
 }
 
 static void glam__moe_combine(glam__moe *m)
-{
-    glam__each_row(m->ctx, m->T, (m->k + 1.0) * m->M, glam__moe_combine_row, m);
-}
+{ glam__each_row(m->ctx, m->T, (m->k + 1.0) * m->M, glam__moe_combine_row, m); }
 
 // f of one group: how many of its real tokens put expert e first.
 static void glam__moe_first(const glam__moe *m, int group, int *first)
@@ -6024,9 +5980,7 @@ GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32
 GLAM_API glam_tensor *glam_moe(glam_ctx *ctx, glam_tensor *x, const glam_moe_weights *w,
                                const glam_moe_config *config, glam_routing *routing,
                                glam_tensor **balance)
-{
-    return glam_moe_masked(ctx, x, NULL, w, config, routing, balance);
-}
+{ return glam_moe_masked(ctx, x, NULL, w, config, routing, balance); }
 
 static glam_tensor *glam__named_param(glam_ctx *ctx, const char *name, const char *part,
                                       glam_shape shape, uint64_t seed)
@@ -6126,9 +6080,7 @@ static const glam__row glam__rows_of_model[] = {
 enum { GLAM__ROW_COUNT = (int)(sizeof glam__rows_of_model / sizeof glam__rows_of_model[0]) };
 
 static int glam__is_mixture(const glam_config *c, int layer)
-{
-    return c->moe.experts > 0 && layer % c->moe.every == c->moe.offset;
-}
+{ return c->moe.experts > 0 && layer % c->moe.every == c->moe.offset; }
 
 static int glam__row_applies(const glam_config *c, const glam__row *row, int layer)
 {
@@ -6145,9 +6097,7 @@ static int glam__row_applies(const glam_config *c, const glam__row *row, int lay
 }
 
 static int glam__row_in_layer(const glam__row *row)
-{
-    return row->when != GLAM__FIRST && row->when != GLAM__UNTIED && row->when != GLAM__FINAL;
-}
+{ return row->when != GLAM__FIRST && row->when != GLAM__UNTIED && row->when != GLAM__FINAL; }
 
 static glam_shape glam__row_shape(const glam_config *c, const glam__row *row)
 {
@@ -6219,9 +6169,7 @@ static const glam__preset glam__presets[] = {
 enum { GLAM__PRESET_COUNT = (int)(sizeof glam__presets / sizeof glam__presets[0]) };
 
 GLAM_API const char *glam_config_preset_name(int index)
-{
-    return index >= 0 && index < GLAM__PRESET_COUNT ? glam__presets[index].name : NULL;
-}
+{ return index >= 0 && index < GLAM__PRESET_COUNT ? glam__presets[index].name : NULL; }
 
 GLAM_API glam_status glam_config_preset(const char *name, glam_config *config)
 {
@@ -8077,9 +8025,7 @@ static void glam__adafactor(glam_ctx *ctx, glam__updating *u)
 }
 
 static void glam__optimizer_fresh(glam_optimizer *o)
-{
-    for (int i = 0; i < o->count; i++) o->params[i]->flags |= GLAM__FRESH;
-}
+{ for (int i = 0; i < o->count; i++) o->params[i]->flags |= GLAM__FRESH; }
 
 static int glam__finite(double x) { return x - x == 0 && fabs(x) < 1e300; }
 
@@ -8715,9 +8661,7 @@ static int glam__json_take(glam__json *j, char c)
 }
 
 static int glam__json_need(glam__json *j, char c, const char *what)
-{
-    return glam__json_take(j, c) || glam__json_wrong(j, what);
-}
+{ return glam__json_take(j, c) || glam__json_wrong(j, what); }
 
 // Nothing but white space is left.
 static int glam__json_end(glam__json *j)
@@ -8736,9 +8680,7 @@ static int glam__json_more(glam__json *j, char close, int *count)
 }
 
 static int glam__json_is_digit(const glam__json *j, const char *p)
-{
-    return p < j->end && *p >= '0' && *p <= '9';
-}
+{ return p < j->end && *p >= '0' && *p <= '9'; }
 
 // So many hexadecimal digits, of lower case: a checksum has one spelling.
 static int glam__hex_read(const char *text, int digits, uint64_t *n)
@@ -9250,9 +9192,7 @@ static int glam__file_fail(const glam__file *f, glam_status status, const char *
 }
 
 static int glam__file_wrong(const glam__file *f, const char *name, const char *what)
-{
-    return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s", name, what);
-}
+{ return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s", name, what); }
 
 // May this context save or load now?
 static int glam__file_begin(glam__file *f, glam_ctx *ctx, const char *path, const char *verb)
@@ -9535,14 +9475,10 @@ static glam_status glam__file_save_model(const glam_model *model, const glam_tra
 }
 
 GLAM_API glam_status glam_save(const glam_model *model, const char *path)
-{
-    return model ? glam__file_save_model(model, NULL, path) : GLAM_ERR_MEMORY;
-}
+{ return model ? glam__file_save_model(model, NULL, path) : GLAM_ERR_MEMORY; }
 
 GLAM_API glam_status glam_save_checkpoint(const glam_trainer *trainer, const char *path)
-{
-    return trainer ? glam__file_save_model(trainer->model, trainer, path) : GLAM_ERR_MEMORY;
-}
+{ return trainer ? glam__file_save_model(trainer->model, trainer, path) : GLAM_ERR_MEMORY; }
 
 GLAM_API size_t glam_save_memory(const glam_model *model, void *buffer, size_t size)
 {
@@ -9634,9 +9570,7 @@ static int glam__file_metadata(glam__file *f, glam__json *j)
 }
 
 static int glam__entry_by_name(const void *a, const void *b)
-{
-    return strcmp(((const glam__entry *)a)->name, ((const glam__entry *)b)->name);
-}
+{ return strcmp(((const glam__entry *)a)->name, ((const glam__entry *)b)->name); }
 
 static int glam__entry_by_begin(const void *a, const void *b)
 {
@@ -9850,14 +9784,10 @@ static glam_model *glam__file_load_model(glam_ctx *ctx, const char *path, const 
 }
 
 GLAM_API glam_model *glam_load(glam_ctx *ctx, const char *path)
-{
-    return glam__file_load_model(ctx, path, NULL, 0);
-}
+{ return glam__file_load_model(ctx, path, NULL, 0); }
 
 GLAM_API glam_model *glam_load_memory(glam_ctx *ctx, const void *data, size_t bytes)
-{
-    return glam__file_load_model(ctx, data ? "(memory)" : NULL, data, bytes);
-}
+{ return glam__file_load_model(ctx, data ? "(memory)" : NULL, data, bytes); }
 
 GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_config *config)
 {
