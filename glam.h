@@ -1277,7 +1277,7 @@ static uint64_t glam__hash_name(const char *name)
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wpass-failed"   // sanitizers keep a loop from being vectorised
 #define GLAM__VECTOR _Pragma("clang loop vectorize(assume_safety)")
-#define GLAM__FUSED _Pragma("clang fp contract(fast) reassociate(off)")
+#define GLAM__FUSED _Pragma("clang fp contract(on) reassociate(off)")
 #else
 #define GLAM__VECTOR
 #define GLAM__FUSED
