@@ -173,6 +173,11 @@ fi
 # --- resume: only what it may take, and the bits of a run that was never stopped ---------------
 run="train $text $other $small --seed 5 --val-fraction 0.2 --quiet"
 check "40 steps" "$tool" $run --steps 40 --out "$work/straight"
+if python3 -c 'import safetensors, numpy' 2>/dev/null; then
+    check "python opens the model" python3 tests/python_reads.py "$work/straight"
+elif [ "${GLAM_NO_SKIP:-0}" = 1 ]; then
+    fail "python opens the model: no safetensors package"
+fi
 check "20 steps" "$tool" $run --steps 20 --out "$work/half" --checkpoint "$work/half.checkpoint"
 try 2 'cannot go with --resume' train $text $other --resume "$work/half.checkpoint" --lr 1
 try 2 'cannot go with --resume' train $text $other --resume "$work/half.checkpoint" --minutes 1
