@@ -646,21 +646,23 @@ typedef enum glam_schedule {
     GLAM_SCHEDULE_CONSTANT = 2    // linear warm-up, then lr
 } glam_schedule;
 
-// A way to train.  In brackets: glam_recipe_default(), then glam_recipe_paper().
+// A way to train.  In brackets: glam_recipe_default(), glam_recipe_paper().
 typedef struct glam_recipe {
-    glam_optimizer_kind optimizer;
-    glam_schedule schedule;
-    double   lr;                 // Adafactor with parameter_scale: relative to the weights' RMS
-    double   embed_lr;           // factor on lr for embed and unembed [ , 1]
+    glam_optimizer_kind optimizer;   // [Adafactor, Adafactor]
+    glam_schedule schedule;      // [cosine, paper]
+    double   lr;                 // Adafactor with parameter_scale: relative to the weights' RMS;
+                                 // AdamW: absolute, 1e-3 to 3e-3 suit it [0.02, 0.01]
+    double   embed_lr;           // factor on lr for embed and unembed [1, 1]
     int      warmup;             // steps of linear warm-up [100, 0]
-    double   min_lr;             // cosine ends at lr * min_lr
+    double   min_lr;             // cosine ends at lr * min_lr [0.05, 0]
     int      steps;              // [2000, 2000]
     int      batch;              // sequences per optimiser step [12, 16]
     int      context;            // tokens per sequence; 0: the model's context
     int      accumulate;         // equal parts a batch is cut into; [1, 1]
     int      recompute;          // 1: blocks are run again in backward, for memory [0, 0]
     double   clip;               // global gradient norm; 0: none [1, 0]
-    double   weight_decay;       // AdamW, tensors of rank two and more but embed, tables, router
+    double   weight_decay;       // AdamW: tensors of rank two and more but those named embed,
+                                 // unembed, bias, router, u, v_bias [0.1, 0]
     int      decay_all;          // 1: decay every tensor of rank two and more [0, 0]
     double   beta1, beta2, eps;  // AdamW [0.9, 0.99, 1e-8]
     int      factor_min;         // Adafactor factors where the second-largest dim has this [128]
@@ -905,7 +907,8 @@ struct glam_ctx {
     glam__undo *undo;
     char    *scratch;              // aligned; one block, the most that any op wanted
     void    *scratch_block;
-    size_t   scratch_bytes, scratch_used;
+    uint64_t scratch_bytes;        // while measuring it may be past any address
+    size_t   scratch_used;
     uint64_t packed, held, peak, allocations;
     int      measuring, plain;     // plain: "base" was asked for by name
     uint64_t epoch;                // packed copies of an older epoch are stale
@@ -2465,20 +2468,20 @@ static glam_status glam__reserve_scratch(glam_ctx *ctx, uint64_t bytes)
     bytes = glam__align(bytes);
     if (bytes <= ctx->scratch_bytes) return GLAM_OK;
     if (ctx->measuring) {
-        ctx->scratch_bytes = bytes > SIZE_MAX ? SIZE_MAX : (size_t)bytes;
+        ctx->scratch_bytes = bytes;
         return GLAM_OK;
     }
     GLAM_ASSERT(ctx->scratch_used == 0);
     if (bytes > SIZE_MAX - GLAM__ALIGN)
         return glam_fail(ctx, GLAM_ERR_MEMORY, "out of memory: %.1f GB of scratch",
                          (double)bytes / 1e9);
-    glam__free(ctx, ctx->scratch_block, ctx->scratch_block ? ctx->scratch_bytes + GLAM__ALIGN : 0);
+    glam__free(ctx, ctx->scratch_block, (size_t)ctx->scratch_bytes + GLAM__ALIGN);
     ctx->scratch_block = NULL;
     ctx->scratch_bytes = 0;
     ctx->scratch_block = glam__alloc(ctx, (size_t)bytes + GLAM__ALIGN);
     if (!ctx->scratch_block) return ctx->error;
     ctx->scratch = glam__aligned(ctx->scratch_block);
-    ctx->scratch_bytes = (size_t)bytes;
+    ctx->scratch_bytes = bytes;
     return GLAM_OK;
 }
 
@@ -2534,7 +2537,7 @@ GLAM_API void glam_close(glam_ctx *ctx)
     glam__packs_to(ctx, 0);
     glam__arena_release(ctx, &ctx->step);
     glam__arena_release(ctx, &ctx->life);
-    glam__free(ctx, ctx->scratch_block, ctx->scratch_bytes + GLAM__ALIGN);
+    glam__free(ctx, ctx->scratch_block, (size_t)ctx->scratch_bytes + GLAM__ALIGN);
     glam_allocator a = ctx->options.allocator;
     a.release(a.user, ctx, sizeof(glam_ctx) + sizeof(glam__kernels));
 }
