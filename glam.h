@@ -651,7 +651,7 @@ typedef struct glam_recipe {
     glam_optimizer_kind optimizer;   // [Adafactor, Adafactor]
     glam_schedule schedule;      // [cosine, paper]
     double   lr;                 // Adafactor with parameter_scale: relative to the weights' RMS;
-                                 // AdamW: absolute, 1e-3 to 3e-3 suit it [0.02, 0.01]
+                                 // AdamW: absolute, 1e-3 to 3e-3 suit it [0.03, 0.01]
     double   embed_lr;           // factor on lr for embed and unembed [1, 1]
     int      warmup;             // steps of linear warm-up [100, 0]
     double   min_lr;             // cosine ends at lr * min_lr [0.05, 0]
@@ -7565,7 +7565,7 @@ GLAM_API glam_recipe glam_recipe_default(void)
     memset(&r, 0, sizeof r);
     r.optimizer = GLAM_ADAFACTOR;
     r.schedule = GLAM_SCHEDULE_COSINE;
-    r.lr = 0.02;
+    r.lr = 0.03;
     r.embed_lr = 1;
     r.warmup = 100;
     r.min_lr = 0.05;

@@ -139,7 +139,7 @@ static int make_recipe(const settings *s, glam_recipe *r)
         if (kind < 0) return USAGE;
         // Adafactor's rate is relative to the weights, AdamW's is not: neither suits the other.
         if (kind != (int)r->optimizer && !GIVEN(lr)) {
-            r->lr = kind == GLAM_ADAMW ? 2e-3 : 0.02;
+            r->lr = kind == GLAM_ADAMW ? 2e-3 : 0.03;
             r->embed_lr = kind == GLAM_ADAMW ? 3 : 1;
         }
         r->optimizer = (glam_optimizer_kind)kind;
