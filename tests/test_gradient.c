@@ -735,7 +735,7 @@ static const struct grad_row { const char *op, *what; grad_case *make; int varia
     { "unary", "tanh", case_tanh, 1 },           { "unary", "sigmoid", case_sigmoid, 1 },
     { "unary", "relu", case_relu, 1 },           { "unary", "gelu", case_gelu, 1 },
     { "unary", "gelu_erf", case_gelu_erf, 1 },   { "unary", "silu", case_silu, 1 },
-    { "scale", "scale", case_scale, 1 },         { "view", "view", case_view, 1 },
+    { "scale", "scale", case_scale, 1 },         { "scale", "view", case_view, 1 },
     { "matmul", "matmul", case_matmul, 3 },      { "matmul", "matmul x x", case_matmul_self, 2 },
     { "matmul", "matmul_t", case_matmul_t, 3 },  { "transpose", "transpose", case_transpose, 1 },
     { "slice", "slice", case_slice, 1 },         { "concat", "concat", case_concat, 2 },
