@@ -4286,7 +4286,6 @@ typedef struct glam__attention {
     glam_attention_config c;
     const int32_t *segments;       // [T]
     glam__cache   *cache;
-    const float   *xl;             // Transformer-XL: sinusoids are made from this (unused else)
 } glam__attention;
 
 enum { GLAM__AT_X, GLAM__AT_NORM, GLAM__AT_Q, GLAM__AT_K, GLAM__AT_V, GLAM__AT_O, GLAM__AT_BIAS,
@@ -4701,13 +4700,12 @@ static void glam__scores(const glam__heads *h, const glam__slice *w, int b, int 
 }
 
 // Scale, position and mask of one row of scores; returns how many keys it may see, 0 at padding.
-static int glam__score_row(const glam__heads *h, const glam__slice *w, int b, int head, int i,
-                           float *s, const float *raw)
+static int glam__score_row(const glam__heads *h, int b, int head, int i, float *s,
+                           const float *raw)
 {
     const glam_attention_config *c = &h->at->c;
     int count = h->start + i + 1;
     const int32_t *segment = h->at->segments ? h->at->segments + (size_t)b * h->S : NULL;
-    (void)w;
     if (segment && !segment[i]) return 0;
     if (c->position == GLAM_POSITION_TRANSFORMER_XL)
         h->kernels->add(count, raw + h->distances - count, s);
@@ -4753,7 +4751,7 @@ static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
         for (int i = 0; i < rows; i++) {
             float *s = w->s + (size_t)i * h->lds;
             size_t t = (size_t)b * h->S + i0 + i;
-            int count = glam__score_row(h, w, b, head, i0 + i, s, w->raw + (size_t)i * h->ldr);
+            int count = glam__score_row(h, b, head, i0 + i, s, w->raw + (size_t)i * h->ldr);
             h->lse[t * h->heads + head] = count ? k->softmax(count, s, h->at->c.sink) : 0;
             if (count) glam__hide_keys(h, b, i0 + i, s);
             memset(s + count, 0, (size_t)(last - count) * sizeof(float));
@@ -4828,7 +4826,7 @@ static void glam__attend_back_scores(const glam__heads *h, const glam__slice *w,
     for (int i = 0; i < rows; i++) {
         float *s = w->s + (size_t)i * h->lds, *ds = w->ds + (size_t)i * h->lds;
         size_t t = (size_t)b * h->S + i0 + i;
-        int count = glam__score_row(h, w, b, head, i0 + i, s, w->raw + (size_t)i * h->ldr);
+        int count = glam__score_row(h, b, head, i0 + i, s, w->raw + (size_t)i * h->ldr);
         k->exp_minus(count, h->lse[t * h->heads + head], s, s);
         if (count) glam__hide_keys(h, b, i0 + i, s);
         float delta = k->dot(h->D, dout + (size_t)i * h->A, o + (size_t)i * h->A);
@@ -6580,7 +6578,7 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
     return x ? glam__moe_apply(ctx, x, &layer->moe, &s, balance) : NULL;
 }
 
-static glam_status glam__batch_check(glam_ctx *ctx, const glam_config *c, const glam_batch *b)
+static glam_status glam__batch_check(glam_ctx *ctx, const glam_batch *b)
 {
     if (!b || b->rows < 1 || b->length < 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "batch: %d rows of %d tokens; at least one of each",
@@ -6590,7 +6588,6 @@ static glam_status glam__batch_check(glam_ctx *ctx, const glam_config *c, const 
     if ((int64_t)b->rows * b->length > INT32_MAX / 64)
         return glam_fail(ctx, GLAM_ERR_VALUE, "batch: %d rows of %d tokens are too many at once",
                          b->rows, b->length);
-    (void)c;
     return GLAM_OK;
 }
 
@@ -6649,7 +6646,7 @@ static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam
     run->model = model;
     run->mode = mode;
     run->part = 1;
-    if (glam__batch_check(model->ctx, &model->config, batch) != GLAM_OK) return model->ctx->error;
+    if (glam__batch_check(model->ctx, batch) != GLAM_OK) return model->ctx->error;
     run->segments = glam__batch_segments(model->ctx, batch);
     return model->ctx->error;
 }
@@ -7705,7 +7702,6 @@ struct glam_optimizer {
     glam__slot  (*slots)[2];       // of each parameter; the second may be absent (data NULL)
     int count, step;               // steps taken
     int bad_row, bad_steps;        // not finite: in a row, in all
-    int measured;
 };
 
 // Adafactor's axes: the last two, never the experts; the largest is d0, of equal ones the later.
