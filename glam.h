@@ -660,6 +660,9 @@ typedef struct glam_recipe {
     int      context;            // tokens per sequence; 0: the model's context
     int      accumulate;         // equal parts a batch is cut into; [1, 1]
     int      recompute;          // 1: blocks are run again in backward, for memory [0, 0]
+    int      update_in_backward; // 1: a tensor is updated as soon as its gradient is whole, and the
+                                 // gradient's memory serves the next: weights and one layer's
+                                 // gradient are all that is held.  Needs clip 0, accumulate 1 [0, 0]
     double   clip;               // global gradient norm; 0: none [1, 0]
     double   weight_decay;       // AdamW: tensors of rank two and more but those named embed,
                                  // unembed, bias, router, u, v_bias [0.1, 0]
@@ -693,6 +696,8 @@ typedef struct glam_report {
     uint64_t tokens;             // trained on so far
     uint64_t bytes;              // held by the context now
     int      skipped;            // this update was not finite and was left out
+    int      torn;               // update_in_backward met a gradient that was not finite: what came
+                                 // before it is updated, the rest is not; go back to a checkpoint
     int      bad_steps;          // skipped so far
     int      cancelled;          // stopped by options.cancel: everything is as before the step
     int      stopped;            // patience ran out
@@ -708,7 +713,8 @@ GLAM_API glam_recipe glam_recipe_finetune(void);   // lower rate, short warm-up,
 GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t);
 
 // Trains whatever tensors you name.  Gradients and slots are allocated here, for those that want
-// a gradient.  Of the recipe only the optimiser's fields, clip, schedule and max_bad_steps count.
+// a gradient.  Of the recipe only the optimiser's fields, clip, schedule, update_in_backward and
+// max_bad_steps count.
 GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *params, int count,
                                             const glam_recipe *recipe);
 // backward, check, clip, step, forget.  A step that is not finite is skipped: report says so.
@@ -782,7 +788,8 @@ typedef struct glam_plan {
     uint64_t trainable;                // with nothing frozen: all
     double   flops_forward;            // per token: 2 * active matrix parameters + attention
     double   flops_train;              // per token: three times that, four with recompute
-    uint64_t weights, packed, gradients, optimizer, activations;   // bytes of a training step
+    uint64_t weights, packed, gradients, optimizer, activations;   // bytes of a training step;
+                                       // with update_in_backward gradients are among activations
     uint64_t train_bytes;              // their sum, with everything else the run holds
     uint64_t run_bytes;                // to generate: weights, packed copies, cache of `context`
 } glam_plan;
@@ -891,6 +898,7 @@ typedef struct glam__spare { struct glam__spare *before; uint64_t count; float *
 // Panels of a weight, one slice per expert; see the products of room 10.
 typedef struct glam__pack {
     struct glam__pack *before; // of all that have panels
+    int      uses;             // of this weight, that backward has yet to walk (ctx->whole)
     uint64_t at;               // where in the life arena the weight is
     float   *data[2];          // [0] as it is, [1] transposed; NULL while measuring
     void    *block[2];
@@ -914,6 +922,8 @@ struct glam_ctx {
     uint64_t epoch;                // packed copies of an older epoch are stale
     int      no_grad, transient;   // transient: gradients of new tensors may be recycled
     int      backward_done;
+    void   (*whole)(void *arg, glam_tensor *t);   // called when a parameter's gradient is whole
+    void    *whole_arg;
     struct glam__record *tape;
     glam__loan  *loans;            // parameters whose gradient lives in the step arena
     glam__spare *spares;           // gradient buffers to use again
@@ -2954,11 +2964,26 @@ static glam_status glam__backward_node(glam_ctx *ctx, glam_node *n)
     return ctx->error;
 }
 
+// Counts the node's uses of parameters up or down; whoever asked (room 18) hears of the last one.
+static void glam__count_uses(glam_ctx *ctx, const glam_node *n, int by)
+{
+    for (int i = 0; i < n->op->inputs; i++) {
+        glam_tensor *t = n->in[i];
+        if (!t || !t->wants_grad || !(t->flags & GLAM__LIFE)) continue;
+        t->pack->uses += by;
+        if (by < 0 && !t->pack->uses) ctx->whole(ctx->whole_arg, t);
+    }
+}
+
 // The loop: newest node first, down to but without `stop`.
 static glam_status glam__backward_to(glam_ctx *ctx, const glam__record *stop)
 {
-    for (glam__record *r = ctx->tape; r != stop; r = r->before)
+    glam__record *r;
+    for (r = ctx->tape; r != stop && ctx->whole; r = r->before) glam__count_uses(ctx, &r->node, 1);
+    for (r = ctx->tape; r != stop; r = r->before) {
         if (glam__backward_node(ctx, &r->node) != GLAM_OK) return ctx->error;
+        if (ctx->whole) glam__count_uses(ctx, &r->node, -1);
+    }
     return GLAM_OK;
 }
 
@@ -3062,7 +3087,9 @@ static void glam__recompute_backward(glam_ctx *ctx, glam_node *n)
     ctx->transient = transient;
     ctx->backward_done = 1;
     glam_no_grad(ctx, before);
-    // gradients lent to parameters inside must outlive the block
+    // gradients lent to parameters inside must outlive the block, unless they were used up there
+    while (ctx->loans != loans && !(ctx->loans->t->flags & GLAM__OPEN))
+        ctx->loans = ctx->loans->before;
     if (ctx->loans == loans) glam__arena_rewind(ctx, &ctx->step, place);
 }
 
@@ -7636,6 +7663,10 @@ static glam_status glam__recipe_check(glam_ctx *ctx, const glam_recipe *r)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: beta1 %g and beta2 %g must be in [0,1), eps "
                          "%g, update_clip %g, eps1 %g, eps2 %g and factor_min %d above 0", r->beta1,
                          r->beta2, r->eps, r->update_clip, r->eps1, r->eps2, r->factor_min);
+    if (r->update_in_backward && (r->clip > 0 || r->accumulate > 1))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: update_in_backward never has all gradients "
+                         "at once: clip %g must be 0 and accumulate %d must be 1", r->clip,
+                         r->accumulate);
     if ((int)r->optimizer < 0 || (int)r->optimizer > 1 || (int)r->schedule < 0 ||
         (int)r->schedule > 2 || r->max_bad_steps < 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: optimizer %d, schedule %d or max_bad_steps "
@@ -7702,6 +7733,8 @@ struct glam_optimizer {
     glam__slot  (*slots)[2];       // of each parameter; the second may be absent (data NULL)
     int count, step;               // steps taken
     int bad_row, bad_steps;        // not finite: in a row, in all
+    double *squares;               // of each gradient's elements; negative: not summed yet
+    int torn;                      // update_in_backward: one was not finite, nothing moves any more
 };
 
 // Adafactor's axes: the last two, never the experts; the largest is d0, of equal ones the later.
@@ -7788,6 +7821,8 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
                                            (uint64_t)(count > 0 ? count : 1) * sizeof *o->params);
     o->slots = (glam__slot (*)[2])glam__take(ctx, &ctx->life,
                                              (uint64_t)(count > 0 ? count : 1) * sizeof *o->slots);
+    o->squares = (double *)glam__take(ctx, &ctx->life,
+                                      (uint64_t)(count > 0 ? count : 1) * sizeof *o->squares);
     if (ctx->error) return NULL;
     glam__on_rewind(ctx, glam__optimizer_gone, o);
     for (int i = 0; i < count && params && !ctx->error; i++) {
@@ -7799,8 +7834,11 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
             glam_fail(ctx, GLAM_ERR_STATE, "optimizer: %s is trained by another one; "
                       "glam_rewind to a mark from before it gives it back", t->name);
         } else if (t->wants_grad) {
-            t->grad = glam__take_values(ctx, &ctx->life, glam__count(t->shape));
-            t->flags |= GLAM__OPEN | GLAM__FRESH | GLAM__OWNED;
+            t->flags |= GLAM__OWNED;
+            if (!r.update_in_backward) {
+                t->grad = glam__take_values(ctx, &ctx->life, glam__count(t->shape));
+                t->flags |= GLAM__OPEN | GLAM__FRESH;
+            }
             o->params[o->count++] = t;
             glam__slots_new(o, o->count - 1);
             if (glam__update_scratch(&r, t) > scratch) scratch = glam__update_scratch(&r, t);
@@ -8028,22 +8066,72 @@ static void glam__optimizer_fresh(glam_optimizer *o)
 
 static int glam__finite(double x) { return x - x == 0 && fabs(x) < 1e300; }
 
-// Global norm of the gradients; not finite when one of them is not.
-static double glam__grad_norm(glam_optimizer *o)
+// Sum of the squares of one gradient; more than any number when an element is not finite.
+static double glam__grad_squares(glam_optimizer *o, int i)
 {
     glam__updating u;
-    double sum = 0;
     memset(&u, 0, sizeof u);
     u.kernels = o->ctx->kernels;
-    for (int i = 0; i < o->count; i++) {
-        u.t = o->params[i];
-        glam__grad_settle(u.t);
-        size_t n = glam_size(u.t);
-        double squares = glam__each_chunk(o->ctx, n, glam__squares_chunk, &u);
-        if (!o->ctx->kernels->finite(n, u.t->grad)) return 1e301;
-        sum += squares;
+    u.t = o->params[i];
+    glam__grad_settle(u.t);
+    double squares = glam__each_chunk(o->ctx, glam_size(u.t), glam__squares_chunk, &u);
+    return u.kernels->finite(glam_size(u.t), u.t->grad) ? squares : 1e301;
+}
+
+// One tensor's step; s scales its gradient.
+static void glam__update_tensor(glam_optimizer *o, int i, double s)
+{
+    glam__updating u;
+    memset(&u, 0, sizeof u);
+    u.o = o;
+    u.kernels = o->ctx->kernels;
+    u.t = o->params[i];
+    u.slots = o->slots[i];
+    u.s = (float)s;
+    u.lr = glam_recipe_lr(&o->recipe, o->step) *
+           (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr : 1);
+    if (o->recipe.optimizer == GLAM_ADAMW)
+        glam__each_chunk(o->ctx, glam_size(u.t), glam__adamw_chunk, &u);
+    else glam__adafactor(o->ctx, &u);
+    o->ctx->scratch_used = 0;
+}
+
+// Backward has walked the last use of t: its step runs now, its gradient's memory is free.
+static void glam__update_whole(void *arg, glam_tensor *t)
+{
+    glam_optimizer *o = (glam_optimizer *)arg;
+    int i = 0;
+    while (i < o->count && o->params[i] != t) i++;
+    if (i == o->count) return;                         // somebody else's
+    if (o->squares[i] >= 0)
+        glam_fail(o->ctx, GLAM_ERR_STATE, "update_in_backward: %s is used by two recomputed blocks; "
+                  "the first had updated it when the second wanted it", t->name);
+    glam__grad_open(o->ctx, t);                        // of a tensor that no gradient reached
+    o->squares[i] = 0;
+    if (!o->ctx->measuring && !o->ctx->error && !o->torn) {
+        o->squares[i] = glam__grad_squares(o, i);
+        o->torn = !glam__finite(o->squares[i]);
+        if (!o->torn) glam__update_tensor(o, i, 1);
     }
-    return sqrt(sum);
+    glam__grad_recycle(o->ctx, t);
+}
+
+// Gradients of a loss for an optimiser.  A loss that is not finite updates nothing.
+static glam_status glam__optimizer_backward(glam_optimizer *o, glam_tensor *loss)
+{
+    glam_ctx *ctx = o->ctx;
+    for (int i = 0; i < o->count; i++) o->squares[i] = -1;
+    o->torn = 0;
+    if (!o->recipe.update_in_backward) return glam_backward(ctx, loss);
+    if (loss && loss->data && !ctx->kernels->finite(1, loss->data)) return GLAM_OK;
+    for (int i = 0; i < o->count; i++) o->params[i]->pack->uses = 0;
+    ctx->whole = glam__update_whole;
+    ctx->whole_arg = o;
+    glam_backward(ctx, loss);
+    for (int i = 0; i < o->count && !ctx->error; i++)
+        if (o->squares[i] < 0) glam__update_whole(o, o->params[i]);
+    ctx->whole = NULL;
+    return ctx->error;
 }
 
 static void glam__skip(glam_optimizer *o, glam_report *report)
@@ -8055,37 +8143,35 @@ static void glam__skip(glam_optimizer *o, glam_report *report)
                   "to a checkpoint, or lower the learning rate", o->bad_row);
 }
 
-// Check, clip, step: the gradients are there.  finite_loss 0 skips the step as well.
+// Check, clip, step: the gradients are there, or have been used.  finite_loss 0 skips the step.
 static glam_status glam__optimizer_step(glam_optimizer *o, int finite_loss, glam_report *report)
 {
+    const int before = o->recipe.update_in_backward;
     glam_ctx *ctx = o->ctx;
-    glam__updating u;
-    memset(&u, 0, sizeof u);
+    double sum = 0;
     report->lr = glam_recipe_lr(&o->recipe, o->step);
-    if (ctx->measuring) return GLAM_OK;
-    report->grad_norm = glam__grad_norm(o);
-    if (!finite_loss || !glam__finite(report->grad_norm)) {
+    if (ctx->measuring || ctx->error) return ctx->error;
+    for (int i = 0; i < o->count; i++) {
+        if (!before) o->squares[i] = glam__grad_squares(o, i);
+        sum += o->squares[i];
+    }
+    report->grad_norm = sqrt(sum);
+    report->torn = before && finite_loss && o->torn;
+    if (report->torn)
+        glam__log(ctx, "training: a gradient was not finite when part of the weights had moved; "
+                  "go back to a checkpoint");
+    if (!finite_loss || !glam__finite(sum)) {
         glam__skip(o, report);
     } else {
-        u.o = o;
-        u.kernels = ctx->kernels;
-        u.s = o->recipe.clip > 0 && report->grad_norm > o->recipe.clip
-            ? (float)(o->recipe.clip / report->grad_norm) : 1.0f;
-        for (int i = 0; i < o->count; i++) {
-            u.t = o->params[i];
-            u.slots = o->slots[i];
-            u.lr = report->lr * (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr : 1);
-            if (o->recipe.optimizer == GLAM_ADAMW)
-                glam__each_chunk(ctx, glam_size(u.t), glam__adamw_chunk, &u);
-            else glam__adafactor(ctx, &u);
-            ctx->scratch_used = 0;
-        }
+        double s = o->recipe.clip > 0 && report->grad_norm > o->recipe.clip
+                 ? o->recipe.clip / report->grad_norm : 1;
+        for (int i = 0; i < o->count && !before; i++) glam__update_tensor(o, i, s);
         o->bad_row = 0;
         o->step++;
-        ctx->epoch++;                          // panels of the old weights are stale
     }
+    ctx->epoch++;                              // panels of the old weights are stale
     report->bad_steps = o->bad_steps;
-    glam__optimizer_fresh(o);
+    if (!before) glam__optimizer_fresh(o);
     return ctx->error;
 }
 
@@ -8096,7 +8182,7 @@ GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss, g
     r->valid_loss = -1;
     if (!optimizer) return GLAM_ERR_MEMORY;
     glam_ctx *ctx = optimizer->ctx;
-    if (glam_backward(ctx, loss) != GLAM_OK) return ctx->error;
+    if (glam__optimizer_backward(optimizer, loss) != GLAM_OK) return ctx->error;
     int finite = ctx->measuring || ctx->kernels->finite(1, loss->data);
     r->loss = r->total = ctx->measuring ? 0 : (double)loss->data[0];
     glam__optimizer_step(optimizer, finite, r);
@@ -8266,7 +8352,7 @@ static int glam__train_part(glam_trainer *t, int part)
     run->recompute = t->recipe.recompute;
     run->aux_off = t->aux_off;
     glam_tensor *loss = glam__run_loss(run, &batch, &losses);
-    if (!loss || glam_backward(ctx, loss) != GLAM_OK) return 0;
+    if (!loss || glam__optimizer_backward(t->optimizer, loss) != GLAM_OK) return 0;
     t->sums[GLAM__SUM_XENT] += losses.xent;
     t->sums[GLAM__SUM_Z] += losses.z;
     t->sums[GLAM__SUM_AUX] += losses.aux / parts;
@@ -8399,7 +8485,7 @@ static int glam__train_one(glam_trainer *t, glam_report *r)
         glam__end_step(ctx);
         return 0;
     }
-    r->skipped = 0;
+    r->skipped = r->torn = 0;
     glam__report_fill(t, r);
     glam__optimizer_step(t->optimizer, glam__finite(r->total), r);
     t->step++;
@@ -8848,7 +8934,7 @@ static const glam__field glam__recipe_rows[] = {
     GLAM__FIELD(ENUM, schedule, "paper|cosine|constant"),
     GLAM__DOUBLE(lr), GLAM__DOUBLE(embed_lr), GLAM__INT(warmup), GLAM__DOUBLE(min_lr),
     GLAM__INT(steps), GLAM__INT(batch), GLAM__INT(context), GLAM__INT(accumulate),
-    GLAM__INT(recompute), GLAM__DOUBLE(clip), GLAM__DOUBLE(weight_decay), GLAM__INT(decay_all),
+    GLAM__INT(recompute), GLAM__INT(update_in_backward), GLAM__DOUBLE(clip), GLAM__DOUBLE(weight_decay), GLAM__INT(decay_all),
     GLAM__DOUBLE(beta1), GLAM__DOUBLE(beta2), GLAM__DOUBLE(eps), GLAM__INT(factor_min),
     GLAM__DOUBLE(update_clip), GLAM__DOUBLE(eps1), GLAM__DOUBLE(eps2), GLAM__INT(parameter_scale),
     GLAM__INT(aux_off_when_frozen), GLAM__INT(max_bad_steps), GLAM__INT(eval_every),
@@ -9922,7 +10008,7 @@ static glam_status glam__plan_train(glam_ctx *ctx, const glam_config *config,
     for (int i = 0; i < t->model->count; i++) {
         uint64_t bytes = glam__floats(glam__count(t->model->tensors[i]->shape));
         plan->weights += bytes;
-        plan->gradients += bytes * (uint64_t)(1 + t->levels);
+        if (!t->recipe.update_in_backward) plan->gradients += bytes * (uint64_t)(1 + t->levels);
     }
     plan->parameters = glam__config_count(c, &plan->active);
     plan->trainable = plan->parameters;

@@ -47,7 +47,9 @@ static glam_config shape(int argc, char **argv)
 static glam_recipe recipe(int argc, char **argv)
 {
     glam_recipe r = glam_recipe_default();
-    if (!strcmp(value(argc, argv, "optimizer", "adamw"), "adafactor")) r.optimizer = GLAM_ADAFACTOR;
+    const char *optimizer = value(argc, argv, "optimizer", "");
+    if (!strcmp(optimizer, "adamw")) r.optimizer = GLAM_ADAMW;
+    if (!strcmp(optimizer, "adafactor")) r.optimizer = GLAM_ADAFACTOR;
     r.steps = (int)number(argc, argv, "steps", r.steps);
     r.seed = (uint64_t)number(argc, argv, "seed", 1);
     r.lr = number(argc, argv, "lr", r.lr);

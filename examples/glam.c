@@ -149,6 +149,10 @@ static int make_recipe(const settings *s, glam_recipe *r)
     if (GIVEN(context))      r->context = s->context;
     if (GIVEN(accumulate))   r->accumulate = s->accumulate;
     if (GIVEN(recompute))    r->recompute = 1;
+    if (GIVEN(update_in_backward)) {
+        r->update_in_backward = 1;
+        r->clip = 0;                       // the global norm is never known in time
+    }
     if (GIVEN(lr))           r->lr = s->lr;
     if (GIVEN(warmup))       r->warmup = s->warmup;
     if (GIVEN(min_lr))       r->min_lr = s->min_lr;
@@ -184,11 +188,12 @@ static void log_recipe(FILE *f, const glam_recipe *r)
 {
     fprintf(f, ",\"recipe\":{\"optimizer\":\"%s\",\"schedule\":\"%s\",\"lr\":%.9g,"
             "\"embed_lr\":%.9g,\"warmup\":%d,\"min_lr\":%.9g,\"batch\":%d,\"context\":%d,"
-            "\"accumulate\":%d,\"recompute\":%d,\"clip\":%.9g,\"weight_decay\":%.9g,"
-            "\"beta1\":%.9g,\"beta2\":%.9g,\"eval_every\":%d,\"patience\":%d}",
+            "\"accumulate\":%d,\"recompute\":%d,\"update_in_backward\":%d,\"clip\":%.9g,"
+            "\"weight_decay\":%.9g,\"beta1\":%.9g,\"beta2\":%.9g,\"eval_every\":%d,\"patience\":%d}",
             optimizer_names[r->optimizer], schedule_names[r->schedule], r->lr, r->embed_lr,
-            r->warmup, r->min_lr, r->batch, r->context, r->accumulate, r->recompute, r->clip,
-            r->weight_decay, r->beta1, r->beta2, r->eval_every, r->patience);
+            r->warmup, r->min_lr, r->batch, r->context, r->accumulate, r->recompute,
+            r->update_in_backward, r->clip, r->weight_decay, r->beta1, r->beta2, r->eval_every,
+            r->patience);
 }
 
 static const char *compiler(void)
@@ -489,7 +494,7 @@ static int show_plan(run *r)
     }
     if (has > 0 && (double)plan.train_bytes > has)
         fprintf(stderr, "warning: the run needs %s, this machine has %s; a smaller --batch, "
-                "--accumulate or --recompute need less\n", show_bytes((double)plan.train_bytes),
+                "--accumulate, --recompute or --update-in-backward need less\n", show_bytes((double)plan.train_bytes),
                 show_bytes(has));
     return DONE;
 }
@@ -572,6 +577,7 @@ static void log_step(const run *r)
     log_real(f, "tokens_per_second", n->tokens_per_second);
     log_int(f, "bytes", n->bytes);
     log_int(f, "skipped", (uint64_t)n->skipped);
+    log_int(f, "torn", (uint64_t)n->torn);
     log_end(f);
 }
 
@@ -962,6 +968,7 @@ static int run_train(settings *s, char **words, int count)
     mute = s->quiet;
     if (GIVEN(threads)) options.threads = s->threads;
     if (GIVEN(simd)) options.simd = s->simd;
+    if (GIVEN(pack)) options.pack_bytes = (size_t)(s->pack * 1048576);
     if (GIVEN(seed)) options.seed = s->seed;
     options.log = print_note;
     options.cancel = was_interrupted;

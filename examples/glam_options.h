@@ -20,10 +20,11 @@ typedef struct settings {
     const char *from, *freeze, *out, *checkpoint, *resume, *preset, *log, *simd;
     const char *optimizer, *activation, *normalise, *position, *prompt;
     int    checkpoint_every, steps, batch, context, accumulate, recompute, warmup;
+    int    update_in_backward;
     int    threads, eval_every, quiet, force, dense;
     int    vocab, layers, d_model, heads, d_head, hidden, experts, top_k, moe_every, moe_hidden;
     int    group, tokens, pick_top_k;
-    double minutes, lr, min_lr, weight_decay, clip, val_fraction, capacity, aux;
+    double minutes, lr, min_lr, weight_decay, clip, val_fraction, capacity, aux, pack;
     double temperature, top_p, min_p;
     uint64_t seed;
 } settings;
@@ -87,6 +88,9 @@ static const option option_rows[] = {
     ROW("context", "N", TRAIN, WHOLE, context, "tokens per sequence"),
     ROW("accumulate", "N", TRAIN, WHOLE, accumulate, "parts a batch is cut into, for memory"),
     ROW("recompute", "", TRAIN, FLAG, recompute, "run blocks twice, for memory"),
+    ROW("update-in-backward", "", TRAIN, FLAG, update_in_backward,
+        "hold one layer's gradient at a time, for memory; without --clip"),
+    ROW("pack", "MB", TRAIN, REAL, pack, "for copies of weights in the kernels' order; 64"),
     ROW("optimizer", "KIND", TRAIN, WORD, optimizer, "adafactor or adamw"),
     ROW("lr", "R", TRAIN, REAL, lr, "highest learning rate"),
     ROW("warmup", "N", TRAIN, WHOLE, warmup, "steps until it is reached"),

@@ -252,16 +252,18 @@ static void context_statuses_have_names(void)
 
 static void context_steady_training(void)
 {
-    for (int kind = 0; kind < 4; kind++) {
+    for (int kind = 0; kind < 6; kind++) {
         glam_options options = test_options();
         test_heap heap;
         test_heap_into(&heap, &options);
         glam_ctx *ctx = glam_open(&options);
         glam_config c = train_config();
         glam_recipe recipe = train_recipe(8);
+        recipe.update_in_backward = kind > 3;
+        if (kind > 3) recipe.clip = 0;
         recipe.accumulate = kind == 1 ? 2 : 1;
-        recipe.recompute = kind == 2;
-        recipe.optimizer = kind == 3 ? GLAM_ADAFACTOR : GLAM_ADAMW;
+        recipe.recompute = kind == 2 || kind == 5;
+        recipe.optimizer = kind >= 3 ? GLAM_ADAFACTOR : GLAM_ADAMW;
         c.moe.capacity_factor = kind == 3 ? 2.0f : 0;
         glam_trainer *trainer = glam_trainer_new(glam_model_new(ctx, &c), test_text(ctx, 2000), NULL,
                                                  &recipe);

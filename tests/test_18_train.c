@@ -599,6 +599,124 @@ static void train_recompute_same_bits(void)
     }
 }
 
+// --- update in backward ----------------------------------------------------------------------
+
+// Ten steps; how many bytes they took in *bytes, the last gradient's norm in *norm.
+static uint64_t train_early(int early, int kind, uint64_t *bytes, double *norm)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config c = train_config();
+    c.layers = 4;
+    c.d_model = 32;
+    c.heads = 2;
+    c.d_head = 16;
+    c.tied = kind != 2;
+    c.position = kind % 2 ? GLAM_POSITION_TRANSFORMER_XL : GLAM_POSITION_BUCKETS;
+    glam_model *model = glam_model_new(ctx, &c);
+    glam_recipe recipe = train_recipe(10);
+    glam_report report;
+    recipe.optimizer = kind < 2 ? GLAM_ADAFACTOR : GLAM_ADAMW;
+    recipe.lr = kind < 2 ? 0.02 : 2e-3;
+    recipe.factor_min = 16;
+    recipe.clip = 0;
+    recipe.recompute = kind % 2;
+    recipe.update_in_backward = early;
+    if (kind == 3) CHECK(glam_freeze(model, "attention", 1) > 0 && glam_freeze(model, "layers.3", 1) > 0);
+    glam_trainer *trainer = glam_trainer_new(model, test_text(ctx, 4000), NULL, &recipe);
+    train_run(trainer, &report);
+    CHECK(report.step == 10 && report.skipped == 0 && report.torn == 0);
+    *norm = report.grad_norm;
+    *bytes = glam_memory(ctx).total;
+    for (int i = 0; early && glam_model_tensor_at(model, i); i++)
+        CHECK(glam_model_tensor_at(model, i)->grad == NULL);
+    uint64_t hash = test_model_hash(model);
+    CLOSE_CLEAN(ctx);
+    return hash;
+}
+
+// The bits of the ordinary path, in less memory.
+static void train_early_same_bits(void)
+{
+    for (int kind = 0; kind < 4; kind++) {
+        uint64_t bytes[2], hash[2];
+        double norm[2];
+        for (int early = 0; early < 2; early++)
+            hash[early] = train_early(early, kind, &bytes[early], &norm[early]);
+        CHECK(hash[0] == hash[1] && norm[0] == norm[1] && norm[0] > 0);
+        CHECK(bytes[1] < bytes[0]);
+    }
+}
+
+// A parameter that the loss does not reach decays like any other.
+static void train_early_unreached(void)
+{
+    float got[2];
+    for (int early = 0; early < 2; early++) {
+        glam_ctx *ctx = test_ctx();
+        glam_recipe recipe = plain_recipe(GLAM_ADAMW);
+        glam_tensor *p[2] = { glam_param(ctx, "x", glam_dim1(3)), glam_param(ctx, "w", glam_dim2(2, 2)) };
+        recipe.weight_decay = 0.5;
+        recipe.update_in_backward = early;
+        glam_fill(p[0], 1);
+        glam_fill(p[1], 1);
+        glam_optimizer *opt = glam_optimizer_new(ctx, p, 2, &recipe);
+        CHECK(glam_update(opt, glam_sum(ctx, glam_mul(ctx, p[0], p[0])), NULL) == GLAM_OK);
+        got[early] = p[1]->data[3];
+        CLOSE_CLEAN(ctx);
+    }
+    CHECK(got[0] == got[1] && got[0] < 1);
+}
+
+// One gradient of two is not finite: what came before it in backward has moved, nothing else has;
+// a loss that is not finite moves nothing at all.
+static void train_early_torn(void)
+{
+    for (int kind = 0; kind < 2; kind++) {
+        glam_ctx *ctx = test_ctx();
+        glam_recipe recipe = plain_recipe(GLAM_ADAMW);
+        glam_report report;
+        glam_tensor *p[3];
+        recipe.update_in_backward = 1;
+        for (int i = 0; i < 3; i++) {
+            p[i] = glam_param(ctx, i ? i == 1 ? "b" : "c" : "a", glam_dim1(1));
+            p[i]->data[0] = i == 1 ? kind ? -1 : 1e-39f : 2;
+        }
+        glam_optimizer *opt = glam_optimizer_new(ctx, p, 3, &recipe);
+        glam_tensor *a = glam_mul(ctx, p[0], p[0]), *b = glam_log(ctx, p[1]);
+        glam_tensor *loss = glam_mul(ctx, glam_add(ctx, a, b), p[2]);      // backward: c, b, a
+        CHECK(glam_update(opt, loss, &report) == GLAM_OK);
+        CHECK(report.skipped == 1 && report.torn == !kind && report.bad_steps == 1);
+        CHECK((p[2]->data[0] != 2) == !kind);
+        CHECK(p[0]->data[0] == 2 && p[1]->data[0] == (kind ? -1 : 1e-39f));
+        p[1]->data[0] = 3;                                                 // and it goes on
+        loss = glam_mul(ctx, glam_add(ctx, glam_mul(ctx, p[0], p[0]), glam_log(ctx, p[1])), p[2]);
+        CHECK(glam_update(opt, loss, &report) == GLAM_OK && !report.skipped && !report.torn);
+        CHECK(p[0]->data[0] != 2 && p[1]->data[0] != 3);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+static glam_tensor *train_shared_block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_tensor **extra)
+{
+    (void)extra;
+    return glam_mul(ctx, x, (glam_tensor *)arg);
+}
+
+static void train_early_failures(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_recipe recipe = plain_recipe(GLAM_ADAMW);
+    glam_tensor *x = glam_param(ctx, "shared", glam_dim1(4));
+    recipe.update_in_backward = 1;
+    glam_optimizer *opt = glam_optimizer_new(ctx, &x, 1, &recipe);
+    glam_tensor *y = glam_zeros(ctx, glam_dim1(4));
+    y = glam_recompute(ctx, train_shared_block, x, y, NULL);
+    y = glam_recompute(ctx, train_shared_block, x, y, NULL);
+    CHECK(glam_update(opt, glam_sum(ctx, y), NULL) == GLAM_ERR_STATE);
+    ERROR_IS(ctx, GLAM_ERR_STATE, "shared is used by two recomputed blocks");
+    CLOSE_CLEAN(ctx);
+}
+
 // Stopped after 7 of 12 steps and resumed in a fresh context: the same weights and reports.
 static void train_resume_same_bits(void)
 {
@@ -779,6 +897,9 @@ static void train_bad_parts(glam_recipe *r) { r->accumulate = 3; }
 static void train_bad_lr(glam_recipe *r)    { r->lr = -1; }
 static void train_bad_beta(glam_recipe *r)  { r->beta2 = 1.5; }
 static void train_bad_kind(glam_recipe *r)  { r->optimizer = (glam_optimizer_kind)7; }
+static void train_bad_early(glam_recipe *r) { r->update_in_backward = 1; }
+static void train_bad_early_parts(glam_recipe *r)
+{ r->update_in_backward = 1; r->clip = 0; r->accumulate = 2; }
 static void train_bad_shape(glam_recipe *r) { r->schedule = (glam_schedule)7; }
 
 static void train_failures(void)
@@ -791,6 +912,8 @@ static void train_failures(void)
     train_refuses("beta2", train_bad_beta);
     train_refuses("optimizer", train_bad_kind);
     train_refuses("schedule", train_bad_shape);
+    train_refuses("clip 1 must be 0", train_bad_early);
+    train_refuses("accumulate 2 must be 1", train_bad_early_parts);
     glam_ctx *ctx = test_ctx();
     glam_config c = train_config();
     glam_model *model = glam_model_new(ctx, &c);
@@ -836,6 +959,10 @@ static void test_18_train(void)
     RUN(train_cancel);
     RUN(train_threads_same_bits);
     RUN(train_recompute_same_bits);
+    RUN(train_early_same_bits);
+    RUN(train_early_unreached);
+    RUN(train_early_torn);
+    RUN(train_early_failures);
     RUN(train_resume_same_bits);
     RUN(train_more_steps);
     RUN(train_learns);

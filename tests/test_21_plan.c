@@ -27,13 +27,15 @@ static void plan_flops(void)
 // What the plan says is what a run holds.
 static void plan_is_the_run(void)
 {
-    for (int kind = 0; kind < 4; kind++) {
+    for (int kind = 0; kind < 8; kind++) {
         glam_ctx *ctx = test_ctx(), *run = test_ctx();
         glam_config c = train_config();
         glam_recipe recipe = train_recipe(3);
         glam_plan plan;
         recipe.optimizer = kind % 2 ? GLAM_ADAFACTOR : GLAM_ADAMW;
-        recipe.recompute = kind / 2;
+        recipe.recompute = kind / 2 % 2;
+        recipe.update_in_backward = kind / 4;
+        if (kind / 4) recipe.clip = 0;
         recipe.factor_min = 8;
         CHECK(glam_plan_for(ctx, &c, &recipe, &plan) == GLAM_OK);
         CHECK(glam_error(ctx) == GLAM_OK && glam_zeros(ctx, glam_dim1(3)) != NULL);
