@@ -660,9 +660,9 @@ typedef struct glam_recipe {
     int      context;            // tokens per sequence; 0: the model's context
     int      accumulate;         // equal parts a batch is cut into; [1, 1]
     int      recompute;          // 1: blocks are run again in backward, for memory [0, 0]
-    int      update_in_backward; // 1: a tensor is updated as soon as its gradient is whole, and the
-                                 // gradient's memory serves the next: weights and one layer's
-                                 // gradient are all that is held.  Needs clip 0, accumulate 1 [0, 0]
+    int      update_in_backward; // 1: a tensor is updated as soon as its gradient is whole, whose
+                                 // memory then serves the next: weights and one layer's gradients
+                                 // are held.  Needs clip 0 and accumulate 1 [0, 0]
     double   clip;               // global gradient norm; 0: none [1, 0]
     double   weight_decay;       // AdamW: tensors of rank two and more but those named embed,
                                  // unembed, bias, router, u, v_bias [0.1, 0]
@@ -1307,6 +1307,67 @@ enum {
     GLAM__SILU
 };
 
+// The kernels that are one piece of C for every instruction set, each once: what comes back, name,
+// parameters, arguments of the glam__row_ function that does it.
+#define GLAM__ROW_KERNELS(X, isa, attr, NR) \
+    /* out[p*nr + j] = b[p*ldb + j], for pack_t b[j*ldb + p], where j < n; zeros up to nr */ \
+    X(isa, attr, void, , pack, (int k, int n, const float *b, size_t ldb, float *out), \
+      (NR, k, n, b, ldb, out)) \
+    X(isa, attr, void, , pack_t, (int k, int n, const float *b, size_t ldb, float *out), \
+      (NR, k, n, b, ldb, out)) \
+    X(isa, attr, float, return, dot, (int n, const float *a, const float *b), (n, a, b)) \
+    X(isa, attr, double, return, sum, (size_t n, const float *x), (n, x)) \
+    X(isa, attr, double, return, sum_squares, (size_t n, const float *x), (n, x)) \
+    /* y += x, y += x^2, y += alpha x, x *= alpha, y = exp(x - c) */ \
+    X(isa, attr, void, , add, (int n, const float *x, float *y), (n, x, y)) \
+    X(isa, attr, void, , add_squares, (int n, const float *x, float *y), (n, x, y)) \
+    X(isa, attr, void, , axpy, (int n, float alpha, const float *x, float *y), (n, alpha, x, y)) \
+    X(isa, attr, void, , scale, (int n, float alpha, float *x), (n, alpha, x)) \
+    X(isa, attr, void, , exp_minus, (int n, float c, const float *x, float *y), (n, c, x, y)) \
+    /* One row: r = 1/sqrt(mean(x^2) + eps), y = x r gain; returns r.  y may be x. */ \
+    X(isa, attr, float, return, rmsnorm, \
+      (int n, float eps, const float *x, const float *gain, float *y), (n, eps, x, gain, y)) \
+    /* dx += r gain dy - x r^3/n dot(dy gain, x);  dgain += dy x r.  dx, dgain may be NULL. */ \
+    X(isa, attr, void, , rmsnorm_back, (int n, float r, const float *x, const float *gain, \
+      const float *dy, float *dx, float *dgain), (n, r, x, gain, dy, dx, dgain)) \
+    /* x becomes softmax(x), with sink over one more logit that is 0.  Returns the logsumexp, \
+       sink included; GLAM__LOWEST for no logits at all. */ \
+    X(isa, attr, float, return, softmax, (int n, float *x, int sink), (n, x, sink)) \
+    X(isa, attr, float, return, logsumexp, (int n, const float *x), (n, x)) \
+    X(isa, attr, void, , act, (int kind, int n, const float *g, const float *u, float *h), \
+      (kind, n, g, u, h, glam__act_##isa)) \
+    /* Writes h again, and dg (gated kinds only) and du.  dg may be g, du may be u. */ \
+    X(isa, attr, void, , act_back, (int kind, int n, const float *g, const float *u, \
+      const float *dh, float *h, float *dg, float *du), \
+      (kind, n, g, u, dh, h, dg, du, glam__act_back_##isa)) \
+    X(isa, attr, void, , unary, (int kind, size_t n, const float *x, float *y), \
+      (kind, n, x, y, glam__unary_##isa)) \
+    X(isa, attr, void, , unary_back, (int kind, size_t n, const float *x, const float *y, \
+      const float *dy, float *dx), (kind, n, x, y, dy, dx, glam__unary_back_##isa)) \
+    /* m = b1 m + (1-b1) s g, v = b2 v + (1-b2) (s g)^2, \
+       w -= lr ((m c1)/(sqrt(v c2) + eps) + decay w).  s is the clip factor. */ \
+    X(isa, attr, void, , adamw, (size_t n, float *w, const float *g, float *m, float *v, float s, \
+      float b1, float b2, float c1, float c2, float eps, float lr, float decay), \
+      (n, w, g, m, v, s, b1, b2, c1, c2, eps, lr, decay)) \
+    /* Adafactor, unfactored: v = decay v + (1-decay) ((s g)^2 + eps1), u = s g / sqrt(v).  The \
+       first returns sum(u^2), the second does w -= step u. */ \
+    X(isa, attr, double, return, factor_none, (size_t n, const float *g, float *v, float s, \
+      float decay, float eps1), (n, g, v, s, decay, eps1)) \
+    X(isa, attr, void, , factor_none_step, (size_t n, float *w, const float *g, const float *v, \
+      float s, float step), (n, w, g, v, s, step)) \
+    /* One row of a factored matrix: u = s g row col. */ \
+    X(isa, attr, double, return, factor_row, (int n, const float *g, const float *col, float row, \
+      float s), (n, g, col, row, s)) \
+    X(isa, attr, void, , factor_row_step, (int n, float *w, const float *g, const float *col, \
+      float row, float s, float step), (n, w, g, col, row, s, step)) \
+    /* 1 when every element is */ \
+    X(isa, attr, int, return, finite, (size_t n, const float *x), (n, x))
+
+#define GLAM__KERNEL_FIELD(isa, attr, type, give, name, params, args) type (*name) params;
+#define GLAM__KERNEL_BODY(isa, attr, type, give, name, params, args) \
+    attr static type glam__##name##_##isa params { give glam__row_##name args; }
+#define GLAM__KERNEL_SET(isa, attr, type, give, name, params, args) t->name = glam__##name##_##isa;
+
 typedef struct glam__kernels {
     const char *name;
     int mr, nr;                // rows and columns of a tile
@@ -1318,52 +1379,7 @@ typedef struct glam__kernels {
     // The same with A by columns, a[p*lda + i]: the product with a transposed matrix.
     void (*panel_t)(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
                     float *c, size_t ldc, int add);
-    // out[p*nr + j] = b[p*ldb + j], for pack_t b[j*ldb + p], where j < n; zeros from there to nr.
-    void (*pack)   (int k, int n, const float *b, size_t ldb, float *out);
-    void (*pack_t) (int k, int n, const float *b, size_t ldb, float *out);
-
-    float  (*dot)        (int n, const float *a, const float *b);
-    double (*sum)        (size_t n, const float *x);
-    void   (*add_squares)(int n, const float *x, float *y);                 // y += x^2
-    double (*sum_squares)(size_t n, const float *x);
-    void   (*add)        (int n, const float *x, float *y);                     // y += x
-    void   (*axpy)       (int n, float alpha, const float *x, float *y);        // y += alpha x
-    void   (*scale)      (int n, float alpha, float *x);
-
-    // One row: r = 1/sqrt(mean(x^2) + eps), y = x r gain; returns r.  y may be x.
-    float  (*rmsnorm)     (int n, float eps, const float *x, const float *gain, float *y);
-    // dx += r gain dy - x r^3/n dot(dy gain, x);  dgain += dy x r.  dx, dgain may be NULL.
-    void   (*rmsnorm_back)(int n, float r, const float *x, const float *gain, const float *dy,
-                           float *dx, float *dgain);
-    // x becomes softmax(x), with sink over one more logit that is 0.  Returns the logsumexp,
-    // sink included; GLAM__LOWEST for no logits at all.
-    float  (*softmax)     (int n, float *x, int sink);
-    float  (*logsumexp)   (int n, const float *x);
-    void   (*exp_minus)   (int n, float c, const float *x, float *y);           // y = exp(x - c)
-
-    void   (*act)     (int kind, int n, const float *g, const float *u, float *h);
-    // Writes h again, and dg (gated kinds only) and du.  dg may be g, du may be u.
-    void   (*act_back)(int kind, int n, const float *g, const float *u, const float *dh,
-                       float *h, float *dg, float *du);
-    void   (*unary)     (int kind, size_t n, const float *x, float *y);
-    void   (*unary_back)(int kind, size_t n, const float *x, const float *y, const float *dy,
-                         float *dx);                                            // dx +=
-
-    // m = b1 m + (1-b1) s g, v = b2 v + (1-b2) (s g)^2,
-    // w -= lr ((m c1)/(sqrt(v c2) + eps) + decay w).  s is the clip factor.
-    void   (*adamw)(size_t n, float *w, const float *g, float *m, float *v, float s, float b1,
-                    float b2, float c1, float c2, float eps, float lr, float decay);
-    // Adafactor, unfactored: v = decay v + (1-decay) ((s g)^2 + eps1), u = s g / sqrt(v).  The
-    // first returns sum(u^2), the second does w -= step u.
-    double (*factor_none)     (size_t n, const float *g, float *v, float s, float decay,
-                               float eps1);
-    void   (*factor_none_step)(size_t n, float *w, const float *g, const float *v, float s,
-                               float step);
-    // One row of a factored matrix: u = s g row col.
-    double (*factor_row)      (int n, const float *g, const float *col, float row, float s);
-    void   (*factor_row_step) (int n, float *w, const float *g, const float *col, float row,
-                               float s, float step);
-    int    (*finite)(size_t n, const float *x);      // 1 when every element is
+    GLAM__ROW_KERNELS(GLAM__KERNEL_FIELD, none, , 0)
 } glam__kernels;
 
 // ---- one element
@@ -2062,85 +2078,12 @@ static void glam__panel_t_base(int m, int n, int k, const float *a, size_t lda, 
 
 // ---- the table
 
-// All the rows above as functions of one instruction set, and the function that fills a table
-// with them.  attr is the compiler's word for the instruction set.
+// The kernels of one instruction set, and the function that fills a table with them.  attr is the
+// compiler's word for the instruction set.
 #define GLAM__ROWS(isa, attr, NR) \
-    attr static void glam__pack_##isa(int k, int n, const float *b, size_t ldb, float *out) \
-    { glam__row_pack(NR, k, n, b, ldb, out); } \
-    attr static void glam__pack_t_##isa(int k, int n, const float *b, size_t ldb, float *out) \
-    { glam__row_pack_t(NR, k, n, b, ldb, out); } \
-    attr static float glam__dot_##isa(int n, const float *a, const float *b) \
-    { return glam__row_dot(n, a, b); } \
-    attr static double glam__sum_##isa(size_t n, const float *x) \
-    { return glam__row_sum(n, x); } \
-    attr static double glam__sum_squares_##isa(size_t n, const float *x) \
-    { return glam__row_sum_squares(n, x); } \
-    attr static void glam__add_##isa(int n, const float *x, float *y) \
-    { glam__row_add(n, x, y); } \
-    attr static void glam__add_squares_##isa(int n, const float *x, float *y) \
-    { glam__row_add_squares(n, x, y); } \
-    attr static void glam__axpy_##isa(int n, float alpha, const float *x, float *y) \
-    { glam__row_axpy(n, alpha, x, y); } \
-    attr static void glam__scale_##isa(int n, float alpha, float *x) \
-    { glam__row_scale(n, alpha, x); } \
-    attr static float glam__rmsnorm_##isa(int n, float eps, const float *x, const float *gain, \
-                                          float *y) \
-    { return glam__row_rmsnorm(n, eps, x, gain, y); } \
-    attr static void glam__rmsnorm_back_##isa(int n, float r, const float *x, const float *gain, \
-                                              const float *dy, float *dx, float *dgain) \
-    { glam__row_rmsnorm_back(n, r, x, gain, dy, dx, dgain); } \
-    attr static float glam__softmax_##isa(int n, float *x, int sink) \
-    { return glam__row_softmax(n, x, sink); } \
-    attr static float glam__logsumexp_##isa(int n, const float *x) \
-    { return glam__row_logsumexp(n, x); } \
-    attr static void glam__exp_minus_##isa(int n, float c, const float *x, float *y) \
-    { glam__row_exp_minus(n, c, x, y); } \
-    attr static void glam__act_##isa(int kind, int n, const float *g, const float *u, float *h) \
-    { glam__row_act(kind, n, g, u, h, glam__act_##isa); } \
-    attr static void glam__act_back_##isa(int kind, int n, const float *g, const float *u, \
-                                          const float *dh, float *h, float *dg, float *du) \
-    { glam__row_act_back(kind, n, g, u, dh, h, dg, du, glam__act_back_##isa); } \
-    attr static void glam__unary_##isa(int kind, size_t n, const float *x, float *y) \
-    { glam__row_unary(kind, n, x, y, glam__unary_##isa); } \
-    attr static void glam__unary_back_##isa(int kind, size_t n, const float *x, const float *y, \
-                                            const float *dy, float *dx) \
-    { glam__row_unary_back(kind, n, x, y, dy, dx, glam__unary_back_##isa); } \
-    attr static void glam__adamw_##isa(size_t n, float *w, const float *g, float *m, float *v, \
-                                       float s, float b1, float b2, float c1, float c2, \
-                                       float eps, float lr, float decay) \
-    { glam__row_adamw(n, w, g, m, v, s, b1, b2, c1, c2, eps, lr, decay); } \
-    attr static double glam__factor_none_##isa(size_t n, const float *g, float *v, float s, \
-                                               float decay, float eps1) \
-    { return glam__row_factor_none(n, g, v, s, decay, eps1); } \
-    attr static void glam__factor_none_step_##isa(size_t n, float *w, const float *g, \
-                                                  const float *v, float s, float step) \
-    { glam__row_factor_none_step(n, w, g, v, s, step); } \
-    attr static double glam__factor_row_##isa(int n, const float *g, const float *col, float row, \
-                                              float s) \
-    { return glam__row_factor_row(n, g, col, row, s); } \
-    attr static void glam__factor_row_step_##isa(int n, float *w, const float *g, \
-                                                 const float *col, float row, float s, \
-                                                 float step) \
-    { glam__row_factor_row_step(n, w, g, col, row, s, step); } \
-    attr static int glam__finite_##isa(size_t n, const float *x) \
-    { return glam__row_finite(n, x); } \
+    GLAM__ROW_KERNELS(GLAM__KERNEL_BODY, isa, attr, NR) \
     static void glam__rows_of_##isa(glam__kernels *t) \
-    { \
-        t->pack = glam__pack_##isa; t->pack_t = glam__pack_t_##isa; \
-        t->dot = glam__dot_##isa; t->sum = glam__sum_##isa; \
-        t->sum_squares = glam__sum_squares_##isa; t->add = glam__add_##isa; \
-        t->add_squares = glam__add_squares_##isa; \
-        t->axpy = glam__axpy_##isa; t->scale = glam__scale_##isa; \
-        t->rmsnorm = glam__rmsnorm_##isa; t->rmsnorm_back = glam__rmsnorm_back_##isa; \
-        t->softmax = glam__softmax_##isa; t->logsumexp = glam__logsumexp_##isa; \
-        t->exp_minus = glam__exp_minus_##isa; t->act = glam__act_##isa; \
-        t->act_back = glam__act_back_##isa; t->unary = glam__unary_##isa; \
-        t->unary_back = glam__unary_back_##isa; t->adamw = glam__adamw_##isa; \
-        t->factor_none = glam__factor_none_##isa; \
-        t->factor_none_step = glam__factor_none_step_##isa; \
-        t->factor_row = glam__factor_row_##isa; \
-        t->factor_row_step = glam__factor_row_step_##isa; t->finite = glam__finite_##isa; \
-    }
+    { GLAM__ROW_KERNELS(GLAM__KERNEL_SET, isa, attr, NR) }
 
 #define GLAM__NO_ATTRIBUTE
 GLAM__ROWS(base, GLAM__NO_ATTRIBUTE, GLAM__BASE_NR)
@@ -7614,10 +7557,8 @@ GLAM_API glam_recipe glam_recipe_default(void)
 GLAM_API glam_recipe glam_recipe_paper(void)
 {
     glam_recipe r = glam_recipe_default();
-    r.optimizer = GLAM_ADAFACTOR;
     r.schedule = GLAM_SCHEDULE_PAPER;
     r.lr = 0.01;
-    r.embed_lr = 1;
     r.warmup = 0;
     r.min_lr = 0;
     r.batch = 16;
@@ -7704,14 +7645,11 @@ static double glam__tree(double *x, int n)
     return n > 0 ? x[0] : 0;
 }
 
-static int glam__chunk_count(size_t n)
-{ return (int)((n + GLAM__SUM_CHUNK - 1) / GLAM__SUM_CHUNK); }
-
 static double glam__each_chunk(glam_ctx *ctx, size_t n,
                                void (*chunk)(void *, size_t, size_t, double *), void *arg)
 {
     size_t used = ctx->scratch_used;
-    int count = glam__chunk_count(n);
+    int count = (int)((n + GLAM__SUM_CHUNK - 1) / GLAM__SUM_CHUNK);
     glam__chunks c;
     c.chunk = chunk;
     c.arg = arg;
@@ -7811,18 +7749,15 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
                                             const glam_recipe *recipe)
 {
     glam_recipe r = recipe ? *recipe : glam_recipe_default();
-    uint64_t scratch = 0;
+    uint64_t scratch = 0, room = count > 0 ? (uint64_t)count : 1;
     if (!ctx || ctx->error || glam__recipe_check(ctx, &r) != GLAM_OK) return NULL;
     glam_optimizer *o = (glam_optimizer *)glam__take(ctx, &ctx->life, sizeof *o);
     if (!o) return NULL;
     o->ctx = ctx;
     o->recipe = r;
-    o->params = (glam_tensor **)glam__take(ctx, &ctx->life,
-                                           (uint64_t)(count > 0 ? count : 1) * sizeof *o->params);
-    o->slots = (glam__slot (*)[2])glam__take(ctx, &ctx->life,
-                                             (uint64_t)(count > 0 ? count : 1) * sizeof *o->slots);
-    o->squares = (double *)glam__take(ctx, &ctx->life,
-                                      (uint64_t)(count > 0 ? count : 1) * sizeof *o->squares);
+    o->params = (glam_tensor **)glam__take(ctx, &ctx->life, room * sizeof *o->params);
+    o->slots = (glam__slot (*)[2])glam__take(ctx, &ctx->life, room * sizeof *o->slots);
+    o->squares = (double *)glam__take(ctx, &ctx->life, room * sizeof *o->squares);
     if (ctx->error) return NULL;
     glam__on_rewind(ctx, glam__optimizer_gone, o);
     for (int i = 0; i < count && params && !ctx->error; i++) {
@@ -7858,6 +7793,7 @@ typedef struct glam__updating {
     glam_tensor *t;
     glam__slot *slots;
     double lr, decay2;             // rate of this tensor; Adafactor's decay of this step
+    const float *squared;          // whose squares are summed
     float s;                       // clip factor on the gradient
     float step;                    // Adafactor: factor on u
     int rows, cols, chunks;        // of one expert's matrix; row chunks of it
@@ -7868,13 +7804,7 @@ typedef struct glam__updating {
 static void glam__squares_chunk(void *arg, size_t from, size_t count, double *sum)
 {
     const glam__updating *u = (const glam__updating *)arg;
-    *sum = u->kernels->sum_squares(count, u->t->grad + from);
-}
-
-static void glam__weights_chunk(void *arg, size_t from, size_t count, double *sum)
-{
-    const glam__updating *u = (const glam__updating *)arg;
-    *sum = u->kernels->sum_squares(count, u->t->data + from);
+    *sum = u->kernels->sum_squares(count, u->squared + from);
 }
 
 // 1 when the last part of a tensor's name is one of the words: "layers.0.moe.router" is "router".
@@ -8050,7 +7980,8 @@ static void glam__adafactor(glam_ctx *ctx, glam__updating *u)
     const glam_recipe *r = &u->o->recipe;
     size_t n = glam_size(u->t);
     int factored = glam__factored(r, u->t->shape), tasks = 0;
-    double weights = sqrt(glam__each_chunk(ctx, n, glam__weights_chunk, u) / (double)n);
+    u->squared = u->t->data;
+    double weights = sqrt(glam__each_chunk(ctx, n, glam__squares_chunk, u) / (double)n);
     u->decay2 = 1 - pow(u->o->step + 1, -0.8);
     double squares = factored ? glam__factor_prepare(ctx, u, &tasks)
                               : glam__each_chunk(ctx, n, glam__none_chunk, u);
@@ -8072,10 +8003,11 @@ static double glam__grad_squares(glam_optimizer *o, int i)
     glam__updating u;
     memset(&u, 0, sizeof u);
     u.kernels = o->ctx->kernels;
-    u.t = o->params[i];
-    glam__grad_settle(u.t);
-    double squares = glam__each_chunk(o->ctx, glam_size(u.t), glam__squares_chunk, &u);
-    return u.kernels->finite(glam_size(u.t), u.t->grad) ? squares : 1e301;
+    glam_tensor *t = o->params[i];
+    glam__grad_settle(t);
+    u.squared = t->grad;
+    double squares = glam__each_chunk(o->ctx, glam_size(t), glam__squares_chunk, &u);
+    return u.kernels->finite(glam_size(t), t->grad) ? squares : 1e301;
 }
 
 // One tensor's step; s scales its gradient.
@@ -8104,8 +8036,8 @@ static void glam__update_whole(void *arg, glam_tensor *t)
     while (i < o->count && o->params[i] != t) i++;
     if (i == o->count) return;                         // somebody else's
     if (o->squares[i] >= 0)
-        glam_fail(o->ctx, GLAM_ERR_STATE, "update_in_backward: %s is used by two recomputed blocks; "
-                  "the first had updated it when the second wanted it", t->name);
+        glam_fail(o->ctx, GLAM_ERR_STATE, "update_in_backward: %s is used by two recomputed "
+                  "blocks; the first had updated it when the second wanted it", t->name);
     glam__grad_open(o->ctx, t);                        // of a tensor that no gradient reached
     o->squares[i] = 0;
     if (!o->ctx->measuring && !o->ctx->error && !o->torn) {
@@ -8934,11 +8866,12 @@ static const glam__field glam__recipe_rows[] = {
     GLAM__FIELD(ENUM, schedule, "paper|cosine|constant"),
     GLAM__DOUBLE(lr), GLAM__DOUBLE(embed_lr), GLAM__INT(warmup), GLAM__DOUBLE(min_lr),
     GLAM__INT(steps), GLAM__INT(batch), GLAM__INT(context), GLAM__INT(accumulate),
-    GLAM__INT(recompute), GLAM__INT(update_in_backward), GLAM__DOUBLE(clip), GLAM__DOUBLE(weight_decay), GLAM__INT(decay_all),
-    GLAM__DOUBLE(beta1), GLAM__DOUBLE(beta2), GLAM__DOUBLE(eps), GLAM__INT(factor_min),
-    GLAM__DOUBLE(update_clip), GLAM__DOUBLE(eps1), GLAM__DOUBLE(eps2), GLAM__INT(parameter_scale),
-    GLAM__INT(aux_off_when_frozen), GLAM__INT(max_bad_steps), GLAM__INT(eval_every),
-    GLAM__INT(patience), GLAM__FIELD(U64, seed, NULL), GLAM__FIELDS_END
+    GLAM__INT(recompute), GLAM__INT(update_in_backward), GLAM__DOUBLE(clip),
+    GLAM__DOUBLE(weight_decay), GLAM__INT(decay_all), GLAM__DOUBLE(beta1), GLAM__DOUBLE(beta2),
+    GLAM__DOUBLE(eps), GLAM__INT(factor_min), GLAM__DOUBLE(update_clip), GLAM__DOUBLE(eps1),
+    GLAM__DOUBLE(eps2), GLAM__INT(parameter_scale), GLAM__INT(aux_off_when_frozen),
+    GLAM__INT(max_bad_steps), GLAM__INT(eval_every), GLAM__INT(patience),
+    GLAM__FIELD(U64, seed, NULL), GLAM__FIELDS_END
 };
 #undef GLAM__OF
 

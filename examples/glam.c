@@ -189,9 +189,9 @@ static void log_recipe(FILE *f, const glam_recipe *r)
     fprintf(f, ",\"recipe\":{\"optimizer\":\"%s\",\"schedule\":\"%s\",\"lr\":%.9g,"
             "\"embed_lr\":%.9g,\"warmup\":%d,\"min_lr\":%.9g,\"batch\":%d,\"context\":%d,"
             "\"accumulate\":%d,\"recompute\":%d,\"update_in_backward\":%d,\"clip\":%.9g,"
-            "\"weight_decay\":%.9g,\"beta1\":%.9g,\"beta2\":%.9g,\"eval_every\":%d,\"patience\":%d}",
-            optimizer_names[r->optimizer], schedule_names[r->schedule], r->lr, r->embed_lr,
-            r->warmup, r->min_lr, r->batch, r->context, r->accumulate, r->recompute,
+            "\"weight_decay\":%.9g,\"beta1\":%.9g,\"beta2\":%.9g,\"eval_every\":%d,"
+            "\"patience\":%d}", optimizer_names[r->optimizer], schedule_names[r->schedule], r->lr,
+            r->embed_lr, r->warmup, r->min_lr, r->batch, r->context, r->accumulate, r->recompute,
             r->update_in_backward, r->clip, r->weight_decay, r->beta1, r->beta2, r->eval_every,
             r->patience);
 }
@@ -494,8 +494,8 @@ static int show_plan(run *r)
     }
     if (has > 0 && (double)plan.train_bytes > has)
         fprintf(stderr, "warning: the run needs %s, this machine has %s; a smaller --batch, "
-                "--accumulate, --recompute or --update-in-backward need less\n", show_bytes((double)plan.train_bytes),
-                show_bytes(has));
+                "--accumulate, --recompute or --update-in-backward need less\n",
+                show_bytes((double)plan.train_bytes), show_bytes(has));
     return DONE;
 }
 
