@@ -4,12 +4,13 @@
 
    ./glam train book.txt --minutes 2        learns a text, shows how, saves model.safetensors
    ./glam generate model.safetensors --prompt "Once"
+   ./glam race book.txt                     does the mixture learn more than a dense model?
    ./glam help
 
    The file in order: shapes and recipes; the log; train; generate, eval, route, info.  The options
-   are in glam_options.h, the drawing in glam_show.h.  Everything goes through the public interface
-   of glam.h.  Exit status: 0 done, 1 something is wrong with files or numbers, 2 with the command
-   line, 130 stopped by Ctrl-C. */
+   are in glam_options.h, the drawing in glam_show.h, race in glam_race.h.  Everything goes through
+   the public interface of glam.h.  Exit status: 0 done, 1 something is wrong with files or
+   numbers, 2 with the command line, 130 stopped by Ctrl-C. */
 
 #define _POSIX_C_SOURCE 200809L
 #define GLAM_IMPLEMENTATION
@@ -215,11 +216,13 @@ enum { PROMPT = 12, SAMPLE = 200,            // tokens that a sample begins with
 
 typedef struct run {
     settings     *s;
+    const char   *side;                       // of a race: "mixture" or "dense"; else NULL
     char        **paths;
     int           path_count;
     glam_ctx     *ctx;
     glam_config   config;
     glam_recipe   recipe;
+    glam_plan     plan;
     glam_text    *train, *valid;              // valid NULL: nothing is held back
     glam_model   *model;
     glam_trainer *trainer;
@@ -301,6 +304,17 @@ static int may_be_log(const char *path)
     return bytes == 0 || strcmp(start, "{\"event\"") == 0;
 }
 
+static int open_log(run *r)
+{
+    const settings *s = r->s;
+    if (!GIVEN(log)) return DONE;
+    if (!GIVEN(resume) && !s->force && !may_be_log(s->log))
+        return complain(FAILED, "--log %s exists already and is no log; --force overwrites it",
+                        s->log);
+    r->log = fopen(s->log, GIVEN(resume) ? "a" : "w");
+    return r->log ? DONE : complain(FAILED, "--log %s cannot be written", s->log);
+}
+
 static int choose_files(run *r)
 {
     const settings *s = r->s;
@@ -319,13 +333,7 @@ static int choose_files(run *r)
     if (check_writable("checkpoint", r->checkpoint, same)) return FAILED;
     if (strcmp(r->out, r->checkpoint) == 0)
         return complain(USAGE, "--out and --checkpoint are the same file");
-
-    if (!GIVEN(log)) return DONE;
-    if (!GIVEN(resume) && !s->force && !may_be_log(s->log))
-        return complain(FAILED, "--log %s exists already and is no log; --force overwrites it",
-                        s->log);
-    r->log = fopen(s->log, GIVEN(resume) ? "a" : "w");
-    return r->log ? DONE : complain(FAILED, "--log %s cannot be written", s->log);
+    return open_log(r);
 }
 
 // -- texts ----------------------------------------------------------------------------------
@@ -455,10 +463,10 @@ static double machine_bytes(void)
 #endif
 }
 
-static void show_model(const glam_config *c)
+static void show_model(const char *what, const glam_config *c)
 {
-    printf("model     %d layers, width %d, %d heads of %d, hidden %d, context %d, vocabulary %d\n",
-           c->layers, c->d_model, c->heads, c->d_head, c->hidden, c->context, c->vocab);
+    printf("%-9s %d layers, width %d, %d heads of %d, hidden %d, context %d, vocabulary %d\n",
+           what, c->layers, c->d_model, c->heads, c->d_head, c->hidden, c->context, c->vocab);
     if (c->moe.experts == 0) {
         printf("          every layer is dense\n");
         return;
@@ -482,20 +490,24 @@ static void show_memory(const glam_plan *p)
            show_bytes((double)p->optimizer), show_bytes((double)p->activations));
 }
 
+static void warn_memory(uint64_t bytes)
+{
+    double needs = (double)bytes, has = machine_bytes();
+    if (has > 0 && needs > has)
+        fprintf(stderr, "warning: the run needs %s, this machine has %s; a smaller --batch, "
+                "--accumulate, --recompute or --update-in-backward need less\n", show_bytes(needs),
+                show_bytes(has));
+}
+
 // What it will take, told before it is taken.
 static int show_plan(run *r)
 {
-    glam_plan plan;
-    if (glam_plan_for(r->ctx, &r->config, &r->recipe, &plan) != GLAM_OK) return failure(r->ctx);
-    double has = machine_bytes();
+    if (glam_plan_for(r->ctx, &r->config, &r->recipe, &r->plan) != GLAM_OK) return failure(r->ctx);
     if (!r->s->quiet) {
         printf("memory    ");
-        show_memory(&plan);
+        show_memory(&r->plan);
     }
-    if (has > 0 && (double)plan.train_bytes > has)
-        fprintf(stderr, "warning: the run needs %s, this machine has %s; a smaller --batch, "
-                "--accumulate, --recompute or --update-in-backward need less\n",
-                show_bytes((double)plan.train_bytes), show_bytes(has));
+    warn_memory(r->plan.train_bytes);
     return DONE;
 }
 
@@ -509,14 +521,19 @@ static int threads_of(const settings *s)
 #endif
 }
 
+static void show_texts(const run *r)
+{
+    printf("text      %s%s: %s tokens to learn from, %s to validate\n", r->paths[0],
+           r->path_count > 1 ? " and others" : "", show_commas(glam_text_length(r->train)),
+           show_commas(glam_text_length(r->valid)));
+}
+
 static void show_run(const run *r)
 {
     uint64_t active, all = glam_model_count(r->model, &active);
     const glam_recipe *p = &r->recipe;
-    printf("text      %s%s: %s tokens to learn from, %s to validate\n", r->paths[0],
-           r->path_count > 1 ? " and others" : "", show_commas(glam_text_length(r->train)),
-           show_commas(glam_text_length(r->valid)));
-    show_model(&r->config);
+    show_texts(r);
+    show_model("model", &r->config);
     printf("          %s parameters, %s of them active for a token\n", show_count((double)all),
            show_count((double)active));
     printf("          %s\n", glam_trainer_summary(r->trainer));
@@ -527,24 +544,32 @@ static void show_run(const run *r)
     printf("saves     %s%s\n\n", r->out, GIVEN(out) ? "" : " (--out chooses another name)");
 }
 
+static void log_event(const run *r, const char *event)
+{
+    log_begin(r->log, event);
+    if (r->side) log_string(r->log, "side", r->side);
+}
+
 static void log_start(const run *r)
 {
     FILE *f = r->log;
     if (!f) return;
     uint64_t active, all = glam_model_count(r->model, &active);
-    log_begin(f, "start");
+    log_event(r, "start");
     log_config(f, &r->config);
     log_recipe(f, &r->recipe);
     log_int(f, "seed", r->recipe.seed);
-    log_int(f, "steps", (uint64_t)r->recipe.steps);
+    if (!r->side || r->s->minutes <= 0)                     // a race ends by the clock
+        log_int(f, "steps", (uint64_t)r->recipe.steps);
     log_int(f, "done", (uint64_t)glam_trainer_done(r->trainer));
-    if (GIVEN(minutes)) log_real(f, "minutes", r->s->minutes);
+    if (r->s->minutes > 0) log_real(f, "minutes", r->s->minutes);
     log_int(f, "threads", (uint64_t)threads_of(r->s));
     log_string(f, "version", GLAM_VERSION);
     log_string(f, "compiler", compiler());
     log_string(f, "simd", glam_simd_name(r->ctx));
     log_int(f, "params", all);
     log_int(f, "active_params", active);
+    log_real(f, "flops_per_token", r->plan.flops_forward);
     log_string(f, "trains", glam_trainer_summary(r->trainer));
     log_int(f, "train_tokens", glam_text_length(r->train));
     log_int(f, "val_tokens", glam_text_length(r->valid));
@@ -558,7 +583,7 @@ static void log_step(const run *r)
     FILE *f = r->log;
     const glam_report *n = &r->now;
     if (!f) return;
-    log_begin(f, "step");
+    log_event(r, "step");
     log_int(f, "step", (uint64_t)n->step);
     log_real(f, "loss", n->loss);
     log_real(f, "z_loss", n->z_loss);
@@ -584,10 +609,11 @@ static void log_step(const run *r)
 static void log_eval(const run *r)
 {
     if (!r->log) return;
-    log_begin(r->log, "eval");
+    log_event(r, "eval");
     log_int(r->log, "step", (uint64_t)glam_trainer_done(r->trainer));
     log_real(r->log, "val_loss", r->valid_loss);
     log_real(r->log, "train_seconds", r->now.seconds);
+    log_int(r->log, "tokens", r->now.tokens);
     log_end(r->log);
 }
 
@@ -850,7 +876,7 @@ static void log_done(const run *r)
     if (!f) return;
     uint64_t active, all = glam_model_count(r->model, &active);
     double tokens = (double)r->fresh * r->recipe.batch * window(r);
-    log_begin(f, "done");
+    log_event(r, r->side ? "result" : "done");
     log_int(f, "steps", (uint64_t)glam_trainer_done(r->trainer));
     log_int(f, "tokens", r->now.tokens);
     log_real(f, "train_seconds", r->now.seconds);
@@ -885,7 +911,8 @@ static int finish(run *r)
 
 // -- from the start to the end ----------------------------------------------------------------
 
-static int prepare_new(run *r)
+// Recipe, shape and texts of a new run.
+static int describe(run *r)
 {
     int status = make_recipe(r->s, &r->recipe);
     if (status == DONE && !GIVEN(from)) status = make_config(r->s, &r->config);
@@ -894,8 +921,14 @@ static int prepare_new(run *r)
     if (status != DONE) return status;
     double fraction = GIVEN(val_fraction) ? r->s->val_fraction : 0.1;
     if (fraction >= 1) return complain(USAGE, "--val-fraction %g: less than 1 is wanted", fraction);
-    if (open_texts(r, fraction, window(r))) return FAILED;
-    if (show_plan(r)) return FAILED;
+    return open_texts(r, fraction, window(r));
+}
+
+static int prepare_new(run *r)
+{
+    int status = describe(r);
+    if (status == DONE) status = show_plan(r);
+    if (status != DONE) return status;
     if (!r->valid) r->recipe.eval_every = r->recipe.patience = 0;
     int automatic = !GIVEN(eval_every) && r->recipe.eval_every == 0 && r->valid;
     if (GIVEN(eval_every) && r->valid) r->recipe.eval_every = r->s->eval_every;
@@ -953,18 +986,15 @@ static int train(run *r)
     return interrupted ? stop_early(r) : finish(r);
 }
 
-static int run_train(settings *s, char **words, int count)
+// A context for a run, which Ctrl-C cancels.
+static int open_run(run *r, settings *s, char **words, int count)
 {
-    static run r;
     glam_options options = glam_options_default();
-    if (count == 0)
-        return complain(USAGE, "train wants one text or more: %s train book.txt", program);
-    if (check_together()) return USAGE;
-    r.s = s;
-    r.paths = words;
-    r.path_count = count;
-    r.valid_loss = -1;
-    r.checks = CHECKS;
+    r->s = s;
+    r->paths = words;
+    r->path_count = count;
+    r->valid_loss = -1;
+    r->checks = CHECKS;
     mute = s->quiet;
     if (GIVEN(threads)) options.threads = s->threads;
     if (GIVEN(simd)) options.simd = s->simd;
@@ -974,8 +1004,17 @@ static int run_train(settings *s, char **words, int count)
     options.cancel = was_interrupted;
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
-    r.ctx = glam_open(&options);
-    int status = failure(r.ctx);
+    r->ctx = glam_open(&options);
+    return failure(r->ctx);
+}
+
+static int run_train(settings *s, char **words, int count)
+{
+    static run r;
+    if (count == 0)
+        return complain(USAGE, "train wants one text or more: %s train book.txt", program);
+    if (check_together()) return USAGE;
+    int status = open_run(&r, s, words, count);
     if (status == DONE) status = choose_files(&r);
     if (status == DONE) status = train(&r);
     if (r.log) fclose(r.log);
@@ -983,6 +1022,8 @@ static int run_train(settings *s, char **words, int count)
     glam_close(r.ctx);
     return status;
 }
+
+#include "glam_race.h"
 
 // == generate, eval, route, info ============================================================
 
@@ -1141,7 +1182,7 @@ static int run_info(settings *s, char **words, int count)
         printf("%s\n", GIVEN(preset) ? s->preset : words[0]);
         printf("paper     L %d  M %d  H %d  heads %d  d_head %d  E %d\n", c.layers, c.d_model,
                hidden, c.heads, d_head, E);
-        show_model(&c);
+        show_model("model", &c);
         printf("total     %" PRIu64 " parameters (%s)\n", plan.parameters,
                show_count((double)plan.parameters));
         printf("active    %" PRIu64 " for a token (%s, %.2f %%)\n", plan.active,

@@ -31,6 +31,7 @@ typedef struct settings {
 
 enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16,       // commands
        RESUME = 32,         // may be given with --resume, which takes all else from the file
+       RACE = 128, NEW = TRAIN | RACE,
        SHAPE = 64 };        // describes a new model, so it cannot go with --from
 
 typedef enum value_kind { HEADING, FLAG, WHOLE, REAL, SEED, WORD } value_kind;
@@ -61,51 +62,56 @@ static const option option_rows[] = {
     TITLE(TRAIN, "how long"),
     ROW("steps", "N", TRAIN | RESUME, WHOLE, steps, "optimiser steps"),
     ROW("minutes", "M", TRAIN, REAL, minutes, "times a few steps, then fixes their number"),
-    TITLE(TRAIN, "the model (unset: a laptop-sized mixture)"),
-    ROW("preset", "NAME", TRAIN | INFO | SHAPE, WORD, preset,
+    TITLE(RACE, "how long"),
+    ROW("minutes", "M", RACE, REAL, minutes,
+        "training time of EACH model, 3 if unset; evaluation comes on top"),
+    ROW("steps", "N", RACE, WHOLE, steps, "of each model instead: equal tokens, not equal time"),
+    TITLE(NEW, "the model (unset: a laptop-sized mixture)"),
+    ROW("preset", "NAME", NEW | INFO | SHAPE, WORD, preset,
         "a row of the paper's table, such as 0.1B/64E, with the paper's recipe"),
-    ROW("vocab", "N", TRAIN | SHAPE, WHOLE, vocab, "tokens; bytes need 256"),
-    ROW("layers", "N", TRAIN | SHAPE, WHOLE, layers, "blocks of attention and feed-forward"),
-    ROW("d-model", "N", TRAIN | SHAPE, WHOLE, d_model, "width"),
-    ROW("heads", "N", TRAIN | SHAPE, WHOLE, heads, "attention heads"),
-    ROW("d-head", "N", TRAIN | SHAPE, WHOLE, d_head, "width of one; else d-model / heads"),
-    ROW("hidden", "N", TRAIN | SHAPE, WHOLE, hidden, "of a dense layer; else 4 d-model"),
-    ROW("position", "KIND", TRAIN | SHAPE, WORD, position, "buckets, transformer_xl or none"),
-    ROW("experts", "N", TRAIN | SHAPE, WHOLE, experts, "per mixture layer; 0: all layers dense"),
-    ROW("top-k", "N", TRAIN | SHAPE, WHOLE, top_k, "experts that work on a token"),
-    ROW("moe-every", "N", TRAIN | SHAPE, WHOLE, moe_every, "every Nth layer is a mixture"),
-    ROW("moe-hidden", "N", TRAIN | SHAPE, WHOLE, moe_hidden, "of one expert"),
-    ROW("expert-activation", "KIND", TRAIN | SHAPE, WORD, activation,
+    ROW("vocab", "N", NEW | SHAPE, WHOLE, vocab, "tokens; bytes need 256"),
+    ROW("layers", "N", NEW | SHAPE, WHOLE, layers, "blocks of attention and feed-forward"),
+    ROW("d-model", "N", NEW | SHAPE, WHOLE, d_model, "width"),
+    ROW("heads", "N", NEW | SHAPE, WHOLE, heads, "attention heads"),
+    ROW("d-head", "N", NEW | SHAPE, WHOLE, d_head, "width of one; else d-model / heads"),
+    ROW("hidden", "N", NEW | SHAPE, WHOLE, hidden, "of a dense layer; else 4 d-model"),
+    ROW("position", "KIND", NEW | SHAPE, WORD, position, "buckets, transformer_xl or none"),
+    ROW("experts", "N", NEW | SHAPE, WHOLE, experts, "per mixture layer; 0: all layers dense"),
+    ROW("top-k", "N", NEW | SHAPE, WHOLE, top_k, "experts that work on a token"),
+    ROW("moe-every", "N", NEW | SHAPE, WHOLE, moe_every, "every Nth layer is a mixture"),
+    ROW("moe-hidden", "N", NEW | SHAPE, WHOLE, moe_hidden, "of one expert"),
+    ROW("expert-activation", "KIND", NEW | SHAPE, WORD, activation,
         "relu, gelu_tanh, gelu_erf, geglu or swiglu"),
-    ROW("normalise", "KIND", TRAIN | SHAPE, WORD, normalise, "before_drop, after_drop or none"),
-    ROW("capacity", "F", TRAIN | SHAPE, REAL, capacity,
+    ROW("normalise", "KIND", NEW | SHAPE, WORD, normalise, "before_drop, after_drop or none"),
+    ROW("capacity", "F", NEW | SHAPE, REAL, capacity,
         "slots: group * F / experts (2: balanced top-2); 0: none dropped"),
-    ROW("group", "N", TRAIN | SHAPE, WHOLE, group, "tokens that share slots; 0: all of a part"),
-    ROW("aux", "W", TRAIN | SHAPE, REAL, aux, "weight of the balance loss"),
+    ROW("group", "N", NEW | SHAPE, WHOLE, group, "tokens that share slots; 0: all of a part"),
+    ROW("aux", "W", NEW | SHAPE, REAL, aux, "weight of the balance loss"),
     ROW("dense", "", TRAIN | SHAPE, FLAG, dense, "the dense twin: the same work per token"),
-    TITLE(TRAIN, "the recipe"),
-    ROW("batch", "N", TRAIN, WHOLE, batch, "sequences per step"),
-    ROW("context", "N", TRAIN, WHOLE, context, "tokens per sequence"),
-    ROW("accumulate", "N", TRAIN, WHOLE, accumulate, "parts a batch is cut into, for memory"),
-    ROW("recompute", "", TRAIN, FLAG, recompute, "run blocks twice, for memory"),
-    ROW("update-in-backward", "", TRAIN, FLAG, update_in_backward,
+    TITLE(NEW, "the recipe"),
+    ROW("batch", "N", NEW, WHOLE, batch, "sequences per step"),
+    ROW("context", "N", NEW, WHOLE, context, "tokens per sequence"),
+    ROW("accumulate", "N", NEW, WHOLE, accumulate, "parts a batch is cut into, for memory"),
+    ROW("recompute", "", NEW, FLAG, recompute, "run blocks twice, for memory"),
+    ROW("update-in-backward", "", NEW, FLAG, update_in_backward,
         "hold one layer's gradient at a time, for memory; without --clip"),
-    ROW("pack", "MB", TRAIN, REAL, pack, "for copies of weights in the kernels' order; 64"),
-    ROW("optimizer", "KIND", TRAIN, WORD, optimizer, "adafactor or adamw"),
-    ROW("lr", "R", TRAIN, REAL, lr, "highest learning rate"),
-    ROW("warmup", "N", TRAIN, WHOLE, warmup, "steps until it is reached"),
-    ROW("min-lr", "R", TRAIN, REAL, min_lr, "where it ends, relative to --lr"),
-    ROW("weight-decay", "R", TRAIN, REAL, weight_decay, "of AdamW"),
-    ROW("clip", "R", TRAIN, REAL, clip, "largest gradient norm; 0: any"),
-    TITLE(TRAIN, "the run"),
-    ROW("seed", "N", TRAIN | GENERATE, SEED, seed, "another seed, other random numbers"),
-    ROW("threads", "N", TRAIN | RESUME, WHOLE, threads, "else every core"),
-    ROW("simd", "NAME", TRAIN, WORD, simd, "base, sse2, avx2, avx512 or neon; else the best"),
+    ROW("pack", "MB", NEW, REAL, pack, "for copies of weights in the kernels' order; 64"),
+    ROW("optimizer", "KIND", NEW, WORD, optimizer, "adafactor or adamw"),
+    ROW("lr", "R", NEW, REAL, lr, "highest learning rate"),
+    ROW("warmup", "N", NEW, WHOLE, warmup, "steps until it is reached"),
+    ROW("min-lr", "R", NEW, REAL, min_lr, "where it ends, relative to --lr"),
+    ROW("weight-decay", "R", NEW, REAL, weight_decay, "of AdamW"),
+    ROW("clip", "R", NEW, REAL, clip, "largest gradient norm; 0: any"),
+    TITLE(NEW, "the run"),
+    ROW("seed", "N", NEW | GENERATE, SEED, seed, "another seed, other random numbers"),
+    ROW("threads", "N", NEW | RESUME, WHOLE, threads, "else every core"),
+    ROW("simd", "NAME", NEW, WORD, simd, "base, sse2, avx2, avx512 or neon; else the best"),
     ROW("eval-every", "N", TRAIN, WHOLE, eval_every, "steps between validations; 0: at the end"),
-    ROW("val-fraction", "F", TRAIN | EVAL, REAL, val_fraction,
-        "the last F of each text validates (train: 0.1)"),
-    ROW("log", "FILE", TRAIN | RESUME, WORD, log, "one JSON object per line"),
-    ROW("quiet", "", TRAIN | RESUME, FLAG, quiet, "errors and the last line only"),
+    ROW("val-fraction", "F", NEW | EVAL, REAL, val_fraction,
+        "the last F of each text validates (train, race: 0.1)"),
+    ROW("log", "FILE", NEW | RESUME, WORD, log, "one JSON object per line"),
+    ROW("force", "", RACE, FLAG, force, "overwrite a --log that exists and is no log"),
+    ROW("quiet", "", NEW | RESUME, FLAG, quiet, "errors and the last line only"),
     ROW("prompt", "TEXT", GENERATE, WORD, prompt, "where it begins"),
     ROW("tokens", "N", GENERATE, WHOLE, tokens, "how many to write; 400"),
     ROW("temperature", "T", GENERATE, REAL, temperature, "0: always the likeliest; 0.8"),
@@ -122,6 +128,7 @@ typedef struct command {
 } command;
 
 static int run_train(settings *s, char **words, int count);
+static int run_race(settings *s, char **words, int count);
 static int run_generate(settings *s, char **words, int count);
 static int run_eval(settings *s, char **words, int count);
 static int run_route(settings *s, char **words, int count);
@@ -129,6 +136,7 @@ static int run_info(settings *s, char **words, int count);
 
 static const command commands[] = {
     {"train", "TEXT...", "learn from text files, or go on learning", TRAIN, run_train},
+    {"race", "TEXT...", "a mixture against a dense model of the same work", RACE, run_race},
     {"generate", "MODEL", "write text", GENERATE, run_generate},
     {"eval", "MODEL TEXT", "loss and bits per byte of a text", EVAL, run_eval},
     {"route", "MODEL \"text\"", "which experts work on which token", ROUTE, run_route},
@@ -229,7 +237,7 @@ static void help_command(const command *c)
 {
     printf("%s %s %s%s\n    %s\n%s", program, c->name, c->words,
            c->bit == INFO || c->bit == ROUTE ? "" : " [options]", c->help,
-           c->bit == TRAIN ? "" : "\n");
+           c->bit & NEW ? "" : "\n");
     for (int i = 0; i < OPTIONS; i++) {
         const option *o = &option_rows[i];
         char left[40];
@@ -241,6 +249,9 @@ static void help_command(const command *c)
     if (c->bit == TRAIN)
         printf("\nWith --resume only --steps --out --force --log --checkpoint --checkpoint-every"
                "\n--threads --quiet may be given.\n");
+    if (c->bit == RACE)
+        printf("\nBoth models see the same texts, recipe, seed and batches, in turns, and cost the"
+               "\nsame work per token.  A race of 3 minutes takes 6, and some for evaluations.\n");
 }
 
 static int help(void)

@@ -48,6 +48,7 @@ try 0 'help COMMAND' help
 try 0 '--minutes M' train --help
 try 0 '--min-p P' help generate
 try 0 '--preset NAME' info -h
+try 0 'training time of EACH model' help race
 try 2 'did you mean train' trian
 try 2 'no command frobnicate' frobnicate
 try 2 'did you mean --layers' train $text --laeyrs 3
@@ -66,6 +67,13 @@ try 2 'before_drop after_drop none' train $text --normalise maybe
 try 2 'relu gelu_tanh gelu_erf geglu swiglu' train $text --expert-activation tan
 try 2 'adafactor adamw' train $text --optimizer sgd
 try 2 'less than 1' train $text --val-fraction 1.5
+try 2 'race wants one text' race
+try 2 'no option --dense' race $text --dense
+try 2 'no option --from' race $text --from model
+try 2 'one of them' race $text --steps 3 --minutes 1
+try 2 'takes some time' race $text --minutes 0
+try 2 'wants a mixture' race $text --experts 0
+try 2 'part to validate on' race $text --val-fraction 0
 try 2 'generate wants one model' generate
 try 2 'eval wants a model and a text' eval model
 try 2 'route wants a model and a text' route model
@@ -100,6 +108,11 @@ try 1 'damaged' eval "$work/damaged.safetensors" $text
 try 1 'damaged' route "$work/damaged.safetensors" abc
 try 1 'damaged' info "$work/damaged.safetensors"
 try 1 'missing' generate "$work/missing"
+try 1 'missing.txt' race "$work/missing.txt"
+try 1 'too few for a context of 64' race "$work/short.txt"
+try 1 'top_k' race $text $small --top-k 9
+try 1 'steps' race $text $small --steps 0
+try 1 'is no log' race $text $small --steps 1 --log "$work/book.txt"
 try 1 'frobs' train $text $small --freeze frobs --out "$work/x"
 try 1 'simd' train $text $small --simd mmx --out "$work/x"
 [ ! -e "$work/x" ] && pass || fail "a run that failed has left a model"
@@ -188,6 +201,84 @@ check "20 and 20 steps are 40" cmp "$work/straight" "$work/whole"
 check "a checkpoint on the way" "$tool" $run --steps 40 --checkpoint-every 15 \
     --checkpoint "$work/on.checkpoint" --out "$work/on"
 check "checkpoints change nothing" cmp "$work/straight" "$work/on"
+
+# --- a race: both sides end with the clock or with the steps, and the sentence is what the log says
+try 0 '0:02 of training each' race $text $other $small --minutes 0.04 --val-fraction 0.2 \
+    --log "$work/clock.jsonl"
+grep -q 'm mixture, d dense' "$work/out" && grep -q '^peak memory ' "$work/out" && pass ||
+    fail "the race does not show what it should"
+try 0 'the twin has .* 100.* of the mixture' race $text $small --experts 64 --steps 1
+race="race $text $other $small --val-fraction 0.2 --quiet --steps"
+try 0 'the mixture' $race 200 --log "$work/race.jsonl"
+[ "$(wc -l <"$work/out")" -eq 1 ] && pass || fail "--quiet prints more than the sentence"
+try 0 'the mixture' $race 200 --log "$work/again.jsonl" --threads 1
+grep -o '"val_loss":[0-9.]*' "$work/race.jsonl" | sort >"$work/a"
+grep -o '"val_loss":[0-9.]*' "$work/again.jsonl" | sort >"$work/b"
+check "a race of steps, the same bits" cmp "$work/a" "$work/b"
+check "the dense model of a race" "$tool" train $text $other $small --val-fraction 0.2 --quiet \
+    --steps 200 --dense --out "$work/twin" --log "$work/twin.jsonl"
+loss=$(grep '"event":"done"' "$work/twin.jsonl" | grep -o '"val_loss":[0-9.]*')
+grep '"event":"result","side":"dense"' "$work/race.jsonl" | grep -q "$loss," && pass ||
+    fail "the dense model of a race is not that of train --dense"
+if command -v python3 >/dev/null 2>&1; then
+    for log in clock race; do
+        check "the log of the race ($log)" python3 - "$work/$log.jsonl" $log <<'PYTHON'
+import json, sys
+rows = [json.loads(line) for line in open(sys.argv[1])]
+of = lambda side, event: [r for r in rows if r.get("side") == side and r["event"] == event]
+done, last = rows[-1], {}
+assert done["event"] == "done" and "side" not in done
+for side in ("mixture", "dense"):
+    start, steps, evals, result = (of(side, e) for e in ("start", "step", "eval", "result"))
+    start, result = start[0], result[0]
+    assert (start["config"]["moe"]["experts"] > 0) == (side == "mixture")
+    assert [r["step"] for r in steps] == list(range(1, result["steps"] + 1))
+    assert 15 <= len(evals) <= 24 and evals[-1]["step"] == result["steps"]
+    assert all(r["tokens"] == r["step"] * 4 * 32 for r in evals)
+    assert result["val_loss"] == done[side + "_loss"] and result["params"] == start["params"]
+    gaps = [b["step"] - a["step"] for a, b in zip(evals, evals[1:])]
+    assert sum(gaps[-5:]) < sum(gaps[:5])
+    if sys.argv[2] == "clock": assert abs(result["train_seconds"] - 2.4) < 0.4, result
+    else: assert result["steps"] == start["steps"] == 200
+    last[side] = evals
+flops = [r["flops_per_token"] for r in rows if r["event"] == "start"]
+assert abs(flops[0] / flops[1] - 1) < 0.02
+target, curve, all = last["dense"][-1]["val_loss"], last["mixture"], last["dense"][-1]
+above = max([i for i, r in enumerate(curve) if r["val_loss"] > target], default=-1)
+assert done["target"] == target and done["reached"] == (above < len(curve) - 1)
+whole = done["mixture_loss"] <= done["dense_loss"]
+if done["reached"]:
+    b = curve[above + 1]
+    a = curve[above] if above >= 0 else b
+    gap = a["val_loss"] - b["val_loss"]
+    part = (a["val_loss"] - target) / gap if gap > 0 else 1
+    for key, share in ("train_seconds", "time_share"), ("tokens", "token_share"):
+        assert abs((a[key] + part * (b[key] - a[key])) / all[key] - done[share]) < 1e-4
+else:
+    assert done["time_share"] is None and done["token_share"] is None
+told = done["sentence"]
+if done["reached"] != whole: assert "ended level" in told
+elif whole: assert "in %.0f %% of its time and %.0f %% of its tokens" % (
+    100 * done["time_share"], 100 * done["token_share"]) in told
+else: assert "did not reach" in told
+assert "%.4f" % done["mixture_loss"] in told and "%.4f" % done["dense_loss"] in told
+assert (abs(done["mixture_loss"] - done["dense_loss"]) < 0.01) == ("turn it round" in told) or \
+    "ended level" in told
+PYTHON
+    done
+fi
+"$tool" race $text $small --minutes 5 --log "$work/stop.jsonl" >"$work/stop.out" 2>&1 &
+victim=$!
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    grep -q '"event":"step","side":"dense"' "$work/stop.jsonl" 2>/dev/null && break
+    sleep 0.2 2>/dev/null || sleep 1
+done
+kill -INT $victim
+wait $victim
+[ $? -eq 130 ] && pass || { fail "Ctrl-C in a race: the status is not 130"; tail -3 "$work/stop.out"; }
+grep -q '^stopped after' "$work/stop.out" && grep -q '^tokens/s' "$work/stop.out" &&
+    grep -q '"event":"stopped","side":"dense"' "$work/stop.jsonl" && pass ||
+    fail "Ctrl-C in a race does not tell what is known"
 
 # --- Ctrl-C: saved, told, and gone on with ----------------------------------------------------
 long="train $text $small --seed 6 --steps 1500 --eval-every 0"
