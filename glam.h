@@ -727,7 +727,7 @@ GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, gla
 // One optimiser step.  1: done, there may be more; 0: the run is over, was cancelled, or failed
 // (glam_error tells).  report may be NULL; after the run it repeats the last step's.
 GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report);
-// Loss on the whole validation text now; negative on failure.
+// Loss on the whole validation text now; negative when it failed or was cancelled.
 GLAM_API double glam_validate(glam_trainer *trainer);
 GLAM_API glam_model *glam_trainer_model(const glam_trainer *trainer);
 GLAM_API const glam_recipe *glam_trainer_recipe(const glam_trainer *trainer);
@@ -747,7 +747,7 @@ typedef struct glam_perplexity_report {
 } glam_perplexity_report;
 
 // The loss over the whole text in windows of `context` tokens (0: the model's) that do not
-// overlap; the tail that fills no window is left out.  Nothing is dropped.
+// overlap; the tail that fills no window is left out.  Nothing is dropped.  Cancelled: tokens 0.
 GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int context,
                                      glam_perplexity_report *report);
 
@@ -7491,24 +7491,25 @@ static double glam__windows_loss(glam_model *model, const glam__piece *p, size_t
     if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return 0;
     run.quiet = 1;
     glam__run_loss(&run, &batch, &losses);
-    return losses.xent * (double)T;
+    return run.cancelled ? -1 : losses.xent * (double)T;
 }
 
-// The loss over a text in windows that do not overlap, and how many tokens that was.
+// The loss over a text in windows that do not overlap, and how many tokens that was; -1: failed or
+// cancelled.
 static double glam__text_loss(glam_model *model, const glam_text *text, int length,
                               uint64_t *tokens)
 {
     glam_ctx *ctx = model->ctx;
-    double sum = 0;
+    double sum = 0, one = 0;
     *tokens = 0;
     if (glam__vocab_fits(model, text) != GLAM_OK) return -1;
     int before = glam_no_grad(ctx, 1), most = 2048 / length < 1 ? 1 : 2048 / length;
-    for (int i = 0; i < text->count && !ctx->error; i++) {
+    for (int i = 0; i < text->count && !ctx->error && one >= 0; i++) {
         size_t windows = text->pieces[i].count ? (text->pieces[i].count - 1) / (size_t)length : 0;
-        for (size_t w = 0; w < windows && !ctx->error; w += (size_t)most) {
+        for (size_t w = 0; w < windows && !ctx->error && one >= 0; w += (size_t)most) {
             int rows = windows - w < (size_t)most ? (int)(windows - w) : most;
             glam__place place = glam__arena_mark(&ctx->step);
-            sum += glam__windows_loss(model, &text->pieces[i], w, rows, length);
+            sum += one = glam__windows_loss(model, &text->pieces[i], w, rows, length);
             *tokens += (uint64_t)rows * (uint64_t)length;
             glam__step_back(ctx, place);
         }
@@ -7517,7 +7518,7 @@ static double glam__text_loss(glam_model *model, const glam_text *text, int leng
     if (!*tokens && !ctx->error)
         glam_fail(ctx, GLAM_ERR_VALUE, "validation: the text has no window of %d tokens and the "
                   "one after; a longer text or a shorter context", length);
-    return ctx->error ? -1 : sum / (double)*tokens;
+    return ctx->error || one < 0 ? -1 : sum / (double)*tokens;
 }
 
 /* == 18 train : implementation ============================================================
@@ -8381,7 +8382,7 @@ static void glam__watch_collapse(glam_trainer *t)
 static void glam__trainer_evaluate(glam_trainer *t)
 {
     double loss = glam_validate(t);
-    if (t->model->ctx->error) return;
+    if (loss < 0) return;                      // failed, or cancelled
     if (t->best_valid < 0 || loss < t->best_valid) {
         t->best_valid = loss;
         t->bad_evals = 0;
@@ -8511,9 +8512,8 @@ GLAM_API double glam_validate(glam_trainer *trainer)
                   "validation text");
         return -1;
     }
-    trainer->valid_loss = glam__text_loss(trainer->model, trainer->valid, trainer->recipe.context,
-                                          &tokens);
-    return trainer->valid_loss;
+    double loss = glam__text_loss(trainer->model, trainer->valid, trainer->recipe.context, &tokens);
+    return loss < 0 ? loss : (trainer->valid_loss = loss);
 }
 
 GLAM_API glam_model *glam_trainer_model(const glam_trainer *trainer)
@@ -8548,6 +8548,7 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
                          context);
     model->ctx->epoch++;
     r->loss = glam__text_loss(model, text, context ? context : model->config.context, &r->tokens);
+    if (r->loss < 0) { r->loss = 0; r->tokens = 0; }
     if (model->ctx->error) return model->ctx->error;
     r->perplexity = exp(r->loss);
     r->bits_per_token = r->loss / 0.6931471805599453;

@@ -526,6 +526,32 @@ static void train_cancel(void)
     }
 }
 
+// A validation that was cancelled has no result: what the last one found stands.
+static void train_cancel_validation(void)
+{
+    glam_options options = test_options();
+    int calls = 0;
+    options.cancel = train_cancel_now;
+    options.cancel_user = &calls;
+    glam_ctx *ctx = glam_open(&options);
+    glam_config c = train_config();
+    glam_recipe recipe = train_recipe(3);
+    glam_report report;
+    glam_perplexity_report all;
+    glam_text *text = test_text(ctx, 6000);
+    glam_trainer *trainer = glam_trainer_new(glam_model_new(ctx, &c), text, text, &recipe);
+    glam_train_step(trainer, &report);
+    double want = glam_validate(trainer);
+    calls = 2;
+    CHECK(want > 0 && glam_validate(trainer) < 0 && calls == 0);
+    glam_train_step(trainer, &report);
+    CHECK(report.valid_loss == want);
+    calls = 2;
+    CHECK(glam_perplexity(glam_trainer_model(trainer), text, 0, &all) == GLAM_OK);
+    CHECK(all.tokens == 0 && all.loss == 0);
+    CLOSE_CLEAN(ctx);
+}
+
 // --- same bits -----------------------------------------------------------------------------------
 
 // Hands the chunks out backwards, in pieces of odd sizes, under changing worker numbers.
@@ -957,6 +983,7 @@ static void test_18_train(void)
     RUN(train_skips_infinite_gradient);
     RUN(train_bad_model);
     RUN(train_cancel);
+    RUN(train_cancel_validation);
     RUN(train_threads_same_bits);
     RUN(train_recompute_same_bits);
     RUN(train_early_same_bits);
