@@ -95,7 +95,7 @@ static const option option_rows[] = {
     ROW("recompute", "", NEW, FLAG, recompute, "run blocks twice, for memory"),
     ROW("update-in-backward", "", NEW, FLAG, update_in_backward,
         "hold one layer's gradient at a time, for memory; without --clip"),
-    ROW("pack", "MB", NEW, REAL, pack, "for copies of weights in the kernels' order; 64"),
+    ROW("pack", "MB", NEW | RESUME, REAL, pack, "for copies of weights in the kernels' order; 64"),
     ROW("optimizer", "KIND", NEW, WORD, optimizer, "adafactor or adamw"),
     ROW("lr", "R", NEW, REAL, lr, "highest learning rate"),
     ROW("warmup", "N", NEW, WHOLE, warmup, "steps until it is reached"),
