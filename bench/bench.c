@@ -266,6 +266,14 @@ static int usage(void)
     return 2;
 }
 
+// group name quick parameters
+static void say_row(const row *r)
+{
+    printf("%s %s %d", r->group, r->name, r->quick);
+    for (int i = 0; i < 8; i++) printf(" %d", r->p[i]);
+    printf("\n");
+}
+
 static int wanted(const row *r, char *const *names, int count, int full)
 {
     if (!count) return full || r->quick;
@@ -317,7 +325,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < ROWS; i++) {
         if (!wanted(&rows[i], argv, names, b.full)) continue;
         found++;
-        if (list) printf("%s %s %d\n", rows[i].group, rows[i].name, rows[i].quick);
+        if (list) say_row(&rows[i]);
         else if (served) serve(&b, &rows[i]);
         else row_run(&b, &rows[i], json);
     }

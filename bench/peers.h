@@ -1,6 +1,10 @@
 /* peers.h - products by the BLAS libraries that happen to be installed: OpenBLAS, BLIS and oneDNN
    (Debian: libopenblas0-openmp libblis4-openmp libdnnl2), loaded at run time, never linked.
-   Used by bench.c.  All are row-major here. */
+   Used by bench.c.  All are row-major here.
+
+   A weak opponent is worth nothing: on virtual machines the model of an Intel processor is often
+   hidden, and then OpenBLAS falls back to SSE and BLIS to AVX2.  Unless the environment already
+   says otherwise they are told which kernels this machine deserves. */
 
 #ifndef PEERS_H
 #define PEERS_H
@@ -27,6 +31,20 @@ static peer peers[] = {
 };
 enum { PEERS = (int)(sizeof peers / sizeof peers[0]) };
 
+static void peers_name_the_core(void)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_cpu_init();
+    if (!__builtin_cpu_is("intel")) return;
+    if (__builtin_cpu_supports("avx512bw")) {
+        setenv("OPENBLAS_CORETYPE", "SKYLAKEX", 0);
+        setenv("BLIS_ARCH_TYPE", "0", 0);          // skx, in BLIS 0.9
+    } else if (__builtin_cpu_supports("avx2")) {
+        setenv("OPENBLAS_CORETYPE", "HASWELL", 0);
+    }
+#endif
+}
+
 // Loads what is there.  The number of threads has to be in the environment before.
 static void peers_open(int threads)
 {
@@ -39,6 +57,7 @@ static void peers_open(int threads)
     flags |= RTLD_DEEPBIND;
 #endif
     if (done++) return;
+    peers_name_the_core();
     snprintf(text, sizeof text, "%d", threads);
     for (int i = 0; i < 3; i++) setenv(names[i], text, 1);
 #ifdef _OPENMP
