@@ -101,11 +101,13 @@ def ours(row, threads=MOST):
     return Server(BENCH, row, "--serve", "--threads", threads, *(["--full"] if FULL else []))
 
 
-def torch_peer(*arguments, threads=MOST):
+def torch_peer(mode, *arguments, threads=MOST):
+    """The short form takes PyTorch as it comes; the full one lets it compile, if that is faster."""
     script = os.path.join(HERE, "torch_peer.py")
     if not TORCH or not os.path.exists(script):
         return None
-    return Server(sys.executable, script, *arguments, "--threads", threads, "--serve")
+    return Server(sys.executable, script, mode, *arguments, "--threads", threads, "--serve",
+                  "--variant", "best" if FULL else "eager", patience=900)
 
 
 def turns(servers, rounds=ROUNDS):
@@ -329,9 +331,9 @@ def steps(rows):
         seconds = 0.7 if not FULL else 2
         others = [t for t in THREADS if t != MOST]
         servers = {f"ours {t}": (ours(name, t), seconds) for t in [MOST] + others}
-        servers["torch"] = (torch_peer(name), seconds)
+        servers["torch"] = (torch_peer("train", name), seconds)
         if FULL and 1 in others:
-            servers["torch 1"] = (torch_peer(name, threads=1), seconds)
+            servers["torch 1"] = (torch_peer("train", name, threads=1), seconds)
         got = turns(servers, 3 if big else ROUNDS)
         for s, _ in servers.values():
             if s:
@@ -368,20 +370,28 @@ def steps(rows):
     bars("steps.svg", "Training: share of the FMA peak", plot, ["glam.h", "PyTorch", "ceiling"])
 
 
+def layer_seconds(answers):
+    """{entrant: seconds in each turn}; PyTorch answers with dense_ms, moe8_ms, skewed8_ms ..."""
+    if "entrants" in answers[0]:
+        return {e["name"]: [a["entrants"][i]["seconds"] for a in answers]
+                for i, e in enumerate(answers[0]["entrants"])}
+    return {n[:-3]: [a[n] / 1e3 for a in answers] for n in answers[0] if n.endswith("_ms")}
+
+
 def layers(rows):
     found, plot = [], {}
     for name, p in rows:
-        servers = {"ours": (ours(name), 0.1), "torch": (torch_peer("layer", *p[:3]), 0.1)}
+        shape = [x for pair in zip(("--tokens", "--width", "--hidden"), p) for x in pair]
+        servers = {"ours": (ours(name), 0.1), "torch": (torch_peer("layer", *shape), 0.5)}
         got = turns(servers)
         for s, _ in servers.values():
             if s:
                 s.close()
         for who, answers in got.items():
-            if "entrants" not in answers[0]:
+            of = layer_seconds(answers)
+            if "dense" not in of:
                 continue
-            names = [e["name"] for e in answers[0]["entrants"]]
-            of = {n: [a["entrants"][i]["seconds"] for a in answers] for i, n in enumerate(names)}
-            dense = min((n for n in names if n.startswith("dense")), key=lambda n: middle(of[n]))
+            dense = min((n for n in of if n.startswith("dense")), key=lambda n: middle(of[n]))
             cells = []
             for E in (8, 32, 64):
                 moe, skew = of.get(f"moe{E}"), of.get(f"skewed{E}")
@@ -447,7 +457,7 @@ def decode(rows):
         config = name[len("decode-"):]
         servers = {f"ours {t}": (ours(name, t), 0.3) for t in THREADS}
         for t in THREADS:
-            servers[f"torch {t}"] = (torch_peer(config, "--mode", "gen", threads=t), 0.3)
+            servers[f"torch {t}"] = (torch_peer("gen", config, threads=t), 0.3)
         got = turns(servers)
         for s, _ in servers.values():
             if s:
