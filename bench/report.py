@@ -2,7 +2,8 @@
 """report.py - drives the benchmark: takes turns between our program and its peers, and writes
 Markdown tables (stdout and OUT/report.md), plots (OUT/*.svg) and raw samples (OUT/samples.jsonl).
 
-    report.py quick|full --bench PROGRAM --out DIR [ROW|GROUP ...]        (bench/run.sh calls it)
+    report.py quick|full --bench PROGRAM --out DIR [--threads N] [ROW|GROUP ...]
+                                                                (bench/run.sh calls it)
 
 Needs the standard library alone.  With torch in this python, PyTorch takes part: through
 torch_product.py (products, attention) and torch_peer.py (steps, layers, decoding).  Every process
@@ -26,11 +27,11 @@ FULL = "full" in sys.argv[1:2]
 OUT = sys.argv[sys.argv.index("--out") + 1]
 BENCH = sys.argv[sys.argv.index("--bench") + 1]
 WANTED = [a for i, a in enumerate(sys.argv) if i > 1 and not a.startswith("--")
-          and sys.argv[i - 1] not in ("--out", "--bench")]
+          and sys.argv[i - 1] not in ("--out", "--bench", "--threads")]
 TORCH = importlib.util.find_spec("torch") is not None
-THREADS = [1, 2] if (os.cpu_count() or 1) > 1 else [1]     # the most comes last
-if (os.cpu_count() or 1) > 2:
-    THREADS.append(os.cpu_count())
+THREADS = sorted({1, 2, os.cpu_count() or 1} & set(range(1, (os.cpu_count() or 1) + 1)))
+if "--threads" in sys.argv:
+    THREADS = sorted({1, int(sys.argv[sys.argv.index("--threads") + 1])})
 MOST = THREADS[-1]
 ROUNDS = 7 if FULL else 3
 report = open(os.path.join(OUT, "report.md"), "w")
@@ -102,7 +103,7 @@ def ours(row, threads=MOST):
 
 
 def torch_peer(mode, *arguments, threads=MOST):
-    """The short form takes PyTorch as it comes; the full one lets it compile, if that is faster."""
+    """PyTorch as it comes in the short form; the full one lets it compile, where that is faster."""
     script = os.path.join(HERE, "torch_peer.py")
     if not TORCH or not os.path.exists(script):
         return None
@@ -211,14 +212,18 @@ def lines(name, title, x_title, y_title, series):
     body = [text(L, 20, title, extra=' font-weight="bold"'),
             text((L + W - R) / 2, H - 8, x_title, "middle"),
             text(8, T - 2, y_title)]
-    ticks = [m * 10 ** e for e in range(math.floor(y0), math.ceil(y1) + 1) for m in (1, 2, 5)]
+    marks = (1, 2, 5) if y1 - y0 > 0.8 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
+    ticks = [m * 10 ** e for e in range(math.floor(y0), math.ceil(y1) + 1) for m in marks]
     for y in (t for t in ticks if y0 <= math.log10(t) <= y1):
         body.append(f'<path d="M{L} {py(y):.1f}H{W - R}" stroke="#ddd"/>')
         body.append(text(L - 6, py(y) + 4, f"{y:g}", "end"))
+    last = 0
     for x in sorted({p[0] for p in points}):
-        body.append(text(px(x), H - B + 16, size(x)[:-3].strip() + size(x)[-3]
-                         if x >= 16384 and "bytes" in x_title else f"{x:g}", "middle",
-                         extra=' font-size="9"'))
+        if px(x) - last < 34 and last:
+            continue
+        last = px(x)
+        label = size(x).replace("iB", "") if "bytes" in x_title else f"{x:g}"
+        body.append(text(px(x), H - B + 16, label, "middle", extra=' font-size="9"'))
     for i, (n, s) in enumerate(series.items()):
         colour = COLOURS[i % len(COLOURS)]
         path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in s)
@@ -370,39 +375,35 @@ def steps(rows):
     bars("steps.svg", "Training: share of the FMA peak", plot, ["glam.h", "PyTorch", "ceiling"])
 
 
-def layer_seconds(answers):
-    """{entrant: seconds in each turn}; PyTorch answers with dense_ms, moe8_ms, skewed8_ms ..."""
-    if "entrants" in answers[0]:
-        return {e["name"]: [a["entrants"][i]["seconds"] for a in answers]
-                for i, e in enumerate(answers[0]["entrants"])}
-    return {n[:-3]: [a[n] / 1e3 for a in answers] for n in answers[0] if n.endswith("_ms")}
-
-
 def layers(rows):
     found, plot = [], {}
     for name, p in rows:
         shape = [x for pair in zip(("--tokens", "--width", "--hidden"), p) for x in pair]
-        servers = {"ours": (ours(name), 0.1), "torch": (torch_peer("layer", *shape), 0.5)}
+        servers = {"ours": (ours(name), 0.1)}
+        for E in (8, 32, 64):
+            servers[E] = (torch_peer("layer", *shape, "--experts", E), 0.5)
         got = turns(servers)
         for s, _ in servers.values():
             if s:
                 s.close()
-        for who, answers in got.items():
-            of = layer_seconds(answers)
-            if "dense" not in of:
-                continue
+        flops = 24.0 * p[0] * p[1] * p[2]
+        by = {}                                    # who: (dense seconds, {E: ratio}, {E: skewed})
+        if "ours" in got:
+            of = {e["name"]: [a["entrants"][i]["seconds"] for a in got["ours"]]
+                  for i, e in enumerate(got["ours"][0]["entrants"])}
             dense = min((n for n in of if n.startswith("dense")), key=lambda n: middle(of[n]))
-            cells = []
-            for E in (8, 32, 64):
-                moe, skew = of.get(f"moe{E}"), of.get(f"skewed{E}")
-                cells += [times(ratio(moe, of[dense]) if moe else None),
-                          times(ratio(skew, moe) if moe and skew else None)]
-                if moe:
-                    plot.setdefault(f"{who}, T {p[0]}", []).append((E, ratio(moe, of[dense])))
-            flops = 24.0 * p[0] * p[1] * p[2]
-            found.append([f"{p[0]}, {p[1]}, {p[2]}", "glam.h" if who == "ours" else "PyTorch",
-                          f"{middle(of[dense]) * 1e3:.2f}",
-                          percent(flops / middle(of[dense]) / machine[MOST].peak)] + cells)
+            by["glam.h"] = (middle(of[dense]),
+                            {E: ratio(of[f"moe{E}"], of[dense]) for E in (8, 32, 64)},
+                            {E: ratio(of[f"skewed{E}"], of[f"moe{E}"]) for E in (8, 32, 64)})
+        peers = {E: a for E, a in got.items() if E != "ours"}
+        if peers:
+            by["PyTorch"] = (min(middle([x["dense_ms"] for x in a]) for a in peers.values()) / 1e3,
+                             {E: middle([x["ratio"] for x in a]) for E, a in peers.items()}, {})
+        for who, (dense, moe, skewed) in by.items():
+            found.append([f"{p[0]}, {p[1]}, {p[2]}", who, f"{dense * 1e3:.2f}",
+                          percent(flops / dense / machine[MOST].peak)] +
+                         [times(x.get(E)) for E in (8, 32, 64) for x in (moe, skewed)])
+            plot[f"{who}, T {p[0]}"] = list(moe.items())
     table(f"Mixture layer over the dense layer of equal work, {MOST} threads",
           ["T, M, H", "by", "dense ms", "of peak", "E 8", "skewed", "E 32", "skewed", "E 64",
            "skewed"], found,
@@ -474,7 +475,8 @@ def decode(rows):
             peer = middle([a["tokens_per_s"] for a in peer]) if peer else None
             found.append([config, t, number(1 / s), f"{e['moved'] / 1e6:.1f}",
                           machine[t].level(weights), number(1 / bound), percent(bound / s),
-                          f"{of['glam, prefill 16'][0] * 1e3:.2f}", number(peer)])
+                          f"{of['glam, prefill 16'][0] * 1e3:.2f}", number(peer),
+                          number(got[f"torch {t}"][-1].get("prefill_ms")) if peer else "–"])
             best = max(best or 0, 1 / s)
         peers = [middle([a["tokens_per_s"] for a in got[k]]) for k in got if k.startswith("torch")]
         if best and peers:
@@ -482,7 +484,7 @@ def decode(rows):
                           times(best / max(peers))])
     table("Decoding, one sequence, tokens/s",
           ["model", "threads", "tokens/s", "MB per token", "weights in", "bound", "of bound",
-           "prefill 16, ms", "PyTorch"], found,
+           "prefill 16, ms", "PyTorch", "its prefill, ms"], found,
           "Bound: the activated weights read once per token at the bandwidth measured for a working "
           "set of all weights.")
 
@@ -536,6 +538,12 @@ def costs(rows):
             found.append([f"{name}: {a['shape']}" if not i else "", n, unit, speed,
                           number(e["held"] / 1e6) if e["held"] else "–",
                           times(s / first) if i else ""])
+        if name == "start" and TORCH:
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", "import torch"], check=False)
+            s = time.perf_counter() - began
+            found.append(["", "PyTorch, its import alone", f"{s:.2f} s", "–", "–",
+                          times(s / first)])
     table(f"Costs, {MOST} threads", ["what", "", "time", "speed", "MB", "time over the first"], found)
 
 
