@@ -194,7 +194,8 @@ def svg(name, width, height, body):
 
 def text(x, y, what, anchor="start", colour="#333", extra=""):
     what = str(what).replace("&", "&amp;").replace("<", "&lt;")
-    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{colour}"{extra}>{what}</text>'
+    return (f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{colour}"{extra}>'
+            f'{what}</text>')
 
 
 def lines(name, title, x_title, y_title, series):
@@ -260,7 +261,7 @@ def bars(name, title, rows, legend, unit="%"):
 # ---- what the machine can do
 
 class Machine:
-    """Limits with a number of threads: peak per instruction set, bytes per second by working set."""
+    """Limits with so many threads: peak per instruction set, bytes per second by working set."""
 
     def __init__(self, threads):
         self.answer, found = measure("machine", threads, 0.05 if FULL else 0.02)
@@ -368,8 +369,8 @@ def steps(rows):
           ["model", "parameters", f"{MOST} thr", "1 thr", "scaling", "of FMA peak", "ceiling",
            "of ceiling", "peak RSS MB", "PyTorch", f"ratio, {MOST} thr", "ratio, 1 thr",
            "its RSS MB"], found,
-          "One step: forward, backward, clip, AdamW. FLOPs: 6 per activated parameter and token, and "
-          "attention's causal half. Ceiling: those at the FMA peak, then exponentials, element "
+          "One step: forward, backward, clip, AdamW. FLOPs: 6 per activated parameter and token, "
+          "and attention's causal half. Ceiling: those at the FMA peak, then exponentials, element "
           "traffic from L2 and 28 bytes a parameter of AdamW at the measured rates, nothing "
           "overlapping.")
     bars("steps.svg", "Training: share of the FMA peak", plot, ["glam.h", "PyTorch", "ceiling"])
@@ -408,7 +409,7 @@ def layers(rows):
           ["T, M, H", "by", "dense ms", "of peak", "E 8", "skewed", "E 32", "skewed", "E 64",
            "skewed"], found,
           "Forward and backward, top 2 of E two-matrix ReLU experts of H over one such network of "
-          "2H (the faster of two ways). Skewed: one expert takes half of the tokens, over balanced.")
+          "2H (the faster of two ways). Skewed, over balanced: one expert takes half of the tokens.")
     lines("layers.svg", "Mixture over dense layer", "experts", "ratio", plot)
 
 
@@ -485,8 +486,8 @@ def decode(rows):
     table("Decoding, one sequence, tokens/s",
           ["model", "threads", "tokens/s", "MB per token", "weights in", "bound", "of bound",
            "prefill 16, ms", "PyTorch", "its prefill, ms"], found,
-          "Bound: the activated weights read once per token at the bandwidth measured for a working "
-          "set of all weights.")
+          "Bound: the activated weights read once per token at the bandwidth measured for a "
+          "working set of all weights.")
 
 
 def slope(points):
@@ -519,8 +520,8 @@ def growth(rows):
                                                 "kB per token"], found)
     table("Growth: exponents", ["what grows", "time per token", "its last step", "memory",
                                 "its last step"], slopes,
-          "0: constant, 1: in proportion. Between the first and the last size, and between the last "
-          "two.")
+          "0: constant, 1: in proportion. Between the first and the last size, and between the "
+          "last two.")
 
 
 def costs(rows):
@@ -534,7 +535,7 @@ def costs(rows):
         for i, (n, (s, e)) in enumerate(of.items()):
             speed = f"{e['items'] / s:,.0f} tokens/s" if e["items"] else \
                     f"{e['moved'] / s / 1e9:.1f} GB/s" if e["moved"] else "–"
-            unit = f"{s * 1e6:.2f} us" if s < 1e-3 else f"{s * 1e3:.1f} ms" if s < 1 else f"{s:.2f} s"
+            unit = f"{s * 1e6:.2f} us" if s < 1e-3 else f"{s * 1e3:.1f} ms"
             found.append([f"{name}: {a['shape']}" if not i else "", n, unit, speed,
                           number(e["held"] / 1e6) if e["held"] else "–",
                           times(s / first) if i else ""])
@@ -542,9 +543,10 @@ def costs(rows):
             began = time.perf_counter()
             subprocess.run([sys.executable, "-c", "import torch"], check=False)
             s = time.perf_counter() - began
-            found.append(["", "PyTorch, its import alone", f"{s:.2f} s", "–", "–",
+            found.append(["", "PyTorch, its import alone", f"{s * 1e3:.1f} ms", "–", "–",
                           times(s / first)])
-    table(f"Costs, {MOST} threads", ["what", "", "time", "speed", "MB", "time over the first"], found)
+    table(f"Costs, {MOST} threads", ["what", "", "time", "speed", "MB", "time over the first"],
+          found)
 
 
 def main():
