@@ -381,7 +381,7 @@ def layers(rows):
     for name, p in rows:
         shape = [x for pair in zip(("--tokens", "--width", "--hidden"), p) for x in pair]
         servers = {"ours": (ours(name), 0.1)}
-        for E in (8, 32, 64):
+        for E in (8, 32, 64) if FULL else (8, 64):
             servers[E] = (torch_peer("layer", *shape, "--experts", E), 0.5)
         got = turns(servers)
         for s, _ in servers.values():
@@ -409,7 +409,7 @@ def layers(rows):
           ["T, M, H", "by", "dense ms", "of peak", "E 8", "skewed", "E 32", "skewed", "E 64",
            "skewed"], found,
           "Forward and backward, top 2 of E two-matrix ReLU experts of H over one such network of "
-          "2H (the faster of two ways). Skewed, over balanced: one expert takes half of the tokens.")
+          "2H (the faster of two ways). Skewed, over balanced: one expert takes half the tokens.")
     lines("layers.svg", "Mixture over dense layer", "experts", "ratio", plot)
 
 
@@ -533,8 +533,9 @@ def costs(rows):
             continue
         first = next(iter(of.values()))[0]
         for i, (n, (s, e)) in enumerate(of.items()):
-            speed = f"{e['items'] / s:,.0f} tokens/s" if e["items"] else \
-                    f"{e['moved'] / s / 1e9:.1f} GB/s" if e["moved"] else "–"
+            speed = f"{e['moved'] / s / 1e9:.1f} GB/s" if e["moved"] else "–"
+            if e["items"]:
+                speed = f"{e['items'] / s:,.0f} tokens/s, {percent(first / s)}"
             unit = f"{s * 1e6:.2f} us" if s < 1e-3 else f"{s * 1e3:.1f} ms"
             found.append([f"{name}: {a['shape']}" if not i else "", n, unit, speed,
                           number(e["held"] / 1e6) if e["held"] else "–",
