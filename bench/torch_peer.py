@@ -47,7 +47,7 @@ try:
     import torch.nn.functional as F
     from torch import nn
 except ImportError:
-    sys.exit("torch_peer.py needs PyTorch: pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu")
+    sys.exit("torch_peer.py needs PyTorch: pip install torch==2.13.0")
 torch.set_flush_denormal(True)      # before the first parallel region: its threads inherit the mode
 torch.set_num_threads(args.threads)
 torch.manual_seed(args.seed)
