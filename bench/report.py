@@ -44,6 +44,9 @@ def say(text=""):
     print(text, file=report, flush=True)
 
 
+middle = statistics.median
+
+
 # ---- processes that take samples
 
 class Server:
@@ -124,26 +127,22 @@ def turns(servers, rounds=ROUNDS):
     return {n: a for n, a in answers.items() if len(a) == rounds}
 
 
-def middle(values):
-    return statistics.median(values)
-
-
 def ratio(a, b):
     return middle([x / y for x, y in zip(a, b)])
 
 
-def entrants(answers):
+def entrants(answers, pick=middle):
     """Of a row's answers: {entrant: (median seconds, the entrant)}, in order."""
     names = [e["name"] for e in answers[0]["entrants"]]
-    return {n: (middle([a["entrants"][i]["seconds"] for a in answers]),
+    return {n: (pick([a["entrants"][i]["seconds"] for a in answers]),
                 answers[0]["entrants"][i]) for i, n in enumerate(names)}
 
 
-def measure(row, threads=MOST, seconds=0.1, rounds=ROUNDS):
+def measure(row, threads=MOST, seconds=0.1, rounds=ROUNDS, pick=middle):
     server = ours(row, threads)
     answers = turns({"ours": (server, seconds)}, rounds).get("ours")
     server.close()
-    return (answers[-1], entrants(answers)) if answers else (None, {})
+    return (answers[-1], entrants(answers, pick)) if answers else (None, {})
 
 
 # ---- tables and plots
@@ -262,10 +261,12 @@ def bars(name, title, rows, legend, unit="%"):
 # ---- what the machine can do
 
 class Machine:
-    """Limits with so many threads: peak per instruction set, bytes per second by working set."""
+    """Limits with so many threads: peak per instruction set, bytes per second by working set.
+    The best of all samples: a limit is what can be reached, disturbance only takes from it."""
 
     def __init__(self, threads):
-        self.answer, found = measure("machine", threads, 0.05 if FULL else 0.02)
+        self.answer, found = measure("machine", threads, 0.05 if FULL else 0.02,
+                                     2 * ROUNDS, min)
         if not found:
             sys.exit("report.py: the machine could not be measured")
         self.simd = self.answer["simd"]
@@ -313,6 +314,8 @@ def limits():
     say(f"# Benchmark of glam.h\n\n{model}{os.cpu_count()} cores, kernels: {m.simd}; "
         f"{'full' if FULL else 'quick'} form, {time.strftime('%Y-%m-%d')}, load at the start "
         f"{os.getloadavg()[0]:.2f}.")
+    if os.getloadavg()[0] > 0.5:
+        say("**The machine was not idle when this began: judge nothing by it.**")
     table("Machine: multiply-adds, GFLOP/s",
           ["instruction set"] + [f"{t} thread{'s' * (t > 1)}" for t in THREADS],
           [[f"**{n}** (used)" if n == m.simd else n] +
