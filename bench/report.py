@@ -33,6 +33,7 @@ THREADS = sorted({1, 2, os.cpu_count() or 1} & set(range(1, (os.cpu_count() or 1
 if "--threads" in sys.argv:
     THREADS = sorted({1, int(sys.argv[sys.argv.index("--threads") + 1])})
 MOST = THREADS[-1]
+CORES = f"{MOST} threads" if MOST > 1 else "1 thread"
 ROUNDS = 7 if FULL else 3
 report = open(os.path.join(OUT, "report.md"), "w")
 samples = open(os.path.join(OUT, "samples.jsonl"), "w")
@@ -41,6 +42,9 @@ samples = open(os.path.join(OUT, "samples.jsonl"), "w")
 def say(text=""):
     print(text, flush=True)
     print(text, file=report, flush=True)
+
+
+middle = statistics.median
 
 
 # ---- processes that take samples
@@ -123,26 +127,22 @@ def turns(servers, rounds=ROUNDS):
     return {n: a for n, a in answers.items() if len(a) == rounds}
 
 
-def middle(values):
-    return statistics.median(values)
-
-
 def ratio(a, b):
     return middle([x / y for x, y in zip(a, b)])
 
 
-def entrants(answers):
+def entrants(answers, pick=middle):
     """Of a row's answers: {entrant: (median seconds, the entrant)}, in order."""
     names = [e["name"] for e in answers[0]["entrants"]]
-    return {n: (middle([a["entrants"][i]["seconds"] for a in answers]),
+    return {n: (pick([a["entrants"][i]["seconds"] for a in answers]),
                 answers[0]["entrants"][i]) for i, n in enumerate(names)}
 
 
-def measure(row, threads=MOST, seconds=0.1, rounds=ROUNDS):
+def measure(row, threads=MOST, seconds=0.1, rounds=ROUNDS, pick=middle):
     server = ours(row, threads)
     answers = turns({"ours": (server, seconds)}, rounds).get("ours")
     server.close()
-    return (answers[-1], entrants(answers)) if answers else (None, {})
+    return (answers[-1], entrants(answers, pick)) if answers else (None, {})
 
 
 # ---- tables and plots
@@ -261,10 +261,12 @@ def bars(name, title, rows, legend, unit="%"):
 # ---- what the machine can do
 
 class Machine:
-    """Limits with so many threads: peak per instruction set, bytes per second by working set."""
+    """Limits with so many threads: peak per instruction set, bytes per second by working set.
+    The best of all samples: a limit is what can be reached, disturbance only takes from it."""
 
     def __init__(self, threads):
-        self.answer, found = measure("machine", threads, 0.05 if FULL else 0.02)
+        self.answer, found = measure("machine", threads, 0.05 if FULL else 0.02,
+                                     2 * ROUNDS, min)
         if not found:
             sys.exit("report.py: the machine could not be measured")
         self.simd = self.answer["simd"]
@@ -312,11 +314,13 @@ def limits():
     say(f"# Benchmark of glam.h\n\n{model}{os.cpu_count()} cores, kernels: {m.simd}; "
         f"{'full' if FULL else 'quick'} form, {time.strftime('%Y-%m-%d')}, load at the start "
         f"{os.getloadavg()[0]:.2f}.")
+    if os.getloadavg()[0] > 0.5:
+        say("**The machine was not idle when this began: judge nothing by it.**")
     table("Machine: multiply-adds, GFLOP/s",
           ["instruction set"] + [f"{t} thread{'s' * (t > 1)}" for t in THREADS],
           [[f"**{n}** (used)" if n == m.simd else n] +
            [number(machine[t].peaks[n] / 1e9) for t in THREADS] for n in m.peaks],
-          f"A parallel region of {MOST} threads costs {m.region * 1e6:.1f} us; an exponential "
+          f"A parallel region of {CORES} costs {m.region * 1e6:.1f} us; an exponential "
           f"{machine[1].exps / 1e9:.2f} G/s a thread.")
     head = ["working set"] + [f"{k}, {t} thr" for t in THREADS for k in ("read", "triad")]
     rows = [[f"{size(x)}, {m.level(x)}"] +
@@ -405,7 +409,7 @@ def layers(rows):
                           percent(flops / dense / machine[MOST].peak)] +
                          [times(x.get(E)) for E in (8, 32, 64) for x in (moe, skewed)])
             plot[f"{who}, T {p[0]}"] = list(moe.items())
-    table(f"Mixture layer over the dense layer of equal work, {MOST} threads",
+    table(f"Mixture layer over the dense layer of equal work, {CORES}",
           ["T, M, H", "by", "dense ms", "of peak", "E 8", "skewed", "E 32", "skewed", "E 64",
            "skewed"], found,
           "Forward and backward, top 2 of E two-matrix ReLU experts of H over one such network of "
@@ -416,12 +420,12 @@ def layers(rows):
 def products(rows):
     torch = Server(sys.executable, os.path.join(HERE, "torch_product.py"), "--threads", MOST) \
         if TORCH else None
-    found, plot = [], []
+    found, attention, plot = [], [], []
+    libraries = ("openblas", "blis", "onednn", "onednn3")
     for name, p in rows:
         kind = name.split("-")[0]
-        line = {"attention": f"attention {p[0]} {p[1]} {p[2]} {p[3]} {p[4]}",
-                "matmul": f"matmul {p[0]} {p[1]} {p[2]}"}.get(
-                    kind, f"product {p[0]} {p[1]} {p[2]} {p[3]}")
+        count = {"attention": 5, "matmul": 3}.get(kind, 4)
+        line = " ".join([kind if count != 4 else "product"] + [str(v) for v in p[:count]])
         seconds = 0.03 if FULL else 0.015
         server = ours(name)
         got = turns({"ours": (server, seconds), "torch": (torch, f"{line} {seconds}")})
@@ -429,27 +433,35 @@ def products(rows):
         if "ours" not in got:
             continue
         a = got["ours"][-1]
-        flops = a["entrants"][0]["flops"]
-        of = {n: s for n, (s, _) in entrants(got["ours"]).items()}
+        speed = {n: a["entrants"][0]["flops"] / s / 1e9
+                 for n, (s, _) in entrants(got["ours"]).items()}
         if "torch" in got:
-            of["torch"] = middle([x["seconds"] for x in got["torch"]])
-        mine = of.pop("glam")
-        best = min(of, key=of.get) if of else None
-        found.append([name, a["shape"], number(flops / mine / 1e9),
-                      percent(flops / mine / machine[MOST].peak)] +
-                     [number(flops / of[n] / 1e9) if n in of else "–"
-                      for n in ("openblas", "blis", "onednn", "onednn3", "torch")] +
-                     [f"{of[best] / mine:.2f}x {best}" if best else "–"])
-        plot.append((name, [100 * flops / mine / machine[MOST].peak,
-                            100 * flops / of[best] / machine[MOST].peak if best else None]))
+            speed["torch"] = speed["glam"] * ratio(
+                [x["entrants"][0]["seconds"] for x in got["ours"]],
+                [x["seconds"] for x in got["torch"]])
+        mine, peak = speed.pop("glam"), machine[MOST].peak / 1e9
+        best = max(speed, key=speed.get) if speed else None
+        cells = [name, a["shape"], number(mine), percent(mine / peak)] + \
+                [number(speed.get(n)) for n in libraries + ("torch",)]
+        if kind == "attention":
+            blas = max((speed[n] for n in libraries if n in speed), default=None)
+            attention.append(cells + [times(mine / speed["torch"] if "torch" in speed else None),
+                                      times(mine / blas if blas else None)])
+        else:
+            found.append(cells + [f"{mine / speed[best]:.2f}x {best}" if best else "–"])
+        plot.append((name, [100 * mine / peak, 100 * speed[best] / peak if best else None]))
     if torch:
         torch.close()
-    table(f"Products and attention, GFLOP/s, {MOST} threads",
-          ["row", "shape", "glam.h", "of peak", "OpenBLAS", "BLIS", "oneDNN", "oneDNN 3",
-           "PyTorch", "over the best"], found,
-          "Packed: the weight's panels are made once, as in a training step. Attention counts the "
-          "causal half for all; the BLAS libraries get a head per thread, compute the full square "
-          "and no softmax.")
+    head = ["row", "shape", "glam.h", "of peak", "OpenBLAS", "BLIS", "oneDNN", "oneDNN 3",
+            "PyTorch"]
+    table(f"Products, GFLOP/s, {CORES}", head + ["over the best"], found,
+          "Packed: the weight's panels are made once, as in a training step; the peers get it as "
+          "it is.")
+    table(f"Attention between its projections, GFLOP/s, {CORES}",
+          head + ["over PyTorch", "over the best BLAS"], attention,
+          "FLOPs of the causal half for all. glam.h and PyTorch (scaled_dot_product_attention) do "
+          "the softmax; the BLAS libraries none of it, only the products of the full square, a "
+          "head per thread.")
     bars("products.svg", "Products: share of the FMA peak", plot, ["glam.h", "best peer"])
 
 
@@ -513,10 +525,10 @@ def growth(rows):
         t, m = slope(by_time), slope(by_size)
         slopes.append([what[name], f"{t[0]:.2f}", f"{t[1]:.2f}", f"{m[0]:.2f}", f"{m[1]:.2f}"])
         lines(f"growth-{name}.svg", f"Time per token by {what[name]}", what[name], "us per token",
-              {f"{MOST} threads": by_time})
+              {f"{CORES}": by_time})
         lines(f"growth-{name}-bytes.svg", f"Memory by {what[name]}", what[name], "MB",
               {"peak": by_size})
-    table(f"Growth, training, {MOST} threads", ["what grows", "to", "us per token", "MB",
+    table(f"Growth, training, {CORES}", ["what grows", "to", "us per token", "MB",
                                                 "kB per token"], found)
     table("Growth: exponents", ["what grows", "time per token", "its last step", "memory",
                                 "its last step"], slopes,
@@ -546,7 +558,7 @@ def costs(rows):
             s = time.perf_counter() - began
             found.append(["", "PyTorch, its import alone", f"{s * 1e3:.1f} ms", "–", "–",
                           times(s / first)])
-    table(f"Costs, {MOST} threads", ["what", "", "time", "speed", "MB", "time over the first"],
+    table(f"Costs, {CORES}", ["what", "", "time", "speed", "MB", "time over the first"],
           found)
 
 
