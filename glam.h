@@ -3395,13 +3395,17 @@ typedef struct glam__outer {
     size_t ldc, slice;             // C's row stride, and elements from one expert to the next
     int add;
     const glam__span *spans;
-    int span_count, panels, parts;
+    int span_count, panels, parts, cols;   // set by run: panels of B, and what tasks they make
     float *scratch;
     size_t worker_floats;
 } glam__outer;
 
+// Columns of A that a task copies together, and the stride of the copy: it stays in L2 while the
+// panels of B pass by, where A's own rows lie pages apart.
+enum { GLAM__OUTER_M = 256, GLAM__OUTER_LD = GLAM__OUTER_M + 16 };
+
 static size_t glam__outer_floats(const glam_ctx *ctx)
-{ return (size_t)GLAM__KC * ctx->kernels->nr; }
+{ return (size_t)GLAM__KC * (ctx->kernels->nr + GLAM__OUTER_LD); }
 
 static uint64_t glam__outer_bytes(const glam_ctx *ctx)
 { return glam__floats((uint64_t)glam__outer_floats(ctx) * ctx->options.threads); }
@@ -3411,22 +3415,36 @@ static void glam__outer_body(void *arg, int begin, int end, int worker)
     const glam__outer *o = (const glam__outer *)arg;
     const glam__kernels *k = o->ctx->kernels;
     float *panel = o->scratch + (size_t)worker * o->worker_floats;
+    float *copy = panel + (size_t)GLAM__KC * k->nr;
     for (int t = begin; t < end; t++) {
-        const glam__span *s = &o->spans[t / (o->panels * o->parts)];
-        int j = t / o->parts % o->panels, part = t % o->parts;
+        const glam__span *s = &o->spans[t / (o->cols * o->parts)];
+        int part = t / o->cols % o->parts, col = t % o->cols;
         int from = (int)((int64_t)o->m * part / o->parts);
         int m = (int)((int64_t)o->m * (part + 1) / o->parts) - from;
-        int col = j * k->nr, n = o->n - col < k->nr ? o->n - col : k->nr;
-        float *c = o->c + (size_t)s->slice * o->slice + (size_t)from * o->ldc + col;
-        if (!s->rows && !o->add)
-            for (int i = 0; i < m; i++)
-                memset(c + (size_t)i * o->ldc, 0, (size_t)n * sizeof(float));
+        int first = (int)((int64_t)o->panels * col / o->cols) * k->nr;
+        int last = (int)((int64_t)o->panels * (col + 1) / o->cols) * k->nr;
+        float *c = o->c + (size_t)s->slice * o->slice + (size_t)from * o->ldc;
+        if (last > o->n) last = o->n;
+        for (int i = 0; i < m && !s->rows && !o->add; i++)
+            memset(c + (size_t)i * o->ldc + first, 0, (size_t)(last - first) * sizeof(float));
         for (int r = 0; r < s->rows; r += GLAM__KC) {
             int rows = s->rows - r < GLAM__KC ? s->rows - r : GLAM__KC;
             size_t at = (size_t)(s->row + r);
-            k->pack(rows, n, o->b + at * o->ldb + col, o->ldb, panel);
-            k->panel_t(m, n, rows, o->a + at * o->lda + from, o->lda, panel, (size_t)k->nr, c,
-                       o->ldc, o->add || r > 0);
+            const float *a = o->a + at * o->lda + from;
+            size_t lda = o->lda;
+            if (last - first > 2 * k->nr) {            // it pays from three panels on
+                for (int i = 0; i < rows; i++)
+                    memcpy(copy + (size_t)i * GLAM__OUTER_LD, a + (size_t)i * lda,
+                           (size_t)m * sizeof(float));
+                a = copy;
+                lda = GLAM__OUTER_LD;
+            }
+            for (int j = first; j < last; j += k->nr) {
+                int n = last - j < k->nr ? last - j : k->nr;
+                k->pack(rows, n, o->b + at * o->ldb + j, o->ldb, panel);
+                k->panel_t(m, n, rows, a, lda, panel, (size_t)k->nr, c + j, o->ldc,
+                           o->add || r > 0);
+            }
         }
     }
 }
@@ -3436,14 +3454,14 @@ static void glam__outer_run(glam_ctx *ctx, glam__outer *o)
     size_t used = ctx->scratch_used;
     o->ctx = ctx;
     o->panels = glam__panels_of(ctx, o->n);
-    o->parts = 16 / (o->panels * o->span_count);
-    if (o->parts > o->m / 48) o->parts = o->m / 48;
-    if (o->parts < 1) o->parts = 1;
+    o->parts = (o->m + GLAM__OUTER_M - 1) / GLAM__OUTER_M;
+    o->cols = (16 + o->span_count * o->parts - 1) / (o->span_count * o->parts);
+    if (o->cols > o->panels) o->cols = o->panels;
     o->worker_floats = glam__outer_floats(ctx);
     o->scratch = glam__scratch_floats(ctx, o->worker_floats * (size_t)ctx->options.threads);
     double rows = 0;
     for (int i = 0; i < o->span_count; i++) rows += o->spans[i].rows;
-    glam__parallel(ctx, o->span_count * o->panels * o->parts, rows * o->m * o->n,
+    glam__parallel(ctx, o->span_count * o->cols * o->parts, rows * o->m * o->n,
                    glam__outer_body, o);
     ctx->scratch_used = used;
 }
