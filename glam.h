@@ -8624,7 +8624,6 @@ static void glam__json_real(glam__json_out *out, double v, int single)
         return;
     }
     if (bits >> 63) glam__json_char(out, '-');
-    if (!(bits << 1)) { glam__json_char(out, '0'); return; }
     char text[40], digits[40];
     int count = 0;
     for (int behind = 0; behind < 17; behind++) {              // 17 digits tell every double
@@ -8854,29 +8853,28 @@ static const glam__field glam__recipe_rows[] = {
 };
 #undef GLAM__OF
 
-// Where a run stands.  frozen: for each tensor of the model '1' (frozen) or '0'.
-typedef struct glam__file_state {
-    int step, bad_steps, bad_row, bad_evals, optimizer_step, stopped;
-    uint64_t tokens, seed, train_tokens, valid_tokens, train_checksum, valid_checksum;
-    double best_valid, valid_loss;
-    const char *frozen;
-} glam__file_state;
-
-// What of it lives in a trainer t, and where.
+// Where a run stands, as far as it lives in a trainer t, and where there.
 #define GLAM__STATE_OF_TRAINER(ROW) \
-    ROW(INT, step, t->step) \
-    ROW(U64, tokens, t->tokens) \
-    ROW(INT, bad_steps, t->optimizer->bad_steps) \
-    ROW(INT, bad_row, t->optimizer->bad_row) \
-    ROW(U64, seed, *glam__seed(t->model->ctx)) \
-    ROW(DOUBLE, best_valid, t->best_valid) \
-    ROW(INT, bad_evals, t->bad_evals) \
-    ROW(INT, optimizer_step, t->optimizer->step) \
-    ROW(INT, stopped, t->stopped) \
-    ROW(DOUBLE, valid_loss, t->valid_loss)
-#define GLAM__STATE_ROW(kind, field, place)  GLAM__FIELD(kind, field),
-#define GLAM__STATE_SAVE(kind, field, place) s->field = place;
-#define GLAM__STATE_LOAD(kind, field, place) place = s->field;
+    ROW(int,      INT,    step,           t->step) \
+    ROW(uint64_t, U64,    tokens,         t->tokens) \
+    ROW(int,      INT,    bad_steps,      t->optimizer->bad_steps) \
+    ROW(int,      INT,    bad_row,        t->optimizer->bad_row) \
+    ROW(uint64_t, U64,    seed,           *glam__seed(t->model->ctx)) \
+    ROW(double,   DOUBLE, best_valid,     t->best_valid) \
+    ROW(int,      INT,    bad_evals,      t->bad_evals) \
+    ROW(int,      INT,    optimizer_step, t->optimizer->step) \
+    ROW(int,      INT,    stopped,        t->stopped) \
+    ROW(double,   DOUBLE, valid_loss,     t->valid_loss)
+#define GLAM__STATE_FIELD(type, kind, field, place) type field;
+#define GLAM__STATE_ROW(type, kind, field, place)   GLAM__FIELD(kind, field),
+#define GLAM__STATE_SAVE(type, kind, field, place)  s->field = place;
+#define GLAM__STATE_LOAD(type, kind, field, place)  place = s->field;
+
+typedef struct glam__file_state {
+    GLAM__STATE_OF_TRAINER(GLAM__STATE_FIELD)
+    uint64_t train_tokens, valid_tokens, train_checksum, valid_checksum;
+    const char *frozen;            // for each tensor of the model '1' (frozen) or '0'
+} glam__file_state;
 
 #define GLAM__OF glam__file_state
 static const glam__field glam__state_rows[] = {
@@ -9526,12 +9524,13 @@ static int glam__file_parse(glam__file *f)
     return glam_error(f->ctx) == GLAM_OK && glam__json_end(&j) && glam__file_cover(f);
 }
 
-// The whole file once through the checksum, its own digits taken as zeros.
+// The whole file once through the checksum, its own digits (spelled plainly) taken as zeros.
 static int glam__file_verify(glam__file *f)
 {
     const char *checksum = f->meta.checksum;
     uint64_t want;
     size_t n;
+    int plain = 1;
     if (!checksum && f->meta.config)
         return glam__file_wrong(f, "glam.checksum", "is missing; a writer without one puts none");
     if (!checksum || strcmp(checksum, "none") == 0) return 1;
@@ -9544,11 +9543,14 @@ static int glam__file_verify(glam__file *f)
         uint64_t left = f->length - at;
         n = left < GLAM__FILE_CHUNK ? (size_t)left : GLAM__FILE_CHUNK;
         if (!glam__file_get(f, at, chunk, n)) return 0;
-        for (uint64_t i = digits; i < digits + 16; i++)
-            if (i >= at && i < at + n) chunk[i - at] = '0';
+        for (uint64_t i = 0; i < 16; i++) {
+            if (digits + i < at || digits + i >= at + n) continue;
+            plain &= chunk[digits + i - at] == checksum[i];
+            chunk[digits + i - at] = '0';
+        }
         glam__file_sum_add(&f->sum, chunk, n);
     }
-    return glam__file_sum_end(&f->sum) == want ||
+    return (plain && glam__file_sum_end(&f->sum) == want) ||
            glam__file_wrong(f, "the checksum", "does not match: the file is damaged");
 }
 
