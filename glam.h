@@ -8580,8 +8580,8 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
    writer and the parser of each JSON object, so that no fact stands here twice.
    Invariants: the same content gives the same bytes; a file is checked whole (rules of the
    format, checksum, config, names, shapes) before the first weight is written; memory that a
-   file asks for is first compared with the bytes that it really has; little endian on every
-   machine. */
+   file asks for is first compared with the bytes that it really has, and all of it goes with the
+   arena of that file; little endian on every machine. */
 
 #include <float.h>
 
@@ -8595,14 +8595,18 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
 typedef struct glam__json_out {
     char *data;                    // NULL: measure only
     size_t room, size;
-    int    quoted;                 // inside a JSON string that holds JSON
+    int    quoted;                 // how many strings we are in: JSON may stand in a string
 } glam__json_out;
 
 static void glam__json_char(glam__json_out *out, char c)
 {
-    if (out->quoted && (c == '"' || c == '\\')) {
-        if (out->data && out->size < out->room) out->data[out->size] = '\\';
-        out->size++;
+    if (out->quoted && (c == '"' || c == '\\' || (unsigned char)c < 0x20)) {
+        char escape[8];
+        snprintf(escape, sizeof escape, (unsigned char)c < 0x20 ? "\\u%04x" : "\\%c", c);
+        out->quoted--;                          // which the string around us may escape again
+        for (const char *p = escape; *p; p++) glam__json_char(out, *p);
+        out->quoted++;
+        return;
     }
     if (out->data && out->size < out->room) out->data[out->size] = c;
     out->size++;
@@ -8619,17 +8623,13 @@ static void glam__json_print(glam__json_out *out, const char *format, ...)
     for (const char *p = text; *p; p++) glam__json_char(out, *p);
 }
 
-// The text as it stands between the quotes of a JSON string.
-static void glam__json_escape(glam__json_out *out, const char *text)
+static void glam__json_text(glam__json_out *out, const char *text)
 {
-    for (; *text; text++) {
-        if ((unsigned char)*text < 0x20) {
-            glam__json_print(out, "\\u%04x", *text);
-            continue;
-        }
-        if (*text == '"' || *text == '\\') glam__json_char(out, '\\');
-        glam__json_char(out, *text);
-    }
+    glam__json_char(out, '"');
+    out->quoted++;
+    for (; *text; text++) glam__json_char(out, *text);
+    out->quoted--;
+    glam__json_char(out, '"');
 }
 
 // The fewest digits that read back as v, a double, or as the float that v was.
@@ -8642,7 +8642,6 @@ static void glam__json_real(glam__json_out *out, double v, int single)
         return;
     }
     if (bits >> 63) glam__json_char(out, '-');
-    if (!(bits << 1)) { glam__json_char(out, '0'); return; }
     char text[40], digits[40];
     int count = 0;
     for (int behind = 0; behind < 17; behind++) {              // 17 digits tell every double
@@ -8652,22 +8651,22 @@ static void glam__json_real(glam__json_out *out, double v, int single)
     char *p = text;
     for (; *p != 'e'; p++)                      // whatever the locale's decimal point is
         if (*p >= '0' && *p <= '9') digits[count++] = *p;
+    digits[count] = 0;
     int point = atoi(p + 1) + 1;                // digits before the decimal point
-    if (point > 17 || point < -4) {
-        glam__json_print(out, "%c%s%.*se%d", digits[0], count > 1 ? "." : "", count - 1,
-                         digits + 1, point - 1);
-        return;
-    }
-    if (point <= 0) glam__json_print(out, "0.%.*s", -point, "0000");
-    for (int i = 0; i < count || i < point; i++) {
-        if (i && i == point) glam__json_char(out, '.');
-        glam__json_char(out, (char)(i < count ? digits[i] : '0'));
-    }
+    if (point > 17 || point < -4)
+        glam__json_print(out, "%c%s%se%d", *digits, count > 1 ? "." : "", digits + 1, point - 1);
+    else if (point <= 0)
+        glam__json_print(out, "0.%.*s%s", -point, "0000", digits);
+    else if (point >= count)
+        glam__json_print(out, "%s%.*s", digits, point - count, "0000000000000000");
+    else
+        glam__json_print(out, "%.*s.%s", point, digits, digits + point);
 }
 
 // --- JSON: the reader ---
 
-// Strings are decoded where they stand, so the text must be ours to write.
+// Strings are decoded where they stand, so the text must be ours to write; at its end is a 0, which
+// is no character of JSON and so stops everything.
 typedef struct glam__json {
     glam_ctx   *ctx;
     const char *path, *part;       // for messages: which file, which text in it
@@ -8683,51 +8682,31 @@ static int glam__json_wrong(glam__json *j, const char *what)
 
 // The next character that is not white space; 0 at the end.
 static char glam__json_peek(glam__json *j)
-{
-    while (j->at < j->end && (*j->at == ' ' || *j->at == '\n' || *j->at == '\t' || *j->at == '\r'))
-        j->at++;
-    return (char)(j->at < j->end ? *j->at : 0);
-}
+{ return *(j->at += strspn(j->at, " \n\t\r")); }
 
 static int glam__json_take(glam__json *j, char c)
-{
-    if (glam__json_peek(j) != c || j->at >= j->end) return 0;
-    j->at++;
-    return 1;
-}
+{ return glam__json_peek(j) == c && j->at++; }
 
 static int glam__json_need(glam__json *j, char c, const char *what)
 { return glam__json_take(j, c) || glam__json_wrong(j, what); }
 
-// Nothing but white space is left.
 static int glam__json_end(glam__json *j)
-{
-    glam__json_peek(j);
-    return j->at == j->end || glam__json_wrong(j, "nothing but spaces");
-}
+{ return (!glam__json_peek(j) && j->at == j->end) || glam__json_wrong(j, "nothing but spaces"); }
 
 // Before each member of an object or array; 0: it is closed, or wrong.
 static int glam__json_more(glam__json *j, char close, int *count)
 {
     if (glam_error(j->ctx) != GLAM_OK || glam__json_take(j, close)) return 0;
-    if (*count && !glam__json_need(j, ',', "a comma or the closing bracket")) return 0;
-    ++*count;
-    return 1;
+    return !(*count)++ || glam__json_need(j, ',', "a comma or the closing bracket");
 }
-
-static int glam__json_is_digit(const glam__json *j, const char *p)
-{ return p < j->end && *p >= '0' && *p <= '9'; }
 
 // So many hexadecimal digits, of lower case: a checksum has one spelling.
 static int glam__hex_read(const char *text, int digits, uint64_t *n)
 {
-    *n = 0;
-    for (int i = 0; i < digits; i++) {
-        char c = text[i];
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return 0;
-        *n = *n << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
-    }
-    return 1;
+    char copy[20];
+    snprintf(copy, sizeof copy, "%.*s", digits, text);
+    *n = strtoull(copy, NULL, 16);
+    return strspn(copy, "0123456789abcdef") == (size_t)digits;
 }
 
 // A string, decoded in place and closed with a 0; NULL when it is none.  Of \uXXXX only ASCII: what
@@ -8735,34 +8714,31 @@ static int glam__hex_read(const char *text, int digits, uint64_t *n)
 static char *glam__json_string(glam__json *j)
 {
     static const char plain[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
+    static const char beyond[] = "a character in UTF-8: no escape beyond ASCII, no half of a "
+                                 "surrogate pair";
+    const char *wrong = "the end of a string";
     if (!glam__json_need(j, '"', "a string")) return NULL;
     char *begin = j->at, *to = j->at;
-    for (;;) {
-        if (j->at >= j->end || (unsigned char)*j->at < 0x20) {
-            glam__json_wrong(j, "the end of a string");
-            return NULL;
-        }
-        char c = *j->at++;
-        if (c == '"') break;
-        if (c != '\\') { *to++ = c; continue; }
-        c = (char)(j->at < j->end ? *j->at++ : 0);
-        const char *known = c ? strchr(plain, c) : NULL, *wrong = NULL;
-        uint64_t code = known ? (uint64_t)meaning[known - plain] : 0;
-        if (c == 'u' && j->end - j->at >= 4 && glam__hex_read(j->at, 4, &code)) j->at += 4;
-        else if (!known) wrong = "an escape of JSON";
-        if (!wrong && (code == 0 || code > 127))
-            wrong = "a character in UTF-8: no escape beyond ASCII, no half of a surrogate pair";
-        if (wrong) { glam__json_wrong(j, wrong); return NULL; }
+    while ((unsigned char)*j->at >= 0x20) {
+        uint64_t code = (unsigned char)*j->at++;
+        if (code == '"') { *to = 0; return begin; }
+        if (code != '\\') { *to++ = (char)code; continue; }
+        const char *known = *j->at ? strchr(plain, *j->at) : NULL;
+        code = known ? (uint64_t)meaning[known - plain] : 0;
+        if (*j->at == 'u' && glam__hex_read(j->at + 1, 4, &code)) j->at += 4;
+        else if (!known) { wrong = "an escape of JSON"; break; }
+        if (code == 0 || code > 127) { wrong = beyond; break; }
         *to++ = (char)code;
+        j->at++;
     }
-    *to = 0;
-    return begin;
+    glam__json_wrong(j, wrong);
+    return NULL;
 }
 
-// The key of a member and its colon.
-static char *glam__json_key(glam__json *j)
+// The key of the next member of an object, past its colon; NULL: it is closed, or wrong.
+static char *glam__json_key(glam__json *j, int *count)
 {
-    char *key = glam__json_string(j);
+    char *key = glam__json_more(j, '}', count) ? glam__json_string(j) : NULL;
     return key && glam__json_need(j, ':', "a colon") ? key : NULL;
 }
 
@@ -8772,34 +8748,21 @@ static int glam__json_whole(glam__json *j, uint64_t *n, int *minus)
     int sign = glam__json_take(j, '-');
     if (minus) *minus = sign;
     else if (sign) return glam__json_wrong(j, "a whole number that is not negative");
-    char *first = j->at;
-    for (*n = 0; glam__json_is_digit(j, j->at); j->at++) {
+    const char *end = j->at + strspn(j->at, "0123456789");
+    if (end == j->at || (*j->at == '0' && end - j->at > 1))
+        return glam__json_wrong(j, "a whole number");
+    for (*n = 0; j->at < end; j->at++) {
         unsigned digit = (unsigned)(*j->at - '0');
         if (*n > (UINT64_MAX - digit) / 10) return glam__json_wrong(j, "a smaller number");
         *n = *n * 10 + digit;
     }
     // 2.5 and 1e3 are numbers, but not here
-    if (j->at == first || (*first == '0' && j->at - first > 1) ||
-        (j->at < j->end && (*j->at == '.' || *j->at == 'e' || *j->at == 'E')))
-        return glam__json_wrong(j, "a whole number");
-    return 1;
-}
-
-// A list of whole numbers; how many.  Those beyond `most` are counted, not kept.
-static int glam__json_wholes(glam__json *j, uint64_t *n, int most)
-{
-    uint64_t beyond;
-    int count = 0;
-    if (!glam__json_need(j, '[', "a list")) return 0;
-    while (glam__json_more(j, ']', &count))
-        if (!glam__json_whole(j, count <= most ? &n[count - 1] : &beyond, NULL)) return 0;
-    return count;
+    return !strspn(end, ".eE") || glam__json_wrong(j, "a whole number");
 }
 
 static int glam__json_number(glam__json *j, int single, double *value)
 {
     char text[72], point[8], *end;
-    int count = 0, minus;
     if (glam__json_peek(j) == '"') {
         const char *word = glam__json_string(j);
         if (!word) return 0;
@@ -8807,24 +8770,29 @@ static int glam__json_number(glam__json *j, int single, double *value)
         return *value != *value || strcmp(word + (*word == '-'), "inf") == 0 ||
                glam__json_wrong(j, "a number");
     }
-    minus = glam__json_peek(j) == '-';
-    if (!glam__json_is_digit(j, j->at + minus)) return glam__json_wrong(j, "a digit");
-    snprintf(point, sizeof point, "%.1f", 0.5); // strtod wants the locale's decimal point
-    for (; j->at < j->end && *j->at && strchr("+-.0123456789eE", *j->at) && count < 64; j->at++) {
-        if (*j->at != '.') { text[count++] = *j->at; continue; }
-        for (char *p = point + 1; p[1] && count < 64; p++) text[count++] = *p;
-    }
-    text[count] = 0;
+    if (!strspn(j->at + (*j->at == '-'), "0123456789")) return glam__json_wrong(j, "a digit");
+    int length = (int)strspn(j->at, "+-.0123456789eE"), whole = (int)strcspn(j->at, ".");
+    if (length > 64) return glam__json_wrong(j, "the end of a number");
+    if (whole > length) whole = length;
+    // strtod wants the locale's decimal point
+    int dot = snprintf(point, sizeof point, "%.1f", 0.5) - 2, more = length - whole - 1;
+    snprintf(text, sizeof text, "%.*s%.*s%.*s", whole, j->at, more < 0 ? 0 : dot, point + 1,
+             more < 0 ? 0 : more, j->at + whole + 1);
+    j->at += length;
     *value = single ? (double)strtof(text, &end) : strtod(text, &end);
-    if (*end || count == 64) return glam__json_wrong(j, "the end of a number");
+    if (*end) return glam__json_wrong(j, "the end of a number");
     return fabs(*value) <= DBL_MAX || glam__json_wrong(j, "a smaller number");
 }
 
-// --- fields: one table per struct, for the writer and for the parser ---
+// --- fields: one table per object, for the writer and for the parser ---
 
 typedef enum glam__field_kind {
     GLAM__FIELD_INT, GLAM__FIELD_BOOL, GLAM__FIELD_FLOAT, GLAM__FIELD_DOUBLE, GLAM__FIELD_U64,
-    GLAM__FIELD_HEX, GLAM__FIELD_ENUM, GLAM__FIELD_TEXT, GLAM__FIELD_OBJECT
+    GLAM__FIELD_HEX, GLAM__FIELD_ENUM, GLAM__FIELD_TEXT, GLAM__FIELD_OBJECT, GLAM__FIELD_SHAPE,
+    GLAM__FIELD_SPAN,
+    // the last row: a missing key keeps what the struct has, and an unknown one is an error; or
+    // all must be there; or unknown texts are skipped
+    GLAM__FIELD_END, GLAM__FIELD_END_ALL, GLAM__FIELD_END_OPEN
 } glam__field_kind;
 
 typedef struct glam__field {
@@ -8832,7 +8800,8 @@ typedef struct glam__field {
     glam__field_kind kind;
     size_t      at, bytes;         // the place in the struct
     const char *words;             // ENUM: spellings of 0, 1, ...
-    const struct glam__field *rows;   // OBJECT
+    const struct glam__field *rows;   // OBJECT; TEXT: an object as a string, whose place
+                                      // has the struct (NULL: none) and, once read, the string
 } glam__field;
 
 // What stands in that place.
@@ -8840,49 +8809,57 @@ typedef union glam__value {
     int         i;                 // also an enum
     float       f;
     double      d;
-    uint64_t    u;
+    uint64_t    u, span[2];        // span: where a tensor begins and ends
     const char *text;
+    glam_shape  shape;
 } glam__value;
 
-#define GLAM__FIELD(kind, field, words) \
-    { #field, GLAM__FIELD_##kind, offsetof(GLAM__OF, field), sizeof ((GLAM__OF *)0)->field, \
-      words, NULL }
-#define GLAM__INT(field)    GLAM__FIELD(INT, field, NULL)
-#define GLAM__BOOL(field)   GLAM__FIELD(BOOL, field, NULL)
-#define GLAM__FLOAT(field)  GLAM__FIELD(FLOAT, field, NULL)
-#define GLAM__DOUBLE(field) GLAM__FIELD(DOUBLE, field, NULL)
-#define GLAM__FIELDS_END    { NULL, GLAM__FIELD_INT, 0, 0, NULL, NULL }
+#define GLAM__PLACE(kind, key, field, words, rows) \
+    { key, GLAM__FIELD_##kind, offsetof(GLAM__OF, field), sizeof ((GLAM__OF *)0)->field, \
+      words, rows }
+#define GLAM__FIELD(kind, field)  GLAM__PLACE(kind, #field, field, NULL, NULL)
+#define GLAM__ENUM(field, words)  GLAM__PLACE(ENUM, #field, field, words, NULL)
+#define GLAM__ONLY(key, word)     { key, GLAM__FIELD_ENUM, 0, 0, word, NULL }  // no place: word 0
+#define GLAM__INT(field)          GLAM__FIELD(INT, field)
+#define GLAM__FLOAT(field)        GLAM__FIELD(FLOAT, field)
+#define GLAM__DOUBLE(field)       GLAM__FIELD(DOUBLE, field)
+#define GLAM__LAST(kind)          { NULL, GLAM__FIELD_##kind, 0, 0, NULL, NULL }
 
 #define GLAM__ACTIVATIONS "relu|gelu_tanh|gelu_erf|geglu|swiglu|geglu_literal"
 
 #define GLAM__OF glam_moe_config
 static const glam__field glam__moe_rows[] = {
     GLAM__INT(experts), GLAM__INT(top_k), GLAM__INT(every), GLAM__INT(offset), GLAM__INT(hidden),
-    GLAM__FIELD(ENUM, activation, GLAM__ACTIVATIONS),
-    { "second_policy", GLAM__FIELD_ENUM, 0, 0, "all", NULL },       // no bytes: always word 0
+    GLAM__ENUM(activation, GLAM__ACTIVATIONS), GLAM__ONLY("second_policy", "all"),
     GLAM__FLOAT(capacity_factor), GLAM__INT(capacity), GLAM__INT(group),
-    GLAM__FIELD(ENUM, normalise, "before_drop|after_drop|none"),
-    GLAM__FLOAT(aux_weight), GLAM__FLOAT(router_z_weight), GLAM__FIELDS_END
+    GLAM__ENUM(normalise, "before_drop|after_drop|none"),
+    GLAM__FLOAT(aux_weight), GLAM__FLOAT(router_z_weight), GLAM__LAST(END)
 };
 #undef GLAM__OF
 
 #define GLAM__OF glam_config
 static const glam__field glam__config_rows[] = {
     GLAM__INT(vocab), GLAM__INT(context), GLAM__INT(layers), GLAM__INT(d_model), GLAM__INT(heads),
-    GLAM__INT(d_head), GLAM__INT(hidden),
-    GLAM__FIELD(ENUM, position, "buckets|transformer_xl|none"),
+    GLAM__INT(d_head), GLAM__INT(hidden), GLAM__ENUM(position, "buckets|transformer_xl|none"),
     GLAM__INT(buckets), GLAM__INT(max_distance), GLAM__FLOAT(attention_scale),
-    GLAM__BOOL(attention_sink), GLAM__FIELD(ENUM, activation, GLAM__ACTIVATIONS),
-    GLAM__FLOAT(norm_eps), GLAM__BOOL(tied), GLAM__FLOAT(logit_scale), GLAM__FLOAT(z_loss),
+    GLAM__FIELD(BOOL, attention_sink), GLAM__ENUM(activation, GLAM__ACTIVATIONS),
+    GLAM__FLOAT(norm_eps), GLAM__FIELD(BOOL, tied), GLAM__FLOAT(logit_scale), GLAM__FLOAT(z_loss),
     { "moe", GLAM__FIELD_OBJECT, offsetof(glam_config, moe), 0, NULL, glam__moe_rows },
-    GLAM__FIELDS_END
+    GLAM__LAST(END)
 };
 #undef GLAM__OF
 
+// What a key that is missing there means; what is missing here too is zero, or the first word.
+// These belong to the format, and stay when glam_config_default() finds better ones.
+#define GLAM__CONFIG_MISSING \
+    "{\"context\":64,\"position\":\"buckets\",\"buckets\":32,\"max_distance\":128," \
+    "\"attention_scale\":1,\"attention_sink\":true,\"activation\":\"gelu_tanh\"," \
+    "\"norm_eps\":1e-6,\"tied\":true,\"z_loss\":1e-4,\"moe\":{\"top_k\":2,\"every\":2," \
+    "\"activation\":\"relu\",\"normalise\":\"before_drop\",\"aux_weight\":0.01}}"
+
 #define GLAM__OF glam_recipe
 static const glam__field glam__recipe_rows[] = {
-    GLAM__FIELD(ENUM, optimizer, "adafactor|adamw"),
-    GLAM__FIELD(ENUM, schedule, "paper|cosine|constant"),
+    GLAM__ENUM(optimizer, "adafactor|adamw"), GLAM__ENUM(schedule, "paper|cosine|constant"),
     GLAM__DOUBLE(lr), GLAM__DOUBLE(embed_lr), GLAM__INT(warmup), GLAM__DOUBLE(min_lr),
     GLAM__INT(steps), GLAM__INT(batch), GLAM__INT(context), GLAM__INT(accumulate),
     GLAM__INT(recompute), GLAM__INT(update_in_backward), GLAM__DOUBLE(clip),
@@ -8890,86 +8867,85 @@ static const glam__field glam__recipe_rows[] = {
     GLAM__DOUBLE(eps), GLAM__INT(factor_min), GLAM__DOUBLE(update_clip), GLAM__DOUBLE(eps1),
     GLAM__DOUBLE(eps2), GLAM__INT(parameter_scale), GLAM__INT(aux_off_when_frozen),
     GLAM__INT(max_bad_steps), GLAM__INT(eval_every), GLAM__INT(patience),
-    GLAM__FIELD(U64, seed, NULL), GLAM__FIELDS_END
+    GLAM__FIELD(U64, seed), GLAM__LAST(END)
 };
 #undef GLAM__OF
 
-// Where a run stands.  frozen: for each tensor of the model '1' (frozen) or '0'.
-typedef struct glam__file_state {
-    int step, bad_steps, bad_row, bad_evals, optimizer_step, stopped;
-    uint64_t tokens, seed, train_tokens, valid_tokens, train_checksum, valid_checksum;
-    double best_valid, valid_loss;
-    const char *frozen;
-} glam__file_state;
-
-// What of it lives in a trainer t, and where.
+// Where a run stands, as far as it lives in a trainer t, and where there.
 #define GLAM__STATE_OF_TRAINER(ROW) \
-    ROW(INT, step, t->step) \
-    ROW(U64, tokens, t->tokens) \
-    ROW(INT, bad_steps, t->optimizer->bad_steps) \
-    ROW(INT, bad_row, t->optimizer->bad_row) \
-    ROW(U64, seed, *glam__seed(t->model->ctx)) \
-    ROW(DOUBLE, best_valid, t->best_valid) \
-    ROW(INT, bad_evals, t->bad_evals) \
-    ROW(INT, optimizer_step, t->optimizer->step) \
-    ROW(INT, stopped, t->stopped) \
-    ROW(DOUBLE, valid_loss, t->valid_loss)
-#define GLAM__STATE_ROW(kind, field, place)  GLAM__FIELD(kind, field, NULL),
-#define GLAM__STATE_SAVE(kind, field, place) s->field = place;
-#define GLAM__STATE_LOAD(kind, field, place) place = s->field;
+    ROW(int,      INT,    step,           t->step) \
+    ROW(uint64_t, U64,    tokens,         t->tokens) \
+    ROW(int,      INT,    bad_steps,      t->optimizer->bad_steps) \
+    ROW(int,      INT,    bad_row,        t->optimizer->bad_row) \
+    ROW(uint64_t, U64,    seed,           *glam__seed(t->model->ctx)) \
+    ROW(double,   DOUBLE, best_valid,     t->best_valid) \
+    ROW(int,      INT,    bad_evals,      t->bad_evals) \
+    ROW(int,      INT,    optimizer_step, t->optimizer->step) \
+    ROW(int,      INT,    stopped,        t->stopped) \
+    ROW(double,   DOUBLE, valid_loss,     t->valid_loss)
+#define GLAM__STATE_FIELD(type, kind, field, place) type field;
+#define GLAM__STATE_ROW(type, kind, field, place)   GLAM__FIELD(kind, field),
+#define GLAM__STATE_SAVE(type, kind, field, place)  s->field = place;
+#define GLAM__STATE_LOAD(type, kind, field, place)  place = s->field;
+
+typedef struct glam__file_state {
+    GLAM__STATE_OF_TRAINER(GLAM__STATE_FIELD)
+    uint64_t train_tokens, valid_tokens, train_checksum, valid_checksum;
+    const char *frozen;            // for each tensor of the model '1' (frozen) or '0'
+} glam__file_state;
 
 #define GLAM__OF glam__file_state
 static const glam__field glam__state_rows[] = {
     GLAM__STATE_OF_TRAINER(GLAM__STATE_ROW)
-    GLAM__FIELD(U64, train_tokens, NULL), GLAM__FIELD(U64, valid_tokens, NULL),
-    GLAM__FIELD(HEX, train_checksum, NULL), GLAM__FIELD(HEX, valid_checksum, NULL),
-    GLAM__FIELD(TEXT, frozen, NULL), GLAM__FIELDS_END
+    GLAM__FIELD(U64, train_tokens), GLAM__FIELD(U64, valid_tokens),
+    GLAM__FIELD(HEX, train_checksum), GLAM__FIELD(HEX, valid_checksum), GLAM__FIELD(TEXT, frozen),
+    GLAM__LAST(END)
 };
 #undef GLAM__OF
 
-// What a key that is missing in glam.config means.  These belong to the format, and stay when
-// glam_config_default() finds better ones.
-static glam_config glam__config_of_format(void)
-{
-    glam_config c;
-    memset(&c, 0, sizeof c);
-    c.context = 64;
-    c.position = GLAM_POSITION_BUCKETS;
-    c.buckets = 32;
-    c.max_distance = 128;
-    c.attention_scale = 1.0f;
-    c.attention_sink = 1;
-    c.activation = GLAM_GELU_TANH;
-    c.norm_eps = 1e-6f;
-    c.tied = 1;
-    c.z_loss = 1e-4f;
-    c.moe.top_k = 2;
-    c.moe.every = 2;
-    c.moe.activation = GLAM_RELU;
-    c.moe.normalise = GLAM_NORMALISE_BEFORE_DROP;
-    c.moe.aux_weight = 0.01f;
-    return c;
-}
+// What a header says of the file, and of a tensor.
+typedef struct glam__meta {
+    const char *format, *checksum;
+    const void *config, *recipe, *state;
+} glam__meta;
 
-// Word number `index` of "a|b|c" as [*word, *word + length returned); 0: there are fewer.
-static int glam__field_word(const char *words, int index, const char **word)
+#define GLAM__OF glam__meta
+static const glam__field glam__meta_rows[] = {
+    GLAM__FIELD(TEXT, format), GLAM__PLACE(TEXT, "glam.checksum", checksum, NULL, NULL),
+    GLAM__PLACE(TEXT, "glam.config", config, NULL, glam__config_rows),
+    GLAM__PLACE(TEXT, "glam.recipe", recipe, NULL, glam__recipe_rows),
+    GLAM__PLACE(TEXT, "glam.state", state, NULL, glam__state_rows),
+    GLAM__LAST(END_OPEN)           // other programs leave notes there
+};
+#undef GLAM__OF
+
+typedef struct glam__entry { glam_shape shape; uint64_t span[2]; } glam__entry;
+
+#define GLAM__OF glam__entry
+static const glam__field glam__entry_rows[] = {
+    GLAM__ONLY("dtype", "F32"), GLAM__FIELD(SHAPE, shape),
+    GLAM__PLACE(SPAN, "data_offsets", span, NULL, NULL), GLAM__LAST(END_ALL)
+};
+#undef GLAM__OF
+
+// Word number `index` of "a|b|c" and what follows it; "": there are fewer.
+static const char *glam__field_word(const char *words, int index)
 {
-    for (; index > 0 && words; index--) {
-        words = strchr(words, '|');
-        if (words) words++;
+    for (; index > 0 && *words; index--) {
+        words += strcspn(words, "|");
+        words += *words == '|';
     }
-    *word = words ? words : "";
-    return index < 0 ? 0 : (int)strcspn(*word, "|");
+    return words;
 }
 
 static void glam__fields_put(glam__json_out *out, const glam__field *rows, const void *base)
 {
     for (const glam__field *r = rows; r->key; r++) {
         const char *place = (const char *)base + r->at, *word;
-        int length;
         glam__value v;
         memset(&v, 0, sizeof v);
         memcpy(&v, place, r->bytes);
+        if (r->kind == GLAM__FIELD_TEXT && !v.text) continue;
         glam__json_print(out, "%c\"%s\":", r == rows ? '{' : ',', r->key);
         switch (r->kind) {
         case GLAM__FIELD_INT:    glam__json_print(out, "%d", v.i); break;
@@ -8978,93 +8954,118 @@ static void glam__fields_put(glam__json_out *out, const glam__field *rows, const
         case GLAM__FIELD_DOUBLE: glam__json_real(out, v.d, 0); break;
         case GLAM__FIELD_U64:    glam__json_print(out, "%llu", (unsigned long long)v.u); break;
         case GLAM__FIELD_HEX: glam__json_print(out, "\"%016llx\"", (unsigned long long)v.u); break;
-        case GLAM__FIELD_OBJECT: glam__fields_put(out, r->rows, place); break;
         case GLAM__FIELD_ENUM:
-            length = glam__field_word(r->words, v.i, &word);
-            glam__json_print(out, "\"%.*s\"", length, word);
+            word = glam__field_word(r->words, v.i);
+            glam__json_print(out, "\"%.*s\"", (int)strcspn(word, "|"), word);
             break;
-        case GLAM__FIELD_TEXT:
+        case GLAM__FIELD_SHAPE:  glam__json_print(out, "%s", glam__say(v.shape).text); break;
+        case GLAM__FIELD_SPAN:
+            glam__json_print(out, "[%llu,%llu]", (unsigned long long)v.span[0],
+                             (unsigned long long)v.span[1]);
+            break;
+        case GLAM__FIELD_OBJECT: glam__fields_put(out, r->rows, place); break;
+        default:
+            if (!r->rows) { glam__json_text(out, v.text); break; }
             glam__json_char(out, '"');
-            glam__json_escape(out, v.text);
+            out->quoted++;
+            glam__fields_put(out, r->rows, v.text);
+            out->quoted--;
             glam__json_char(out, '"');
         }
     }
     glam__json_char(out, '}');
 }
 
+static int glam__field_wrong(glam__json *j, const char *what, const char *key)
+{
+    glam_fail(j->ctx, GLAM_ERR_FORMAT, "load %s: %s %s \"%s\"", j->path, j->part, what, key);
+    return 0;
+}
+
 static int glam__field_enum(glam__json *j, const glam__field *r, int *index)
 {
     const char *text = glam__json_string(j), *word;
-    int length;
     if (!text) return 0;
-    for (*index = 0; (length = glam__field_word(r->words, *index, &word)) != 0; ++*index)
-        if (strlen(text) == (size_t)length && memcmp(text, word, (size_t)length) == 0) return 1;
+    for (*index = 0; *(word = glam__field_word(r->words, *index)); ++*index)
+        if (strlen(text) == strcspn(word, "|") && !strncmp(text, word, strlen(text))) return 1;
     glam_fail(j->ctx, GLAM_ERR_FORMAT, "load %s: %s: %s is \"%s\", but must be one of %s", j->path,
               j->part, r->key, text, r->words);
     return 0;
 }
 
-static int glam__field_int(glam__json *j, int *i)
+// A list of whole numbers: a shape, or a span.
+static int glam__field_list(glam__json *j, glam__field_kind kind, glam__value *v)
 {
-    uint64_t u;
-    int minus;
-    if (!glam__json_whole(j, &u, &minus)) return 0;
-    *i = minus ? -(int)(u & 2147483647u) : (int)(u & 2147483647u);
-    return u <= 2147483647u || glam__json_wrong(j, "a number of 32 bits");
-}
-
-static int glam__field_bool(glam__json *j, int *i)
-{
-    *i = glam__json_peek(j) == 't';
-    for (const char *text = *i ? "true" : "false"; *text; text++, j->at++)
-        if (j->at >= j->end || *j->at != *text) return glam__json_wrong(j, "true or false");
+    uint64_t n[4] = { 1, 1, 1, 1 }, beyond;
+    int count = 0;
+    if (!glam__json_need(j, '[', "a list")) return 0;
+    while (glam__json_more(j, ']', &count))
+        if (!glam__json_whole(j, count <= 4 ? &n[count - 1] : &beyond, NULL)) return 0;
+    if (kind == GLAM__FIELD_SPAN) {
+        memcpy(v->span, n, sizeof v->span);
+        return count == 2 || glam__json_wrong(j, count > 2 ? "no more than two offsets"
+                                                           : "two offsets");
+    }
+    v->shape.dims = count;
+    for (int i = 0; i < 4; i++) {
+        if (count < 1 || count > 4 || n[i] < 1 || n[i] > 2147483647u)
+            return glam__json_wrong(j, "1 to 4 dimensions from 1 to 2^31 - 1");
+        v->shape.dim[i] = (int)n[i];
+    }
     return 1;
 }
 
 // The value of one row.
 static int glam__field_read(glam__json *j, const glam__field *r, glam__value *v)
 {
+    const char *text;
     double d = 0;
-    int ok = 0;
+    int minus;
     switch (r->kind) {
-    case GLAM__FIELD_INT:    return glam__field_int(j, &v->i);
-    case GLAM__FIELD_BOOL:   return glam__field_bool(j, &v->i);
-    case GLAM__FIELD_DOUBLE: return glam__json_number(j, 0, &v->d);
-    case GLAM__FIELD_FLOAT:
-        ok = glam__json_number(j, 1, &d);
-        v->f = (float)d;
-        return ok;
+    case GLAM__FIELD_INT:
+        if (!glam__json_whole(j, &v->u, &minus)) return 0;
+        if (v->u > 2147483647u) return glam__json_wrong(j, "a number of 32 bits");
+        v->i = minus ? -(int)v->u : (int)v->u;
+        return 1;
+    case GLAM__FIELD_BOOL:
+        v->i = glam__json_peek(j) == 't';
+        for (text = v->i ? "true" : "false"; *text; text++, j->at++)
+            if (*j->at != *text) return glam__json_wrong(j, "true or false");
+        return 1;
+    case GLAM__FIELD_FLOAT: case GLAM__FIELD_DOUBLE:
+        if (!glam__json_number(j, r->kind == GLAM__FIELD_FLOAT, &d)) return 0;
+        if (r->kind == GLAM__FIELD_FLOAT) v->f = (float)d;
+        else v->d = d;
+        return 1;
     case GLAM__FIELD_U64:    return glam__json_whole(j, &v->u, NULL);
-    case GLAM__FIELD_HEX: {
-        const char *text = glam__json_string(j);
+    case GLAM__FIELD_HEX:
+        text = glam__json_string(j);
         return text && ((strlen(text) == 16 && glam__hex_read(text, 16, &v->u)) ||
                         glam__json_wrong(j, "16 hexadecimal digits"));
-    }
-    case GLAM__FIELD_TEXT:
+    case GLAM__FIELD_ENUM:   return glam__field_enum(j, r, &v->i);
+    case GLAM__FIELD_SHAPE: case GLAM__FIELD_SPAN: return glam__field_list(j, r->kind, v);
+    default:
         v->text = glam__json_string(j);
         return v->text != NULL;
-    default: return glam__field_enum(j, r, &v->i);
     }
 }
 
 // An object into base, which holds the defaults.  The only recursion, and the tables bound it.
 static int glam__fields_read(glam__json *j, const glam__field *rows, void *base)
 {
+    const glam__field *last = rows;
     uint64_t seen = 0;
     int count = 0;
+    while (last->key) last++;
     if (!glam__json_need(j, '{', "an object")) return 0;
-    while (glam__json_more(j, '}', &count)) {
-        const char *key = glam__json_key(j);
+    for (const char *key; (key = glam__json_key(j, &count)) != NULL;) {
         const glam__field *r = rows;
         glam__value v;
-        if (!key) return 0;
-        while (r->key && strcmp(r->key, key) != 0) r++;
-        int twice = r->key && (seen >> (r - rows) & 1);
-        if (!r->key || twice) {
-            glam_fail(j->ctx, GLAM_ERR_FORMAT, "load %s: %s: %s \"%s\"", j->path, j->part,
-                      twice ? "the same key twice:" : "unknown key", key);
-            return 0;
-        }
+        while (r < last && strcmp(r->key, key) != 0) r++;
+        if (r == last && last->kind != GLAM__FIELD_END_OPEN)
+            return glam__field_wrong(j, "has an unknown key", key);
+        if (r < last && (seen >> (r - rows) & 1))
+            return glam__field_wrong(j, "has the same key twice:", key);
         seen |= (uint64_t)1 << (r - rows);
         char *place = (char *)base + r->at;
         if (r->kind == GLAM__FIELD_OBJECT) {
@@ -9074,6 +9075,8 @@ static int glam__fields_read(glam__json *j, const glam__field *rows, void *base)
             memcpy(place, &v, r->bytes);
         }
     }
+    for (const glam__field *r = rows; last->kind == GLAM__FIELD_END_ALL && r < last; r++)
+        if (!(seen >> (r - rows) & 1)) return glam__field_wrong(j, "lacks its", r->key);
     return glam_error(j->ctx) == GLAM_OK;
 }
 
@@ -9083,10 +9086,12 @@ typedef struct glam__file_sum {
     uint64_t sum, at, word;        // at: bytes so far; word: those of an unfinished eight
 } glam__file_sum;
 
-static uint64_t glam__file_mix(uint64_t word, uint64_t index)
+// Eight bytes, little endian; compilers make it one load.
+static uint64_t glam__file_word(const unsigned char *p)
 {
-    // for one index a permutation: damage inside a single word is always seen
-    return glam__mix64(word + (index + 1) * 0x9e3779b97f4a7c15u);
+    return (uint64_t)p[0]       | (uint64_t)p[1] << 8  | (uint64_t)p[2] << 16 |
+           (uint64_t)p[3] << 24 | (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 |
+           (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56;
 }
 
 static void glam__file_sum_add(glam__file_sum *sum, const void *data, size_t bytes)
@@ -9094,18 +9099,13 @@ static void glam__file_sum_add(glam__file_sum *sum, const void *data, size_t byt
     const unsigned char *p = (const unsigned char *)data, *end = p + bytes;
     glam__file_sum s = *sum;
     while (p < end) {
-        if (s.at % 8 == 0 && end - p >= 8) {    // little endian; compilers make it one load
-            s.sum += glam__file_mix((uint64_t)p[0]       | (uint64_t)p[1] << 8  |
-                                    (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24 |
-                                    (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 |
-                                    (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56, s.at / 8);
-            s.at += 8;
-            p += 8;
-            continue;
-        }
-        s.word |= (uint64_t)*p++ << 8 * (s.at % 8);
-        if (++s.at % 8) continue;
-        s.sum += glam__file_mix(s.word, s.at / 8 - 1);
+        unsigned n = s.at % 8 == 0 && end - p >= 8 ? 8 : 1;
+        s.word |= n == 8 ? glam__file_word(p) : (uint64_t)*p << 8 * (s.at % 8);
+        s.at += n;
+        p += n;
+        if (s.at % 8) continue;
+        // for one place a permutation: damage inside a single word is always seen
+        s.sum += glam__mix64(s.word + s.at / 8 * 0x9e3779b97f4a7c15u);
         s.word = 0;
     }
     *sum = s;
@@ -9113,49 +9113,35 @@ static void glam__file_sum_add(glam__file_sum *sum, const void *data, size_t byt
 
 static uint64_t glam__file_sum_end(const glam__file_sum *s)
 {
-    uint64_t sum = s->sum;
-    if (s->at % 8) sum += glam__file_mix(s->word, s->at / 8);
-    return sum + glam__mix64(s->at ^ 0x676c616dull << 32);              // the length, and "glam"
+    glam__file_sum whole = *s;
+    glam__file_sum_add(&whole, "\0\0\0\0\0\0\0", (8 - s->at % 8) % 8);
+    return whole.sum + glam__mix64(s->at ^ 0x676c616dull << 32);        // the length, and "glam"
 }
 
 // --- a file: on disk or in memory, being written or read ---
 
-// One tensor that is written, or wanted from a file.
+// One tensor: to be written, wanted from a file, or found in it.
 typedef struct glam__file_item {
     const char *name;
-    float      *data;
+    float      *data;              // NULL: found
+    uint64_t    begin;             // from the start of the numbers
     glam_shape  shape;
-    uint64_t    begin;             // where the file has it, from the start of the numbers
+    int         wanted;            // found, and asked for
 } glam__file_item;
-
-// A tensor that a file has.
-typedef struct glam__entry {
-    const char *name;
-    uint64_t    begin;
-    glam_shape  shape;
-    int         wanted;
-} glam__entry;
-
-enum { GLAM__META_FORMAT, GLAM__META_CHECKSUM, GLAM__META_CONFIG, GLAM__META_RECIPE,
-       GLAM__META_STATE, GLAM__META_COUNT };
-static const char *const glam__meta_keys[GLAM__META_COUNT] = {
-    "format", "glam.checksum", "glam.config", "glam.recipe", "glam.state"
-};
 
 typedef struct glam__file {
     glam_ctx   *ctx;
     const char *path, *verb;       // verb: "save" or "load", for messages
     FILE       *stream;            // NULL: memory
     char       *memory;
-    uint64_t    length, at;        // bytes in all; where the next one comes from or goes
+    uint64_t    length, at;        // bytes in all; where the stream stands
     glam__file_sum sum;
+    glam__arena own;               // has what follows, until glam__file_end
     char       *header;
-    size_t      header_bytes, digits;            // digits: where its checksum stands
-    char       *meta[GLAM__META_COUNT];          // NULL: not there
-    glam__file_item *items;
-    glam__entry     *entries;
-    int         item_count, entry_count;
-    size_t      items_bytes, entries_bytes;
+    size_t      header_bytes;
+    glam__meta  meta;
+    glam__file_item *items, *found;              // to be written, or wanted; what a file has
+    int         item_count, found_count;
 } glam__file;
 
 #ifndef GLAM_NO_STDIO
@@ -9186,17 +9172,15 @@ __declspec(dllimport) int __stdcall MoveFileExA(const char *, const char *, unsi
     (rename(from, to) == 0 || (remove(to) == 0 && rename(from, to) == 0))
 #endif
 
-// folder: room for the path and two more.  One that cannot be opened, or belongs to a system that
-// does not sync folders, is no failure of ours.
-static int glam__sync_folder(const char *path, char *folder)
+// Cuts the path to its folder.  One that cannot be opened, or belongs to a system that does not
+// sync folders, is no failure of ours.
+static int glam__sync_folder(char *path)
 {
-    int ok = path && folder;
+    int ok = path != NULL;
 #if GLAM__POSIX
-    const char *slash = strrchr(path, '/');
-    size_t bytes = slash ? (size_t)(slash - path) + (slash == path) : 1;
-    memcpy(folder, slash ? path : ".", bytes);
-    folder[bytes] = 0;
-    int f = open(folder, O_RDONLY);
+    char *slash = strrchr(path, '/');
+    if (slash) slash[slash == path] = 0;        // "/x" lies in "/"
+    int f = open(slash ? path : ".", O_RDONLY);
     if (f < 0) return 1;
     ok = fsync(f) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
     close(f);
@@ -9204,17 +9188,6 @@ static int glam__sync_folder(const char *path, char *folder)
     return ok;
 }
 #endif
-
-static glam_status glam__file_end(glam__file *f)
-{
-#ifndef GLAM_NO_STDIO
-    if (f->stream) fclose(f->stream);
-#endif
-    glam__free(f->ctx, f->entries, f->entries_bytes);
-    glam__free(f->ctx, f->items, f->items_bytes);
-    glam__free(f->ctx, f->header, f->header_bytes);
-    return glam_error(f->ctx);
-}
 
 // Says which file it was; 0, so that it can be returned.
 static int glam__file_fail(const glam__file *f, glam_status status, const char *format, ...)
@@ -9244,45 +9217,54 @@ static int glam__file_begin(glam__file *f, glam_ctx *ctx, const char *path, cons
            glam__file_fail(f, GLAM_ERR_STATE, "a context that measures has no values");
 }
 
-static int glam__file_seek(glam__file *f, uint64_t at)
+static int glam__file_close(glam__file *f)
 {
+    FILE *stream = f->stream;
+    f->stream = NULL;
+#ifndef GLAM_NO_STDIO
+    return !stream || fclose(stream) == 0;
+#else
+    return !stream;
+#endif
+}
+
+static glam_status glam__file_end(glam__file *f)
+{
+    glam__file_close(f);
+    glam__arena_release(f->ctx, &f->own);
+    return glam_error(f->ctx);
+}
+
+// Bytes from p into the file at a place, or from there to p.
+static int glam__file_move(glam__file *f, uint64_t at, void *data, size_t bytes, int writing)
+{
+    char *p = (char *)data;
 #ifndef GLAM_NO_STDIO
     if (f->stream && at != f->at && GLAM__SEEK(f->stream, (GLAM__OFFSET)at, SEEK_SET) != 0)
         return 0;
-#endif
-    f->at = at;
-    return 1;
-}
-
-// Bytes from p into the file, or from the file to p.
-static int glam__file_move(glam__file *f, void *data, size_t bytes, int writing)
-{
-    char *p = (char *)data;
-    for (size_t n; bytes; p += n, bytes -= n, f->at += n) {
+    f->at = at + bytes;
+    for (size_t n; f->stream && bytes; p += n, bytes -= n) {
         n = bytes < GLAM__MOVE_MOST ? bytes : GLAM__MOVE_MOST;
-#ifndef GLAM_NO_STDIO
-        if (f->stream) {
-            if ((writing ? fwrite(p, 1, n, f->stream) : fread(p, 1, n, f->stream)) != n) return 0;
-            continue;
-        }
-#endif
-        char *here = f->memory + f->at;
-        memcpy(writing ? here : p, writing ? p : here, n);
+        if ((writing ? fwrite(p, 1, n, f->stream) : fread(p, 1, n, f->stream)) != n) return 0;
     }
+#endif
+    if (bytes) memcpy(writing ? f->memory + at : p, writing ? p : f->memory + at, bytes);
     return 1;
 }
 
 static int glam__file_get(glam__file *f, uint64_t at, void *to, size_t bytes)
 {
-    if (glam__file_seek(f, at) && glam__file_move(f, to, bytes, 0)) return 1;
-    return glam__file_fail(f, GLAM_ERR_FILE, "cannot read it: %s", f->stream && feof(f->stream) ?
+    return glam__file_move(f, at, to, bytes, 0) ||
+           glam__file_fail(f, GLAM_ERR_FILE, "cannot read it: %s", f->stream && feof(f->stream) ?
                            "it became shorter meanwhile" : strerror(errno));
 }
 
+// At the end of what was written so far.
 static int glam__file_put(glam__file *f, const void *data, size_t bytes)
 {
+    uint64_t at = f->sum.at;
     glam__file_sum_add(&f->sum, data, bytes);
-    return glam__file_move(f, (void *)data, bytes, 1);
+    return glam__file_move(f, at, (void *)data, bytes, 1);
 }
 
 // The four bytes of each float between little endian and the machine's order, either way.
@@ -9298,43 +9280,30 @@ static void glam__file_turn(void *to, const void *from, size_t count)
 
 // --- the tensors of a model, an optimiser or a caller ---
 
-// Makes room for `most` items and for `text` bytes of names, which are returned.
-static char *glam__file_room(glam__file *f, size_t most, size_t text)
-{
-    glam__free(f->ctx, f->items, f->items_bytes);
-    f->item_count = 0;
-    f->items_bytes = most * sizeof *f->items + text + 1;
-    f->items = (glam__file_item *)glam__alloc(f->ctx, f->items_bytes);
-    return f->items ? (char *)(f->items + most) : NULL;
-}
-
-static void glam__file_add(glam__file *f, const char *name, float *data, glam_shape shape)
-{
-    glam__file_item item = { name, data, shape, 0 };
-    f->items[f->item_count++] = item;
-}
-
 // optimizer: NULL, or its slots are listed too, as optimizer.<name>.<slot>.
-static int glam__file_list(glam__file *f, const glam_model *model, const glam_optimizer *optimizer)
+static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count,
+                           const glam_optimizer *optimizer)
 {
     glam__slot slot[2];
-    size_t params = optimizer ? (size_t)optimizer->count : 0, text = 0;
-    for (size_t i = 0; i < params; i++)
-        text += 2 * (strlen(optimizer->params[i]->name) + sizeof "optimizer..vr");
-    char *name = glam__file_room(f, (size_t)model->count + 2 * params, text);
-    if (!name) return 0;
-    for (int i = 0; i < model->count; i++) {
-        const glam_tensor *t = glam_model_tensor_at(model, i);
-        glam__file_add(f, t->name, t->data, t->shape);
+    int params = optimizer ? optimizer->count : 0;
+    size_t most = (size_t)count + 2 * (size_t)params;
+    f->item_count = 0;
+    f->items = (glam__file_item *)glam__take(f->ctx, &f->own, most * sizeof *f->items);
+    if (!f->items) return 0;
+    for (int i = 0; i < count; i++) {
+        glam__file_item item = { tensors[i]->name, tensors[i]->data, 0, tensors[i]->shape, 0 };
+        f->items[f->item_count++] = item;
     }
-    for (int i = 0; i < (int)params; i++) {
+    for (int i = 0; i < params; i++) {
         int slots = glam__optimizer_slots(optimizer, i, slot);
         for (int k = 0; k < slots; k++) {
-            int n = snprintf(name, text, "optimizer.%s.%s", optimizer->params[i]->name,
-                             slot[k].name) + 1;
-            glam__file_add(f, name, slot[k].data, slot[k].shape);
-            name += n;
-            text -= (size_t)n;
+            const char *of = optimizer->params[i]->name;
+            size_t bytes = strlen(of) + strlen(slot[k].name) + sizeof "optimizer..";
+            char *name = (char *)glam__take(f->ctx, &f->own, bytes);
+            if (!name) return 0;
+            snprintf(name, bytes, "optimizer.%s.%s", of, slot[k].name);
+            glam__file_item item = { name, slot[k].data, 0, slot[k].shape, 0 };
+            f->items[f->item_count++] = item;
         }
     }
     return 1;
@@ -9346,108 +9315,75 @@ static int glam__file_list_given(glam__file *f, glam_tensor *const *tensors, int
     if (count < 0 || (count > 0 && !tensors))
         return glam__file_fail(f, GLAM_ERR_VALUE, "%d tensors at %s", count,
                                tensors ? "an array" : "NULL");
-    if (!glam__file_room(f, (size_t)count, 0)) return 0;
     for (int i = 0; i < count; i++) {
         const glam_tensor *t = tensors[i];
         const char *wrong = !t ? "is NULL" : !t->data ? "has no values" : !t->name || !*t->name ||
             strcmp(t->name, "__metadata__") == 0 ? "has no name; make it with glam_param" : NULL;
         for (int k = 0; !wrong && k < i; k++)
-            if (strcmp(f->items[k].name, t->name) == 0) wrong = "has the name of another one";
+            if (strcmp(tensors[k]->name, t->name) == 0) wrong = "has the name of another one";
         if (wrong)
             return glam__file_fail(f, GLAM_ERR_VALUE, "tensor %d of %d %s", i, count, wrong);
-        glam__file_add(f, t->name, t->data, t->shape);
     }
-    return 1;
+    return glam__file_list(f, tensors, count, NULL);
 }
 
 // --- writing ---
 
-// Fills *s; returns its `frozen`, of count + 1 bytes, which the caller frees.
-static char *glam__file_state_of(const glam_trainer *t, glam__file_state *s)
+// What a checkpoint says of where its run stands; NULL without memory.
+static glam__file_state *glam__file_state_of(glam__file *f, const glam_trainer *t)
 {
-    glam_ctx *ctx = t->model->ctx;
-    int count = t->model->count;
-    char *frozen = (char *)glam__alloc(ctx, (size_t)count + 1);
-    if (!frozen) return NULL;
-    for (int i = 0; i < count; i++)
-        frozen[i] = glam_model_tensor_at(t->model, i)->wants_grad ? '0' : '1';
-    frozen[count] = 0;
+    const glam_model *model = t->model;
+    glam__file_state *s = (glam__file_state *)glam__take(f->ctx, &f->own, sizeof *s);
+    char *frozen = (char *)glam__take(f->ctx, &f->own, (uint64_t)model->count + 1);
+    if (!s || !frozen) return NULL;
+    for (int i = 0; i < model->count; i++) frozen[i] = model->tensors[i]->wants_grad ? '0' : '1';
     GLAM__STATE_OF_TRAINER(GLAM__STATE_SAVE)
     s->train_tokens = glam_text_length(t->train);
     s->train_checksum = glam__text_checksum(t->train);
-    s->valid_tokens = t->valid ? glam_text_length(t->valid) : 0;
-    s->valid_checksum = t->valid ? glam__text_checksum(t->valid) : 0;
+    s->valid_tokens = glam_text_length(t->valid);
+    s->valid_checksum = glam__text_checksum(t->valid);
     s->frozen = frozen;
-    return frozen;
-}
-
-static void glam__file_put_rows(glam__json_out *out, int meta, const glam__field *rows,
-                                const void *base)
-{
-    glam__json_print(out, ",\"%s\":\"", glam__meta_keys[meta]);
-    out->quoted = 1;
-    glam__fields_put(out, rows, base);
-    out->quoted = 0;
-    glam__json_char(out, '"');
+    return s;
 }
 
 // config and trainer are NULL where there is none.  The checksum stays zero.
-static void glam__file_put_header(glam__file *f, glam__json_out *out, const glam_config *config,
-                                  const glam_trainer *trainer, const glam__file_state *state)
-{
-    uint64_t at = 0;
-    out->size = 0;
-    glam__json_print(out, "{\"__metadata__\":{\"format\":\"glam\",\"glam.checksum\":\"");
-    f->digits = out->size;
-    glam__json_print(out, "%016d\"", 0);
-    if (config) glam__file_put_rows(out, GLAM__META_CONFIG, glam__config_rows, config);
-    if (trainer) {
-        glam__file_put_rows(out, GLAM__META_RECIPE, glam__recipe_rows, &trainer->recipe);
-        glam__file_put_rows(out, GLAM__META_STATE, glam__state_rows, state);
-    }
-    glam__json_char(out, '}');
-    for (int i = 0; i < f->item_count; i++) {
-        const glam__file_item *t = &f->items[i];
-        uint64_t end = at + glam__count(t->shape) * 4;
-        glam__json_print(out, ",\"");
-        glam__json_escape(out, t->name);
-        glam__json_print(out, "\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%llu,%llu]}",
-                         glam__say(t->shape).text, (unsigned long long)at, (unsigned long long)end);
-        at = end;
-    }
-    glam__json_char(out, '}');
-    while (out->size % 8) glam__json_char(out, ' ');
-    f->length = 8 + out->size + at;
-}
-
 static int glam__file_header(glam__file *f, const glam_config *config, const glam_trainer *trainer)
 {
     glam__json_out out;
-    glam__file_state state;
-    char *frozen = trainer ? glam__file_state_of(trainer, &state) : NULL;
-    if (trainer && !frozen) return 0;
     memset(&out, 0, sizeof out);
-    glam__file_put_header(f, &out, config, trainer, &state);
-    if (out.size > GLAM__HEADER_MOST) {
-        glam__file_fail(f, GLAM_ERR_VALUE, "%lu bytes of names, but a header has at most %lu",
-                        (unsigned long)out.size, (unsigned long)GLAM__HEADER_MOST);
-    } else {
+    f->meta.format = "glam";
+    f->meta.checksum = "0000000000000000";
+    f->meta.config = config;
+    f->meta.recipe = trainer ? &trainer->recipe : NULL;
+    f->meta.state = trainer ? glam__file_state_of(f, trainer) : NULL;
+    if (trainer && !f->meta.state) return 0;
+    for (int pass = 0; pass < 2; pass++) {      // first without room, to measure
+        uint64_t at = 0;
+        out.size = 0;
+        glam__json_print(&out, "{\"__metadata__\":");
+        glam__fields_put(&out, glam__meta_rows, &f->meta);
+        for (int i = 0; i < f->item_count; i++) {
+            const glam__file_item *t = &f->items[i];
+            glam__entry e = { t->shape, { at, at + glam__count(t->shape) * 4 } };
+            glam__json_char(&out, ',');
+            glam__json_text(&out, t->name);
+            glam__json_char(&out, ':');
+            glam__fields_put(&out, glam__entry_rows, &e);
+            at = e.span[1];
+        }
+        glam__json_char(&out, '}');
+        while (out.size % 8) glam__json_char(&out, ' ');
+        if (out.size > GLAM__HEADER_MOST)
+            return glam__file_fail(f, GLAM_ERR_VALUE, "%lu bytes of names, but a header has at "
+                                   "most %lu", (unsigned long)out.size,
+                                   (unsigned long)GLAM__HEADER_MOST);
+        f->length = 8 + out.size + at;
+        if (out.data) break;
         f->header_bytes = out.room = out.size;
-        f->header = out.data = (char *)glam__alloc(f->ctx, out.room);
-        if (f->header) glam__file_put_header(f, &out, config, trainer, &state);
+        f->header = out.data = (char *)glam__take(f->ctx, &f->own, out.size + 1);
+        if (!f->header) return 0;
     }
-    if (trainer) glam__free(f->ctx, frozen, (size_t)trainer->model->count + 1);
-    return f->header != NULL;
-}
-
-static int glam__file_put_floats(glam__file *f, const float *x, size_t count)
-{
-    float turned[1024];
-    for (size_t n; count; x += n, count -= n) {
-        n = count < 1024 ? count : 1024;
-        glam__file_turn(turned, x, n);
-        if (!glam__file_put(f, turned, n * 4)) return 0;
-    }
+    f->meta.checksum = strstr(f->header, f->meta.checksum);
     return 1;
 }
 
@@ -9455,15 +9391,20 @@ static int glam__file_put_floats(glam__file *f, const float *x, size_t count)
 static int glam__file_put_all(glam__file *f)
 {
     unsigned char length[8];
+    float turned[1024];
     char digits[17];
     for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)f->header_bytes >> 8 * i);
     if (!glam__file_put(f, length, 8) || !glam__file_put(f, f->header, f->header_bytes)) return 0;
     for (int i = 0; i < f->item_count; i++) {
-        const glam__file_item *t = &f->items[i];
-        if (!glam__file_put_floats(f, t->data, (size_t)glam__count(t->shape))) return 0;
+        size_t count = (size_t)glam__count(f->items[i].shape);
+        for (size_t n, at = 0; at < count; at += n) {
+            n = count - at < 1024 ? count - at : 1024;
+            glam__file_turn(turned, f->items[i].data + at, n);
+            if (!glam__file_put(f, turned, n * 4)) return 0;
+        }
     }
     snprintf(digits, sizeof digits, "%016llx", (unsigned long long)glam__file_sum_end(&f->sum));
-    return glam__file_seek(f, 8 + f->digits) && glam__file_move(f, digits, 16, 1);
+    return glam__file_move(f, 8 + (uint64_t)(f->meta.checksum - f->header), digits, 16, 1);
 }
 
 // Temporary file, flush, fsync, rename, fsync of the folder: at every moment either the old file
@@ -9475,29 +9416,26 @@ static void glam__file_write(glam__file *f)
                     "glam_save_memory");
 #else
     size_t bytes = strlen(f->path) + sizeof ".tmp";
-    char *temporary = (char *)glam__alloc(f->ctx, bytes);
+    char *temporary = (char *)glam__take(f->ctx, &f->own, bytes);
     if (!temporary) return;
     snprintf(temporary, bytes, "%s.tmp", f->path);
     f->stream = fopen(temporary, "wb");
-    const char *what = f->stream ? NULL : "create";
-    int error = errno;
-    if (f->stream) {
-        // a full disk may show only in the flush, a broken one only in the sync
-        if (!glam__file_put_all(f)) what = "write";
-        else if (fflush(f->stream) != 0) what = "flush";
-        else if (!GLAM__SYNC(f->stream)) what = "sync";
-        error = errno;
-        if (fclose(f->stream) != 0 && !what) { what = "close"; error = errno; }
-        f->stream = NULL;
-        if (!what && !GLAM__REPLACE(temporary, f->path)) { what = "rename"; error = errno; }
-        if (what) remove(temporary);
-    }
-    if (what)
-        glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", what, temporary, strerror(error));
-    else if (!glam__sync_folder(f->path, temporary))
+    int made = f->stream != NULL;
+    // a full disk may show only in the flush, a broken one only in the sync
+    const char *failed = !made                                 ? "create"
+                       : !glam__file_put_all(f)                ? "write"
+                       : fflush(f->stream) != 0                ? "flush"
+                       : !GLAM__SYNC(f->stream)                ? "sync"
+                       : !glam__file_close(f)                  ? "close"
+                       : !GLAM__REPLACE(temporary, f->path)    ? "rename" : NULL;
+    if (failed) {
+        glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", failed, temporary, strerror(errno));
+        glam__file_close(f);
+        if (made) remove(temporary);
+    } else if (!glam__sync_folder(temporary)) {
         glam__file_fail(f, GLAM_ERR_FILE, "written, but cannot sync its folder: %s",
                         strerror(errno));
-    glam__free(f->ctx, temporary, bytes);
+    }
 #endif
 }
 
@@ -9506,7 +9444,7 @@ static glam_status glam__file_save_model(const glam_model *model, const glam_tra
 {
     glam__file f;
     if (glam__file_begin(&f, model->ctx, path, "save") &&
-        glam__file_list(&f, model, trainer ? trainer->optimizer : NULL) &&
+        glam__file_list(&f, model->tensors, model->count, trainer ? trainer->optimizer : NULL) &&
         glam__file_header(&f, &model->config, trainer)) glam__file_write(&f);
     return glam__file_end(&f);
 }
@@ -9521,15 +9459,15 @@ GLAM_API size_t glam_save_memory(const glam_model *model, void *buffer, size_t s
 {
     glam__file f;
     if (!model) return 0;
-    if (glam__file_begin(&f, model->ctx, "(memory)", "save") && glam__file_list(&f, model, NULL) &&
+    if (glam__file_begin(&f, model->ctx, "(memory)", "save") &&
+        glam__file_list(&f, model->tensors, model->count, NULL) &&
         glam__file_header(&f, &model->config, NULL)) {
         f.memory = (char *)buffer;
-        if (f.length > SIZE_MAX) {
+        if (f.length > SIZE_MAX)
             glam__file_fail(&f, GLAM_ERR_MEMORY, "%.1f GB do not fit the addresses of this machine",
                             (double)f.length / 1e9);
-        } else if (buffer && size >= f.length) {
+        else if (buffer && size >= f.length)
             glam__file_put_all(&f);
-        }
     }
     return glam__file_end(&f) == GLAM_OK ? (size_t)f.length : 0;
 }
@@ -9545,93 +9483,32 @@ GLAM_API glam_status glam_save_tensors(glam_ctx *ctx, const char *path,
 
 // --- reading ---
 
-// {"dtype":"F32","shape":[..],"data_offsets":[begin,end]}
-static int glam__file_entry(glam__file *f, glam__json *j, glam__entry *e)
-{
-    static const char *const keys[] = { "dtype", "shape", "data_offsets" };
-    uint64_t dim[4] = { 1, 1, 1, 1 }, offset[2] = { 0, 0 }, bytes = 4;
-    int members = 0, seen = 0, dims = 0, offsets = 0;
-    if (!glam__json_need(j, '{', "an object")) return 0;
-    while (glam__json_more(j, '}', &members)) {
-        const char *key = glam__json_key(j), *type = "F32";
-        int which = 0;
-        if (!key) return 0;
-        while (which < 3 && strcmp(key, keys[which]) != 0) which++;
-        if (which == 3) return glam__file_wrong(f, e->name, "has an unknown key");
-        if (seen >> which & 1) return glam__file_wrong(f, e->name, "has a key twice");
-        seen |= 1 << which;
-        if (which == 0) type = glam__json_string(j);
-        if (which == 1) dims = glam__json_wholes(j, dim, 4);
-        if (which == 2) offsets = glam__json_wholes(j, offset, 2);
-        if (type && strcmp(type, "F32") != 0)
-            return glam__file_wrong(f, e->name, "is not of the type F32");
-    }
-    if (glam_error(f->ctx) != GLAM_OK) return 0;
-    if (seen != 7) return glam__file_wrong(f, e->name, "lacks its dtype, shape or data_offsets");
-    if (offsets != 2)
-        return glam__file_wrong(f, e->name, offsets > 2 ? "has more than two offsets"
-                                                       : "needs two offsets");
-    for (int i = 0; i < 4; i++) {
-        if (dims < 1 || dims > 4 || dim[i] < 1 || dim[i] > 2147483647u)
-            return glam__file_wrong(f, e->name, "needs 1 to 4 dimensions from 1 to 2^31 - 1");
-        e->shape.dim[i] = (int)dim[i];
-        bytes = glam__mul(bytes, dim[i]);
-    }
-    e->shape.dims = dims;
-    e->begin = offset[0];
-    if (bytes != UINT64_MAX && offset[1] >= e->begin && offset[1] - e->begin == bytes) return 1;
-    return glam__file_fail(f, GLAM_ERR_FORMAT, "%s is %s, but its offsets do not span the bytes of "
-                           "that", e->name, glam__say(e->shape).text);
-}
+static int glam__found_by_name(const void *a, const void *b)
+{ return strcmp(((const glam__file_item *)a)->name, ((const glam__file_item *)b)->name); }
 
-static int glam__file_metadata(glam__file *f, glam__json *j)
+static int glam__found_by_begin(const void *a, const void *b)
 {
-    int members = 0;
-    uint64_t sum;
-    if (!glam__json_need(j, '{', "an object")) return 0;
-    while (glam__json_more(j, '}', &members)) {
-        const char *key = glam__json_key(j);
-        char *value = key ? glam__json_string(j) : NULL;
-        int which = 0;
-        if (!value) return 0;
-        while (which < GLAM__META_COUNT && strcmp(key, glam__meta_keys[which]) != 0) which++;
-        if (which == GLAM__META_COUNT) continue;               // other programs leave notes there
-        if (f->meta[which]) return glam__file_wrong(f, key, "is there twice");
-        f->meta[which] = value;
-        // no escapes: the digits must lie where they will be taken as zeros
-        if (which == GLAM__META_CHECKSUM && strcmp(value, "none") != 0 &&
-            (strlen(value) != 16 || !glam__hex_read(value, 16, &sum) || value + 17 != j->at))
-            return glam__file_wrong(f, key, "must be 16 lower-case hex digits or none");
-    }
-    return glam_error(f->ctx) == GLAM_OK;
-}
-
-static int glam__entry_by_name(const void *a, const void *b)
-{ return strcmp(((const glam__entry *)a)->name, ((const glam__entry *)b)->name); }
-
-static int glam__entry_by_begin(const void *a, const void *b)
-{
-    uint64_t x = ((const glam__entry *)a)->begin, y = ((const glam__entry *)b)->begin;
+    uint64_t x = ((const glam__file_item *)a)->begin, y = ((const glam__file_item *)b)->begin;
     return x < y ? -1 : x > y;
 }
 
 // The numbers are covered once each: no holes, no overlap, nothing behind.  Sorts by name.
 static int glam__file_cover(glam__file *f)
 {
-    size_t count = (size_t)f->entry_count;
+    size_t count = (size_t)f->found_count;
     uint64_t at = 0, have = f->length - 8 - f->header_bytes;
-    qsort(f->entries, count, sizeof *f->entries, glam__entry_by_begin);
+    qsort(f->found, count, sizeof *f->found, glam__found_by_begin);
     for (size_t i = 0; i < count; i++) {
-        const glam__entry *e = &f->entries[i];
+        const glam__file_item *e = &f->found[i];
         if (e->begin != at)
             return glam__file_wrong(f, e->name, e->begin < at ? "overlaps the tensor before it"
                                                              : "leaves a hole before it");
         at += glam__count(e->shape) * 4;
     }
-    qsort(f->entries, count, sizeof *f->entries, glam__entry_by_name);
+    qsort(f->found, count, sizeof *f->found, glam__found_by_name);
     for (size_t i = 1; i < count; i++)
-        if (strcmp(f->entries[i - 1].name, f->entries[i].name) == 0)
-            return glam__file_wrong(f, f->entries[i].name, "is there twice");
+        if (strcmp(f->found[i - 1].name, f->found[i].name) == 0)
+            return glam__file_wrong(f, f->found[i].name, "is there twice");
     return at == have ||
            glam__file_fail(f, GLAM_ERR_FORMAT, "%s: the header promises %.0f bytes of tensors, "
                            "the file has %.0f", at > have ? "truncated" : "bytes behind the last "
@@ -9643,49 +9520,56 @@ static int glam__file_parse(glam__file *f)
     glam__json j = { f->ctx, f->path, "header", f->header, f->header, f->header + f->header_bytes };
     int members = 0, metadata = 0;
     size_t most = f->header_bytes / 48;         // the shortest entry has 50 bytes
-    f->entries_bytes = (most + 1) * sizeof *f->entries;
-    f->entries = (glam__entry *)glam__alloc(f->ctx, f->entries_bytes);
-    if (!f->entries) return 0;
-    if (f->header_bytes == 0 || *j.at++ != '{') return glam__json_wrong(&j, "an object");
-    while (glam__json_more(&j, '}', &members)) {
-        const char *key = glam__json_key(&j);
-        if (!key) return 0;
-        if (strcmp(key, "__metadata__") == 0) {
-            if (metadata++) return glam__file_wrong(f, key, "is there twice");
-            if (!glam__file_metadata(f, &j)) return 0;
-            continue;
-        }
-        if ((size_t)f->entry_count >= most) return glam__json_wrong(&j, "fewer entries");
-        glam__entry *e = &f->entries[f->entry_count++];
-        e->name = key;
-        if (!glam__file_entry(f, &j, e)) return 0;
+    f->found = (glam__file_item *)glam__take(f->ctx, &f->own, most * sizeof *f->found);
+    if (!f->found) return 0;
+    if (*j.at++ != '{') return glam__json_wrong(&j, "an object");
+    for (const char *key; (key = glam__json_key(&j, &members)) != NULL; j.part = "header") {
+        glam__entry e;
+        int meta = strcmp(key, "__metadata__") == 0;
+        if (meta && metadata++) return glam__file_wrong(f, key, "is there twice");
+        if (!meta && (size_t)f->found_count >= most) return glam__json_wrong(&j, "fewer entries");
+        j.part = key;
+        if (!glam__fields_read(&j, meta ? glam__meta_rows : glam__entry_rows,
+                               meta ? (void *)&f->meta : (void *)&e)) return 0;
+        if (meta) continue;
+        uint64_t bytes = glam__mul(glam__count(e.shape), 4);
+        if (bytes == UINT64_MAX || e.span[1] < e.span[0] || e.span[1] - e.span[0] != bytes)
+            return glam__file_fail(f, GLAM_ERR_FORMAT, "%s is %s, but its offsets do not span the "
+                                   "bytes of that", key, glam__say(e.shape).text);
+        glam__file_item found = { key, NULL, e.span[0], e.shape, 0 };
+        f->found[f->found_count++] = found;
     }
     return glam_error(f->ctx) == GLAM_OK && glam__json_end(&j) && glam__file_cover(f);
 }
 
-// The whole file once through the checksum, its own digits taken as zeros.
+// The whole file once through the checksum, its own digits (spelled plainly) taken as zeros.
 static int glam__file_verify(glam__file *f)
 {
-    const char *checksum = f->meta[GLAM__META_CHECKSUM];
-    uint64_t want, left;
-    if (!checksum && f->meta[GLAM__META_CONFIG])
+    const char *checksum = f->meta.checksum;
+    uint64_t want;
+    size_t n;
+    int plain = 1;
+    if (!checksum && f->meta.config)
         return glam__file_wrong(f, "glam.checksum", "is missing; a writer without one puts none");
     if (!checksum || strcmp(checksum, "none") == 0) return 1;
-    glam__hex_read(checksum, 16, &want);
+    if (strlen(checksum) != 16 || !glam__hex_read(checksum, 16, &want))
+        return glam__file_wrong(f, "glam.checksum", "must be 16 lower-case hex digits or none");
     uint64_t digits = 8 + (uint64_t)(checksum - f->header);
-    char *chunk = (char *)glam__alloc(f->ctx, GLAM__FILE_CHUNK);
+    char *chunk = (char *)glam__take(f->ctx, &f->own, GLAM__FILE_CHUNK);
     if (!chunk) return 0;
-    for (uint64_t at = 0; (left = f->length - at) != 0; at = f->at) {
-        size_t n = left < GLAM__FILE_CHUNK ? (size_t)left : GLAM__FILE_CHUNK;
-        if (!glam__file_get(f, at, chunk, n)) break;
-        for (uint64_t i = digits; i < digits + 16; i++)
-            if (i >= at && i < at + n) chunk[i - at] = '0';
+    for (uint64_t at = 0; at < f->length; at += n) {
+        uint64_t left = f->length - at;
+        n = left < GLAM__FILE_CHUNK ? (size_t)left : GLAM__FILE_CHUNK;
+        if (!glam__file_get(f, at, chunk, n)) return 0;
+        for (uint64_t i = 0; i < 16; i++) {
+            if (digits + i < at || digits + i >= at + n) continue;
+            plain &= chunk[digits + i - at] == checksum[i];
+            chunk[digits + i - at] = '0';
+        }
         glam__file_sum_add(&f->sum, chunk, n);
     }
-    glam__free(f->ctx, chunk, GLAM__FILE_CHUNK);
-    if (glam_error(f->ctx) == GLAM_OK && glam__file_sum_end(&f->sum) != want)
-        glam__file_wrong(f, "the checksum", "does not match: the file is damaged");
-    return glam_error(f->ctx) == GLAM_OK;
+    return (plain && glam__file_sum_end(&f->sum) == want) ||
+           glam__file_wrong(f, "the checksum", "does not match: the file is damaged");
 }
 
 static int glam__file_find(glam__file *f)
@@ -9709,19 +9593,18 @@ static int glam__file_open(glam__file *f, glam_ctx *ctx, const char *path, const
                            size_t bytes)
 {
     unsigned char raw[8];
-    uint64_t length = 0;
     if (!glam__file_begin(f, ctx, path, "load")) return 0;
     f->memory = (char *)memory;                 // only read
     f->length = bytes;
     if (!memory && !glam__file_find(f)) return 0;
     if (f->length < 8) return glam__file_wrong(f, "is", "truncated: not even a header's length");
     if (!glam__file_get(f, 0, raw, 8)) return 0;
-    for (int i = 0; i < 8; i++) length |= (uint64_t)raw[i] << 8 * i;
+    uint64_t length = glam__file_word(raw);
     if (length > GLAM__HEADER_MOST || length > f->length - 8)
         return glam__file_fail(f, GLAM_ERR_FORMAT, "no safetensors file, or truncated: a header of "
                                "%.0f bytes in a file of %.0f", (double)length, (double)f->length);
     f->header_bytes = (size_t)length;
-    f->header = (char *)glam__alloc(ctx, f->header_bytes);
+    f->header = (char *)glam__take(ctx, &f->own, length + 1);
     return f->header && glam__file_get(f, 8, f->header, f->header_bytes) &&
            glam__file_parse(f) && glam__file_verify(f);
 }
@@ -9730,12 +9613,11 @@ static int glam__file_open(glam__file *f, glam_ctx *ctx, const char *path, const
 // Nothing else is there, but an optimizer where ignore_optimizer says so.
 static int glam__file_match(glam__file *f, const char *whose, int ignore_optimizer)
 {
-    for (int i = 0; i < f->entry_count; i++) f->entries[i].wanted = 0;
+    for (int i = 0; i < f->found_count; i++) f->found[i].wanted = 0;
     for (int i = 0; i < f->item_count; i++) {
         glam__file_item *t = &f->items[i];
-        glam__entry key = { t->name, 0, t->shape, 0 };
-        glam__entry *e = (glam__entry *)bsearch(&key, f->entries, (size_t)f->entry_count,
-                                                sizeof key, glam__entry_by_name);
+        glam__file_item *e = (glam__file_item *)bsearch(t, f->found, (size_t)f->found_count,
+                                                        sizeof *t, glam__found_by_name);
         if (!e)
             return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s is not in the file, but %s asks for "
                                    "it", t->name, glam__say(t->shape).text, whose);
@@ -9746,8 +9628,8 @@ static int glam__file_match(glam__file *f, const char *whose, int ignore_optimiz
         t->begin = e->begin;
         e->wanted = 1;
     }
-    for (int i = 0; i < f->entry_count; i++) {
-        const glam__entry *e = &f->entries[i];
+    for (int i = 0; i < f->found_count; i++) {
+        const glam__file_item *e = &f->found[i];
         if (!e->wanted && !(ignore_optimizer && strncmp(e->name, "optimizer.", 10) == 0))
             return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s is in the file, but %s has no such "
                                    "tensor", e->name, glam__say(e->shape).text, whose);
@@ -9767,41 +9649,43 @@ static int glam__file_fill(glam__file *f)
     return 1;
 }
 
-static int glam__file_rows(glam__file *f, int meta, const glam__field *rows, void *base)
+static int glam__file_rows(glam__file *f, const char *part, const void *text,
+                           const glam__field *rows, void *base)
 {
-    char *text = f->meta[meta];
-    glam__json j = { f->ctx, f->path, glam__meta_keys[meta], text, text, text + strlen(text) };
+    char *start = (char *)text;                 // in our copy of the header
+    glam__json j = { f->ctx, f->path, part, start, start, start + strlen(start) };
     return glam__fields_read(&j, rows, base) && glam__json_end(&j);
 }
 
 static int glam__file_config(glam__file *f, glam_config *config)
 {
-    const char *format = f->meta[GLAM__META_FORMAT];
-    *config = glam__config_of_format();
-    if (!format || strcmp(format, "glam") != 0)
+    char missing[] = GLAM__CONFIG_MISSING;
+    memset(config, 0, sizeof *config);
+    if (!f->meta.format || strcmp(f->meta.format, "glam") != 0)
         return glam__file_wrong(f, "format", "is not glam: another program wrote this file");
-    if (!f->meta[GLAM__META_CONFIG])
+    if (!f->meta.config)
         return glam__file_wrong(f, "glam.config", "is missing: tensors, but not a model");
-    return glam__file_rows(f, GLAM__META_CONFIG, glam__config_rows, config);
+    return glam__file_rows(f, "glam.config", missing, glam__config_rows, config) &&
+           glam__file_rows(f, "glam.config", f->meta.config, glam__config_rows, config);
 }
 
 // A model whose weights are still to be filled.  A config of ten bytes can ask for terabytes, so
 // it is made in a context that measures, and compared with the file, before it is made here.
-static glam_model *glam__file_model(glam__file *f, const glam_config *config)
+static int glam__file_model(glam__file *f, const glam_config *config, glam_model **model)
 {
-    if (config->layers > f->entry_count) {
-        glam__file_fail(f, GLAM_ERR_FORMAT, "the config has %d layers, the file only %d tensors",
-                        config->layers, f->entry_count);
-        return NULL;
-    }
+    if (config->layers > f->found_count)
+        return glam__file_fail(f, GLAM_ERR_FORMAT, "the config has %d layers, the file only %d "
+                               "tensors", config->layers, f->found_count);
     glam_ctx *measure = glam__measure_open(f->ctx);
-    glam_model *model = glam__model_blank(measure, config);
-    if (!model)
-        glam__file_fail(f, glam_error(measure), "the config makes no model: %s",
-                        glam_error_text(measure));
-    int ok = model && glam__file_list(f, model, NULL) && glam__file_match(f, "the config", 1);
+    glam_model *plan = glam__model_blank(measure, config);
+    int ok = plan ? glam__file_list(f, plan->tensors, plan->count, NULL) &&
+                    glam__file_match(f, "the config", 1)
+                  : glam__file_fail(f, glam_error(measure), "the config makes no model: %s",
+                                    glam_error_text(measure));
     glam_close(measure);
-    return ok ? glam__model_blank(f->ctx, config) : NULL;
+    *model = ok ? glam__model_blank(f->ctx, config) : NULL;
+    for (int i = 0; *model && i < f->item_count; i++) f->items[i].data = (*model)->tensors[i]->data;
+    return *model != NULL;
 }
 
 static glam_model *glam__file_load_model(glam_ctx *ctx, const char *path, const void *memory,
@@ -9811,10 +9695,8 @@ static glam_model *glam__file_load_model(glam_ctx *ctx, const char *path, const 
     glam_config config;
     glam_model *model = NULL;
     size_t mark = glam_mark(ctx);
-    if (glam__file_open(&f, ctx, path, memory, bytes) && glam__file_config(&f, &config))
-        model = glam__file_model(&f, &config);
-    int ok = model && glam__file_list(&f, model, NULL) && glam__file_match(&f, "the config", 1) &&
-             glam__file_fill(&f);
+    int ok = glam__file_open(&f, ctx, path, memory, bytes) && glam__file_config(&f, &config) &&
+             glam__file_model(&f, &config, &model) && glam__file_fill(&f);
     if (!ok) glam_rewind(ctx, mark);
     glam__file_end(&f);
     return ok ? model : NULL;
@@ -9852,7 +9734,7 @@ GLAM_API glam_status glam_load_tensors(glam_ctx *ctx, const char *path,
 static int glam__file_same_text(const glam__file *f, const char *what, const glam_text *text,
                                 uint64_t tokens, uint64_t checksum)
 {
-    uint64_t have = text ? glam_text_length(text) : 0;
+    uint64_t have = glam_text_length(text);
     if (have != tokens)
         return glam__file_fail(f, GLAM_ERR_VALUE, "the run had a %s text of %.0f tokens, this one "
                                "has %.0f; give it the same texts (0: none)", what, (double)tokens,
@@ -9862,37 +9744,32 @@ static int glam__file_same_text(const glam__file *f, const char *what, const gla
                            "they are other ones", what, (double)tokens);
 }
 
-static glam_trainer *glam__file_trainer(glam__file *f, glam_text *train, glam_text *valid)
+static int glam__file_trainer(glam__file *f, glam_text *train, glam_text *valid,
+                              glam_trainer **trainer)
 {
     glam_config config;
+    glam_model *model;
     glam_recipe recipe = glam_recipe_default();
     glam__file_state state, *s = &state;
     memset(s, 0, sizeof *s);
     s->best_valid = s->valid_loss = -1;         // none yet
     s->frozen = "";
-    if (!glam__file_config(f, &config)) return NULL;
-    if (!f->meta[GLAM__META_RECIPE] || !f->meta[GLAM__META_STATE]) {
-        glam__file_wrong(f, "has", "no glam.recipe and glam.state: a model; use glam_load");
-        return NULL;
-    }
-    if (!glam__file_rows(f, GLAM__META_RECIPE, glam__recipe_rows, &recipe) ||
-        !glam__file_rows(f, GLAM__META_STATE, glam__state_rows, s) ||
+    if (!glam__file_config(f, &config)) return 0;
+    if (!f->meta.recipe || !f->meta.state)
+        return glam__file_wrong(f, "has", "no glam.recipe and glam.state: a model; use glam_load");
+    if (!glam__file_rows(f, "glam.recipe", f->meta.recipe, glam__recipe_rows, &recipe) ||
+        !glam__file_rows(f, "glam.state", f->meta.state, glam__state_rows, s) ||
         !glam__file_same_text(f, "training", train, s->train_tokens, s->train_checksum) ||
-        !glam__file_same_text(f, "validation", valid, s->valid_tokens, s->valid_checksum))
-        return NULL;
-    glam_model *model = glam__file_model(f, &config);
-    if (!model) return NULL;
-    if (strlen(s->frozen) != (size_t)model->count || strspn(s->frozen, "01") != strlen(s->frozen)) {
-        glam__file_wrong(f, "glam.state", "has a frozen that does not fit the model");
-        return NULL;
-    }
-    for (int i = 0; i < model->count; i++)
-        glam_model_tensor_at(model, i)->wants_grad = s->frozen[i] == '0';
-    glam_trainer *t = glam_trainer_new(model, train, valid, &recipe);
-    if (!t || !glam__file_list(f, model, t->optimizer) || !glam__file_match(f, "the recipe", 0) ||
-        !glam__file_fill(f)) return NULL;
+        !glam__file_same_text(f, "validation", valid, s->valid_tokens, s->valid_checksum) ||
+        !glam__file_model(f, &config, &model)) return 0;
+    if (strlen(s->frozen) != (size_t)model->count || strspn(s->frozen, "01") != strlen(s->frozen))
+        return glam__file_wrong(f, "glam.state", "has a frozen that does not fit the model");
+    for (int i = 0; i < model->count; i++) model->tensors[i]->wants_grad = s->frozen[i] == '0';
+    glam_trainer *t = *trainer = glam_trainer_new(model, train, valid, &recipe);
+    if (!t || !glam__file_list(f, model->tensors, model->count, t->optimizer) ||
+        !glam__file_match(f, "the recipe", 0) || !glam__file_fill(f)) return 0;
     GLAM__STATE_OF_TRAINER(GLAM__STATE_LOAD)
-    return t;
+    return 1;
 }
 
 GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, glam_text *train,
@@ -9900,11 +9777,12 @@ GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, gla
 {
     glam__file f;
     size_t mark = glam_mark(ctx);
-    glam_trainer *trainer = glam__file_open(&f, ctx, path, NULL, 0)
-                          ? glam__file_trainer(&f, train, valid) : NULL;
-    if (!trainer) glam_rewind(ctx, mark);
+    glam_trainer *trainer = NULL;
+    int ok = glam__file_open(&f, ctx, path, NULL, 0) &&
+             glam__file_trainer(&f, train, valid, &trainer);
+    if (!ok) glam_rewind(ctx, mark);
     glam__file_end(&f);
-    return trainer;
+    return ok ? trainer : NULL;
 }
 
 /* == 21 plan : implementation =============================================================
