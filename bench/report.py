@@ -28,6 +28,7 @@ OUT = sys.argv[sys.argv.index("--out") + 1]
 BENCH = sys.argv[sys.argv.index("--bench") + 1]
 WANTED = [a for i, a in enumerate(sys.argv) if i > 1 and not a.startswith("--")
           and sys.argv[i - 1] not in ("--out", "--bench", "--threads")]
+LOAD = os.getloadavg()[0]
 TORCH = importlib.util.find_spec("torch") is not None
 THREADS = sorted({1, 2, os.cpu_count() or 1} & set(range(1, (os.cpu_count() or 1) + 1)))
 if "--threads" in sys.argv:
@@ -313,8 +314,8 @@ def limits():
         pass
     say(f"# Benchmark of glam.h\n\n{model}{os.cpu_count()} cores, kernels: {m.simd}; "
         f"{'full' if FULL else 'quick'} form, {time.strftime('%Y-%m-%d')}, load at the start "
-        f"{os.getloadavg()[0]:.2f}.")
-    if os.getloadavg()[0] > 0.5:
+        f"{LOAD:.2f}.")
+    if LOAD > 0.5:
         say("**The machine was not idle when this began: judge nothing by it.**")
     table("Machine: multiply-adds, GFLOP/s",
           ["instruction set"] + [f"{t} thread{'s' * (t > 1)}" for t in THREADS],
