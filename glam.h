@@ -3513,6 +3513,21 @@ static void glam__each_row(glam_ctx *ctx, int rows, double work, void (*row)(voi
     glam__parallel(ctx, (rows + e.chunk - 1) / e.chunk, work * rows, glam__each_body, &e);
 }
 
+// The public name of an op whose config is its kind: of one operand, of two.
+#define GLAM__NAME_1(name, op, kind) \
+    GLAM_API glam_tensor *glam_##name(glam_ctx *ctx, glam_tensor *x) \
+    { \
+        const int config = kind; \
+        return glam_apply(ctx, &glam__op_##op, &x, &config, sizeof config, NULL); \
+    }
+#define GLAM__NAME_2(name, op, kind) \
+    GLAM_API glam_tensor *glam_##name(glam_ctx *ctx, glam_tensor *a, glam_tensor *b) \
+    { \
+        glam_tensor *in[] = { a, b }; \
+        const int config = kind; \
+        return glam_apply(ctx, &glam__op_##op, in, &config, sizeof config, NULL); \
+    }
+
 // ---- element-wise pairs: y = a op b, b repeated over the leading dimensions of a.
 // da += dy * dop/da;  db += the same, summed over the repeats.
 
@@ -3544,25 +3559,23 @@ static float glam__pair(int kind, float a, float b)
                                                                                      : a / b;
 }
 
-static void glam__pair_forward(glam_ctx *ctx, glam_node *n)
+static void glam__pair_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     const float *a = n->in[0]->data, *b = n->in[1]->data;
     float *y = n->out[0]->data;
     size_t count = glam_size(n->in[0]), period = glam_size(n->in[1]);
     int kind = *(const int *)n->config;
-    (void)ctx;
     for (size_t r = 0; r < count; r += period)
         for (size_t i = 0; i < period; i++) y[r + i] = glam__pair(kind, a[r + i], b[i]);
 }
 
-static void glam__pair_backward(glam_ctx *ctx, glam_node *n)
+static void glam__pair_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     const float *a = n->in[0]->data, *b = n->in[1]->data, *dy = n->out[0]->grad;
     float *da = n->in[0]->wants_grad ? n->in[0]->grad : NULL;
     float *db = n->in[1]->wants_grad ? n->in[1]->grad : NULL;
     size_t count = glam_size(n->in[0]), period = glam_size(n->in[1]);
     int kind = *(const int *)n->config;
-    (void)ctx;
     for (size_t r = 0; r < count; r += period)
         for (size_t i = 0; i < period; i++) {
             float g = dy[r + i], bi = b[i];
@@ -3574,30 +3587,17 @@ static void glam__pair_backward(glam_ctx *ctx, glam_node *n)
 }
 
 GLAM__ROW(pair, 2, 0);
-
-static glam_tensor *glam__pair_apply(glam_ctx *ctx, glam_tensor *a, glam_tensor *b, int kind)
-{
-    glam_tensor *in[2];
-    in[0] = a; in[1] = b;
-    return glam_apply(ctx, &glam__op_pair, in, &kind, sizeof kind, NULL);
-}
-
-GLAM_API glam_tensor *glam_add(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
-{ return glam__pair_apply(ctx, a, b, GLAM__ADD); }
-GLAM_API glam_tensor *glam_sub(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
-{ return glam__pair_apply(ctx, a, b, GLAM__SUB); }
-GLAM_API glam_tensor *glam_mul(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
-{ return glam__pair_apply(ctx, a, b, GLAM__MUL); }
-GLAM_API glam_tensor *glam_div(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
-{ return glam__pair_apply(ctx, a, b, GLAM__DIV); }
+GLAM__NAME_2(add, pair, GLAM__ADD)
+GLAM__NAME_2(sub, pair, GLAM__SUB)
+GLAM__NAME_2(mul, pair, GLAM__MUL)
+GLAM__NAME_2(div, pair, GLAM__DIV)
 
 // ---- scale: y = c x, dx += c dy; with c = 1 and another shape it is a view
 
 typedef struct glam__scaling { float c; glam_shape shape; } glam__scaling;   // dims 0: that of x
 
-static glam_status glam__same_as_x(glam_ctx *ctx, glam_node *n)
+static glam_status glam__same_as_x(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
-    (void)ctx;
     n->out_shape[0] = n->in[0]->shape;
     return GLAM_OK;
 }
@@ -3613,19 +3613,17 @@ static glam_status glam__scale_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static void glam__scale_forward(glam_ctx *ctx, glam_node *n)
+static void glam__scale_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     float c = ((const glam__scaling *)n->config)->c;
     size_t count = glam_size(n->in[0]);
-    (void)ctx;
     for (size_t i = 0; i < count; i++) n->out[0]->data[i] = c * n->in[0]->data[i];
 }
 
-static void glam__scale_backward(glam_ctx *ctx, glam_node *n)
+static void glam__scale_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     float c = ((const glam__scaling *)n->config)->c;
     size_t count = glam_size(n->in[0]);
-    (void)ctx;
     for (size_t i = 0; i < count; i++) n->in[0]->grad[i] += c * n->out[0]->grad[i];
 }
 
@@ -3633,17 +3631,13 @@ GLAM__ROW(scale, 1, 0);
 
 GLAM_API glam_tensor *glam_scale(glam_ctx *ctx, glam_tensor *x, float factor)
 {
-    glam__scaling s;
-    memset(&s, 0, sizeof s);
-    s.c = factor;
+    glam__scaling s = { factor, { 0, { 0, 0, 0, 0 } } };
     return glam_apply(ctx, &glam__op_scale, &x, &s, sizeof s, NULL);
 }
 
 GLAM_API glam_tensor *glam_view(glam_ctx *ctx, glam_tensor *t, glam_shape shape)
 {
-    glam__scaling s;
-    s.c = 1;
-    s.shape = shape;
+    glam__scaling s = { 1, shape };
     if (!shape.dims) s.shape.dims = -1;            // a shape that fits nothing
     return glam_apply(ctx, &glam__op_scale, &t, &s, sizeof s, NULL);
 }
@@ -3662,9 +3656,8 @@ static glam_status glam__matmul_shape(glam_ctx *ctx, glam_node *n)
                          glam__say(x->shape).text, glam__say(w->shape).text);
     n->out_shape[0] = x->shape;
     n->out_shape[0].dim[x->shape.dims - 1] = w->shape.dim[!transposed];
-    n->scratch_bytes = (glam__product_bytes(ctx, w->shape.dim[0]) +
-                                glam__product_bytes(ctx, w->shape.dim[1]) +
-                                glam__outer_bytes(ctx));
+    n->scratch_bytes = glam__product_bytes(ctx, w->shape.dim[0]) +
+                       glam__product_bytes(ctx, w->shape.dim[1]) + glam__outer_bytes(ctx);
     if (glam__want_panels(ctx, w, transposed) != GLAM_OK) return ctx->error;
     return x->wants_grad ? glam__want_panels(ctx, w, !transposed) : GLAM_OK;
 }
@@ -3690,18 +3683,8 @@ static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
 }
 
 GLAM__ROW(matmul, 2, GLAM__OP_FRESH);
-
-static glam_tensor *glam__matmul_apply(glam_ctx *ctx, glam_tensor *x, glam_tensor *w, int t)
-{
-    glam_tensor *in[2];
-    in[0] = x; in[1] = w;
-    return glam_apply(ctx, &glam__op_matmul, in, &t, sizeof t, NULL);
-}
-
-GLAM_API glam_tensor *glam_matmul(glam_ctx *ctx, glam_tensor *x, glam_tensor *w)
-{ return glam__matmul_apply(ctx, x, w, 0); }
-GLAM_API glam_tensor *glam_matmul_t(glam_ctx *ctx, glam_tensor *x, glam_tensor *w)
-{ return glam__matmul_apply(ctx, x, w, 1); }
+GLAM__NAME_2(matmul, matmul, 0)
+GLAM__NAME_2(matmul_t, matmul, 1)
 
 // ---- transpose: y[c][r] = x[r][c]
 
@@ -3715,19 +3698,17 @@ static glam_status glam__transpose_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static void glam__transpose_forward(glam_ctx *ctx, glam_node *n)
+static void glam__transpose_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     int R = n->in[0]->shape.dim[0], C = n->in[0]->shape.dim[1];
-    (void)ctx;
     for (int r = 0; r < R; r++)
         for (int c = 0; c < C; c++)
             n->out[0]->data[(size_t)c * R + r] = n->in[0]->data[(size_t)r * C + c];
 }
 
-static void glam__transpose_backward(glam_ctx *ctx, glam_node *n)
+static void glam__transpose_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     int R = n->in[0]->shape.dim[0], C = n->in[0]->shape.dim[1];
-    (void)ctx;
     for (int r = 0; r < R; r++)
         for (int c = 0; c < C; c++)
             n->in[0]->grad[(size_t)r * C + c] += n->out[0]->grad[(size_t)c * R + r];
@@ -3752,19 +3733,17 @@ static glam_status glam__slice_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static void glam__slice_forward(glam_ctx *ctx, glam_node *n)
+static void glam__slice_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     size_t count = glam_size(n->out[0]), row = count / (size_t)n->out[0]->shape.dim[0];
-    (void)ctx;
     memcpy(n->out[0]->data, n->in[0]->data + row * (size_t)*(const int *)n->config,
            count * sizeof(float));
 }
 
-static void glam__slice_backward(glam_ctx *ctx, glam_node *n)
+static void glam__slice_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     size_t count = glam_size(n->out[0]), row = count / (size_t)n->out[0]->shape.dim[0];
     float *dx = n->in[0]->grad + row * (size_t)*(const int *)n->config;
-    (void)ctx;
     for (size_t i = 0; i < count; i++) dx[i] += n->out[0]->grad[i];
 }
 
@@ -3772,8 +3751,7 @@ GLAM__ROW(slice, 1, 0);
 
 GLAM_API glam_tensor *glam_slice(glam_ctx *ctx, glam_tensor *x, int begin, int count)
 {
-    int c[2];
-    c[0] = begin; c[1] = count;
+    const int c[] = { begin, count };
     return glam_apply(ctx, &glam__op_slice, &x, c, sizeof c, NULL);
 }
 
@@ -3790,18 +3768,16 @@ static glam_status glam__concat_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static void glam__concat_forward(glam_ctx *ctx, glam_node *n)
+static void glam__concat_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     size_t a = glam_size(n->in[0]), b = glam_size(n->in[1]);
-    (void)ctx;
     memcpy(n->out[0]->data, n->in[0]->data, a * sizeof(float));
     memcpy(n->out[0]->data + a, n->in[1]->data, b * sizeof(float));
 }
 
-static void glam__concat_backward(glam_ctx *ctx, glam_node *n)
+static void glam__concat_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     const float *dy = n->out[0]->grad;
-    (void)ctx;
     for (int p = 0; p < 2; p++) {
         size_t count = glam_size(n->in[p]);
         for (size_t i = 0; i < count && n->in[p]->wants_grad; i++) n->in[p]->grad[i] += dy[i];
@@ -3810,19 +3786,12 @@ static void glam__concat_backward(glam_ctx *ctx, glam_node *n)
 }
 
 GLAM__ROW(concat, 2, 0);
-
-GLAM_API glam_tensor *glam_concat(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
-{
-    glam_tensor *in[2];
-    in[0] = a; in[1] = b;
-    return glam_apply(ctx, &glam__op_concat, in, NULL, 0, NULL);
-}
+GLAM__NAME_2(concat, concat, 0)
 
 // ---- sum: y = c * sum x, dx += c dy; the mean has c = 1 / count
 
-static glam_status glam__sum_shape(glam_ctx *ctx, glam_node *n)
+static glam_status glam__sum_shape(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
-    (void)ctx;
     n->out_shape[0] = glam_dim1(1);
     return GLAM_OK;
 }
@@ -3836,25 +3805,18 @@ static void glam__sum_forward(glam_ctx *ctx, glam_node *n)
     n->out[0]->data[0] = (float)(sum * glam__sum_factor(n));
 }
 
-static void glam__sum_backward(glam_ctx *ctx, glam_node *n)
+static void glam__sum_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     float g = (float)((double)n->out[0]->grad[0] * glam__sum_factor(n));
     size_t count = glam_size(n->in[0]);
-    (void)ctx;
     for (size_t i = 0; i < count; i++) n->in[0]->grad[i] += g;
 }
 
 GLAM__ROW(sum, 1, 0);
+GLAM__NAME_1(sum, sum, 0)
+GLAM__NAME_1(mean, sum, 1)
 
-static glam_tensor *glam__sum_apply(glam_ctx *ctx, glam_tensor *x, int mean)
-{ return glam_apply(ctx, &glam__op_sum, &x, &mean, sizeof mean, NULL); }
-
-GLAM_API glam_tensor *glam_sum(glam_ctx *ctx, glam_tensor *x)
-{ return glam__sum_apply(ctx, x, 0); }
-GLAM_API glam_tensor *glam_mean(glam_ctx *ctx, glam_tensor *x)
-{ return glam__sum_apply(ctx, x, 1); }
-
-// ---- functions of one element: exp log tanh sigmoid relu gelu gelu_erf silu
+// ---- functions of one element
 
 #define glam__unary_shape glam__same_as_x
 
@@ -3871,26 +3833,14 @@ static void glam__unary_backward(glam_ctx *ctx, glam_node *n)
 }
 
 GLAM__ROW(unary, 1, 0);
-
-static glam_tensor *glam__unary_apply(glam_ctx *ctx, glam_tensor *x, int kind)
-{ return glam_apply(ctx, &glam__op_unary, &x, &kind, sizeof kind, NULL); }
-
-GLAM_API glam_tensor *glam_exp(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__EXP); }
-GLAM_API glam_tensor *glam_log(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__LOG); }
-GLAM_API glam_tensor *glam_tanh(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__TANH); }
-GLAM_API glam_tensor *glam_sigmoid(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__SIGMOID); }
-GLAM_API glam_tensor *glam_relu(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__RELU); }
-GLAM_API glam_tensor *glam_gelu(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__GELU); }
-GLAM_API glam_tensor *glam_gelu_erf(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__GELU_ERF); }
-GLAM_API glam_tensor *glam_silu(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__SILU); }
+GLAM__NAME_1(exp, unary, GLAM__EXP)
+GLAM__NAME_1(log, unary, GLAM__LOG)
+GLAM__NAME_1(tanh, unary, GLAM__TANH)
+GLAM__NAME_1(sigmoid, unary, GLAM__SIGMOID)
+GLAM__NAME_1(relu, unary, GLAM__RELU)
+GLAM__NAME_1(gelu, unary, GLAM__GELU)
+GLAM__NAME_1(gelu_erf, unary, GLAM__GELU_ERF)
+GLAM__NAME_1(silu, unary, GLAM__SILU)
 
 // ---- softmax over the last dimension: dx += y (dy - sum y dy)
 
@@ -3921,18 +3871,22 @@ GLAM_API glam_tensor *glam_softmax(glam_ctx *ctx, glam_tensor *x)
 // ---- layernorm: n = (x - mean) r, r = 1/sqrt(var + eps), y = n g + b
 // dx += r (dn - mean(dn) - n mean(dn n)) with dn = dy g;  dg += dy n;  db += dy
 
-static glam_status glam__layernorm_shape(glam_ctx *ctx, glam_node *n)
+static glam_status glam__norm_shape(glam_ctx *ctx, glam_node *n)
 {
-    int N = glam__last(n->in[0]);
-    for (int i = 1; i < 3; i++)
+    int N = glam__last(n->in[0]), inputs = n->op->inputs;
+    for (int i = 1; i < inputs; i++)
         if (n->in[i] && glam__count(n->in[i]->shape) != (uint64_t)N)
-            return glam_fail(ctx, GLAM_ERR_SHAPE, "layernorm: x is %s but %s is %s; it needs [%d]",
-                             glam__say(n->in[0]->shape).text, i == 1 ? "gain" : "bias",
-                             glam__say(n->in[i]->shape).text, N);
-    if (!n->in[1]) return glam_fail(ctx, GLAM_ERR_VALUE, "layernorm: the gain is NULL");
-    n->saved_bytes = glam__rows(n->in[0]) * 2 * sizeof(float);            // mean and r
+            return glam_fail(ctx, GLAM_ERR_SHAPE, "%s: x is %s but %s is %s; it needs [%d]",
+                             n->op->name, glam__say(n->in[0]->shape).text,
+                             i == 1 ? "gain" : "bias", glam__say(n->in[i]->shape).text, N);
+    if (!n->in[1]) return glam_fail(ctx, GLAM_ERR_VALUE, "%s: the gain is NULL", n->op->name);
+    // for each row r, and the mean where there may be a bias
+    n->saved_bytes = glam__rows(n->in[0]) * (inputs == 3 ? 2 : 1) * sizeof(float);
     return glam__same_as_x(ctx, n);
 }
+
+#define glam__layernorm_shape glam__norm_shape
+#define glam__rmsnorm_shape   glam__norm_shape
 
 static void glam__layernorm_forward(glam_ctx *ctx, glam_node *n)
 {
@@ -3951,14 +3905,13 @@ static void glam__layernorm_forward(glam_ctx *ctx, glam_node *n)
     }
 }
 
-static void glam__layernorm_backward(glam_ctx *ctx, glam_node *n)
+static void glam__layernorm_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     int N = glam__last(n->in[0]), rows = (int)glam__rows(n->in[0]);
     const float *g = n->in[1]->data, *stats = (const float *)n->saved;
     float *dx = n->in[0]->wants_grad ? n->in[0]->grad : NULL;
     float *dg = n->in[1]->wants_grad ? n->in[1]->grad : NULL;
     float *db = n->in[2] && n->in[2]->wants_grad ? n->in[2]->grad : NULL;
-    (void)ctx;
     for (int t = 0; t < rows; t++) {
         const float *x = n->in[0]->data + (size_t)t * N, *dy = n->out[0]->grad + (size_t)t * N;
         float mean = stats[2 * t], r = stats[2 * t + 1];
@@ -3981,23 +3934,13 @@ GLAM__ROW(layernorm, 3, GLAM__OP_OPTIONAL);
 GLAM_API glam_tensor *glam_layernorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *gain,
                                      glam_tensor *bias, float eps)
 {
-    glam_tensor *in[3];
-    in[0] = x; in[1] = gain; in[2] = bias;
+    glam_tensor *in[] = { x, gain, bias };
     return glam_apply(ctx, &glam__op_layernorm, in, &eps, sizeof eps, NULL);
 }
 
 // ---- rmsnorm: y = x r g, r = 1/sqrt(mean(x^2) + eps)   (reference 1.2)
 // dx += r g dy - x r^3/N sum(dy g x);  dg += dy x r
 
-static glam_status glam__rmsnorm_shape(glam_ctx *ctx, glam_node *n)
-{
-    if (glam__count(n->in[1]->shape) != (uint64_t)glam__last(n->in[0]))
-        return glam_fail(ctx, GLAM_ERR_SHAPE, "rmsnorm: x is %s but gain is %s; it needs [%d]",
-                         glam__say(n->in[0]->shape).text, glam__say(n->in[1]->shape).text,
-                         glam__last(n->in[0]));
-    n->saved_bytes = glam__rows(n->in[0]) * sizeof(float);
-    return glam__same_as_x(ctx, n);
-}
 
 static void glam__rmsnorm_forward(glam_ctx *ctx, glam_node *n)
 {
@@ -4023,8 +3966,7 @@ GLAM__ROW(rmsnorm, 2, 0);
 
 GLAM_API glam_tensor *glam_rmsnorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *gain, float eps)
 {
-    glam_tensor *in[2];
-    in[0] = x; in[1] = gain;
+    glam_tensor *in[] = { x, gain };
     return glam_apply(ctx, &glam__op_rmsnorm, in, &eps, sizeof eps, NULL);
 }
 
@@ -4060,11 +4002,10 @@ static glam_status glam__embed_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static void glam__embed_forward(glam_ctx *ctx, glam_node *n)
+static void glam__embed_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     const glam__embed *e = (const glam__embed *)n->config;
     size_t M = (size_t)glam__last(n->in[0]);
-    (void)ctx;
     for (int t = 0; t < e->count; t++) {
         float *y = n->out[0]->data + (size_t)t * M;
         if (e->mask && !e->mask[t]) memset(y, 0, M * sizeof(float));
@@ -4089,12 +4030,10 @@ GLAM_API glam_tensor *glam_embed(glam_ctx *ctx, glam_tensor *table, const int32_
 {
     glam__embed e;
     if (!ctx || ctx->error || !table) return NULL;
-    e.count = count;
-    e.rows = 0;
+    e.count = count;  e.rows = 0;
     e.ids = glam__keep_ints(ctx, ids, count > 0 ? (size_t)count : 0);
     e.mask = glam__keep_ints(ctx, mask, count > 0 ? (size_t)count : 0);
-    if (!ids && !ctx->measuring)
-        glam_fail(ctx, GLAM_ERR_VALUE, "embed: no ids (NULL)");
+    if (!ids && !ctx->measuring) glam_fail(ctx, GLAM_ERR_VALUE, "embed: no ids (NULL)");
     return glam_apply(ctx, &glam__op_embed, &table, &e, sizeof e, NULL);
 }
 
@@ -4133,10 +4072,7 @@ GLAM__ROW(dropout, 1, 0);
 
 GLAM_API glam_tensor *glam_dropout(glam_ctx *ctx, glam_tensor *x, float p, uint64_t key)
 {
-    glam__dropout d;
-    memset(&d, 0, sizeof d);
-    d.p = p;
-    d.key = key;
+    const glam__dropout d = { p, key };
     return glam_apply(ctx, &glam__op_dropout, &x, &d, sizeof d, NULL);
 }
 
@@ -4151,11 +4087,10 @@ static glam_status glam__mse_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static void glam__mse_forward(glam_ctx *ctx, glam_node *n)
+static void glam__mse_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     size_t count = glam_size(n->in[0]);
     double sum = 0;
-    (void)ctx;
     for (size_t i = 0; i < count; i++) {
         double d = (double)n->in[0]->data[i] - (double)n->in[1]->data[i];
         sum += d * d;
@@ -4163,11 +4098,10 @@ static void glam__mse_forward(glam_ctx *ctx, glam_node *n)
     n->out[0]->data[0] = (float)(sum / (double)count);
 }
 
-static void glam__mse_backward(glam_ctx *ctx, glam_node *n)
+static void glam__mse_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     size_t count = glam_size(n->in[0]);
     float c = 2 * n->out[0]->grad[0] / (float)count;
-    (void)ctx;
     for (size_t i = 0; i < count; i++) {
         float g = c * (n->in[0]->data[i] - n->in[1]->data[i]);
         if (n->in[0]->wants_grad) n->in[0]->grad[i] += g;
@@ -4176,13 +4110,7 @@ static void glam__mse_backward(glam_ctx *ctx, glam_node *n)
 }
 
 GLAM__ROW(mse, 2, 0);
-
-GLAM_API glam_tensor *glam_mse(glam_ctx *ctx, glam_tensor *x, glam_tensor *target)
-{
-    glam_tensor *in[2];
-    in[0] = x; in[1] = target;
-    return glam_apply(ctx, &glam__op_mse, in, NULL, 0, NULL);
-}
+GLAM__NAME_2(mse, mse, 0)
 
 // ---- cross_entropy: y = mean over counted rows of logsumexp(x) - x[target]
 // dx += (softmax(x) - [target]) / count * dy
