@@ -860,17 +860,17 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
 typedef struct glam__chunk {
     struct glam__chunk *before;
     void     *block;               // what the allocator gave
-    size_t    block_bytes;
     char     *data;                // aligned
-    size_t    bytes, used;
+    size_t    block_bytes, bytes, used;
     uint64_t  base;                // bytes in the chunks before this one
 } glam__chunk;
 
 typedef struct glam__arena {
     glam__chunk *top;
-    uint64_t measured;             // bytes of values that measuring only counted
-    uint64_t high;                 // most that was in use at once
+    uint64_t measured, high;       // bytes of values only counted; most in use at once
 } glam__arena;
+
+typedef struct glam__place { uint64_t used, measured; } glam__place;
 
 // What has to be undone when the life arena is rewound past the place where it was made.
 typedef struct glam__undo {
@@ -999,12 +999,10 @@ static void *glam__alloc(glam_ctx *ctx, size_t bytes)
 {
     void *block = ctx->options.allocator.alloc(ctx->options.allocator.user, bytes ? bytes : 1);
     ctx->allocations++;
-    if (!block) {
+    if (!block)
         glam_fail(ctx, GLAM_ERR_MEMORY, "out of memory: %.1f MB more were wanted, %.1f MB are held",
                   (double)bytes / 1e6, (double)ctx->held / 1e6);
-        return NULL;
-    }
-    ctx->held += bytes;
+    else ctx->held += bytes;
     glam__count_peak(ctx);
     return block;
 }
@@ -1022,8 +1020,14 @@ static char *glam__aligned(void *block)
     return (char *)block + (GLAM__ALIGN - p % GLAM__ALIGN) % GLAM__ALIGN;
 }
 
+static glam__place glam__arena_mark(const glam__arena *arena)
+{
+    glam__place place = { arena->top ? arena->top->base + arena->top->used : 0, arena->measured };
+    return place;
+}
+
 static uint64_t glam__arena_used(const glam__arena *arena)
-{ return arena->measured + (arena->top ? arena->top->base + arena->top->used : 0); }
+{ return arena->measured + glam__arena_mark(arena).used; }
 
 static void glam__arena_high(glam__arena *arena)
 {
@@ -1041,12 +1045,10 @@ static glam_status glam__arena_grow(glam_ctx *ctx, glam__arena *arena, uint64_t 
     if (!block) return ctx->error;
     glam__chunk *chunk = (glam__chunk *)(void *)glam__aligned(block);
     chunk->before = arena->top;
-    chunk->block = block;
-    chunk->block_bytes = (size_t)(bytes + extra);
+    chunk->block = block;  chunk->block_bytes = (size_t)(bytes + extra);
     chunk->data = (char *)chunk + glam__align(sizeof(glam__chunk));
-    chunk->bytes = (size_t)bytes;
-    chunk->used = 0;
-    chunk->base = arena->top ? arena->top->base + arena->top->used : 0;
+    chunk->bytes = (size_t)bytes;  chunk->used = 0;
+    chunk->base = glam__arena_mark(arena).used;
     arena->top = chunk;
     return GLAM_OK;
 }
@@ -1083,36 +1085,26 @@ static float *glam__take_values(glam_ctx *ctx, glam__arena *arena, uint64_t coun
     return NULL;
 }
 
-typedef struct glam__place { uint64_t used, measured; } glam__place;
-
-static glam__place glam__arena_mark(const glam__arena *arena)
+static void glam__arena_drop(glam_ctx *ctx, glam__arena *arena)
 {
-    glam__place place;
-    place.measured = arena->measured;
-    place.used = arena->top ? arena->top->base + arena->top->used : 0;
-    return place;
+    glam__chunk *gone = arena->top;
+    arena->top = gone->before;
+    glam__free(ctx, gone->block, gone->block_bytes);
 }
 
-// Back to a mark.  keep: the chunk that holds the mark stays, for the next step.
+// Back to a mark.  The chunk that holds it stays, for the next step.
 static void glam__arena_rewind(glam_ctx *ctx, glam__arena *arena, glam__place place)
 {
     arena->measured = place.measured;
     while (arena->top && (arena->top->base > place.used ||
-                          (arena->top->base == place.used && arena->top->before))) {
-        glam__chunk *gone = arena->top;
-        arena->top = gone->before;
-        glam__free(ctx, gone->block, gone->block_bytes);
-    }
+                          (arena->top->base == place.used && arena->top->before)))
+        glam__arena_drop(ctx, arena);
     if (arena->top) arena->top->used = (size_t)(place.used - arena->top->base);
 }
 
 static void glam__arena_release(glam_ctx *ctx, glam__arena *arena)
 {
-    while (arena->top) {
-        glam__chunk *gone = arena->top;
-        arena->top = gone->before;
-        glam__free(ctx, gone->block, gone->block_bytes);
-    }
+    while (arena->top) glam__arena_drop(ctx, arena);
     arena->measured = 0;
 }
 
@@ -1132,10 +1124,8 @@ static void glam__on_rewind(glam_ctx *ctx, void (*undo)(glam_ctx *, void *), voi
     uint64_t at = glam__arena_used(&ctx->life);
     glam__undo *u = (glam__undo *)glam__take(ctx, &ctx->life, sizeof *u);
     if (!u) return;
-    u->before = ctx->undo;
-    u->at = at;
-    u->undo = undo;
-    u->arg = arg;
+    u->before = ctx->undo;  u->at = at;
+    u->undo = undo;  u->arg = arg;
     ctx->undo = u;
 }
 
@@ -1183,13 +1173,13 @@ static double glam__seconds(void)
 {
 #ifdef _OPENMP
     return omp_get_wtime();
-#elif defined(CLOCK_MONOTONIC)
+#elif defined(CLOCK_MONOTONIC) || defined(TIME_UTC)
     struct timespec t;
+#ifdef CLOCK_MONOTONIC
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-#elif defined(TIME_UTC)
-    struct timespec t;
+#else
     timespec_get(&t, TIME_UTC);
+#endif
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 #else
     return (double)time(NULL);
@@ -6830,9 +6820,8 @@ GLAM_API size_t glam_encode(const glam_tokenizer *tokenizer, const char *text, s
                             int32_t *ids, size_t most)
 {
     (void)tokenizer;
-    if (!text) return 0;
-    for (size_t i = 0; i < bytes && i < most && ids; i++) ids[i] = (unsigned char)text[i];
-    return bytes;
+    for (size_t i = 0; i < bytes && i < most && ids && text; i++) ids[i] = (unsigned char)text[i];
+    return text ? bytes : 0;
 }
 
 GLAM_API size_t glam_decode(const glam_tokenizer *tokenizer, const int32_t *ids, size_t count,
@@ -6863,11 +6852,8 @@ GLAM_API glam_sampling glam_sampling_default(void)
 {
     glam_sampling s;
     s.temperature = 0.8f;
-    s.top_k = 0;
-    s.top_p = 1;
-    s.min_p = 0.02f;
-    s.repetition_penalty = 1;
-    s.repetition_window = 64;
+    s.top_k = 0;  s.top_p = 1;  s.min_p = 0.02f;
+    s.repetition_penalty = 1;  s.repetition_window = 64;
     s.seed = 1;
     return s;
 }
@@ -6892,13 +6878,11 @@ static void glam__cache_sinusoids(glam_ctx *ctx, const glam__layer *layer, const
 
 GLAM_API glam_session *glam_session_new(glam_model *model, int most)
 {
-    if (!model || model->ctx->error) return NULL;
+    if (!model) return NULL;
     glam_ctx *ctx = model->ctx;
     const glam_config *c = &model->config;
-    if (most < 1) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "session: room for %d tokens; at least 1", most);
-        return NULL;
-    }
+    if (most < 1) glam_fail(ctx, GLAM_ERR_VALUE, "session: room for %d tokens; at least 1", most);
+    if (ctx->error) return NULL;
     uint64_t nr = (uint64_t)ctx->kernels->nr;
     uint64_t keys = (uint64_t)c->heads * glam__panels_of(ctx, most) * nr * c->d_head;
     uint64_t values = (uint64_t)c->heads * glam__panels_of(ctx, c->d_head) * nr * most;
@@ -6906,20 +6890,18 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
     glam__cache *caches = (glam__cache *)glam__take(ctx, &ctx->life,
                                                     (uint64_t)c->layers * sizeof *caches);
     if (!s || !caches) return NULL;
-    s->model = model;
-    s->most = most;
-    s->caches = caches;
+    s->model = model;  s->most = most;  s->caches = caches;
     s->logits = glam__take_values(ctx, &ctx->life, (uint64_t)c->vocab);
-    for (int i = 0; i < c->layers && !ctx->error; i++) {
-        int xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
-        caches[i].most = most;
-        caches[i].k = glam__take_values(ctx, &ctx->life, keys);
-        caches[i].v = glam__take_values(ctx, &ctx->life, values);
-        if (xl) caches[i].r = glam__take_values(ctx, &ctx->life, keys);
+    int xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
+    for (glam__cache *cache = caches; cache < caches + c->layers && !ctx->error; cache++) {
+        cache->most = most;
+        cache->k = glam__take_values(ctx, &ctx->life, keys);
+        cache->v = glam__take_values(ctx, &ctx->life, values);
+        if (xl) cache->r = glam__take_values(ctx, &ctx->life, keys);
         if (ctx->error || ctx->measuring) continue;
-        memset(caches[i].k, 0, (size_t)keys * sizeof(float));
-        memset(caches[i].v, 0, (size_t)values * sizeof(float));
-        if (xl) glam__cache_sinusoids(ctx, &model->layers[i], c, &caches[i]);
+        memset(cache->k, 0, (size_t)keys * sizeof(float));
+        memset(cache->v, 0, (size_t)values * sizeof(float));
+        if (xl) glam__cache_sinusoids(ctx, &model->layers[cache - caches], c, cache);
     }
     ctx->epoch++;                          // weights may have changed since panels were made
     return ctx->error ? NULL : s;
@@ -6946,11 +6928,7 @@ static glam_tensor *glam__session_run(glam_session *s, const int32_t *tokens, in
 {
     glam_model *model = s->model;
     glam__run run;
-    glam_batch batch;
-    memset(&batch, 0, sizeof batch);
-    batch.rows = 1;
-    batch.length = count;
-    batch.tokens = tokens;
+    glam_batch batch = { 1, count, tokens, NULL, NULL, NULL };
     if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return NULL;
     run.caches = s->caches;
     run.quiet = 1;
@@ -6964,19 +6942,16 @@ static glam_tensor *glam__session_run(glam_session *s, const int32_t *tokens, in
 
 GLAM_API const float *glam_next(glam_session *session, const int32_t *tokens, int count)
 {
-    if (!session || session->model->ctx->error) return NULL;
+    if (!session) return NULL;
     glam_ctx *ctx = session->model->ctx;
     int length = glam_session_length(session);
-    if (count < 1 || (!tokens && !ctx->measuring)) {
+    if (count < 1 || (!tokens && !ctx->measuring))
         glam_fail(ctx, GLAM_ERR_VALUE, "next: %d tokens; at least one is needed", count);
-        return NULL;
-    }
-    if (count > session->most - length) {
+    else if (count > session->most - length)
         glam_fail(ctx, GLAM_ERR_STATE, "next: the session has room for %d tokens and holds %d; %d "
                   "more do not fit: make a larger one with glam_session_new", session->most, length,
                   count);
-        return NULL;
-    }
+    if (ctx->error) return NULL;
     int before = glam_no_grad(ctx, 1);
     glam__place place = glam__arena_mark(&ctx->step);
     glam_tensor *y = glam__session_run(session, tokens, count);
@@ -6987,7 +6962,8 @@ GLAM_API const float *glam_next(glam_session *session, const int32_t *tokens, in
     return y ? session->logits : NULL;
 }
 
-typedef struct glam__candidate { float logit; int32_t id; } glam__candidate;
+// weight: its chance, before dividing.
+typedef struct glam__candidate { float logit; int32_t id; double weight; } glam__candidate;
 
 static int glam__by_logit(const void *a, const void *b)
 {
@@ -7021,19 +6997,18 @@ static void glam__penalise(glam__candidate *c, int vocab, const glam_sampling *s
     }
 }
 
-// Keeps what top_k, top_p and min_p leave, likeliest first; returns how many.
-static int glam__filter(glam__candidate *c, int count, const glam_sampling *s)
+// Keeps what top_k, top_p and min_p leave, likeliest first; returns how many, and the sum of their
+// weights.
+static int glam__filter(glam__candidate *c, int count, const glam_sampling *s, double *kept)
 {
-    double sum = 0, running = 0;
+    double sum = 0;
     qsort(c, (size_t)count, sizeof *c, glam__by_logit);
     if (s->top_k > 0 && s->top_k < count) count = s->top_k;
     for (int i = 0; i < count; i++)
-        sum += exp((double)(c[i].logit - c[0].logit) / (double)s->temperature);
-    for (int i = 0; i < count; i++) {
-        double p = exp((double)(c[i].logit - c[0].logit) / (double)s->temperature);
-        if (i > 0 && (p < (double)s->min_p || running >= (double)s->top_p * sum)) return i;
-        running += p;
-    }
+        sum += c[i].weight = exp((double)(c[i].logit - c[0].logit) / (double)s->temperature);
+    *kept = 0;
+    for (int i = 0; i < count; *kept += c[i++].weight)
+        if (i > 0 && (c[i].weight < (double)s->min_p || *kept >= (double)s->top_p * sum)) return i;
     return count;
 }
 
@@ -7042,33 +7017,22 @@ GLAM_API int32_t glam_pick(glam_ctx *ctx, const float *logits, int vocab,
                            uint64_t index)
 {
     glam_sampling s = sampling ? *sampling : glam_sampling_default();
-    if (!ctx || ctx->error) return -1;
-    if (!logits || vocab < 1) {
+    if (!logits || vocab < 1)
         glam_fail(ctx, GLAM_ERR_VALUE, "pick: no logits, or a vocabulary of %d", vocab);
-        return -1;
-    }
-    if (glam__sampling_check(ctx, &s) != GLAM_OK) return -1;
+    if (!ctx || ctx->error || glam__sampling_check(ctx, &s) != GLAM_OK) return -1;
     glam__place place = glam__arena_mark(&ctx->step);
     glam__candidate *c = (glam__candidate *)glam__take(ctx, &ctx->step,
                                                        (uint64_t)vocab * sizeof *c);
     if (!c) return -1;
     int best = 0;
-    for (int i = 0; i < vocab; i++) {
-        c[i].logit = logits[i];
-        c[i].id = i;
-    }
+    for (int i = 0; i < vocab; i++) { c[i].logit = logits[i];  c[i].id = i; }
     glam__penalise(c, vocab, &s, history, count, logits);
     for (int i = 1; i < vocab; i++) if (c[i].logit > c[best].logit) best = i;
     if (s.temperature > 0) {
-        int kept = glam__filter(c, vocab, &s);
-        double sum = 0, at;
-        for (int i = 0; i < kept; i++)
-            sum += exp((double)(c[i].logit - c[0].logit) / (double)s.temperature);
-        at = glam__random_double(s.seed, 0x7069636b, index) * sum;
-        for (best = 0; best + 1 < kept; best++) {
-            at -= exp((double)(c[best].logit - c[0].logit) / (double)s.temperature);
-            if (at < 0) break;
-        }
+        double sum;
+        int kept = glam__filter(c, vocab, &s, &sum);
+        double at = glam__random_double(s.seed, 0x7069636b, index) * sum;
+        for (best = 0; best + 1 < kept && (at -= c[best].weight) >= 0; best++) {}
         best = c[best].id;
     }
     glam__step_back(ctx, place);
@@ -7099,14 +7063,13 @@ GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int
                            const glam_sampling *sampling)
 {
     if (out && size > 0) out[0] = 0;
-    if (!model || !out || size < 2 || model->ctx->error) return 0;
+    if (!model || !out || size < 2) return 0;
     glam_ctx *ctx = model->ctx;
     size_t length = prompt ? strlen(prompt) : 0;
-    if (model->config.vocab < 256 || length > (size_t)INT32_MAX / 4) {
+    if (model->config.vocab < 256 || length > (size_t)INT32_MAX / 4)
         glam_fail(ctx, GLAM_ERR_VALUE, "complete: texts are bytes and need a vocabulary of 256; "
                   "the model has %d (glam_generate takes ids)", model->config.vocab);
-        return 0;
-    }
+    if (ctx->error) return 0;
     if (!length) { prompt = "\n"; length = 1; }        // something to continue
     size_t mark = glam_mark(ctx);
     int32_t *ids = (int32_t *)glam__take(ctx, &ctx->life, (length + (size_t)size) * sizeof *ids);
@@ -7144,58 +7107,46 @@ static glam_text *glam__text_new(glam_ctx *ctx, int pieces)
     glam_text *t = (glam_text *)glam__take(ctx, &ctx->life, sizeof *t);
     glam__piece *p = (glam__piece *)glam__take(ctx, &ctx->life, (uint64_t)pieces * sizeof *p);
     if (!t || !p) return NULL;
-    t->ctx = ctx;
-    t->pieces = p;
-    t->count = pieces;
+    t->ctx = ctx;  t->pieces = p;  t->count = pieces;
     return t;
 }
 
 static int32_t glam__token(const glam__piece *p, size_t i)
 {
-    if (p->wide) return ((const int32_t *)p->tokens)[i];
-    return ((const unsigned char *)p->tokens)[i];
+    return p->wide ? ((const int32_t *)p->tokens)[i] : ((const unsigned char *)p->tokens)[i];
 }
 
 static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count, int wide)
 {
-    if (!count || !tokens) {
+    if (!count || !tokens)
         glam_fail(ctx, GLAM_ERR_VALUE, "text: it is empty; there is nothing to learn from");
-        return NULL;
-    }
+    if (!ctx || ctx->error) return NULL;
     size_t bytes = count * (wide ? sizeof(int32_t) : 1);
     glam_text *t = glam__text_new(ctx, 1);
     void *copy = t ? glam__take(ctx, &ctx->life, bytes) : NULL;
     if (!copy) return NULL;
     memcpy(copy, tokens, bytes);
-    t->pieces[0].tokens = copy;
-    t->pieces[0].count = count;
-    t->pieces[0].wide = wide;
-    t->pieces[0].weight = (double)count;
+    glam__piece piece = { copy, count, wide, (double)count };
+    t->pieces[0] = piece;
     for (size_t i = 0; i < count; i++) {
-        int32_t id = glam__token(&t->pieces[0], i);
-        if (id < 0) {
+        int32_t id = glam__token(&piece, i);
+        if (id > t->largest) t->largest = id;
+        if (id < 0)
             glam_fail(ctx, GLAM_ERR_VALUE, "text: token %.0f is %d; ids start at 0", (double)i,
                       (int)id);
-            return NULL;
-        }
-        if (id > t->largest) t->largest = id;
     }
-    return t;
+    return ctx->error ? NULL : t;
 }
 
 GLAM_API glam_text *glam_text_from(glam_ctx *ctx, const char *text, size_t bytes,
                                    const glam_tokenizer *tokenizer)
 {
     (void)tokenizer;
-    if (!ctx || ctx->error) return NULL;
     return glam__text_of(ctx, text, bytes, 0);
 }
 
 GLAM_API glam_text *glam_text_from_tokens(glam_ctx *ctx, const int32_t *tokens, size_t count)
-{
-    if (!ctx || ctx->error) return NULL;
-    return glam__text_of(ctx, tokens, count, 1);
-}
+{ return glam__text_of(ctx, tokens, count, 1); }
 
 #ifndef GLAM_NO_STDIO
 // Reads a stream to its end into a block that doubles; its size and fill go to *room and *used.
@@ -7220,31 +7171,24 @@ static char *glam__read_all(glam_ctx *ctx, FILE *f, size_t *room, size_t *used)
 
 GLAM_API glam_text *glam_text_open(glam_ctx *ctx, const char *path, const glam_tokenizer *tokenizer)
 {
+    if (!path) glam_fail(ctx, GLAM_ERR_VALUE, "text: no path (NULL)");
     if (!ctx || ctx->error) return NULL;
-    if (!path) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "text: no path (NULL)");
-        return NULL;
-    }
 #ifdef GLAM_NO_STDIO
     (void)tokenizer;
     glam_fail(ctx, GLAM_ERR_FILE, "text %s: this build has no files (GLAM_NO_STDIO); use "
               "glam_text_from", path);
     return NULL;
 #else
+    size_t room = 0, used = 0;
     FILE *f = fopen(path, "rb");
-    if (!f) {
-        glam_fail(ctx, GLAM_ERR_FILE, "text %s: %s", path, strerror(errno));
-        return NULL;
-    }
-    size_t room, used;
-    char *block = glam__read_all(ctx, f, &room, &used);
-    int bad = ferror(f);
-    fclose(f);
-    glam_text *t = NULL;
-    if (bad) glam_fail(ctx, GLAM_ERR_FILE, "text %s: cannot be read: %s", path, strerror(errno));
+    char *block = f ? glam__read_all(ctx, f, &room, &used) : NULL;
+    if (!f || ferror(f))
+        glam_fail(ctx, GLAM_ERR_FILE, "text %s: cannot be %s: %s", path, f ? "read" : "opened",
+                  strerror(errno));
     else if (block && !used) glam_fail(ctx, GLAM_ERR_VALUE, "text %s: the file is empty", path);
-    else if (block) t = glam_text_from(ctx, block, used, tokenizer);
-    glam__free(ctx, block, block ? room : 0);
+    if (f) fclose(f);
+    glam_text *t = block ? glam_text_from(ctx, block, used, tokenizer) : NULL;
+    glam__free(ctx, block, room);
     return t;
 #endif
 }
@@ -7317,22 +7261,15 @@ GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float
     int pieces = 0, at = 0;
     double total = 0;
     if (!ctx || ctx->error) return NULL;
-    for (int i = 0; i < count && texts; i++) {
-        if (!texts[i] || (weights && !(weights[i] >= 0))) {
+    for (int i = 0; i < count && texts && !ctx->error; i++) {
+        if (!texts[i] || (weights && !(weights[i] >= 0)))
             glam_fail(ctx, GLAM_ERR_VALUE, "mix: text %d is NULL or has a negative weight", i);
-            return NULL;
-        }
-        pieces += texts[i]->count;
+        else pieces += texts[i]->count;
         total += weights ? (double)weights[i] : 1;
     }
-    if (pieces && !(total > 0)) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "mix: all %d weights are 0", count);
-        return NULL;
-    }
-    if (!pieces) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "mix: no texts");
-        return NULL;
-    }
+    if (!pieces) glam_fail(ctx, GLAM_ERR_VALUE, "mix: no texts");
+    else if (!(total > 0)) glam_fail(ctx, GLAM_ERR_VALUE, "mix: all %d weights are 0", count);
+    if (ctx->error) return NULL;
     glam_text *t = glam__text_new(ctx, pieces);
     for (int i = 0; i < count && t; i++) {
         double sum = 0;
@@ -7363,16 +7300,37 @@ static const glam__piece *glam__draw_piece(const glam_text *text, size_t length,
     return last;
 }
 
+// `rows` rows of `length` tokens in the step arena, still to be filled; NULL without memory.
+static int32_t *glam__batch_new(glam_ctx *ctx, int rows, int length, glam_batch *batch)
+{
+    size_t T = (size_t)rows * (size_t)length;
+    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, 2 * T * sizeof *tokens);
+    memset(batch, 0, sizeof *batch);
+    if (!tokens) return NULL;
+    batch->rows = rows;  batch->length = length;
+    batch->tokens = tokens;  batch->targets = tokens + T;
+    return tokens;
+}
+
+// Tokens of a piece from `from` on, and as targets their successors.
+static void glam__copy_window(const glam__piece *p, size_t from, size_t count, int32_t *tokens,
+                              int32_t *targets)
+{
+    for (size_t i = 0; i < count; i++) {
+        tokens[i] = glam__token(p, from + i);
+        targets[i] = glam__token(p, from + i + 1);
+    }
+}
+
 // Rows first..first+rows-1 of the batch of a step.
 static glam_status glam__batch_rows(glam_text *text, int first, int rows, int length, uint64_t seed,
                                     uint64_t step, glam_batch *batch)
 {
     glam_ctx *ctx = text->ctx;
-    size_t T = (size_t)rows * (size_t)length;
-    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, 2 * T * sizeof *tokens);
-    memset(batch, 0, sizeof *batch);
+    glam_batch made;
+    int32_t *tokens = glam__batch_new(ctx, rows, length, &made);
     if (!tokens) return ctx->error;
-    for (int r = 0; r < rows; r++) {
+    for (int r = 0; r < rows; r++, tokens += length) {
         uint64_t index = (uint64_t)(first + r);
         const glam__piece *p = glam__draw_piece(text, (size_t)length,
                                                 glam__random_double(seed, 2 * step, index));
@@ -7382,15 +7340,9 @@ static glam_status glam__batch_rows(glam_text *text, int first, int rows, int le
                              length + 1);
         size_t start = (size_t)(glam__random_double(seed, 2 * step + 1, index) *
                                 (double)(p->count - (size_t)length));
-        for (int i = 0; i < length; i++) {
-            tokens[(size_t)r * length + i] = glam__token(p, start + (size_t)i);
-            tokens[T + (size_t)r * length + i] = glam__token(p, start + (size_t)i + 1);
-        }
+        glam__copy_window(p, start, (size_t)length, tokens, tokens + (size_t)rows * length);
     }
-    batch->rows = rows;
-    batch->length = length;
-    batch->tokens = tokens;
-    batch->targets = tokens + T;
+    *batch = made;
     return GLAM_OK;
 }
 
@@ -7417,23 +7369,14 @@ static glam_status glam__vocab_fits(const glam_model *model, const glam_text *te
 static double glam__windows_loss(glam_model *model, const glam__piece *p, size_t first, int rows,
                                  int length)
 {
-    glam_ctx *ctx = model->ctx;
     size_t T = (size_t)rows * (size_t)length;
-    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, 2 * T * sizeof *tokens);
     glam__run run;
     glam_batch batch;
     glam_losses losses;
     memset(&losses, 0, sizeof losses);
-    memset(&batch, 0, sizeof batch);
-    for (size_t t = 0; t < T && tokens; t++) {
-        tokens[t] = glam__token(p, first * (size_t)length + t);
-        tokens[T + t] = glam__token(p, first * (size_t)length + t + 1);
-    }
+    int32_t *tokens = glam__batch_new(model->ctx, rows, length, &batch);
     if (!tokens) return 0;
-    batch.rows = rows;
-    batch.length = length;
-    batch.tokens = tokens;
-    batch.targets = tokens + T;
+    glam__copy_window(p, first * (size_t)length, T, tokens, tokens + T);
     if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return 0;
     run.quiet = 1;
     glam__run_loss(&run, &batch, &losses);
@@ -9719,12 +9662,11 @@ GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, gla
 // Multiply-adds of one token, forward: matrices it meets, and half of a context of attention.
 typedef struct glam__flops { const glam_config *c; double matrices; } glam__flops;
 
-static int glam__count_flops(void *arg, const glam__row *row, int layer)
+static int glam__count_flops(void *arg, const glam__row *row, int layer GLAM__UNUSED)
 {
     glam__flops *f = (glam__flops *)arg;
     glam_shape s = glam__row_shape(f->c, row);
     double n = (double)glam__count(s);
-    (void)layer;
     if (s.dims < 2 || row->start == GLAM__TABLE || row->start == GLAM__SMALL) return 1;
     if (row->when == GLAM__FIRST && !f->c->tied) return 1;       // looked up, not multiplied
     f->matrices += row->expert ? n / f->c->moe.experts * f->c->moe.top_k : n;
@@ -9733,9 +9675,7 @@ static int glam__count_flops(void *arg, const glam__row *row, int layer)
 
 static double glam__forward_flops(const glam_config *c, int context)
 {
-    glam__flops f;
-    f.c = c;
-    f.matrices = 0;
+    glam__flops f = { c, 0 };
     glam__each_param(c, glam__count_flops, &f);
     return 2 * f.matrices + 2.0 * c->layers * context * c->heads * c->d_head;
 }
@@ -9768,8 +9708,7 @@ static glam_status glam__plan_train(glam_ctx *ctx, const glam_config *config,
         plan->weights += bytes;
         if (!t->recipe.update_in_backward) plan->gradients += bytes * (uint64_t)(1 + t->levels);
     }
-    plan->parameters = glam__config_count(c, &plan->active);
-    plan->trainable = plan->parameters;
+    plan->trainable = plan->parameters = glam__config_count(c, &plan->active);
     plan->packed = b.packed;
     plan->optimizer = glam__slot_bytes(t->optimizer);
     plan->activations = b.step + b.scratch;
