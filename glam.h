@@ -8512,26 +8512,18 @@ static void glam__json_real(glam__json_out *out, double v, int single)
         glam__json_print(out, bits << 12 ? "\"nan\"" : bits >> 63 ? "\"-inf\"" : "\"inf\"");
         return;
     }
-    if (bits >> 63) glam__json_char(out, '-');
-    char text[40], digits[40];
-    int count = 0;
-    for (int behind = 0; behind < 17; behind++) {              // 17 digits tell every double
-        snprintf(text, sizeof text, "%.*e", behind, fabs(v));
-        if ((single ? (double)strtof(text, NULL) : strtod(text, NULL)) == fabs(v)) break;
+    char text[40];
+    for (int digits = 1; digits <= 17; digits++) {             // 17 tell every double
+        snprintf(text, sizeof text, "%.*g", digits, v);
+        if ((single ? (double)strtof(text, NULL) : strtod(text, NULL)) == v) break;
     }
-    char *p = text;
-    for (; *p != 'e'; p++)                      // whatever the locale's decimal point is
-        if (*p >= '0' && *p <= '9') digits[count++] = *p;
-    digits[count] = 0;
-    int point = atoi(p + 1) + 1;                // digits before the decimal point
-    if (point > 17 || point < -4)
-        glam__json_print(out, "%c%s%se%d", *digits, count > 1 ? "." : "", digits + 1, point - 1);
-    else if (point <= 0)
-        glam__json_print(out, "0.%.*s%s", -point, "0000", digits);
-    else if (point >= count)
-        glam__json_print(out, "%s%.*s", digits, point - count, "0000000000000000");
-    else
-        glam__json_print(out, "%.*s.%s", point, digits, digits + point);
+    if (fabs(v) < 1e15 && v == floor(v)) snprintf(text, sizeof text, "%.0f", v);
+    char *exponent = strchr(text, 'e'), *point = text + strspn(text, "-0123456789");
+    if (exponent) *exponent++ = 0;
+    int before = (int)(point - text), wide = (int)strcspn(point, "0123456789");
+    // whatever the locale's decimal point is, and e-06, as ours
+    glam__json_print(out, "%.*s%s%s", before, text, *point ? "." : "", point + wide);
+    if (exponent) glam__json_print(out, "e%d", atoi(exponent));
 }
 
 // --- JSON: the reader ---
@@ -8867,15 +8859,15 @@ static int glam__field_enum(glam__json *j, const glam__field *r, int *index)
 // A list of whole numbers: a shape, or a span.
 static int glam__field_list(glam__json *j, glam__field_kind kind, glam__value *v)
 {
-    uint64_t n[4] = { 1, 1, 1, 1 }, beyond;
+    uint64_t n[5] = { 1, 1, 1, 1, 1 };
     int count = 0;
     if (!glam__json_need(j, '[', "a list")) return 0;
     while (glam__json_more(j, ']', &count))
-        if (!glam__json_whole(j, count <= 4 ? &n[count - 1] : &beyond, NULL)) return 0;
+        if (!glam__json_whole(j, &n[count <= 4 ? count - 1 : 4], NULL)) return 0;
     if (kind == GLAM__FIELD_SPAN) {
         memcpy(v->span, n, sizeof v->span);
-        return count == 2 || glam__json_wrong(j, count > 2 ? "no more than two offsets"
-                                                           : "two offsets");
+        return count == 2 ||
+               glam__json_wrong(j, count > 2 ? "no more than two offsets" : "two offsets");
     }
     v->shape.dims = count;
     for (int i = 0; i < 4; i++) {
@@ -8903,11 +8895,11 @@ static int glam__field_read(glam__json *j, const glam__field *r, glam__value *v)
         for (text = v->i ? "true" : "false"; *text; text++, j->at++)
             if (*j->at != *text) return glam__json_wrong(j, "true or false");
         return 1;
-    case GLAM__FIELD_FLOAT: case GLAM__FIELD_DOUBLE:
-        if (!glam__json_number(j, r->kind == GLAM__FIELD_FLOAT, &d)) return 0;
-        if (r->kind == GLAM__FIELD_FLOAT) v->f = (float)d;
-        else v->d = d;
+    case GLAM__FIELD_FLOAT:
+        if (!glam__json_number(j, 1, &d)) return 0;
+        v->f = (float)d;
         return 1;
+    case GLAM__FIELD_DOUBLE: return glam__json_number(j, 0, &v->d);
     case GLAM__FIELD_U64:    return glam__json_whole(j, &v->u, NULL);
     case GLAM__FIELD_HEX:
         text = glam__json_string(j);
@@ -9079,9 +9071,7 @@ static int glam__file_wrong(const glam__file *f, const char *name, const char *w
 static int glam__file_begin(glam__file *f, glam_ctx *ctx, const char *path, const char *verb)
 {
     memset(f, 0, sizeof *f);
-    f->ctx = ctx;
-    f->path = path;
-    f->verb = verb;
+    f->ctx = ctx;  f->path = path;  f->verb = verb;
     if (glam_error(ctx) != GLAM_OK) return 0;
     if (!path) return !glam_fail(ctx, GLAM_ERR_VALUE, "%s: the path or the data is NULL", verb);
     return !glam__measuring(ctx) ||
@@ -9090,13 +9080,12 @@ static int glam__file_begin(glam__file *f, glam_ctx *ctx, const char *path, cons
 
 static int glam__file_close(glam__file *f)
 {
-    FILE *stream = f->stream;
-    f->stream = NULL;
+    int ok = 1;
 #ifndef GLAM_NO_STDIO
-    return !stream || fclose(stream) == 0;
-#else
-    return !stream;
+    if (f->stream) ok = fclose(f->stream) == 0;
 #endif
+    f->stream = NULL;
+    return ok;
 }
 
 static glam_status glam__file_end(glam__file *f)
@@ -9222,8 +9211,7 @@ static int glam__file_header(glam__file *f, const glam_config *config, const gla
 {
     glam__json_out out;
     memset(&out, 0, sizeof out);
-    f->meta.format = "glam";
-    f->meta.checksum = "0000000000000000";
+    f->meta.format = "glam";  f->meta.checksum = "0000000000000000";
     f->meta.config = config;
     f->meta.recipe = trainer ? &trainer->recipe : NULL;
     f->meta.state = trainer ? glam__file_state_of(f, trainer) : NULL;
