@@ -3506,16 +3506,13 @@ static void glam__each_row(glam_ctx *ctx, int rows, double work, void (*row)(voi
 // The public name of an op whose config is its kind: of one operand, of two.
 #define GLAM__NAME_1(name, op, kind) \
     GLAM_API glam_tensor *glam_##name(glam_ctx *ctx, glam_tensor *x) \
-    { \
-        const int config = kind; \
-        return glam_apply(ctx, &glam__op_##op, &x, &config, sizeof config, NULL); \
-    }
+    { const int k = kind; return glam_apply(ctx, &glam__op_##op, &x, &k, sizeof k, NULL); }
 #define GLAM__NAME_2(name, op, kind) \
     GLAM_API glam_tensor *glam_##name(glam_ctx *ctx, glam_tensor *a, glam_tensor *b) \
     { \
         glam_tensor *in[] = { a, b }; \
-        const int config = kind; \
-        return glam_apply(ctx, &glam__op_##op, in, &config, sizeof config, NULL); \
+        const int k = kind; \
+        return glam_apply(ctx, &glam__op_##op, in, &k, sizeof k, NULL); \
     }
 
 // ---- element-wise pairs: y = a op b, b repeated over the leading dimensions of a.
@@ -3577,14 +3574,17 @@ static void glam__pair_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 }
 
 GLAM__ROW(pair, 2, 0);
-GLAM__NAME_2(add, pair, GLAM__ADD)
-GLAM__NAME_2(sub, pair, GLAM__SUB)
-GLAM__NAME_2(mul, pair, GLAM__MUL)
-GLAM__NAME_2(div, pair, GLAM__DIV)
+GLAM__NAME_2(add, pair, GLAM__ADD)    GLAM__NAME_2(sub, pair, GLAM__SUB)
+GLAM__NAME_2(mul, pair, GLAM__MUL)    GLAM__NAME_2(div, pair, GLAM__DIV)
 
-// ---- scale: y = c x, dx += c dy; with c = 1 and another shape it is a view
+// ---- scale: y = f x, dx += f dy, where f is c; with c = 1 and another shape it is a view.  Of
+// dropout f is 0 with probability p, else c = 1 / (1-p)
 
-typedef struct glam__scaling { float c; glam_shape shape; } glam__scaling;   // dims 0: that of x
+typedef struct glam__scaling {
+    float c, p;
+    uint64_t key;                  // of the draws
+    glam_shape shape;              // dims 0: that of x
+} glam__scaling;
 
 static glam_status glam__same_as_x(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
@@ -3603,33 +3603,57 @@ static glam_status glam__scale_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static void glam__scale_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
+static float glam__factor(const glam_ctx *ctx, const glam__scaling *s, size_t i)
+{ return s->p > 0 && glam_random(ctx->options.seed, s->key, i) < s->p ? 0.0f : s->c; }
+
+static void glam__scale_forward(glam_ctx *ctx, glam_node *n)
 {
-    float c = ((const glam__scaling *)n->config)->c;
+    const glam__scaling s = *(const glam__scaling *)n->config;
+    const float *x = n->in[0]->data;
+    float *y = n->out[0]->data;
     size_t count = glam_size(n->in[0]);
-    for (size_t i = 0; i < count; i++) n->out[0]->data[i] = c * n->in[0]->data[i];
+    for (size_t i = 0; i < count; i++) y[i] = glam__factor(ctx, &s, i) * x[i];
 }
 
-static void glam__scale_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
+static void glam__scale_backward(glam_ctx *ctx, glam_node *n)
 {
-    float c = ((const glam__scaling *)n->config)->c;
+    const glam__scaling s = *(const glam__scaling *)n->config;
+    const float *dy = n->out[0]->grad;
+    float *dx = n->in[0]->grad;
     size_t count = glam_size(n->in[0]);
-    for (size_t i = 0; i < count; i++) n->in[0]->grad[i] += c * n->out[0]->grad[i];
+    for (size_t i = 0; i < count; i++) dx[i] += glam__factor(ctx, &s, i) * dy[i];
 }
 
+static glam_status glam__dropout_shape(glam_ctx *ctx, glam_node *n)
+{
+    float p = ((const glam__scaling *)n->config)->p;
+    if (!(p >= 0 && p < 1))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "dropout: p is %g; it must be in [0,1)", (double)p);
+    return glam__same_as_x(ctx, n);
+}
+
+#define glam__dropout_forward  glam__scale_forward
+#define glam__dropout_backward glam__scale_backward
 GLAM__ROW(scale, 1, 0);
+GLAM__ROW(dropout, 1, 0);
 
 GLAM_API glam_tensor *glam_scale(glam_ctx *ctx, glam_tensor *x, float factor)
 {
-    glam__scaling s = { factor, { 0, { 0, 0, 0, 0 } } };
+    glam__scaling s = { factor, 0, 0, { 0, { 0, 0, 0, 0 } } };
     return glam_apply(ctx, &glam__op_scale, &x, &s, sizeof s, NULL);
 }
 
 GLAM_API glam_tensor *glam_view(glam_ctx *ctx, glam_tensor *t, glam_shape shape)
 {
-    glam__scaling s = { 1, shape };
+    glam__scaling s = { 1, 0, 0, shape };
     if (!shape.dims) s.shape.dims = -1;            // a shape that fits nothing
     return glam_apply(ctx, &glam__op_scale, &t, &s, sizeof s, NULL);
+}
+
+GLAM_API glam_tensor *glam_dropout(glam_ctx *ctx, glam_tensor *x, float p, uint64_t key)
+{
+    glam__scaling s = { 1.0f / (1.0f - p), p, key, { 0, { 0, 0, 0, 0 } } };
+    return glam_apply(ctx, &glam__op_dropout, &x, &s, sizeof s, NULL);
 }
 
 // ---- matmul: y = x w;  dx += dy w^T,  dw += x^T dy.   transposed: y = x w^T;  dx += dy w,
@@ -3823,14 +3847,10 @@ static void glam__unary_backward(glam_ctx *ctx, glam_node *n)
 }
 
 GLAM__ROW(unary, 1, 0);
-GLAM__NAME_1(exp, unary, GLAM__EXP)
-GLAM__NAME_1(log, unary, GLAM__LOG)
-GLAM__NAME_1(tanh, unary, GLAM__TANH)
-GLAM__NAME_1(sigmoid, unary, GLAM__SIGMOID)
-GLAM__NAME_1(relu, unary, GLAM__RELU)
-GLAM__NAME_1(gelu, unary, GLAM__GELU)
-GLAM__NAME_1(gelu_erf, unary, GLAM__GELU_ERF)
-GLAM__NAME_1(silu, unary, GLAM__SILU)
+GLAM__NAME_1(exp, unary, GLAM__EXP)      GLAM__NAME_1(log, unary, GLAM__LOG)
+GLAM__NAME_1(tanh, unary, GLAM__TANH)    GLAM__NAME_1(sigmoid, unary, GLAM__SIGMOID)
+GLAM__NAME_1(relu, unary, GLAM__RELU)    GLAM__NAME_1(silu, unary, GLAM__SILU)
+GLAM__NAME_1(gelu, unary, GLAM__GELU)    GLAM__NAME_1(gelu_erf, unary, GLAM__GELU_ERF)
 
 // ---- softmax over the last dimension: dx += y (dy - sum y dy)
 
@@ -3963,8 +3983,7 @@ GLAM_API glam_tensor *glam_rmsnorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *g
 // Integers of this step, copied (targets, masks, ids): the caller's may go away before backward.
 static const int32_t *glam__keep_ints(glam_ctx *ctx, const int32_t *from, size_t count)
 {
-    if (!from) return NULL;
-    int32_t *copy = (int32_t *)glam__take(ctx, &ctx->step, count * sizeof *copy);
+    int32_t *copy = from ? (int32_t *)glam__take(ctx, &ctx->step, count * sizeof *copy) : NULL;
     if (copy) memcpy(copy, from, count * sizeof *copy);
     return copy;
 }
@@ -4025,45 +4044,6 @@ GLAM_API glam_tensor *glam_embed(glam_ctx *ctx, glam_tensor *table, const int32_
     e.mask = glam__keep_ints(ctx, mask, count > 0 ? (size_t)count : 0);
     if (!ids && !ctx->measuring) glam_fail(ctx, GLAM_ERR_VALUE, "embed: no ids (NULL)");
     return glam_apply(ctx, &glam__op_embed, &table, &e, sizeof e, NULL);
-}
-
-// ---- dropout: y = x * keep / (1-p);  dx += dy * keep / (1-p)
-
-typedef struct glam__dropout { float p; uint64_t key; } glam__dropout;
-
-static glam_status glam__dropout_shape(glam_ctx *ctx, glam_node *n)
-{
-    float p = ((const glam__dropout *)n->config)->p;
-    if (!(p >= 0 && p < 1))
-        return glam_fail(ctx, GLAM_ERR_VALUE, "dropout: p is %g; it must be in [0,1)", (double)p);
-    return glam__same_as_x(ctx, n);
-}
-
-static float glam__dropout_factor(const glam_ctx *ctx, const glam__dropout *d, size_t i)
-{ return glam_random(ctx->options.seed, d->key, i) < d->p ? 0.0f : 1.0f / (1.0f - d->p); }
-
-static void glam__dropout_forward(glam_ctx *ctx, glam_node *n)
-{
-    const glam__dropout *d = (const glam__dropout *)n->config;
-    size_t count = glam_size(n->in[0]);
-    for (size_t i = 0; i < count; i++)
-        n->out[0]->data[i] = n->in[0]->data[i] * glam__dropout_factor(ctx, d, i);
-}
-
-static void glam__dropout_backward(glam_ctx *ctx, glam_node *n)
-{
-    const glam__dropout *d = (const glam__dropout *)n->config;
-    size_t count = glam_size(n->in[0]);
-    for (size_t i = 0; i < count; i++)
-        n->in[0]->grad[i] += n->out[0]->grad[i] * glam__dropout_factor(ctx, d, i);
-}
-
-GLAM__ROW(dropout, 1, 0);
-
-GLAM_API glam_tensor *glam_dropout(glam_ctx *ctx, glam_tensor *x, float p, uint64_t key)
-{
-    const glam__dropout d = { p, key };
-    return glam_apply(ctx, &glam__op_dropout, &x, &d, sizeof d, NULL);
 }
 
 // ---- mse: y = mean (x - target)^2;  dx += 2 (x - target) / count * dy
