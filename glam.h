@@ -812,6 +812,7 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
    What the compiler and the system offer, asked once.  Everything below speaks of these names
    and never of a compiler. */
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -823,12 +824,10 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
 #endif
 #if defined(__unix__) || defined(__APPLE__)
 #define GLAM__POSIX 1
-#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 #else
 #define GLAM__POSIX 0
-#include <errno.h>
 #endif
 
 #ifndef GLAM_ASSERT
@@ -7023,7 +7022,7 @@ GLAM_API int glam_generate(glam_session *session, const int32_t *prompt, int cou
                            int most, const glam_sampling *sampling)
 {
     int made = 0;
-    if (!session || session->model->ctx->error) return 0;
+    if (!session) return 0;
     glam_ctx *ctx = session->model->ctx;
     if (!out) glam_fail(ctx, GLAM_ERR_VALUE, "generate: nowhere to write to (NULL)");
     const float *logits = glam_next(session, prompt, count);
@@ -7031,9 +7030,8 @@ GLAM_API int glam_generate(glam_session *session, const int32_t *prompt, int cou
         // the penalty looks at what was written here; draws are numbered by position
         out[made] = glam_pick(ctx, logits, session->model->config.vocab, sampling, out, made,
                               (uint64_t)glam_session_length(session));
-        if (out[made] < 0) break;
-        made++;
-        if (made == most || glam_session_length(session) == session->most) break;
+        if (out[made] < 0 || ++made == most || glam_session_length(session) == session->most)
+            break;
         logits = glam_next(session, &out[made - 1], 1);
     }
     return made;
