@@ -6,6 +6,7 @@
 
    Build:  cc -O2 app.c -lm            plain C99, no packages
            cc -O2 -fopenmp app.c -lm   all cores
+           mpicc -DGLAM_MPI app.c -lm  many machines
    No -march flag is needed: kernels are chosen at run time (SSE2, AVX2, AVX-512, NEON).
 
    THE HOUSE.  Each room uses only the rooms above it.  Every room appears twice, under the
@@ -15,7 +16,7 @@
      00 config     options you may #define; compiler and CPU facts
      01 base       status codes, first-error message, allocator, arena
      02 threads    one parallel loop: OpenMP, or the host's own workers
-     03 comm       the seam to other machines: glam_comm
+     03 comm       the only room that knows MPI: glam_comm, ranks, exchange
      04 random     numbers that depend on where they are used, not on who asks first
      05 kernels    plain C on float arrays: the reference for everything below
      06 simd       the same kernels per instruction set, and who picks them
@@ -72,6 +73,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#ifdef GLAM_MPI
+#include <mpi.h>
+#endif
 
 /* == 00 config : interface ================================================================
 
@@ -82,7 +86,8 @@
    GLAM_ASSERT(c)        implementing file     internal invariants; default: nothing
    GLAM_NO_SIMD          implementing file     portable kernels only
    GLAM_NO_STDIO         implementing file     no FILE: file functions report GLAM_ERR_FILE,
-                                               their in-memory twins stay */
+                                               their in-memory twins stay
+   GLAM_MPI              implementing file     include mpi.h; also where glam_comm_mpi is called */
 
 #define GLAM_VERSION "0.1"
 
@@ -142,8 +147,7 @@ typedef void glam_body(void *arg, int begin, int end, int worker);
 /* == 03 comm : interface ================================================================== */
 
 // How ranks talk.  Everything follows from one exchange: "to each peer these bytes, from each
-// peer these bytes; zero means no message".  This version runs on one rank: glam_open accepts
-// NULL or a communicator of size 1, and says so otherwise.
+// peer these bytes; zero means no message".  MPI is one filling of it, yours may be another.
 typedef struct glam_comm {
     void  *user;
     int    rank, size;
@@ -154,6 +158,11 @@ typedef struct glam_comm {
     int  (*split)(struct glam_comm *comm, int color, int key, struct glam_comm *out);
     void (*release)(struct glam_comm *comm);
 } glam_comm;
+
+#ifdef GLAM_MPI
+// The ranks of an MPI communicator, on a copy of it: all of them call this.  size 0: MPI refused.
+GLAM_API glam_comm glam_comm_mpi(MPI_Comm comm);
+#endif
 
 /* == 04 random : interface ================================================================ */
 
@@ -186,7 +195,14 @@ typedef struct glam_options {
     void       *log_user;
     int       (*cancel)(void *user);                  // polled between layers; non-zero: stop
     void       *cancel_user;
+    // Many ranks.  Every function on a model, trainer or file is then called by all of them.
     const glam_comm *comm;     // copied; NULL: one rank
+    int         mesh_x, mesh_y;    // ranks = X * Y.  X: batch parts and experts; Y: heads, widths,
+                               // vocabulary.  default 0, 0: all ranks on X
+    int         mesh_store;    // 1: what X does not split is stored split over X as well, gathered
+                               // before use (the paper's 2D sharding); default 0
+    double      receive_factor;    // dropless: rows a rank takes for its experts / the mean, at
+                               // most X; more is an error on all ranks; default 4
 } glam_options;
 
 // Bytes by lifetime.  life: parameters, optimiser, texts; step: tape, activations, gradients;
@@ -195,6 +211,13 @@ typedef struct glam_options {
 typedef struct glam_bytes {
     uint64_t life, step, scratch, packed, total, peak, allocations;
 } glam_bytes;
+
+// Payload bytes that this rank sent to others since glam_open, by purpose, headers apart:
+// counts of routing; rows to experts and back; sums over Y; gradients over X; gathered weights
+// (mesh_store); numbers of reports and the optimiser; checksums and such of files.
+typedef struct glam_traffic {
+    uint64_t routing, dispatch, model, gradients, weights, sums, files, total;
+} glam_traffic;
 
 GLAM_API glam_options glam_options_default(void);
 
@@ -210,6 +233,7 @@ GLAM_API const char *glam_error_text(const glam_ctx *ctx);
 GLAM_API void        glam_clear_error(glam_ctx *ctx);
 
 GLAM_API glam_bytes glam_memory(const glam_ctx *ctx);
+GLAM_API glam_traffic glam_sent(const glam_ctx *ctx);
 
 // Measure mode: ops check shapes and count bytes, nothing is computed or allocated for values
 // (tensors have data == NULL).  Run your own model code in it to learn what it needs.
@@ -460,6 +484,8 @@ typedef struct glam_routing {
     int tokens, experts, top_k;
     int capacity;                // slots per expert and group; 0: dropless
     int dropped;                 // choices without a slot
+    int sent, received;          // on a mesh: choices of mine worked on elsewhere, and rows of
+                                 // others that my experts worked on
     const int32_t *expert;       // [T,k] best first; -1: padding
     const int32_t *slot;         // [T,k] place within (group, expert); -1: dropped or padding
     const int32_t *kept;         // [T,k] 1: the expert worked on it
@@ -882,6 +908,7 @@ typedef struct glam__undo {
 
 struct glam__kernels;
 struct glam__record;
+struct glam__mesh;
 
 // What a context keeps of its tensors (room 08): flags, gradients lent, panels of weights.
 enum {
@@ -928,6 +955,7 @@ struct glam_ctx {
     glam__loan  *loans;            // parameters whose gradient lives in the step arena
     glam__spare *spares;           // gradient buffers to use again
     glam__pack  *packs;            // weights that have panels
+    struct glam__mesh *mesh;       // room 03; NULL: one rank
 };
 
 GLAM_API const char *glam_status_name(glam_status status)
@@ -1197,14 +1225,461 @@ static double glam__seconds(void)
 }
 
 /* == 03 comm : implementation =============================================================
-   One rank.  The struct above is the seam: what will talk to other machines goes through it. */
+   Ranks lie on a mesh, rank = x * Y + y.  The x group of a rank are those with its y: they share
+   out batch parts and experts.  The y group are those with its x: they share out heads, widths
+   and vocabulary.  All that ranks say goes through exchange, in the orders written here: a sum is
+   a binary tree over ranks with the lower rank on the left, so its bits depend on nothing else.
+   Who communicates first agrees: a header goes round that says where each rank is and whether it
+   failed.  A rank that failed, or is somewhere else, so becomes an error on all of them, which
+   names it; a rank that does not answer becomes one when the time is up.  The sequence of calls
+   never depends on data.  While measuring nothing is exchanged. */
 
-static glam_status glam__comm_check(glam_ctx *ctx, const glam_comm *comm)
+enum { GLAM__BUCKET = 1 << 18 };   // floats that move at once in a sum
+
+typedef struct glam__mesh {
+    glam_comm world, x, y;
+    int      X, Y, ix, iy;
+    int      store;                // options.mesh_store
+    int      layer;                // where we are, for headers and messages; -1: in no layer
+    int      joined;               // x and y have been split off
+    int      told;                 // all ranks know that this run has failed
+    int      broken;               // an exchange failed: the ranks will not meet again
+    uint32_t call;
+    uint64_t config;               // hash of what must be equal on all ranks
+    const char *operation;
+    glam_traffic sent;
+    const void **send;             // of an exchange, by peer; all zero between exchanges
+    void   **recv;
+    size_t  *send_bytes, *recv_bytes;
+    float   *bucket, *work;        // [GLAM__BUCKET] each
+    size_t   bytes;                // of all this
+} glam__mesh;
+
+typedef struct glam__header {
+    uint64_t config;
+    uint32_t call;
+    int32_t  layer, rank, status, flag;
+    char     operation[28], text[208];
+} glam__header;
+
+#ifdef GLAM_MPI
+#if GLAM__POSIX
+#include <sched.h>
+#define GLAM__YIELD() sched_yield()
+#else
+#define GLAM__YIELD() ((void)0)
+#endif
+
+enum { GLAM__MPI_PEERS = 32, GLAM__MPI_TAG = 0x676c };
+#define GLAM__MPI_MOST ((size_t)1 << 30)       // a count of MPI is an int
+
+// A handle of MPI is an int or a pointer: it lies in the user pointer itself.
+static MPI_Comm glam__mpi_of(const glam_comm *comm)
 {
-    if (comm && comm->size != 1)
-        return glam_fail(ctx, GLAM_ERR_VALUE, "options.comm: %d ranks, but this version of glam.h "
-                         "runs on one; set options.comm to NULL", comm->size);
+    MPI_Comm c;
+    memcpy(&c, &comm->user, sizeof c);
+    return c;
+}
+
+// Waits until all are done; -1, or the number of one that is not when the time is up.
+static int glam__mpi_wait(const glam_comm *comm, MPI_Request *requests, int count)
+{
+    MPI_Status status[2 * GLAM__MPI_PEERS];        // not MPI_STATUSES_IGNORE: compilers warn of it
+    double until = glam__seconds() + comm->timeout_s;
+    int done = 0;
+    for (int spin = 0; !done; spin++) {
+        if (MPI_Testall(count, requests, &done, status) != MPI_SUCCESS) break;
+        if (done || spin < 100) continue;
+        GLAM__YIELD();                         // ranks may be more than cores
+        if (glam__seconds() > until) break;
+    }
+    for (int i = 0; i < count && !done; i++) {
+        int one = 0;
+        if (MPI_Test(&requests[i], &one, status) != MPI_SUCCESS || !one) return i;
+    }
+    return -1;
+}
+
+// Peers at distance 1, 2, ..: all ranks go through them in the same order, some at a time, and a
+// long message in pieces.
+static int glam__mpi_exchange(glam_comm *comm, const void *const *send, const size_t *send_bytes,
+                              void *const *recv, const size_t *recv_bytes)
+{
+    MPI_Request requests[2 * GLAM__MPI_PEERS];
+    int who[2 * GLAM__MPI_PEERS];
+    MPI_Comm c = glam__mpi_of(comm);
+    for (int first = 1; first < comm->size; first += GLAM__MPI_PEERS)
+        for (size_t at = 0;; at += GLAM__MPI_MOST) {
+            int count = 0, wrong = 0;
+            for (int d = first; d < first + GLAM__MPI_PEERS && d < comm->size; d++) {
+                int from = (comm->rank - d + comm->size) % comm->size;
+                int to = (comm->rank + d) % comm->size;
+                size_t in = recv_bytes[from] > at ? recv_bytes[from] - at : 0;
+                size_t out = send_bytes[to] > at ? send_bytes[to] - at : 0;
+                if (in > GLAM__MPI_MOST) in = GLAM__MPI_MOST;
+                if (out > GLAM__MPI_MOST) out = GLAM__MPI_MOST;
+                if (in) {
+                    who[count] = from;
+                    wrong |= MPI_Irecv((char *)recv[from] + at, (int)in, MPI_BYTE, from,
+                                       GLAM__MPI_TAG, c, &requests[count++]) != MPI_SUCCESS;
+                }
+                if (out) {
+                    who[count] = to;
+                    wrong |= MPI_Isend((const char *)send[to] + at, (int)out, MPI_BYTE, to,
+                                       GLAM__MPI_TAG, c, &requests[count++]) != MPI_SUCCESS;
+                }
+                comm->peer = from;
+                if (wrong) return 1;
+            }
+            if (!count) break;
+            int late = glam__mpi_wait(comm, requests, count);
+            if (late < 0) continue;
+            comm->peer = who[late];
+            return 1;
+        }
+    return 0;
+}
+
+static void glam__mpi_release(glam_comm *comm)
+{
+    MPI_Comm c = glam__mpi_of(comm);
+    MPI_Comm_free(&c);
+}
+
+static int glam__mpi_split(glam_comm *comm, int color, int key, glam_comm *out);
+
+// Names for a communicator that is ours to free.
+static glam_comm glam__mpi_new(MPI_Comm c, double timeout_s)
+{
+    glam_comm comm;
+    memset(&comm, 0, sizeof comm);
+    memcpy(&comm.user, &c, sizeof c);
+    comm.timeout_s = timeout_s;
+    comm.exchange = glam__mpi_exchange;
+    comm.split = glam__mpi_split;
+    comm.release = glam__mpi_release;
+    if (MPI_Comm_set_errhandler(c, MPI_ERRORS_RETURN) != MPI_SUCCESS ||
+        MPI_Comm_rank(c, &comm.rank) != MPI_SUCCESS ||
+        MPI_Comm_size(c, &comm.size) != MPI_SUCCESS) comm.size = 0;
+    return comm;
+}
+
+static int glam__mpi_split(glam_comm *comm, int color, int key, glam_comm *out)
+{
+    MPI_Comm c;
+    if (MPI_Comm_split(glam__mpi_of(comm), color, key, &c) != MPI_SUCCESS) return 1;
+    *out = glam__mpi_new(c, comm->timeout_s);
+    return out->size < 1;
+}
+
+GLAM_API glam_comm glam_comm_mpi(MPI_Comm comm)
+{
+    MPI_Comm c;
+    glam_comm none;
+    memset(&none, 0, sizeof none);
+    return MPI_Comm_dup(comm, &c) == MPI_SUCCESS ? glam__mpi_new(c, 300) : none;
+}
+
+static int glam__mpi_threads_wrong(const glam_ctx *ctx, const glam_comm *comm)
+{
+    int level = MPI_THREAD_FUNNELED;
+    if (comm->exchange == glam__mpi_exchange) MPI_Query_thread(&level);
+    return ctx->options.threads > 1 && level < MPI_THREAD_FUNNELED;
+}
+#else
+static int glam__mpi_threads_wrong(const glam_ctx *ctx, const glam_comm *comm)
+{
+    (void)ctx; (void)comm;
+    return 0;
+}
+#endif
+
+// X and Y from the options; zeros follow from the number of ranks.
+static glam_status glam__mesh_shape(glam_ctx *ctx, int size, int *X, int *Y)
+{
+    const glam_options *o = &ctx->options;
+    *X = o->mesh_x ? o->mesh_x : o->mesh_y ? size / o->mesh_y : size;
+    *Y = o->mesh_y ? o->mesh_y : *X ? size / *X : 0;
+    if ((int64_t)*X * *Y != size)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "options: a mesh of mesh_x %d by mesh_y %d needs %d "
+                         "ranks, options.comm has %d", *X, *Y, *X * *Y, size);
+    if (*X & (*X - 1))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "options: mesh_x is %d; it must be a power of two "
+                         "(the other ranks may go on mesh_y)", *X);
     return GLAM_OK;
+}
+
+// Makes the mesh of a context.  Nothing is exchanged yet: that begins with the first agreement.
+static void glam__mesh_open(glam_ctx *ctx)
+{
+    const glam_comm *comm = ctx->options.comm;
+    int X, Y, size = comm ? comm->size : 1;
+    if (size < 1 || (comm && (comm->rank < 0 || comm->rank >= size)))
+        glam_fail(ctx, GLAM_ERR_VALUE, "options.comm: rank %d of %d", comm ? comm->rank : 0, size);
+    if (ctx->error || glam__mesh_shape(ctx, size, &X, &Y) != GLAM_OK || size == 1) return;
+    if (glam__mpi_threads_wrong(ctx, comm)) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "options.threads is %d, but MPI was started for one thread: "
+                  "call MPI_Init_thread with MPI_THREAD_FUNNELED, or set options.threads to 1",
+                  ctx->options.threads);
+        return;
+    }
+    size_t head = (size_t)glam__align(sizeof(glam__mesh)), list = (size_t)size * sizeof(void *);
+    size_t bytes = head + 4 * list + GLAM__ALIGN + 2 * GLAM__BUCKET * sizeof(float);
+    glam__mesh *m = (glam__mesh *)glam__alloc(ctx, bytes);
+    if (!m) return;
+    memset(m, 0, head + 4 * list);
+    m->bytes = bytes;
+    m->world = *comm;
+    if (!(m->world.timeout_s > 0)) m->world.timeout_s = 300;
+    m->X = X;
+    m->Y = Y;
+    m->ix = comm->rank / Y;
+    m->iy = comm->rank % Y;
+    m->x.size = X; m->x.rank = m->ix;
+    m->y.size = Y; m->y.rank = m->iy;
+    m->store = ctx->options.mesh_store != 0;
+    m->layer = -1;
+    char *at = (char *)m + head;
+    m->send = (const void **)(void *)at;
+    m->recv = (void **)(void *)(at + list);
+    m->send_bytes = (size_t *)(void *)(at + 2 * list);
+    m->recv_bytes = (size_t *)(void *)(at + 3 * list);
+    m->bucket = (float *)(void *)glam__aligned(at + 4 * list);
+    m->work = m->bucket + GLAM__BUCKET;
+    ctx->mesh = m;
+    ctx->options.comm = &m->world;
+    if (comm->rank) ctx->options.log = NULL;
+}
+
+static void glam__mesh_close(glam_ctx *ctx)
+{
+    glam__mesh *m = ctx->mesh;
+    if (!m) return;
+    if (m->joined && m->x.release) m->x.release(&m->x);
+    if (m->joined && m->y.release) m->y.release(&m->y);
+    ctx->mesh = NULL;
+    glam__free(ctx, m, m->bytes);
+}
+
+// "moe dispatch, layer 2", for messages.
+static const char *glam__where(const glam__mesh *m, char *text, size_t size)
+{
+    if (m->layer < 0) snprintf(text, size, "%s", m->operation);
+    else snprintf(text, size, "%s, layer %d", m->operation, m->layer);
+    return text;
+}
+
+// One exchange with the lists as they were set; counter counts what goes out (NULL: a header).
+static int glam__exchange(glam_ctx *ctx, glam_comm *c, uint64_t *counter)
+{
+    glam__mesh *m = ctx->mesh;
+    char where[64];
+    for (int i = 0; i < c->size && counter; i++) *counter += m->send_bytes[i];
+    c->peer = -1;
+    int ok = c->exchange && c->exchange(c, m->send, m->send_bytes, m->recv, m->recv_bytes) == 0;
+    memset(m->send_bytes, 0, (size_t)c->size * sizeof *m->send_bytes);
+    memset(m->recv_bytes, 0, (size_t)c->size * sizeof *m->recv_bytes);
+    if (ok) return 1;
+    int peer = c->peer < 0 || c == &m->world ? c->peer : c == &m->x ? c->peer * m->Y + m->iy
+                                                                 : m->ix * m->Y + c->peer;
+    m->told = m->broken = 1;                   // whom could we still tell?
+    if (!c->exchange)
+        glam_fail(ctx, GLAM_ERR_COMM, "options.comm has no exchange: it can only be planned with");
+    else if (peer < 0)
+        glam_fail(ctx, GLAM_ERR_COMM, "%s: the exchange of rank %d failed",
+                  glam__where(m, where, sizeof where), m->world.rank);
+    else
+        glam_fail(ctx, GLAM_ERR_COMM, "%s: rank %d did not answer rank %d within %g s",
+                  glam__where(m, where, sizeof where), peer, m->world.rank, m->world.timeout_s);
+    return 0;
+}
+
+static void glam__to(glam__mesh *m, int peer, const void *data, size_t bytes)
+{
+    m->send[peer] = data;
+    m->send_bytes[peer] = bytes;
+}
+
+static void glam__from(glam__mesh *m, int peer, void *data, size_t bytes)
+{
+    m->recv[peer] = data;
+    m->recv_bytes[peer] = bytes;
+}
+
+// What two headers say together: a failure, a difference, or that all is well.
+static void glam__header_join(glam__header *a, const glam__header *b)
+{
+    int flag = a->flag | b->flag;
+    if (a->status) return;
+    if (b->status) {
+        *a = *b;
+    } else if (a->config != b->config) {
+        a->status = GLAM_ERR_COMM;
+        snprintf(a->text, sizeof a->text, "rank %d and rank %d have other configurations, recipes, "
+                 "texts or options", a->rank, b->rank);
+    } else if (a->call != b->call || a->layer != b->layer || strcmp(a->operation, b->operation)) {
+        a->status = GLAM_ERR_COMM;
+        snprintf(a->text, sizeof a->text, "rank %d is in %s, layer %d, call %u, but rank %d in %s, "
+                 "layer %d, call %u", a->rank, a->operation, (int)a->layer, (unsigned)a->call,
+                 b->rank, b->operation, (int)b->layer, (unsigned)b->call);
+    }
+    a->flag = flag;
+}
+
+// The groups, once all ranks have said that they are there.
+static void glam__mesh_join(glam_ctx *ctx)
+{
+    glam__mesh *m = ctx->mesh;
+    if (!m->world.split || m->world.split(&m->world, m->iy, m->ix, &m->x) != 0 ||
+        m->world.split(&m->world, m->ix, m->iy, &m->y) != 0) {
+        m->told = m->broken = 1;
+        glam_fail(ctx, GLAM_ERR_COMM, "options.comm: its split failed, a mesh of %d x %d needs one",
+                  m->X, m->Y);
+        return;
+    }
+    m->x.timeout_s = m->y.timeout_s = m->world.timeout_s;
+    m->joined = 1;
+}
+
+// Are all ranks at this place, and well?  Returns the flags of all of them, or-ed; what went wrong
+// is latched.  By dissemination: after round r a rank knows of 2^(r+1) others.
+static int glam__agree(glam_ctx *ctx, const char *operation, int flag)
+{
+    glam__mesh *m = ctx->mesh;
+    glam__header mine, other;
+    char where[64];
+    if (!m || ctx->measuring || m->told || m->broken) return flag;
+    memset(&mine, 0, sizeof mine);
+    m->operation = operation;
+    mine.config = m->config;
+    mine.call = ++m->call;
+    mine.layer = m->layer;
+    mine.rank = m->world.rank;
+    mine.flag = flag;
+    snprintf(mine.operation, sizeof mine.operation, "%s", operation);
+    mine.status = ctx->error;
+    if (ctx->error)
+        snprintf(mine.text, sizeof mine.text, "rank %d failed: %.180s", m->world.rank,
+                 ctx->message);
+    for (int gap = 1, n = m->world.size; gap < n; gap *= 2) {
+        glam__to(m, (m->world.rank + gap) % n, &mine, sizeof mine);
+        glam__from(m, (m->world.rank - gap + n) % n, &other, sizeof other);
+        if (!glam__exchange(ctx, &m->world, NULL)) return 0;
+        glam__header_join(&mine, &other);
+    }
+    if (mine.status) {
+        m->told = 1;
+        glam_fail(ctx, GLAM_ERR_COMM, "%s: %s", glam__where(m, where, sizeof where), mine.text);
+        return 0;
+    }
+    if (!m->joined) glam__mesh_join(ctx);
+    return mine.flag;
+}
+
+// The last word of every function that all ranks call: a rank that failed alone says so, where
+// the others will hear it, in the next header.
+static glam_status glam__farewell(glam_ctx *ctx)
+{
+    if (ctx->mesh && ctx->error) glam__agree(ctx, "farewell", 0);
+    return ctx->error;
+}
+
+// Places where the ranks of a group begin in n elements shared out evenly.
+static size_t glam__share(size_t n, int rank, int size)
+{ return (size_t)((uint64_t)n * (uint64_t)rank / (uint64_t)size); }
+
+static int glam__talks(const glam_ctx *ctx, const glam_comm *c)
+{ return !ctx->error && !ctx->measuring && c->size > 1; }
+
+// Each rank has its share of n elements in place; then each has all.
+static void glam__all_gather(glam_ctx *ctx, glam_comm *c, uint64_t *counter, void *data, size_t n,
+                             size_t element)
+{
+    char *p = (char *)data;
+    size_t own = glam__share(n, c->rank, c->size), end = glam__share(n, c->rank + 1, c->size);
+    if (!glam__talks(ctx, c)) return;
+    for (int r = 0; r < c->size; r++) {
+        size_t at = glam__share(n, r, c->size), next = glam__share(n, r + 1, c->size);
+        if (r == c->rank) continue;
+        glam__to(ctx->mesh, r, p + own * element, (end - own) * element);
+        glam__from(ctx->mesh, r, p + at * element, (next - at) * element);
+    }
+    glam__exchange(ctx, c, counter);
+}
+
+// The rank's share of the sum over the group, in place; what is not its share stays as it was.
+static void glam__reduce_scatter(glam_ctx *ctx, glam_comm *c, uint64_t *counter, float *data,
+                                 size_t n)
+{
+    glam__mesh *m = ctx->mesh;
+    if (!glam__talks(ctx, c)) return;
+    size_t most = GLAM__BUCKET / (size_t)c->size;
+    size_t longest = (n + (size_t)c->size - 1) / (size_t)c->size;
+    size_t own = glam__share(n, c->rank, c->size);
+    size_t mine = glam__share(n, c->rank + 1, c->size) - own;
+    for (size_t from = 0; from < longest && !ctx->error; from += most) {
+        size_t count = mine > from ? mine - from : 0;
+        if (count > most) count = most;
+        for (int r = 0; r < c->size; r++) {
+            size_t at = glam__share(n, r, c->size) + from, end = glam__share(n, r + 1, c->size);
+            size_t theirs = end > at ? end - at : 0;
+            if (r == c->rank) continue;
+            glam__to(m, r, data + at, (theirs < most ? theirs : most) * sizeof(float));
+            glam__from(m, r, m->work + (size_t)r * most, count * sizeof(float));
+        }
+        if (!glam__exchange(ctx, c, counter)) return;
+        if (!count) continue;
+        memcpy(m->work + (size_t)c->rank * most, data + own + from, count * sizeof(float));
+        for (int gap = 1; gap < c->size; gap *= 2)
+            for (int r = 0; r + gap < c->size; r += 2 * gap) {
+                float *to = m->work + (size_t)r * most;
+                const float *with = m->work + (size_t)(r + gap) * most;
+                for (size_t i = 0; i < count; i++) to[i] += with[i];
+            }
+        memcpy(data + own + from, m->work, count * sizeof(float));
+    }
+}
+
+static void glam__all_reduce(glam_ctx *ctx, glam_comm *c, uint64_t *counter, float *data, size_t n)
+{
+    glam__reduce_scatter(ctx, c, counter, data, n);
+    glam__all_gather(ctx, c, counter, data, n, sizeof(float));
+}
+
+// Many arrays, as if they were one: gathered in buckets, so that small ones cost no message each.
+typedef struct glam__bucket {
+    glam_ctx *ctx;
+    glam_comm *c;
+    uint64_t *counter;
+    size_t used;
+    int pieces;
+    struct { float *at; size_t count; } piece[64];
+} glam__bucket;
+
+static void glam__bucket_flush(glam__bucket *b)
+{
+    float *bucket = b->ctx->mesh->bucket;
+    size_t at = 0;
+    glam__all_reduce(b->ctx, b->c, b->counter, bucket, b->used);
+    for (int i = 0; i < b->pieces; i++) {
+        memcpy(b->piece[i].at, bucket + at, b->piece[i].count * sizeof(float));
+        at += b->piece[i].count;
+    }
+    b->used = 0;
+    b->pieces = 0;
+}
+
+static void glam__bucket_add(glam__bucket *b, float *data, size_t n)
+{
+    for (size_t take; n && glam__talks(b->ctx, b->c); data += take, n -= take) {
+        take = GLAM__BUCKET - b->used;
+        if (take > n) take = n;
+        memcpy(b->ctx->mesh->bucket + b->used, data, take * sizeof(float));
+        b->piece[b->pieces].at = data;
+        b->piece[b->pieces++].count = take;
+        b->used += take;
+        if (b->used == GLAM__BUCKET || b->pieces == 64) glam__bucket_flush(b);
+    }
 }
 
 /* == 04 random : implementation ===========================================================
@@ -2331,6 +2806,9 @@ static const char *glam__limits(const glam_options *o)
     if (!o->allocator.alloc || !o->allocator.release)
         return "options.allocator needs both alloc and release; start from glam_options_default()";
     if (o->threads < 0 || o->threads > 4096) return "options.threads must be between 0 and 4096";
+    if (!(o->receive_factor >= 1) || o->mesh_x < 0 || o->mesh_y < 0)
+        return "options.receive_factor must be at least 1, mesh_x and mesh_y not negative; start "
+               "from glam_options_default()";
     if (o->parallel_for && o->threads < 1)
         return "options.parallel_for needs options.threads, the number of its workers";
     return NULL;
@@ -2344,6 +2822,7 @@ GLAM_API glam_options glam_options_default(void)
     o.allocator.release = glam__default_release;
     o.pack_bytes = (size_t)64 << 20;
     o.seed = 1;
+    o.receive_factor = 4;
     return o;
 }
 
@@ -2369,7 +2848,7 @@ GLAM_API glam_ctx *glam_open(const glam_options *options)
         glam_fail(ctx, GLAM_ERR_VALUE, "options.simd \"%s\" is not to be had here; NULL picks the "
                   "best of base, sse2, avx2, avx512, neon", o.simd ? o.simd : "");
     }
-    glam__comm_check(ctx, o.comm);
+    glam__mesh_open(ctx);
     return ctx;
 }
 
@@ -2385,6 +2864,7 @@ GLAM_API void glam_clear_error(glam_ctx *ctx)
     if (!ctx) return;
     ctx->error = GLAM_OK;
     ctx->message[0] = 0;
+    if (ctx->mesh) ctx->mesh->told = 0;
 }
 
 GLAM_API glam_bytes glam_memory(const glam_ctx *ctx)
@@ -2394,12 +2874,21 @@ GLAM_API glam_bytes glam_memory(const glam_ctx *ctx)
     if (!ctx) return b;
     b.life = glam__arena_used(&ctx->life);
     b.step = ctx->step.high;
-    b.scratch = ctx->scratch_bytes;
+    b.scratch = ctx->scratch_bytes + (ctx->mesh ? ctx->mesh->bytes : 0);
     b.packed = ctx->packed;
     b.total = b.life + b.step + b.scratch + b.packed;
     b.peak = ctx->measuring ? b.total : ctx->peak;
     b.allocations = ctx->allocations;
     return b;
+}
+
+GLAM_API glam_traffic glam_sent(const glam_ctx *ctx)
+{
+    glam_traffic t;
+    memset(&t, 0, sizeof t);
+    if (ctx && ctx->mesh) t = ctx->mesh->sent;
+    t.total = t.routing + t.dispatch + t.model + t.gradients + t.weights + t.sums + t.files;
+    return t;
 }
 
 GLAM_API glam_status glam_measure(glam_ctx *ctx, int on)
@@ -2491,6 +2980,7 @@ GLAM_API void glam_close(glam_ctx *ctx)
     glam__arena_release(ctx, &ctx->step);
     glam__arena_release(ctx, &ctx->life);
     glam__free(ctx, ctx->scratch_block, (size_t)ctx->scratch_bytes + GLAM__ALIGN);
+    glam__mesh_close(ctx);
     glam_allocator a = ctx->options.allocator;
     a.release(a.user, ctx, sizeof(glam_ctx) + sizeof(glam__kernels));
 }
