@@ -27,6 +27,7 @@
 
 #include "test.h"
 #include "helpers.h"
+#include "threads_comm.h"
 
 #include "test_01_base.c"
 #include "test_02_threads.c"
