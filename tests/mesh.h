@@ -488,4 +488,25 @@ static uint64_t mesh_hash(const mesh_job *j)
     return h;
 }
 
+// The lines that mpi.sh compares.
+enum { MESH_HASH_STEPS = 10 };
+
+static void mesh_print_hash(const mesh_job *j)
+{
+    const mesh_out *o = &j->out[0];
+    if (o->error != GLAM_OK || !o->gathered || o->steps != j->steps)
+        printf("%s failed after %d steps: %s\n", j->kind->name, o->steps, o->text);
+    else printf("%s %016llx\n", j->kind->name, (unsigned long long)mesh_hash(j));
+    fflush(stdout);
+}
+
+// "4x2", or "4x2s" with split storage.
+static mesh_size mesh_read(const char *text)
+{
+    mesh_size m = { 1, 1, 0 };
+    sscanf(text, "%dx%d", &m.X, &m.Y);
+    m.store = strchr(text, 's') != NULL;
+    return m;
+}
+
 #endif
