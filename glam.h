@@ -268,6 +268,7 @@ typedef struct glam_tensor {
     int         wants_grad;    // backward computes a gradient for it
     int         flags;         // internal
     struct glam__pack *pack;   // internal: this weight in the kernels' order
+    struct glam__split *split; // internal: which block of a whole tensor this is; NULL: all of it
 } glam_tensor;
 
 GLAM_API glam_shape glam_dim1(int a);
@@ -823,6 +824,10 @@ typedef struct glam_plan {
 // recipe NULL: glam_recipe_default().  Works for models that no machine could hold.
 GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
                                    const glam_recipe *recipe, glam_plan *plan);
+// On a mesh: the payload bytes, as glam_sent counts them, of one training step of this rank.
+// sent, received [layers]: of each mixture layer, summed over the rounds (from glam_routing).
+GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *sent,
+                                       const int *received, glam_traffic *plan);
 
 #ifdef __cplusplus
 }
@@ -1234,7 +1239,7 @@ static double glam__seconds(void)
    names it; a rank that does not answer becomes one when the time is up.  The sequence of calls
    never depends on data.  While measuring nothing is exchanged. */
 
-enum { GLAM__BUCKET = 1 << 18 };   // floats that move at once in a sum
+enum { GLAM__BUCKET = 1 << 18, GLAM__PIECES = 64 };    // floats, of so many arrays, move at once
 
 typedef struct glam__mesh {
     glam_comm world, x, y;
@@ -1414,9 +1419,11 @@ static void glam__mesh_open(glam_ctx *ctx)
 {
     const glam_comm *comm = ctx->options.comm;
     int X, Y, size = comm ? comm->size : 1;
-    if (size < 1 || (comm && (comm->rank < 0 || comm->rank >= size)))
+    if (size < 1 || (comm && (comm->rank < 0 || comm->rank >= size))) {
         glam_fail(ctx, GLAM_ERR_VALUE, "options.comm: rank %d of %d", comm ? comm->rank : 0, size);
-    if (ctx->error || glam__mesh_shape(ctx, size, &X, &Y) != GLAM_OK || size == 1) return;
+        return;
+    }
+    if (glam__mesh_shape(ctx, size, &X, &Y) != GLAM_OK || size == 1) return;
     if (glam__mpi_threads_wrong(ctx, comm)) {
         glam_fail(ctx, GLAM_ERR_VALUE, "options.threads is %d, but MPI was started for one thread: "
                   "call MPI_Init_thread with MPI_THREAD_FUNNELED, or set options.threads to 1",
@@ -1653,7 +1660,7 @@ typedef struct glam__bucket {
     uint64_t *counter;
     size_t used;
     int pieces;
-    struct { float *at; size_t count; } piece[64];
+    struct { float *at; size_t count; } piece[GLAM__PIECES];
 } glam__bucket;
 
 static void glam__bucket_flush(glam__bucket *b)
@@ -1678,7 +1685,7 @@ static void glam__bucket_add(glam__bucket *b, float *data, size_t n)
         b->piece[b->pieces].at = data;
         b->piece[b->pieces++].count = take;
         b->used += take;
-        if (b->used == GLAM__BUCKET || b->pieces == 64) glam__bucket_flush(b);
+        if (b->used == GLAM__BUCKET || b->pieces == GLAM__PIECES) glam__bucket_flush(b);
     }
 }
 
@@ -3060,6 +3067,40 @@ static int glam__last(const glam_tensor *t) { return t->shape.dim[t->shape.dims 
 // Rows when all but the last dimension are one.
 static size_t glam__rows(const glam_tensor *t) { return glam_size(t) / (size_t)glam__last(t); }
 
+// Where the block that a rank has lies in the whole tensor, and who has the other blocks.
+enum { GLAM__OVER_X = 1, GLAM__OVER_Y = 2 };
+
+typedef struct glam__split {
+    glam_shape whole;
+    int at[4], over[4];            // of each dimension: where ours begins; which groups share it
+} glam__split;
+
+static glam_shape glam__whole(const glam_tensor *t)
+{ return t->split ? t->split->whole : t->shape; }
+
+// Is the tensor, or its dimension d (counted from the last, 1), split over these groups?
+static int glam__is_over(const glam_tensor *t, int groups)
+{
+    int over = 0;
+    for (int d = 0; t->split && d < 4; d++) over |= t->split->over[d];
+    return over & groups;
+}
+
+static int glam__dim_over(const glam_tensor *t, int d)
+{ return t->split ? t->split->over[t->shape.dims - d] : 0; }
+
+// The place of element i in the whole tensor: what initial values depend on.
+static uint64_t glam__whole_index(const glam_tensor *t, uint64_t i)
+{
+    uint64_t at = 0, stride = 1;
+    for (int d = t->shape.dims - 1; t->split && d >= 0; d--) {
+        at += (i % (uint64_t)t->shape.dim[d] + (uint64_t)t->split->at[d]) * stride;
+        i /= (uint64_t)t->shape.dim[d];
+        stride *= (uint64_t)t->split->whole.dim[d];
+    }
+    return t->split ? at : i;
+}
+
 // "[12,64,128]", for messages.
 typedef struct glam__words { char text[56]; } glam__words;
 
@@ -3161,7 +3202,8 @@ GLAM_API void glam_fill_normal(glam_tensor *t, uint64_t seed, float std)
     if (!t || !t->data) return;
     size_t n = glam_size(t);
     uint64_t stream = glam__hash_name(t->name);
-    for (size_t i = 0; i < n; i++) t->data[i] = std * glam_normal(seed, stream, i);
+    for (size_t i = 0; i < n; i++)
+        t->data[i] = std * glam_normal(seed, stream, glam__whole_index(t, i));
     glam__pack_stale(t);
 }
 
@@ -3172,7 +3214,7 @@ static void glam__fill_uniform(glam_tensor *t, uint64_t seed, float bound)
     size_t n = glam_size(t);
     uint64_t stream = glam__hash_name(t->name);
     for (size_t i = 0; i < n; i++)
-        t->data[i] = bound * (2.0f * glam_random(seed, stream, i) - 1.0f);
+        t->data[i] = bound * (2.0f * glam_random(seed, stream, glam__whole_index(t, i)) - 1.0f);
     glam__pack_stale(t);
 }
 
@@ -3261,7 +3303,7 @@ enum {
     static const glam_op glam__op_##name = { #name, inputs, flags, glam__##name##_shape, \
                                              glam__##name##_forward, glam__##name##_backward }
 
-typedef struct glam__record { glam_node node; struct glam__record *before; } glam__record;
+typedef struct glam__record { glam_node node; struct glam__record *before; int layer; } glam__record;
 
 static glam_status glam__check_inputs(glam_ctx *ctx, const glam_op *op, glam_tensor *const *in)
 {
@@ -3303,6 +3345,7 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     void *copy = config_bytes ? glam__take(ctx, &ctx->step, config_bytes) : NULL;
     if (ctx->error) return NULL;
     glam_node *n = &r->node;
+    r->layer = ctx->mesh ? ctx->mesh->layer : -1;
     n->op = op;
     for (int i = 0; i < op->inputs; i++) n->in[i] = in[i];
     if (copy) memcpy(copy, config, config_bytes);
@@ -3414,6 +3457,7 @@ static glam_status glam__backward_to(glam_ctx *ctx, const glam__record *stop)
     glam__record *r;
     for (r = ctx->tape; r != stop && ctx->whole; r = r->before) glam__count_uses(ctx, &r->node, 1);
     for (r = ctx->tape; r != stop; r = r->before) {
+        if (ctx->mesh) ctx->mesh->layer = r->layer;
         if (glam__backward_node(ctx, &r->node) != GLAM_OK) return ctx->error;
         if (ctx->whole) glam__count_uses(ctx, &r->node, -1);
     }
@@ -3437,9 +3481,10 @@ GLAM_API glam_status glam_backward(glam_ctx *ctx, glam_tensor *loss)
     loss->flags &= ~GLAM__FRESH;
     if (loss->grad) loss->grad[0] = 1;
     ctx->backward_done = 1;
-    glam_status status = glam__backward_to(ctx, NULL);
+    glam__backward_to(ctx, NULL);
     ctx->tape = NULL;
-    return status;
+    if (ctx->mesh) ctx->mesh->layer = -1;
+    return glam__farewell(ctx);
 }
 
 // Recompute: forward runs the block and keeps nothing but its result, backward runs it again.
@@ -3975,6 +4020,13 @@ static void glam__grad_outer(glam_ctx *ctx, glam_tensor *w, int rows, const floa
     o.spans = &all;
     o.span_count = 1;
     glam__outer_run(ctx, &o);
+}
+
+static void glam__add_all(const glam__kernels *k, size_t n, const float *from, float *to)
+{
+    const size_t most = (size_t)1 << 24;                 // kernels count in int
+    for (size_t at = 0; at < n; at += most)
+        k->add((int)(n - at < most ? n - at : most), from + at, to + at);
 }
 
 // A parallel loop over rows, in chunks of a fixed number.
@@ -5742,6 +5794,7 @@ typedef struct glam__route {
 typedef struct glam__moe_setup {
     glam_moe_config c;
     float norm_eps, part;          // part: share of the step's groups in this part of the batch
+    int infer, most;               // on a mesh: nothing is dropped; tokens that any rank may have
     const int32_t *mask;           // [T]
     glam__route route;             // lives longer than the op
     glam_routing *record;          // summary for the caller; may be NULL
@@ -5762,6 +5815,12 @@ typedef struct glam__moe {
     glam__span *spans;             // [E] rows of each expert
     int rows;                      // R: kept choices
     float *normed, *out;           // scratch: [T,M] [R,M]
+    // Where the experts are: all here (X = 1), or E / X of them on each of X ranks
+    int X, own, room;              // own: experts here; room: for so many rows
+    int here, spans_here;          // rows that my experts work on, and in how many spans
+    glam__span *at_work;           // those spans; X > 1: [X][own], by who sent them
+    float *xr, *made;              // X > 1: [room,M] those rows; what experts made of them
+    int sent, received;
 } glam__moe;
 
 // Slots per expert and group, reference 2 step 6; 0: dropless.
@@ -5772,6 +5831,18 @@ static int glam__capacity(const glam_moe_config *c, int group)
     double slots = (double)group * (double)c->capacity_factor / c->experts;
     if (slots > 2e9) return 0;
     return slots < 1 ? 4 : glam__up((int)slots, 4);
+}
+
+// Rows that this rank may have to work on: its own choices where all experts are here; else what
+// capacity lets through, or the mean times receive_factor, or in inference all that there is.
+static int glam__moe_room(const glam__moe *m)
+{
+    double T = m->s->most > m->T ? m->s->most : m->T, all = m->X * T * m->k;
+    double room = m->X == 1 || m->s->infer ? all
+                : m->capacity ? (double)m->groups * m->capacity * m->E
+                : ceil(m->ctx->options.receive_factor * T * m->k);
+    if (room > all) room = all;
+    return room < 2e9 ? (int)room : 0;
 }
 
 static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
@@ -5791,13 +5862,20 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     m.capacity = glam__capacity(&m.s->c, m.group);
     m.gated = glam__is_gated(m.s->c.activation);
     m.kind = glam__act_kind(m.s->c.activation, 0);
-    size_t R = (size_t)m.T * m.k;
+    m.own = n->in[GLAM__MO_UP]->shape.dim[0];
+    m.X = m.E / m.own;
+    m.room = glam__moe_room(&m);
+    size_t R = (size_t)m.T * m.k, wide = (size_t)m.room * m.H * sizeof(float);
     char *at = (char *)n->saved;
     if (!at) return m;
-    m.u = (float *)(void *)at;            at += R * m.H * sizeof(float);
-    if (m.gated) { m.g = (float *)(void *)at; at += R * m.H * sizeof(float); }
+    m.u = (float *)(void *)at;            at += wide;
+    if (m.gated) { m.g = (float *)(void *)at; at += wide; }
+    if (m.X > 1) { m.xr = (float *)(void *)at; at += (size_t)m.room * m.M * sizeof(float); }
     m.lse = (float *)(void *)at;          at += (size_t)m.T * sizeof(float);
     m.spans = (glam__span *)(void *)at;   at += (size_t)m.E * sizeof(glam__span);
+    m.at_work = m.spans;
+    if (m.X > 1) { m.at_work = (glam__span *)(void *)at; at += (size_t)m.E * sizeof(glam__span); }
+    m.spans_here = m.E;
     m.place = (int32_t *)(void *)at;      at += R * sizeof(int32_t);
     m.source = (int32_t *)(void *)at;
     return m;
@@ -5954,11 +6032,117 @@ static glam__gather glam__gather_of(const glam__moe *m, const float *x)
 
 static glam__product glam__expert_product(const glam__moe *m, int k)
 {
-    glam__product p = glam__product_new(m->rows, k);
-    p.spans = m->spans;
-    p.span_count = m->E;
+    glam__product p = glam__product_new(m->here, k);
+    p.spans = m->at_work;
+    p.span_count = m->spans_here;
     p.parts = 1;
     return p;
+}
+
+// ---- on a mesh: rows go to the ranks that have their experts, and what was made of them comes back
+
+// Choices are sorted by expert, so those for one rank are neighbours: rows [*row, *row + result).
+static int glam__moe_for(const glam__moe *m, int rank, int *row)
+{
+    const glam__span *first = &m->spans[rank * m->own], *last = &m->spans[(rank + 1) * m->own - 1];
+    *row = first->row;
+    return last->row + last->rows - first->row;
+}
+
+// The same of the rows that came from a rank.
+static int glam__moe_from(const glam__moe *m, int rank, int *row)
+{
+    const glam__span *first = &m->at_work[rank * m->own];
+    const glam__span *last = &m->at_work[(rank + 1) * m->own - 1];
+    *row = first->row;
+    return last->row + last->rows - first->row;
+}
+
+// Rows of `width` floats of my choices to where they are worked on, or with back the other way.
+static void glam__moe_exchange(const glam__moe *m, float *mine, float *here, int width, int back)
+{
+    glam__mesh *mesh = m->ctx->mesh;
+    size_t bytes = (size_t)width * sizeof(float);
+    if (m->ctx->error) return;
+    for (int r = 0; r < m->X; r++) {
+        int row, from, count = glam__moe_for(m, r, &row), arrive = glam__moe_from(m, r, &from);
+        float *a = mine + (size_t)row * width, *b = here + (size_t)from * width;
+        if (r == mesh->ix) {
+            memcpy(back ? a : b, back ? b : a, (size_t)count * bytes);
+            continue;
+        }
+        glam__to(mesh, r, back ? b : a, (size_t)(back ? arrive : count) * bytes);
+        glam__from(mesh, r, back ? a : b, (size_t)(back ? count : arrive) * bytes);
+    }
+    glam__exchange(m->ctx, &mesh->x, &mesh->sent.dispatch);
+}
+
+// From the loads of all ranks, [X] rows of E and of the room there is: where rows will arrive.
+static int glam__moe_arrivals(glam__moe *m, const int32_t *loads)
+{
+    const int32_t *of;
+    int E = m->E, ix = m->ctx->mesh->ix;
+    for (int r = 0; r < m->X; r++) {
+        int64_t rows = 0;
+        for (int s = 0; s < m->X; s++)
+            for (int e = r * m->own; e < (r + 1) * m->own; e++) rows += loads[s * (E + 1) + e];
+        if (rows <= loads[r * (E + 1) + E]) continue;
+        glam_fail(m->ctx, GLAM_ERR_MEMORY, "moe dispatch, layer %d: %lld rows for the experts of "
+                  "x = %d, but options.receive_factor %g leaves room for %d there; raise it, or "
+                  "set moe.capacity_factor", m->ctx->mesh->layer, (long long)rows, r,
+                  m->ctx->options.receive_factor, (int)loads[r * (E + 1) + E]);
+        return 0;
+    }
+    for (int s = 0; s < m->X; s++)
+        for (int e = 0; e < m->own; e++) {
+            glam__span *span = &m->at_work[s * m->own + e];
+            of = loads + s * (E + 1) + ix * m->own;
+            span->row = m->here;
+            span->rows = of[e];
+            span->slice = e;
+            m->here += of[e];
+        }
+    return 1;
+}
+
+// Where all experts are here, rows stay where they are.
+static int glam__moe_send(glam__moe *m)
+{
+    glam_ctx *ctx = m->ctx;
+    glam__mesh *mesh = ctx->mesh;
+    int row;
+    m->made = m->out;
+    m->here = m->rows;
+    if (m->X == 1) return 1;
+    glam__agree(ctx, "moe dispatch", 0);
+    int32_t *loads = (int32_t *)glam_scratch(ctx, (size_t)m->X * (m->E + 1) * sizeof *loads);
+    int32_t *mine = loads + mesh->ix * (m->E + 1);
+    memcpy(mine, m->s->route.load, (size_t)m->E * sizeof *loads);
+    mine[m->E] = m->room;
+    m->here = 0;
+    glam__all_gather(ctx, &mesh->x, &mesh->sent.routing, loads, (size_t)m->X * (m->E + 1),
+                     sizeof *loads);
+    if (ctx->error || !glam__moe_arrivals(m, loads)) return 0;
+    for (int r = 0; r < m->rows; r++)
+        memcpy(m->out + (size_t)r * m->M, m->normed + (size_t)(m->source[r] / m->k) * m->M,
+               (size_t)m->M * sizeof(float));
+    glam__moe_exchange(m, m->out, m->xr, m->M, 0);
+    m->made = glam__scratch_floats(ctx, (size_t)m->room * m->M);
+    int own = glam__moe_for(m, mesh->ix, &row);
+    m->sent = m->rows - own;
+    m->received = m->here - own;
+    return !ctx->error;
+}
+
+static void glam__moe_return(glam__moe *m)
+{ if (m->X > 1) glam__moe_exchange(m, m->out, m->made, m->M, 1); }
+
+// Matrices at once in a tree over X partial gradients.
+static uint64_t glam__moe_levels(const glam__moe *m)
+{
+    uint64_t levels = 1;
+    for (int r = 1; r < m->X; r *= 2) levels++;
+    return levels;
 }
 
 // Each expert's feed-forward on its rows.
@@ -5967,8 +6151,10 @@ static void glam__moe_experts(glam__moe *m)
     glam__gather rows = glam__gather_of(m, m->normed);
     glam__acted a;
     glam__product in = glam__expert_product(m, m->M);
-    in.fill = glam__fill_gathered;
+    if (m->X == 1) in.fill = glam__fill_gathered;
     in.arg = &rows;
+    in.a = m->xr;
+    in.lda = (size_t)m->M;
     in.b[0] = glam__weight(m->ctx, m->n->in[GLAM__MO_UP], 0);
     in.c[0] = m->u;
     in.ldc = (size_t)m->H;
@@ -5988,7 +6174,7 @@ static void glam__moe_experts(glam__moe *m)
     out.fill = glam__fill_acted;
     out.arg = &a;
     out.b[0] = glam__weight(m->ctx, m->n->in[GLAM__MO_DOWN], 0);
-    out.c[0] = m->out;
+    out.c[0] = m->made;
     out.ldc = (size_t)m->M;
     glam__product_run(m->ctx, &out);
 }
@@ -6099,6 +6285,8 @@ static void glam__moe_record(const glam__moe *m)
     r->dropped = 0;
     for (size_t at = 0; at < (size_t)m->T * m->k; at++)
         r->dropped += from->expert[at] >= 0 && !from->kept[at];
+    r->sent = m->sent;
+    r->received = m->received;
     r->expert = from->expert;
     r->slot = from->slot;
     r->kept = from->kept;
@@ -6115,10 +6303,12 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
     glam__moe_route(&m);                       // best experts, their slots, drops      [T,k]
     glam__moe_dispatch(&m);                    // choices, sorted by expert             [R]
     m.out = glam__scratch_floats(ctx, (size_t)m.T * m.k * m.M);
-    if (ctx->plain) {
+    if (!glam__moe_send(&m)) return;           // rows to the ranks that have their experts
+    if (ctx->plain && m.X == 1) {
         glam__moe_plain_forward(&m);
     } else {
         glam__moe_experts(&m);                 // each expert on its rows               [R,M]
+        glam__moe_return(&m);                  // and back to the ranks of the tokens
         glam__moe_combine(&m);                 // weighted sum back into token order    [T,M]
     }
     glam__moe_balance(&m);                     // auxiliary loss from load and p
@@ -6130,11 +6320,11 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
 // What backward adds to the view.
 typedef struct glam__moe_grads {
     glam__moe m;
-    float *dyr, *xr;               // [R,M] rows of dy and of x, sorted by expert
-    float *h, *dh;                 // [R,H]
-    float *dweight;                // [R] of the gate's weights, by row
-    float *weight;                 // [R]
-    float *dxr;                    // [R,M]
+    // of my choices, sorted by expert: rows of dy and of x, the gate's weights, their gradients
+    float *dy_out, *weight_out, *dweight, *dxr;        // [R,M] [R] [R] [R,M]
+    // of the rows that my experts work on: the same arrays where all experts are here
+    float *dyr, *xr, *weight, *dweight_here, *dxr_here;
+    float *h, *dh;                 // [here,H]
     float *dlogits, *dn;           // [T,E] [T,M]
     float dbalance;
 } glam__moe_grads;
@@ -6144,9 +6334,36 @@ static void glam__moe_gather_row(void *arg, int row, int worker)
     glam__moe_grads *g = (glam__moe_grads *)arg;
     size_t M = (size_t)g->m.M, t = (size_t)(g->m.source[row] / g->m.k);
     (void)worker;
-    memcpy(g->dyr + (size_t)row * M, g->m.n->out[0]->grad + t * M, M * sizeof(float));
-    memcpy(g->xr + (size_t)row * M, g->m.normed + t * M, M * sizeof(float));
-    g->weight[row] = g->m.s->route.gate[g->m.source[row]];
+    memcpy(g->dy_out + (size_t)row * M, g->m.n->out[0]->grad + t * M, M * sizeof(float));
+    if (g->m.X == 1) memcpy(g->xr + (size_t)row * M, g->m.normed + t * M, M * sizeof(float));
+    g->weight_out[row] = g->m.s->route.gate[g->m.source[row]];
+}
+
+// The same where rows come from X ranks: a partial gradient of each rank's rows, joined as a tree
+// over ranks.  Those are parts of the batch, and one rank alone would join them so (room 18).
+static void glam__moe_outer_tree(const glam__moe *m, glam__outer *o)
+{
+    size_t used = m->ctx->scratch_used, n = (size_t)o->m * o->n;
+    float *stack = glam__scratch_floats(m->ctx, glam__moe_levels(m) * n), *all = o->c;
+    int add = o->add;
+    o->add = 0;
+    o->span_count = 1;
+    for (int e = 0; e < m->own; e++) {
+        int depth = 0;
+        for (int s = 0; s < m->X; s++) {
+            glam__span span = m->at_work[s * m->own + e];
+            span.slice = 0;
+            o->spans = &span;
+            o->c = stack + (size_t)depth++ * n;
+            glam__outer_run(m->ctx, o);
+            for (int pairs = s; pairs & 1; pairs >>= 1, depth--)
+                glam__add_all(m->ctx->kernels, n, stack + (size_t)(depth - 1) * n,
+                              stack + (size_t)(depth - 2) * n);
+        }
+        if (add) glam__add_all(m->ctx->kernels, n, stack, all + (size_t)e * n);
+        else memcpy(all + (size_t)e * n, stack, n * sizeof(float));
+    }
+    m->ctx->scratch_used = used;
 }
 
 // dW of all experts: A_e^T B_e over each one's rows.
@@ -6163,9 +6380,10 @@ static void glam__moe_outer(const glam__moe *m, glam_tensor *w, const float *a, 
     o.b = b; o.ldb = (size_t)N;
     o.ldc = (size_t)N;
     o.slice = (size_t)M * N;
-    o.spans = m->spans;
-    o.span_count = m->E;
-    glam__outer_run(m->ctx, &o);
+    o.spans = m->at_work;
+    o.span_count = m->spans_here;
+    if (m->X > 1) glam__moe_outer_tree(m, &o);
+    else glam__outer_run(m->ctx, &o);
 }
 
 // C (+)= A B_e^T, row by row with the expert of the row.
@@ -6188,7 +6406,6 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     const glam__moe *m = &g->m;
     glam_tensor **in = m->n->in;
     glam__acted_back a;
-    glam__each_row(m->ctx, m->rows, 2.0 * m->M, glam__moe_gather_row, g);
     glam__moe_times(m, g->dyr, in[GLAM__MO_DOWN], g->dh, 0);
     a.kernels = m->ctx->kernels;
     a.kind = m->kind;
@@ -6198,15 +6415,15 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     a.h = g->h;
     a.dh = g->dh;
     a.weight = g->weight;
-    a.dweight = g->dweight;
+    a.dweight = g->dweight_here;
     // g, u and h become dg, du and the weighted h
-    glam__each_row(m->ctx, m->rows, 40.0 * m->H, glam__acted_back_row, &a);
+    glam__each_row(m->ctx, m->here, 40.0 * m->H, glam__acted_back_row, &a);
     glam__moe_outer(m, in[GLAM__MO_DOWN], g->h, m->H, g->dyr, m->M);
     glam__moe_outer(m, in[GLAM__MO_UP], g->xr, m->M, m->u, m->H);
     glam__moe_outer(m, in[GLAM__MO_GATE], g->xr, m->M, m->g, m->H);
-    if (!g->dxr) return;
-    glam__moe_times(m, m->u, in[GLAM__MO_UP], g->dxr, 0);
-    if (m->gated) glam__moe_times(m, m->g, in[GLAM__MO_GATE], g->dxr, 1);
+    if (!g->dxr_here) return;
+    glam__moe_times(m, m->u, in[GLAM__MO_UP], g->dxr_here, 0);
+    if (m->gated) glam__moe_times(m, m->g, in[GLAM__MO_GATE], g->dxr_here, 1);
 }
 
 static float *glam__settled(glam_tensor *t)
@@ -6278,6 +6495,30 @@ static void glam__moe_gate_back(glam__moe_grads *g)
     }
 }
 
+// On a mesh: gradients of the outputs of my choices, with their weights, to their experts' ranks.
+static int glam__moe_send_back(glam__moe_grads *g)
+{
+    const glam__moe *m = &g->m;
+    if (m->X == 1) return 1;
+    glam__agree(m->ctx, "moe backward", 0);
+    if (m->ctx->error) return 0;
+    g->dyr = glam__scratch_floats(m->ctx, (size_t)m->room * m->M);
+    g->weight = glam__scratch_floats(m->ctx, (size_t)m->room);
+    g->dweight_here = glam__scratch_floats(m->ctx, (size_t)m->room);
+    if (g->dxr) g->dxr_here = glam__scratch_floats(m->ctx, (size_t)m->room * m->M);
+    glam__moe_exchange(m, g->dy_out, g->dyr, m->M, 0);
+    if (!m->ctx->error) glam__moe_exchange(m, g->weight_out, g->weight, 1, 0);
+    return !m->ctx->error;
+}
+
+static void glam__moe_return_back(glam__moe_grads *g)
+{
+    const glam__moe *m = &g->m;
+    if (m->X == 1) return;
+    glam__moe_exchange(m, g->dweight, g->dweight_here, 1, 1);
+    if (g->dxr && !m->ctx->error) glam__moe_exchange(m, g->dxr, g->dxr_here, m->M, 1);
+}
+
 // dn_t += the gradients of its kept choices' rows, best first.
 static void glam__moe_scatter_row(void *arg, int t, int worker)
 {
@@ -6298,31 +6539,40 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
     memset(&g, 0, sizeof g);
     g.m = glam__moe_view(ctx, n);
     glam__moe *m = &g.m;
-    for (int e = 0; e < m->E; e++) m->rows += m->spans[e].rows;
+    for (int e = 0; e < m->E; e++) {
+        m->rows += m->spans[e].rows;
+        m->here += m->at_work[e].rows;
+    }
     size_t T = (size_t)m->T, R = T * m->k, M = (size_t)m->M;
     int below = x->wants_grad || (norm && norm->wants_grad);
     float *r = glam__scratch_floats(ctx, T);
     glam__normed w = glam__normed_of(ctx, x, norm, m->s->norm_eps);
     g.dbalance = n->out[1]->grad[0];
     m->normed = glam__scratch_floats(ctx, T * M);
-    g.dyr = glam__scratch_floats(ctx, R * M);
-    g.xr = glam__scratch_floats(ctx, R * M);
-    g.h = glam__scratch_floats(ctx, R * m->H);
-    g.dh = glam__scratch_floats(ctx, R * m->H);
-    g.weight = glam__scratch_floats(ctx, R);
-    g.dweight = glam__scratch_floats(ctx, R);
-    g.dxr = below ? glam__scratch_floats(ctx, R * M) : NULL;
+    g.dyr = g.dy_out = glam__scratch_floats(ctx, R * M);
+    g.xr = m->X > 1 ? m->xr : glam__scratch_floats(ctx, R * M);
+    g.h = glam__scratch_floats(ctx, (size_t)m->room * m->H);
+    g.dh = glam__scratch_floats(ctx, (size_t)m->room * m->H);
+    g.weight = g.weight_out = glam__scratch_floats(ctx, R);
+    g.dweight = g.dweight_here = glam__scratch_floats(ctx, R);
+    g.dxr = g.dxr_here = below ? glam__scratch_floats(ctx, R * M) : NULL;
     g.dlogits = glam__scratch_floats(ctx, T * m->E);
     glam__norm_all(ctx, w, m->T, m->normed, r);
-    if (ctx->plain) glam__moe_plain_backward(&g);
-    else glam__moe_experts_back(&g);
+    if (ctx->plain && m->X == 1) {
+        glam__moe_plain_backward(&g);
+    } else {
+        glam__each_row(ctx, m->rows, 2.0 * m->M, glam__moe_gather_row, &g);
+        if (!glam__moe_send_back(&g)) return;
+        glam__moe_experts_back(&g);
+        glam__moe_return_back(&g);
+    }
     glam__moe_gate_back(&g);
     glam__grad_outer(ctx, n->in[GLAM__MO_ROUTER], m->T, m->normed, M, g.dlogits, (size_t)m->E);
     if (!below) return;
     g.dn = glam__scratch_floats(ctx, T * M);
     glam__times(ctx, m->T, g.dlogits, (size_t)m->E, glam__weight(ctx, n->in[GLAM__MO_ROUTER], 1),
                 g.dn, M, 0);
-    if (ctx->plain) for (size_t t = 0; t < T; t++)
+    if (ctx->plain && m->X == 1) for (size_t t = 0; t < T; t++)
         ctx->kernels->add(m->M, g.dyr + t * M, g.dn + t * M);
     else glam__each_row(ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, &g);
     glam__norm_backward(ctx, n, norm, w, m->T, r, g.dn);
@@ -6360,10 +6610,11 @@ static glam_status glam__moe_fits(glam_ctx *ctx, glam_node *n)
     glam_tensor *router = n->in[GLAM__MO_ROUTER], *up = n->in[GLAM__MO_UP],
                 *down = n->in[GLAM__MO_DOWN], *gate = n->in[GLAM__MO_GATE];
     int M = glam__last(n->in[0]), E = c->experts, T = (int)glam__rows(n->in[0]);
-    int H = up && up->shape.dims == 3 ? up->shape.dim[2] : 0;
+    int H = up && up->shape.dims == 3 ? up->shape.dim[2] : 0, own = E;
+    if (ctx->mesh && up && glam__dim_over(up, 3)) own /= ctx->mesh->X;     // a model's own share
     if (!router || !H || !down || !glam__same_shape(router->shape, glam_dim2(M, E)) ||
-        !glam__same_shape(up->shape, glam_dim3(E, M, H)) ||
-        !glam__same_shape(down->shape, glam_dim3(E, H, M)))
+        !glam__same_shape(up->shape, glam_dim3(own, M, H)) ||
+        !glam__same_shape(down->shape, glam_dim3(own, H, M)))
         return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: with x %s and %d experts the router is %s, up "
                          "%s, down %s; they must be [M,E], [E,M,H], [E,H,M]",
                          glam__say(n->in[0]->shape).text, E,
@@ -6387,17 +6638,25 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
         return ctx->error;
     glam__moe m = glam__moe_view(ctx, n);
     uint64_t T = (uint64_t)m.T, R = T * m.k, wide = (uint64_t)(m.M > m.H ? m.M : m.H);
+    uint64_t room = (uint64_t)m.room, far = m.X > 1;
+    if (!room)
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: %d tokens on each of %d ranks are too many at "
+                         "once; a larger recipe.accumulate makes smaller parts", m.T, m.X);
     n->out_shape[0] = n->in[0]->shape;
     n->out_shape[1] = glam_dim1(1);
-    n->saved_bytes = (R * m.H * (m.gated ? 2 : 1) * sizeof(float) + T * sizeof(float) +
-                              (uint64_t)m.E * sizeof(glam__span) + 2 * R * sizeof(int32_t));
+    n->saved_bytes = (room * m.H * (m.gated ? 2 : 1) * sizeof(float) + T * sizeof(float) +
+                      far * room * m.M * sizeof(float) + 2 * R * sizeof(int32_t) +
+                      (1 + far) * (uint64_t)m.E * sizeof(glam__span));
     uint64_t small = 4 * glam__align((uint64_t)m.E * sizeof(int)) + glam__floats(T) +
                      glam__product_bytes(ctx, (int)wide) + glam__product_bytes(ctx, m.E) +
                      glam__floats(4 * (uint64_t)m.H);
-    uint64_t forward = small + glam__floats(T * m.M) + glam__floats(R * m.M);
+    uint64_t forward = small + glam__floats(T * m.M) + glam__floats(R * m.M) +
+                       far * (glam__floats(room * m.M) + glam__floats(far * m.X * (m.E + 1)));
     uint64_t back = small + 2 * glam__floats(T * m.M) + 3 * glam__floats(R * m.M) +
-                    2 * glam__floats(R * m.H) + 2 * glam__floats(R) + glam__floats(T * m.E) +
-                    glam__outer_bytes(ctx) + glam__floats(glam__norm_back_floats(m.T, m.M));
+                    2 * glam__floats(room * m.H) + 2 * glam__floats(R) + glam__floats(T * m.E) +
+                    glam__outer_bytes(ctx) + glam__floats(glam__norm_back_floats(m.T, m.M)) +
+                    far * (2 * glam__floats(room * m.M) + 2 * glam__floats(room) +
+                           glam__floats(glam__moe_levels(&m) * (uint64_t)m.M * m.H));
     n->scratch_bytes = (n->flags & GLAM__NODE_RECORDED ? back : forward);
     if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
     for (int i = GLAM__MO_ROUTER; i <= GLAM__MO_DOWN; i++) {
@@ -6556,6 +6815,8 @@ static const glam__row glam__rows_of_model[] = {
     { GLAM__MIXTURE, "moe.down",    "EHM", GLAM__FAN_IN, 1, GLAM__IN_LAYER(moe, down) },
     { GLAM__FINAL,   "norm",        "M",   GLAM__ONES,   0, offsetof(glam_model, norm) }
 };
+// Which letters of the dims are shared out over Y; E is, over X, where a row is of experts.
+#define GLAM__LETTERS_OF_Y "VAhHn"
 enum { GLAM__ROW_COUNT = (int)(sizeof glam__rows_of_model / sizeof glam__rows_of_model[0]) };
 
 static int glam__is_mixture(const glam_config *c, int layer)
@@ -6588,6 +6849,34 @@ static glam_shape glam__row_shape(const glam_config *c, const glam__row *row)
                         : *d == 'n' ? c->heads : *d == 'b' ? c->buckets
                         : *d == 'h' ? c->hidden : *d == 'E' ? c->moe.experts : c->moe.hidden;
     return s;
+}
+
+// One dimension of a split: this rank's share of what it has so far.
+static void glam__split_dim(glam__split *split, glam_shape *mine, int d, int over, int rank,
+                            int size)
+{
+    int n = mine->dim[d], from = (int)glam__share((size_t)n, rank, size);
+    if (size == 1) return;
+    split->at[d] += from;
+    split->over[d] |= over;
+    mine->dim[d] = (int)glam__share((size_t)n, rank + 1, size) - from;
+}
+
+// The block of a row's tensor that this rank has; the whole on one rank.
+static glam_shape glam__row_mine(const glam_ctx *ctx, const glam_config *c, const glam__row *row,
+                                 glam__split *split)
+{
+    const glam__mesh *m = ctx->mesh;
+    glam_shape mine = glam__row_shape(c, row);
+    memset(split, 0, sizeof *split);
+    split->whole = mine;
+    for (int d = 0; m && d < mine.dims; d++) {
+        if (strchr(GLAM__LETTERS_OF_Y, row->dims[d]))
+            glam__split_dim(split, &mine, d, GLAM__OVER_Y, m->iy, m->Y);
+        if (row->expert && row->dims[d] == 'E')
+            glam__split_dim(split, &mine, d, GLAM__OVER_X, m->ix, m->X);
+    }
+    return mine;
 }
 
 // Every row in the order of files: visit returns 0 to stop.
@@ -6752,7 +7041,9 @@ typedef struct glam__making {
 static int glam__count_row(void *arg, const glam__row *row, int layer)
 {
     glam__making *m = (glam__making *)arg;
-    uint64_t n = glam__floats(glam__count(glam__row_shape(&m->model->config, row))) / sizeof(float);
+    glam__split split;
+    uint64_t n = glam__floats(glam__count(glam__row_mine(m->model->ctx, &m->model->config, row,
+                                                         &split))) / sizeof(float);
     (void)layer;
     m->count++;
     m->floats[row->expert] = n > UINT64_MAX - m->floats[row->expert] ? UINT64_MAX
@@ -6771,17 +7062,50 @@ static int glam__make_row(void *arg, const glam__row *row, int layer)
     glam__making *m = (glam__making *)arg;
     glam_model *model = m->model;
     char name[64];
-    glam_shape shape = glam__row_shape(&model->config, row);
+    glam__split split;
+    glam_shape shape = glam__row_mine(model->ctx, &model->config, row, &split);
     float *data = m->block[row->expert] ? m->block[row->expert] + m->used[row->expert] : NULL;
     glam__row_name(row, layer, name, sizeof name);
     m->used[row->expert] += (size_t)(glam__floats(glam__count(shape)) / sizeof(float));
     glam_tensor *t = glam__tensor_over(model->ctx, &model->ctx->life, shape, name, data);
     if (!t) return 0;
     t->wants_grad = 1;
+    if (!glam__same_shape(shape, split.whole)) {
+        t->split = (glam__split *)glam__take(model->ctx, &model->ctx->life, sizeof split);
+        if (!t->split) return 0;
+        *t->split = split;
+    }
     char *owner = layer < 0 ? (char *)model : (char *)&model->layers[layer];
     *(glam_tensor **)(void *)(owner + row->field) = t;
     model->tensors[m->made++] = t;
     return 1;
+}
+
+// What does not divide is refused, with the number that can be changed.
+static glam_status glam__mesh_fits(glam_ctx *ctx, const glam_config *c)
+{
+    static const char *const names[] = { "heads", "hidden", "moe.hidden" };
+    const glam__mesh *m = ctx->mesh;
+    int sizes[3];
+    sizes[0] = c->heads; sizes[1] = c->hidden; sizes[2] = c->moe.experts ? c->moe.hidden : m->Y;
+    for (int i = 0; i < 3; i++)
+        if (sizes[i] % m->Y)
+            return glam_fail(ctx, GLAM_ERR_VALUE, "config: %s %d does not split over mesh_y %d; "
+                             "change one of them", names[i], sizes[i], m->Y);
+    if (c->vocab < m->Y)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: a vocab of %d has less than one token for "
+                         "each of mesh_y %d ranks", c->vocab, m->Y);
+    if (c->moe.experts % m->X)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: moe.experts %d do not split over mesh_x %d; "
+                         "change one of them", c->moe.experts, m->X);
+    return GLAM_OK;
+}
+
+static uint64_t glam__hash_bytes(uint64_t h, const void *data, size_t bytes)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    for (; bytes; bytes--) h = (h ^ *p++) * 1099511628211u;
+    return h;
 }
 
 static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, glam__making *m)
@@ -6790,6 +7114,13 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, g
     if (!ctx || ctx->error) return NULL;
     glam__config_derive(&c);
     if (glam__config_check(ctx, &c) != GLAM_OK) return NULL;
+    if (ctx->mesh) {                               // glam_config has no holes between its fields
+        if (glam__mesh_fits(ctx, &c) != GLAM_OK) return NULL;
+        uint64_t h = glam__hash_bytes(ctx->mesh->config, &c, sizeof c);
+        h = glam__hash_bytes(h, &ctx->mesh->X, sizeof ctx->mesh->X);
+        h = glam__hash_bytes(h, &ctx->mesh->store, sizeof ctx->mesh->store);
+        ctx->mesh->config = glam__hash_bytes(h, &ctx->options.seed, sizeof ctx->options.seed);
+    }
     glam_model *model = (glam_model *)glam__take(ctx, &ctx->life, sizeof *model);
     if (!model) return NULL;
     memset(m, 0, sizeof *m);
@@ -6832,7 +7163,7 @@ static int glam__init_row(void *arg, const glam__row *row, int layer)
         return 1;
     }
     if (row->start == GLAM__FAN_IN) {
-        int fan = t->shape.dim[t->shape.dims - 2];
+        int fan = glam__whole(t).dim[t->shape.dims - 2];
         glam__fill_uniform(t, model->ctx->options.seed, (float)sqrt(3.0 / fan));
         return 1;
     }
@@ -6848,7 +7179,10 @@ static int glam__init_row(void *arg, const glam__row *row, int layer)
 GLAM_API glam_model *glam_model_new(glam_ctx *ctx, const glam_config *config)
 {
     glam_model *model = glam__model_blank(ctx, config);
-    if (!model) return NULL;
+    if (!model) {
+        if (ctx) glam__farewell(ctx);
+        return NULL;
+    }
     if (!ctx->measuring) glam__each_param(&model->config, glam__init_row, model);
     if (model->config.moe.experts && model->config.moe.top_k == 1 &&
         model->config.moe.normalise != GLAM_NORMALISE_NONE)
@@ -7004,6 +7338,7 @@ typedef struct glam__run {
     float part;                    // share of this part of the batch in the step
     double count;                  // real tokens of the whole step; 0: of this batch
     int recompute, cancelled, aux_off;
+    int most;                      // on a mesh: tokens that any rank may have; 0: all the same
     int quiet;                     // leave the model's routing records alone
     glam_tensor *balance;          // sum over mixture layers so far
 } glam__run;
@@ -7047,6 +7382,8 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
         s.c.capacity = 0;
         s.c.group = 0;
     }
+    s.infer = run->mode == GLAM_INFER;
+    s.most = run->most;
     s.norm_eps = c->norm_eps;
     s.part = run->part;
     s.mask = run->segments;
@@ -7099,7 +7436,8 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
     for (int i = 0; i < model->config.layers && x; i++) {
         glam_tensor *balance = NULL;
         glam__block_arg *b = (glam__block_arg *)glam__take(ctx, &ctx->step, sizeof *b);
-        run->cancelled = glam__cancelled(ctx);
+        if (ctx->mesh) ctx->mesh->layer = i;
+        run->cancelled = glam__agree(ctx, "forward", glam__cancelled(ctx));
         if (run->cancelled || !b) {
             x = NULL;
             break;
@@ -7114,6 +7452,7 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
             run->balance = run->balance ? glam_add(ctx, run->balance, balance) : balance;
     }
     ctx->transient = transient;
+    if (ctx->mesh) ctx->mesh->layer = -1;
     return x;
 }
 
@@ -7146,8 +7485,10 @@ GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, g
     if (!model || model->ctx->error) return NULL;
     // a run is read again by backward when blocks are recomputed: it lives as long as the step
     glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->step, sizeof *run);
-    if (!run || glam__run_begin(run, model, batch, mode) != GLAM_OK) return NULL;
-    return glam__logits(model, glam__run_layers(run, batch));
+    glam_tensor *y = NULL;
+    if (run && glam__run_begin(run, model, batch, mode) == GLAM_OK)
+        y = glam__logits(model, glam__run_layers(run, batch));
+    return glam__farewell(model->ctx) == GLAM_OK ? y : NULL;
 }
 
 // ---- the loss: logits in chunks of tokens, never more than one T x V array
@@ -7358,8 +7699,10 @@ GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam
     if (losses) memset(losses, 0, sizeof *losses);
     if (!model || model->ctx->error) return NULL;
     glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->step, sizeof *run);
-    if (!run || glam__run_begin(run, model, batch, mode) != GLAM_OK) return NULL;
-    return glam__run_loss(run, batch, losses);
+    glam_tensor *y = NULL;
+    if (run && glam__run_begin(run, model, batch, mode) == GLAM_OK)
+        y = glam__run_loss(run, batch, losses);
+    return glam__farewell(model->ctx) == GLAM_OK ? y : NULL;
 }
 
 // Every row there is: what the gradient tests walk.
@@ -7977,7 +8320,7 @@ static glam_status glam__vocab_fits(const glam_model *model, const glam_text *te
 
 // Sum of the loss over windows [first, first+rows) of a piece.
 static double glam__windows_loss(glam_model *model, const glam__piece *p, size_t first, int rows,
-                                 int length)
+                                 int length, int most)
 {
     glam_ctx *ctx = model->ctx;
     size_t T = (size_t)rows * (size_t)length;
@@ -7998,32 +8341,62 @@ static double glam__windows_loss(glam_model *model, const glam__piece *p, size_t
     batch.targets = tokens + T;
     if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return 0;
     run.quiet = 1;
+    run.most = most;
     glam__run_loss(&run, &batch, &losses);
     return run.cancelled ? -1 : losses.xent * (double)T;
 }
 
+// Group number `index` of the windows of a text, at most `most` at a time: its piece (NULL: there
+// are no more), its first window, and how many.
+static const glam__piece *glam__window_group(const glam_text *text, int length, size_t most,
+                                             size_t index, size_t *first, int *rows)
+{
+    for (int i = 0; i < text->count; i++) {
+        size_t windows = text->pieces[i].count ? (text->pieces[i].count - 1) / (size_t)length : 0;
+        size_t groups = (windows + most - 1) / most;
+        if (index < groups) {
+            *first = index * most;
+            *rows = (int)(windows - *first < most ? windows - *first : most);
+            return &text->pieces[i];
+        }
+        index -= groups;
+    }
+    return NULL;
+}
+
 // The loss over a text in windows that do not overlap, and how many tokens that was; -1: failed or
-// cancelled.
+// cancelled.  On a mesh the groups of windows are dealt out over X; who has none in the last round
+// repeats the last, and is not counted.
 static double glam__text_loss(glam_model *model, const glam_text *text, int length,
                               uint64_t *tokens)
 {
     glam_ctx *ctx = model->ctx;
+    glam__mesh *mesh = ctx->mesh;
     double sum = 0, one = 0;
+    size_t most = 2048 / length < 1 ? 1 : (size_t)(2048 / length), first, count = 0;
+    int X = mesh ? mesh->X : 1, mine = mesh ? mesh->ix : 0, rows;
     *tokens = 0;
     if (glam__vocab_fits(model, text) != GLAM_OK) return -1;
-    int before = glam_no_grad(ctx, 1), most = 2048 / length < 1 ? 1 : 2048 / length;
-    for (int i = 0; i < text->count && !ctx->error && one >= 0; i++) {
-        size_t windows = text->pieces[i].count ? (text->pieces[i].count - 1) / (size_t)length : 0;
-        for (size_t w = 0; w < windows && !ctx->error && one >= 0; w += (size_t)most) {
-            int rows = windows - w < (size_t)most ? (int)(windows - w) : most;
-            glam__place place = glam__arena_mark(&ctx->step);
-            sum += one = glam__windows_loss(model, &text->pieces[i], w, rows, length);
+    int before = glam_no_grad(ctx, 1);
+    while (glam__window_group(text, length, most, count, &first, &rows)) count++;
+    for (size_t group = 0; group < count && !ctx->error && one >= 0; group += (size_t)X) {
+        size_t at = group + (size_t)mine < count ? group + (size_t)mine : count - 1;
+        const glam__piece *piece = glam__window_group(text, length, most, at, &first, &rows);
+        glam__place place = glam__arena_mark(&ctx->step);
+        one = glam__windows_loss(model, piece, first, rows, length, (int)most * length);
+        glam__step_back(ctx, place);
+        double *all = mesh ? (double *)(void *)mesh->work : &one;
+        all[mine] = one;
+        glam__agree(ctx, "validation", 0);
+        if (mesh) glam__all_gather(ctx, &mesh->x, &mesh->sent.sums, all, (size_t)X, sizeof one);
+        for (size_t r = 0; r < (size_t)X && group + r < count && one >= 0; r++) {
+            glam__window_group(text, length, most, group + r, &first, &rows);
+            sum += all[r];
             *tokens += (uint64_t)rows * (uint64_t)length;
-            glam__step_back(ctx, place);
         }
     }
     glam_no_grad(ctx, before);
-    if (!*tokens && !ctx->error)
+    if (!*tokens && !ctx->error && one >= 0)
         glam_fail(ctx, GLAM_ERR_VALUE, "validation: the text has no window of %d tokens and the "
                   "one after; a longer text or a shorter context", length);
     return ctx->error || one < 0 ? -1 : sum / (double)*tokens;
@@ -8113,6 +8486,9 @@ static glam_status glam__recipe_check(glam_ctx *ctx, const glam_recipe *r)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: beta1 %g and beta2 %g must be in [0,1), eps "
                          "%g, update_clip %g, eps1 %g, eps2 %g and factor_min %d above 0", r->beta1,
                          r->beta2, r->eps, r->update_clip, r->eps1, r->eps2, r->factor_min);
+    if (r->update_in_backward && ctx->mesh)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: update_in_backward cannot wait for the "
+                         "gradients of other ranks: set it to 0 on a mesh");
     if (r->update_in_backward && (r->clip > 0 || r->accumulate > 1))
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: update_in_backward never has all gradients "
                          "at once: clip %g must be 0 and accumulate %d must be 1", r->clip,
@@ -8132,7 +8508,7 @@ enum { GLAM__SUM_CHUNK = 65536 };
 typedef struct glam__chunks {
     void (*chunk)(void *arg, size_t from, size_t count, double *sum);
     void *arg;
-    size_t n;
+    size_t begin, n;
     double *sums;
 } glam__chunks;
 
@@ -8142,7 +8518,7 @@ static void glam__chunks_body(void *arg, int begin, int end, int worker)
     (void)worker;
     for (int i = begin; i < end; i++) {
         size_t from = (size_t)i * GLAM__SUM_CHUNK, left = c->n - from;
-        c->chunk(c->arg, from, left < (size_t)GLAM__SUM_CHUNK ? left : (size_t)GLAM__SUM_CHUNK,
+        c->chunk(c->arg, c->begin + from, left < (size_t)GLAM__SUM_CHUNK ? left : (size_t)GLAM__SUM_CHUNK,
                  &c->sums[i]);
     }
 }
@@ -8154,7 +8530,7 @@ static double glam__tree(double *x, int n)
     return n > 0 ? x[0] : 0;
 }
 
-static double glam__each_chunk(glam_ctx *ctx, size_t n,
+static double glam__each_chunk(glam_ctx *ctx, size_t begin, size_t n,
                                void (*chunk)(void *, size_t, size_t, double *), void *arg)
 {
     size_t used = ctx->scratch_used;
@@ -8162,11 +8538,23 @@ static double glam__each_chunk(glam_ctx *ctx, size_t n,
     glam__chunks c;
     c.chunk = chunk;
     c.arg = arg;
+    c.begin = begin;
     c.n = n;
     c.sums = (double *)glam_scratch(ctx, (size_t)count * sizeof(double));
     glam__parallel(ctx, count, 4.0 * (double)n, glam__chunks_body, &c);
     ctx->scratch_used = used;
     return glam__tree(c.sums, count);
+}
+
+// Experts of a tensor that are here: their sums are made apart, and joined as a tree over all.
+static int glam__slices(const glam_tensor *t) { return t->shape.dims == 3 ? t->shape.dim[0] : 1; }
+
+static void glam__each_slice(glam_ctx *ctx, const glam_tensor *t,
+                             void (*chunk)(void *, size_t, size_t, double *), void *arg,
+                             double *sums)
+{
+    size_t slices = (size_t)glam__slices(t), n = glam_size(t) / slices;
+    for (size_t e = 0; e < slices; e++) sums[e] = glam__each_chunk(ctx, e * n, n, chunk, arg);
 }
 
 // ---- the optimiser
@@ -8181,6 +8569,9 @@ struct glam_optimizer {
     int count, step;               // steps taken
     int bad_row, bad_steps;        // not finite: in a row, in all
     double *squares;               // of each gradient's elements; negative: not summed yet
+    double *weights;               // on a mesh: of each tensor's elements
+    double *sums;                  // of the slices of one tensor; on a mesh: of all, twice
+    int slices;                    // of all
     int torn;                      // update_in_backward: one was not finite, nothing moves any more
 };
 
@@ -8206,16 +8597,17 @@ static glam_status glam__slot_new(glam_optimizer *o, int param, int which, const
 
 static glam_status glam__slots_new(glam_optimizer *o, int param)
 {
-    glam_shape s = o->params[param]->shape, rows = s, cols = s;
+    const glam_tensor *t = o->params[param];
+    glam_shape s = t->shape, whole = glam__whole(t), rows = s, cols = s;
     if (o->recipe.optimizer == GLAM_ADAMW) {
         if (glam__slot_new(o, param, 0, "m", s) != GLAM_OK) return o->ctx->error;
         return glam__slot_new(o, param, 1, "v", s);
     }
-    if (!glam__factored(&o->recipe, s)) return glam__slot_new(o, param, 0, "v", s);
-    int a = s.dim[s.dims - 2], b = s.dim[s.dims - 1];
+    if (!glam__factored(&o->recipe, whole)) return glam__slot_new(o, param, 0, "v", s);
+    int a = whole.dim[s.dims - 2], b = whole.dim[s.dims - 1];
     rows.dims = cols.dims = s.dims - 1;
     rows.dim[s.dims - 1] = cols.dim[s.dims - 1] = 1;
-    cols.dim[s.dims - 2] = b;                          // rows keeps a, the statistics of rows
+    cols.dim[s.dims - 2] = s.dim[s.dims - 1];          // rows keeps the statistics of rows
     // vr is the mean over d0, the larger axis; vc over the smaller
     if (glam__slot_new(o, param, 0, "vr", b >= a ? rows : cols) != GLAM_OK) return o->ctx->error;
     return glam__slot_new(o, param, 1, "vc", b >= a ? cols : rows);
@@ -8246,7 +8638,7 @@ static uint64_t glam__update_scratch(const glam_recipe *r, const glam_tensor *t)
 {
     uint64_t n = glam__count(t->shape);
     uint64_t bytes = glam__align((n / GLAM__SUM_CHUNK + 2) * sizeof(double));
-    if (r->optimizer == GLAM_ADAMW || !glam__factored(r, t->shape)) return 2 * bytes;
+    if (r->optimizer == GLAM_ADAMW || !glam__factored(r, glam__whole(t))) return 2 * bytes;
     uint64_t a = (uint64_t)t->shape.dim[t->shape.dims - 2];
     uint64_t b = (uint64_t)t->shape.dim[t->shape.dims - 1];
     uint64_t slices = n / (a * b), chunks = (a + GLAM__FACTOR_ROWS - 1) / GLAM__FACTOR_ROWS;
@@ -8284,6 +8676,8 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
                 t->flags |= GLAM__OPEN | GLAM__FRESH;
             }
             o->params[o->count++] = t;
+            if (ctx->mesh) o->slices += glam__slices(t);
+            else if (glam__slices(t) > o->slices) o->slices = glam__slices(t);
             glam__slots_new(o, o->count - 1);
             if (glam__update_scratch(&r, t) > scratch) scratch = glam__update_scratch(&r, t);
         }
@@ -8291,13 +8685,107 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
     if (!o->count)
         glam_fail(ctx, GLAM_ERR_VALUE, "optimizer: none of the %d tensors wants a gradient; is "
                   "everything frozen?", count);
+    uint64_t sums = (uint64_t)(ctx->mesh ? 2 * o->slices : o->slices) + 1;
+    o->sums = (double *)glam__take(ctx, &ctx->life, sums * sizeof *o->sums);
+    if (ctx->mesh) o->weights = (double *)glam__take(ctx, &ctx->life, room * sizeof *o->weights);
     glam__reserve_scratch(ctx, scratch);
     return ctx->error ? NULL : o;
 }
 
+// ---- sums over tensors that are split over ranks
+
+// The sum over a group of each of n doubles, as a tree over ranks; all ranks have it.
+static void glam__group_sums(glam_ctx *ctx, glam_comm *c, double *values, size_t n)
+{
+    glam__mesh *m = ctx->mesh;
+    double *all = (double *)(void *)m->work;           // room for GLAM__BUCKET / 2
+    size_t most = GLAM__BUCKET / 2 / (size_t)c->size;
+    if (!glam__talks(ctx, c)) return;
+    for (size_t from = 0, count; from < n && !ctx->error; from += count) {
+        count = n - from < most ? n - from : most;
+        memcpy(all + (size_t)c->rank * count, values + from, count * sizeof *all);
+        glam__all_gather(ctx, c, &m->sent.sums, all, (size_t)c->size * count, sizeof *all);
+        for (int gap = 1; gap < c->size; gap *= 2)
+            for (int r = 0; r + gap < c->size; r += 2 * gap)
+                for (size_t i = 0; i < count; i++)
+                    all[(size_t)r * count + i] += all[(size_t)(r + gap) * count + i];
+        memcpy(values + from, all, count * sizeof *all);
+    }
+}
+
+// Sums of slices whose matrices a group shares, over the group.  They lie in sums one tensor after
+// the other, and move together.
+static void glam__sums_over(glam_optimizer *o, int first, int count, double *sums, int group,
+                            glam_comm *c)
+{
+    double *moved = (double *)(void *)o->ctx->mesh->bucket;
+    for (int pass = 0; pass < 2; pass++) {
+        double *at = sums;
+        size_t n = 0;
+        for (int i = first; i < first + count; at += glam__slices(o->params[i++])) {
+            size_t slices = (size_t)glam__slices(o->params[i]);
+            if (!((glam__dim_over(o->params[i], 1) | (o->params[i]->shape.dims > 1 ?
+                   glam__dim_over(o->params[i], 2) : 0)) & group)) continue;
+            memcpy(pass ? at : moved + n, pass ? moved + n : at, slices * sizeof *at);
+            n += slices;
+        }
+        if (!n) return;
+        if (!pass) glam__group_sums(o->ctx, c, moved, n);
+    }
+}
+
+// Totals of tensors whose experts lie on X ranks: a tree over all experts, in their order.
+static void glam__totals_of_experts(glam_optimizer *o, int first, int count, const double *sums,
+                                    double *totals)
+{
+    glam__mesh *m = o->ctx->mesh;
+    double *all = (double *)(void *)m->work, *tree = (double *)(void *)m->bucket;
+    for (size_t pass = 0, n = 0, from; pass < 2; pass++) {
+        const double *at = sums;
+        from = 0;
+        for (int i = first; i < first + count; at += glam__slices(o->params[i++])) {
+            size_t slices = (size_t)glam__slices(o->params[i]);
+            if (o->params[i]->shape.dims < 3 || !glam__dim_over(o->params[i], 3)) continue;
+            for (size_t x = 0; x < (size_t)m->X && pass; x++)
+                memcpy(tree + x * slices, all + x * n + from, slices * sizeof *at);
+            if (pass) totals[i - first] = glam__tree(tree, (int)slices * m->X);
+            else memcpy(tree + from, at, slices * sizeof *at);
+            from += slices;
+        }
+        if (!from) return;
+        if (pass) continue;
+        n = from;
+        memcpy(all + (size_t)m->ix * n, tree, n * sizeof *all);
+        glam__all_gather(o->ctx, &m->x, &m->sent.sums, all, (size_t)m->X * n, sizeof *all);
+    }
+}
+
+// From the sums of the slices that are here, one tensor after the other, to those of the whole
+// tensors.  What sums held is used up.
+static void glam__totals(glam_optimizer *o, int first, int count, double *sums, double *totals)
+{
+    glam__mesh *m = o->ctx->mesh;
+    size_t n = 0;
+    double *at = sums;
+    for (int i = first; i < first + count; i++) n += (size_t)glam__slices(o->params[i]);
+    if (m && count > 1 && n * (size_t)m->X > GLAM__BUCKET / 2) {       // more than moves at once
+        for (int i = 0; i < count; at += glam__slices(o->params[first + i++]))
+            glam__totals(o, first + i, 1, at, totals + i);
+        return;
+    }
+    if (m) {
+        glam__sums_over(o, first, count, sums, GLAM__OVER_Y, &m->y);
+        glam__sums_over(o, first, count, sums, GLAM__OVER_X, &m->x);
+        glam__totals_of_experts(o, first, count, sums, totals);
+    }
+    for (int i = first; i < first + count; at += glam__slices(o->params[i++]))
+        if (o->params[i]->shape.dims < 3 || !glam__dim_over(o->params[i], 3))
+            totals[i - first] = glam__tree(at, glam__slices(o->params[i]));
+}
+
 // What one tensor's update needs.
 typedef struct glam__updating {
-    const glam_optimizer *o;
+    glam_optimizer *o;
     const glam__kernels *kernels;
     glam_tensor *t;
     glam__slot *slots;
@@ -8306,6 +8794,8 @@ typedef struct glam__updating {
     float s;                       // clip factor on the gradient
     float step;                    // Adafactor: factor on u
     int rows, cols, chunks;        // of one expert's matrix; row chunks of it
+    int all_rows, all_cols, wide;  // of the whole; wide: vr are the rows' statistics
+    int sums_of_rows;              // columns are split: the means of rows come later
     float *partial, *row, *col;    // scratch of the factored form
     double *sums;
 } glam__updating;
@@ -8386,7 +8876,8 @@ static void glam__factor_stats_body(void *arg, int begin, int end, int worker)
         for (int r = r0; r < r1; r++) {
             const float *g = u->t->grad + ((size_t)e * u->rows + r) * u->cols;
             double sum = u->kernels->sum_squares((size_t)u->cols, g) * (double)u->s * (double)u->s;
-            u->row[(size_t)e * u->rows + r] = (float)(sum / u->cols + u->o->recipe.eps1);
+            u->row[(size_t)e * u->rows + r] = (float)(u->sums_of_rows ? sum
+                                                      : sum / u->cols + u->o->recipe.eps1);
             u->kernels->add_squares(u->cols, g, cols);
         }
     }
@@ -8399,18 +8890,14 @@ static void glam__blend(float *v, const float *now, size_t n, double decay)
         v[i] = (float)(decay * (double)v[i] + (1 - decay) * (double)now[i]);
 }
 
-// From statistics to factors: 1/sqrt(vr / mean(vr)) and 1/sqrt(vc), per expert.
-static void glam__factor_roots(const glam__updating *u, int e)
+// From statistics to factors: 1/sqrt(vr / mean(vr)) and 1/sqrt(vc), per expert; sum: of vr.
+static void glam__factor_roots(const glam__updating *u, int e, double sum)
 {
-    int wide = u->cols >= u->rows;         // then vr are the rows' statistics, else the columns'
     const float *vr = u->slots[0].data, *vc = u->slots[1].data;
-    const float *row = (wide ? vr : vc) + (size_t)e * u->rows;
-    const float *col = (wide ? vc : vr) + (size_t)e * u->cols;
-    double mean = 0, over_rows, over_cols;
-    for (int i = 0; i < (wide ? u->rows : u->cols); i++) mean += (double)(wide ? row : col)[i];
-    mean /= wide ? u->rows : u->cols;
-    over_rows = wide ? mean : 1;
-    over_cols = wide ? 1 : mean;
+    const float *row = (u->wide ? vr : vc) + (size_t)e * u->rows;
+    const float *col = (u->wide ? vc : vr) + (size_t)e * u->cols;
+    double mean = sum / (u->wide ? u->all_rows : u->all_cols);
+    double over_rows = u->wide ? mean : 1, over_cols = u->wide ? 1 : mean;
     for (int i = 0; i < u->rows; i++)
         u->row[(size_t)e * u->rows + i] = (float)sqrt(over_rows / (double)row[i]);
     for (int i = 0; i < u->cols; i++)
@@ -8448,57 +8935,97 @@ static void glam__factor_step_body(void *arg, int begin, int end, int worker)
     }
 }
 
-// Statistics, factors, and the sum of u^2 of a factored tensor; *tasks for the step that follows.
-static double glam__factor_prepare(glam_ctx *ctx, glam__updating *u, int *tasks)
+// Statistics whose sums were over a part of the rows or columns become the means of the whole.
+static void glam__factor_whole(const glam__updating *u, float *v, size_t n, int over, int count)
 {
-    glam_shape s = u->t->shape;
-    int slices = s.dims == 3 ? s.dim[0] : 1;
-    u->rows = s.dim[s.dims - 2];
-    u->cols = s.dim[s.dims - 1];
-    u->chunks = (u->rows + GLAM__FACTOR_ROWS - 1) / GLAM__FACTOR_ROWS;
-    *tasks = slices * u->chunks;
-    u->partial = glam__scratch_floats(ctx, (size_t)*tasks * u->cols);
-    u->row = glam__scratch_floats(ctx, (size_t)slices * u->rows);
-    u->col = glam__scratch_floats(ctx, (size_t)slices * u->cols);
-    u->sums = (double *)glam_scratch(ctx, (size_t)*tasks * sizeof(double));
-    double work = 3.0 * (double)glam_size(u->t);
-    glam__parallel(ctx, *tasks, work, glam__factor_stats_body, u);
-    int wide = u->cols >= u->rows;
-    float *vrow = u->slots[wide ? 0 : 1].data, *vcol = u->slots[wide ? 1 : 0].data;
-    for (int e = 0; e < slices; e++) {
-        float *col = u->col + (size_t)e * u->cols;
-        double square = (double)u->s * (double)u->s;
+    glam_ctx *ctx = u->o->ctx;
+    if (!over) return;
+    if (over & GLAM__OVER_Y) glam__all_reduce(ctx, &ctx->mesh->y, &ctx->mesh->sent.sums, v, n);
+    if (over & GLAM__OVER_X) glam__all_reduce(ctx, &ctx->mesh->x, &ctx->mesh->sent.sums, v, n);
+    for (size_t i = 0; i < n; i++) v[i] = (float)((double)v[i] / count + u->o->recipe.eps1);
+}
+
+// Sums for the columns, from those of the chunks of rows; means, unless others have more rows.
+static void glam__factor_columns(const glam__updating *u, int slices, int over)
+{
+    double square = (double)u->s * (double)u->s;
+    for (int e = 0; e < slices; e++)
         for (int c = 0; c < u->cols; c++) {
             double sum = 0;
             for (int i = 0; i < u->chunks; i++)
                 sum += (double)u->partial[((size_t)e * u->chunks + i) * u->cols + c];
-            col[c] = (float)(sum * square / u->rows + u->o->recipe.eps1);
+            u->col[(size_t)e * u->cols + c] = (float)(over ? sum * square
+                                              : sum * square / u->rows + u->o->recipe.eps1);
         }
-        glam__blend(vrow + (size_t)e * u->rows, u->row + (size_t)e * u->rows, (size_t)u->rows,
-                    u->decay2);
-        glam__blend(vcol + (size_t)e * u->cols, col, (size_t)u->cols, u->decay2);
-        glam__factor_roots(u, e);
+}
+
+// Statistics, factors, and the sums of u^2 by slice in o->sums; returns the tasks of the step that
+// follows.
+static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
+{
+    glam_shape s = u->t->shape, whole = glam__whole(u->t);
+    int slices = glam__slices(u->t), over_rows = glam__dim_over(u->t, 2);
+    int over_cols = glam__dim_over(u->t, 1), tasks;
+    u->rows = s.dim[s.dims - 2];
+    u->cols = s.dim[s.dims - 1];
+    u->all_rows = whole.dim[s.dims - 2];
+    u->all_cols = whole.dim[s.dims - 1];
+    u->wide = u->all_cols >= u->all_rows;
+    u->sums_of_rows = over_cols;
+    u->chunks = (u->rows + GLAM__FACTOR_ROWS - 1) / GLAM__FACTOR_ROWS;
+    tasks = slices * u->chunks;
+    u->partial = glam__scratch_floats(ctx, (size_t)tasks * u->cols);
+    u->row = glam__scratch_floats(ctx, (size_t)slices * u->rows);
+    u->col = glam__scratch_floats(ctx, (size_t)slices * u->cols);
+    u->sums = (double *)glam_scratch(ctx, (size_t)tasks * sizeof(double));
+    double work = 3.0 * (double)glam_size(u->t), *means = u->o->sums;
+    size_t rows = (size_t)slices * u->rows, cols = (size_t)slices * u->cols;
+    glam__parallel(ctx, tasks, work, glam__factor_stats_body, u);
+    glam__factor_columns(u, slices, over_rows);
+    glam__factor_whole(u, u->row, rows, over_cols, u->all_cols);
+    glam__factor_whole(u, u->col, cols, over_rows, u->all_rows);
+    glam__blend(u->slots[u->wide ? 0 : 1].data, u->row, rows, u->decay2);
+    glam__blend(u->slots[u->wide ? 1 : 0].data, u->col, cols, u->decay2);
+    int count = u->wide ? u->rows : u->cols, over = u->wide ? over_rows : over_cols;
+    for (int e = 0; e < slices; e++) {
+        means[e] = 0;
+        for (int i = 0; i < count; i++)
+            means[e] += (double)u->slots[0].data[(size_t)e * count + i];
     }
-    glam__parallel(ctx, *tasks, work, glam__factor_norm_body, u);
-    return glam__tree(u->sums, *tasks);
+    if (over & GLAM__OVER_Y) glam__group_sums(ctx, &ctx->mesh->y, means, (size_t)slices);
+    if (over & GLAM__OVER_X) glam__group_sums(ctx, &ctx->mesh->x, means, (size_t)slices);
+    for (int e = 0; e < slices; e++) glam__factor_roots(u, e, means[e]);
+    glam__parallel(ctx, tasks, work, glam__factor_norm_body, u);
+    for (int e = 0; e < slices; e++)
+        u->o->sums[e] = glam__tree(u->sums + (size_t)e * u->chunks, u->chunks);
+    return tasks;
 }
 
 // Adafactor, reference 3.2: u clipped by its RMS, the step relative to the weights' RMS.
-static void glam__adafactor(glam_ctx *ctx, glam__updating *u)
+static void glam__adafactor(glam_ctx *ctx, glam__updating *u, int param)
 {
-    const glam_recipe *r = &u->o->recipe;
-    size_t n = glam_size(u->t);
-    int factored = glam__factored(r, u->t->shape), tasks = 0;
-    u->squared = u->t->data;
-    double weights = sqrt(glam__each_chunk(ctx, n, glam__squares_chunk, u) / (double)n);
-    u->decay2 = 1 - pow(u->o->step + 1, -0.8);
-    double squares = factored ? glam__factor_prepare(ctx, u, &tasks)
-                              : glam__each_chunk(ctx, n, glam__none_chunk, u);
-    double rms = sqrt(squares / (double)n) / r->update_clip;
+    glam_optimizer *o = u->o;
+    const glam_recipe *r = &o->recipe;
+    double n = (double)glam__count(glam__whole(u->t)), squares;
+    int factored = glam__factored(r, glam__whole(u->t)), tasks = 0;
+    if (ctx->mesh) {
+        squares = o->weights[param];                   // summed with the gradients'
+    } else {
+        u->squared = u->t->data;
+        glam__each_slice(ctx, u->t, glam__squares_chunk, u, o->sums);
+        squares = glam__tree(o->sums, glam__slices(u->t));
+    }
+    double weights = sqrt(squares / n);
+    u->decay2 = 1 - pow(o->step + 1, -0.8);
+    if (factored) tasks = glam__factor_prepare(ctx, u);
+    else glam__each_slice(ctx, u->t, glam__none_chunk, u, o->sums);
+    glam__totals(o, param, 1, o->sums, &squares);
+    double rms = sqrt(squares / n) / r->update_clip;
     double scale = r->parameter_scale ? (weights > r->eps2 ? weights : r->eps2) : 1;
     u->step = (float)(u->lr * scale / (rms > 1 ? rms : 1));
-    if (factored) glam__parallel(ctx, tasks, 4.0 * (double)n, glam__factor_step_body, u);
-    else glam__each_chunk(ctx, n, glam__none_step_chunk, u);
+    if (factored) glam__parallel(ctx, tasks, 4.0 * (double)glam_size(u->t),
+                                 glam__factor_step_body, u);
+    else glam__each_chunk(ctx, 0, glam_size(u->t), glam__none_step_chunk, u);
 }
 
 static void glam__optimizer_fresh(glam_optimizer *o)
@@ -8506,8 +9033,9 @@ static void glam__optimizer_fresh(glam_optimizer *o)
 
 static int glam__finite(double x) { return x - x == 0 && fabs(x) < 1e300; }
 
-// Sum of the squares of one gradient; more than any number when an element is not finite.
-static double glam__grad_squares(glam_optimizer *o, int i)
+// Sums of the squares of one gradient, by slice; more than any number when an element is not
+// finite.
+static void glam__grad_slices(glam_optimizer *o, int i, double *sums)
 {
     glam__updating u;
     memset(&u, 0, sizeof u);
@@ -8515,8 +9043,33 @@ static double glam__grad_squares(glam_optimizer *o, int i)
     glam_tensor *t = o->params[i];
     glam__grad_settle(t);
     u.squared = t->grad;
-    double squares = glam__each_chunk(o->ctx, glam_size(t), glam__squares_chunk, &u);
-    return u.kernels->finite(glam_size(t), t->grad) ? squares : 1e301;
+    glam__each_slice(o->ctx, t, glam__squares_chunk, &u, sums);
+    if (!u.kernels->finite(glam_size(t), t->grad)) sums[0] = 1e301;
+}
+
+static double glam__grad_squares(glam_optimizer *o, int i)
+{
+    glam__grad_slices(o, i, o->sums);
+    return glam__tree(o->sums, glam__slices(o->params[i]));
+}
+
+// On a mesh: of all gradients and weights, all at once.
+static void glam__mesh_squares(glam_optimizer *o)
+{
+    glam__updating u;
+    double *at = o->sums;
+    memset(&u, 0, sizeof u);
+    u.kernels = o->ctx->kernels;
+    for (int i = 0; i < o->count; at += glam__slices(o->params[i++]))
+        glam__grad_slices(o, i, at);
+    glam__totals(o, 0, o->count, o->sums, o->squares);
+    if (o->recipe.optimizer == GLAM_ADAMW) return;
+    at = o->sums;
+    for (int i = 0; i < o->count; at += glam__slices(o->params[i++])) {
+        u.squared = o->params[i]->data;
+        glam__each_slice(o->ctx, o->params[i], glam__squares_chunk, &u, at);
+    }
+    glam__totals(o, 0, o->count, o->sums, o->weights);
 }
 
 // One tensor's step; s scales its gradient.
@@ -8532,8 +9085,8 @@ static void glam__update_tensor(glam_optimizer *o, int i, double s)
     u.lr = glam_recipe_lr(&o->recipe, o->step) *
            (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr : 1);
     if (o->recipe.optimizer == GLAM_ADAMW)
-        glam__each_chunk(o->ctx, glam_size(u.t), glam__adamw_chunk, &u);
-    else glam__adafactor(o->ctx, &u);
+        glam__each_chunk(o->ctx, 0, glam_size(u.t), glam__adamw_chunk, &u);
+    else glam__adafactor(o->ctx, &u, i);
     o->ctx->scratch_used = 0;
 }
 
@@ -8557,13 +9110,36 @@ static void glam__update_whole(void *arg, glam_tensor *t)
     glam__grad_recycle(o->ctx, t);
 }
 
+// On a mesh: the sum over X of every gradient whose tensor X does not split.
+static void glam__reduce_gradients(glam_optimizer *o)
+{
+    glam_ctx *ctx = o->ctx;
+    glam__bucket b;
+    if (!ctx->mesh || ctx->mesh->X == 1) return;
+    glam__agree(ctx, "gradients", 0);
+    memset(&b, 0, sizeof b);
+    b.ctx = ctx;
+    b.c = &ctx->mesh->x;
+    b.counter = &ctx->mesh->sent.gradients;
+    for (int i = 0; i < o->count && glam__talks(ctx, b.c); i++) {
+        if (glam__is_over(o->params[i], GLAM__OVER_X)) continue;
+        glam__grad_settle(o->params[i]);
+        glam__bucket_add(&b, o->params[i]->grad, glam_size(o->params[i]));
+    }
+    if (b.used) glam__bucket_flush(&b);
+}
+
 // Gradients of a loss for an optimiser.  A loss that is not finite updates nothing.
 static glam_status glam__optimizer_backward(glam_optimizer *o, glam_tensor *loss)
 {
     glam_ctx *ctx = o->ctx;
     for (int i = 0; i < o->count; i++) o->squares[i] = -1;
     o->torn = 0;
-    if (!o->recipe.update_in_backward) return glam_backward(ctx, loss);
+    if (!o->recipe.update_in_backward) {
+        glam_backward(ctx, loss);
+        glam__reduce_gradients(o);
+        return ctx->error;
+    }
     if (loss && loss->data && !ctx->kernels->finite(1, loss->data)) return GLAM_OK;
     for (int i = 0; i < o->count; i++) o->params[i]->pack->uses = 0;
     ctx->whole = glam__update_whole;
@@ -8591,9 +9167,12 @@ static glam_status glam__optimizer_step(glam_optimizer *o, int finite_loss, glam
     glam_ctx *ctx = o->ctx;
     double sum = 0;
     report->lr = glam_recipe_lr(&o->recipe, o->step);
+    finite_loss = !glam__agree(ctx, "update", !finite_loss);
     if (ctx->measuring || ctx->error) return ctx->error;
+    if (ctx->mesh) glam__mesh_squares(o);
+    if (ctx->error) return ctx->error;
     for (int i = 0; i < o->count; i++) {
-        if (!before) o->squares[i] = glam__grad_squares(o, i);
+        if (!before && !ctx->mesh) o->squares[i] = glam__grad_squares(o, i);
         sum += o->squares[i];
     }
     report->grad_norm = sqrt(sum);
@@ -8623,7 +9202,7 @@ GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss, g
     r->valid_loss = -1;
     if (!optimizer) return GLAM_ERR_MEMORY;
     glam_ctx *ctx = optimizer->ctx;
-    if (glam__optimizer_backward(optimizer, loss) != GLAM_OK) return ctx->error;
+    if (glam__optimizer_backward(optimizer, loss) != GLAM_OK) return glam__farewell(ctx);
     int finite = ctx->measuring || ctx->kernels->finite(1, loss->data);
     r->loss = r->total = ctx->measuring ? 0 : (double)loss->data[0];
     glam__optimizer_step(optimizer, finite, r);
@@ -8631,7 +9210,7 @@ GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss, g
     r->steps = optimizer->recipe.steps;
     r->bytes = ctx->held;
     glam__end_step(ctx);
-    return ctx->error;
+    return glam__farewell(ctx);
 }
 
 // ---- the trainer
@@ -8645,7 +9224,8 @@ struct glam_trainer {
     uint64_t tokens;
     double   best_valid, valid_loss, seconds;
     float ***saved;                // [levels][params] gradients of earlier parts of the batch
-    int      levels;
+    int      levels, rounds;       // rounds: parts that each rank does of a step
+    char    *round;                // [X] what the ranks say of their parts, see glam__round_sums
     int     *load, *starved, *crowded;   // [layers*E] of this step; in a row
     double   sums[8];              // of the parts of this step: see glam__part_sums
     char     summary[256];
@@ -8670,6 +9250,9 @@ static glam_status glam__trainer_check(glam_model *model, const glam_text *train
     if (r->batch % r->accumulate)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: a batch of %d does not split into %d equal "
                          "parts", r->batch, r->accumulate);
+    if (ctx->mesh && r->accumulate % ctx->mesh->X)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: accumulate %d is no multiple of mesh_x %d: "
+                         "every rank needs as many parts of a batch", r->accumulate, ctx->mesh->X);
     if (r->eval_every < 0 || r->patience < 0)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: eval_every %d and patience %d must not be "
                          "negative", r->eval_every, r->patience);
@@ -8685,7 +9268,7 @@ static glam_status glam__trainer_levels(glam_trainer *t)
 {
     glam_ctx *ctx = t->model->ctx;
     glam_optimizer *o = t->optimizer;
-    for (int parts = 1; parts < t->recipe.accumulate; parts *= 2) t->levels++;
+    for (int rounds = 1; rounds < t->rounds; rounds *= 2) t->levels++;
     if (!t->levels) return GLAM_OK;
     t->saved = (float ***)glam__take(ctx, &ctx->life, (uint64_t)t->levels * sizeof *t->saved);
     for (int l = 0; l < t->levels && t->saved; l++) {
@@ -8731,6 +9314,31 @@ static int glam__trains(const glam_model *m, const char *word)
     return 0;
 }
 
+// What one rank says of its part of the batch: sums, and loads of all experts.
+static size_t glam__round_bytes(const glam_trainer *t)
+{
+    size_t cells = (size_t)t->model->config.layers * (size_t)(t->model->config.moe.experts + 1);
+    return (size_t)glam__align(sizeof t->sums + cells * sizeof *t->load);
+}
+
+// On a mesh: what a run depends on, for the headers that ranks compare.
+static void glam__hash_run(const glam_trainer *t)
+{
+    const glam_recipe *r = &t->recipe;
+    uint64_t *h = &t->model->ctx->mesh->config, what[14];
+    memset(what, 0, sizeof what);
+    what[0] = (uint64_t)r->optimizer; what[1] = (uint64_t)r->schedule;
+    what[2] = (uint64_t)r->batch; what[3] = (uint64_t)r->context;
+    what[4] = (uint64_t)r->accumulate; what[5] = (uint64_t)r->recompute;
+    what[6] = (uint64_t)r->eval_every; what[7] = r->seed;
+    memcpy(&what[8], &r->lr, sizeof r->lr);
+    memcpy(&what[9], &r->clip, sizeof r->clip);
+    what[10] = glam_text_length(t->train); what[11] = glam_text_length(t->valid);
+    what[12] = t->train ? glam__text_checksum(t->train) : 0;
+    what[13] = (uint64_t)r->steps;
+    *h = glam__hash_bytes(*h, what, sizeof what);
+}
+
 // A trainer without its first memory; texts may be NULL while measuring.
 static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, glam_text *valid,
                                          const glam_recipe *recipe)
@@ -8745,6 +9353,7 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
     t->train = train;
     t->valid = valid;
     t->valid_loss = t->best_valid = t->last.valid_loss = -1;
+    t->rounds = t->recipe.accumulate / (ctx->mesh ? ctx->mesh->X : 1);
     t->optimizer = glam_optimizer_new(ctx, model->tensors, model->count, &t->recipe);
     if (!t->optimizer || glam__trainer_levels(t) != GLAM_OK) return NULL;
     uint64_t cells = (uint64_t)model->config.layers * (model->config.moe.experts + 1);
@@ -8752,6 +9361,11 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
     if (!t->load) return NULL;
     t->starved = t->load + cells;
     t->crowded = t->starved + cells;
+    if (ctx->mesh) {
+        glam__hash_run(t);
+        t->round = (char *)glam__take(ctx, &ctx->life,
+                                      (uint64_t)ctx->mesh->X * glam__round_bytes(t));
+    }
     t->aux_off = t->recipe.aux_off_when_frozen && !glam__trains(model, "experts") &&
                  !glam__trains(model, "router");
     glam__trainer_summarise(t);
@@ -8766,6 +9380,27 @@ static void glam__end_part(glam_ctx *ctx)
     uint64_t epoch = ctx->epoch;
     glam__end_step(ctx);
     ctx->epoch = epoch;
+}
+
+// What a part adds to the report.
+static void glam__part_sums(const glam_trainer *t, const glam_losses *losses, double *sums,
+                            int *load)
+{
+    const glam_model *model = t->model;
+    int parts = t->recipe.accumulate;
+    memset(sums, 0, GLAM__SUM_COUNT * sizeof *sums);
+    sums[GLAM__SUM_XENT] = losses->xent;
+    sums[GLAM__SUM_Z] = losses->z;
+    sums[GLAM__SUM_AUX] = losses->aux / parts;
+    sums[GLAM__SUM_ROUTER_Z] = losses->router_z / parts;
+    for (int i = 0; i < model->config.layers; i++) {
+        const glam_routing *r = glam_model_routing(model, i);
+        if (!r) continue;
+        sums[GLAM__SUM_ENTROPY] += (double)r->entropy / parts;
+        sums[GLAM__SUM_DROPPED] += r->dropped;
+        sums[GLAM__SUM_CHOICES] += (double)r->tokens * r->top_k;
+        for (int e = 0; e < r->experts; e++) load[i * r->experts + e] += r->load[e];
+    }
 }
 
 // Forward and backward of one part of the batch; 0: cancelled or failed.
@@ -8794,34 +9429,36 @@ static int glam__train_part(glam_trainer *t, int part)
     run->aux_off = t->aux_off;
     glam_tensor *loss = glam__run_loss(run, &batch, &losses);
     if (!loss || glam__optimizer_backward(t->optimizer, loss) != GLAM_OK) return 0;
-    t->sums[GLAM__SUM_XENT] += losses.xent;
-    t->sums[GLAM__SUM_Z] += losses.z;
-    t->sums[GLAM__SUM_AUX] += losses.aux / parts;
-    t->sums[GLAM__SUM_ROUTER_Z] += losses.router_z / parts;
-    for (int i = 0; i < model->config.layers && !ctx->measuring; i++) {
-        const glam_routing *r = glam_model_routing(model, i);
-        if (!r) continue;
-        t->sums[GLAM__SUM_ENTROPY] += (double)r->entropy / parts;
-        t->sums[GLAM__SUM_DROPPED] += r->dropped;
-        t->sums[GLAM__SUM_CHOICES] += (double)r->tokens * r->top_k;
-        for (int e = 0; e < r->experts; e++) t->load[i * r->experts + e] += r->load[e];
+    if (ctx->measuring) return 1;
+    glam__mesh *mesh = ctx->mesh;
+    size_t bytes = glam__round_bytes(t);
+    if (!mesh) {
+        double sums[GLAM__SUM_COUNT];
+        glam__part_sums(t, &losses, sums, t->load);
+        for (int i = 0; i < GLAM__SUM_COUNT; i++) t->sums[i] += sums[i];
+        return 1;
     }
-    return 1;
-}
-
-static void glam__add_all(const glam__kernels *k, size_t n, const float *from, float *to)
-{
-    const size_t most = (size_t)1 << 24;                 // kernels count in int
-    for (size_t at = 0; at < n; at += most)
-        k->add((int)(n - at < most ? n - at : most), from + at, to + at);
+    char *mine = t->round + (size_t)mesh->ix * bytes;
+    memset(mine, 0, bytes);
+    glam__part_sums(t, &losses, (double *)(void *)mine, (int *)(void *)(mine + sizeof t->sums));
+    glam__all_gather(ctx, &mesh->x, &mesh->sent.sums, t->round, (size_t)mesh->X * bytes, 1);
+    for (int x = 0; x < mesh->X; x++) {                // in the order of the parts
+        const double *sums = (const double *)(void *)(t->round + (size_t)x * bytes);
+        const int *load = (const int *)(const void *)(sums + sizeof t->sums / sizeof *sums);
+        for (int i = 0; i < GLAM__SUM_COUNT; i++) t->sums[i] += sums[i];
+        for (int i = 0; i < model->config.layers * model->config.moe.experts; i++)
+            t->load[i] += load[i];
+    }
+    return !ctx->error;
 }
 
 // Gradients of part `part` join those before it: a binary tree over part numbers.  Like a binary
-// counter, level l holds the sum of 2^l parts; the last part collects what is there.
+// counter, level l holds the sum of 2^l parts; the last part collects what is there.  On a mesh
+// these are rounds: the X parts of a round, neighbours in the tree, have been joined over ranks.
 static void glam__join_part(glam_trainer *t, int part)
 {
     glam_optimizer *o = t->optimizer;
-    int last = part + 1 == t->recipe.accumulate;
+    int last = part + 1 == t->rounds;
     if (!t->levels || t->model->ctx->measuring) return;
     for (int i = 0; i < o->count; i++) {
         glam_tensor *p = o->params[i];
@@ -8907,10 +9544,11 @@ static int glam__train_parts(glam_trainer *t)
     memset(t->sums, 0, sizeof t->sums);
     memset(t->load, 0, (size_t)cells * sizeof *t->load);
     glam__end_step(ctx);
-    for (int part = 0; part < t->recipe.accumulate; part++) {
-        if (part) glam__end_part(ctx);
+    for (int round = 0; round < t->rounds; round++) {
+        if (round) glam__end_part(ctx);
+        int part = ctx->mesh ? round * ctx->mesh->X + ctx->mesh->ix : round;
         if (!glam__train_part(t, part)) return 0;
-        glam__join_part(t, part);
+        glam__join_part(t, round);
     }
     return 1;
 }
@@ -8955,6 +9593,7 @@ GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report)
         t->last.cancelled = 0;
         if (!t->model->ctx->error && t->step < t->recipe.steps && !t->stopped)
             more = glam__train_one(t, &t->last);
+        if (glam__farewell(t->model->ctx) != GLAM_OK) more = 0;
     }
     if (report && trainer) *report = trainer->last;     // once the run is over: of its last step
     else if (report) memset(report, 0, sizeof *report);
@@ -8983,22 +9622,14 @@ static glam_trainer *glam__measure_step(glam_ctx *measure, const glam_model *lik
     return t && glam__train_parts(t) ? t : NULL;
 }
 
-GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, glam_text *valid,
-                                        const glam_recipe *recipe)
+// The memory of a step is known before the first: one block of exactly that size.
+static void glam__trainer_memory(glam_trainer *t)
 {
-    if (!model || model->ctx->error) return NULL;
-    glam_ctx *ctx = model->ctx;
-    if (!train && !ctx->measuring) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "trainer: no text to train on (NULL)");
-        return NULL;
-    }
-    glam_trainer *t = glam__trainer_frame(model, train, valid, recipe);
-    if (!t || ctx->measuring) return t;
-    // the memory of a step is known before the first: one block of exactly that size
+    glam_ctx *ctx = t->model->ctx;
     glam__end_step(ctx);
     glam_ctx *measure = glam__measure_open(ctx);
     if (measure && !measure->error &&
-        glam__measure_step(measure, model, &model->config, &t->recipe)) {
+        glam__measure_step(measure, t->model, &t->model->config, &t->recipe)) {
         glam__arena_release(ctx, &ctx->step);
         glam__reserve_scratch(ctx, measure->scratch_bytes);
         glam__arena_grow(ctx, &ctx->step, measure->step.high);
@@ -9008,19 +9639,31 @@ GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, gla
         glam_fail(ctx, GLAM_ERR_MEMORY, "out of memory for a trainer");
     }
     glam_close(measure);
-    return ctx->error ? NULL : t;
+}
+
+GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, glam_text *valid,
+                                        const glam_recipe *recipe)
+{
+    if (!model) return NULL;
+    glam_ctx *ctx = model->ctx;
+    if (!train && !ctx->measuring)
+        glam_fail(ctx, GLAM_ERR_VALUE, "trainer: no text to train on (NULL)");
+    glam_trainer *t = ctx->error ? NULL : glam__trainer_frame(model, train, valid, recipe);
+    if (t && !ctx->measuring) glam__trainer_memory(t);
+    return glam__farewell(ctx) == GLAM_OK ? t : NULL;
 }
 
 GLAM_API double glam_validate(glam_trainer *trainer)
 {
     uint64_t tokens;
-    if (!trainer || trainer->model->ctx->error) return -1;
+    if (!trainer || glam__farewell(trainer->model->ctx) != GLAM_OK) return -1;
     if (!trainer->valid) {
         glam_fail(trainer->model->ctx, GLAM_ERR_STATE, "validate: the trainer was given no "
                   "validation text");
         return -1;
     }
     double loss = glam__text_loss(trainer->model, trainer->valid, trainer->recipe.context, &tokens);
+    glam__farewell(trainer->model->ctx);
     return loss < 0 ? loss : (trainer->valid_loss = loss);
 }
 
@@ -9050,14 +9693,15 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
 {
     glam_perplexity_report own, *r = report ? report : &own;
     memset(r, 0, sizeof *r);
-    if (!model || model->ctx->error) return model ? model->ctx->error : GLAM_ERR_MEMORY;
+    if (!model || glam__farewell(model->ctx) != GLAM_OK)
+        return model ? model->ctx->error : GLAM_ERR_MEMORY;
     if (!text || context < 0)
         return glam_fail(model->ctx, GLAM_ERR_VALUE, "perplexity: no text, or context %d below 0",
                          context);
     model->ctx->epoch++;
     r->loss = glam__text_loss(model, text, context ? context : model->config.context, &r->tokens);
     if (r->loss < 0) { r->loss = 0; r->tokens = 0; }
-    if (model->ctx->error) return model->ctx->error;
+    if (glam__farewell(model->ctx) != GLAM_OK) return model->ctx->error;
     r->perplexity = exp(r->loss);
     r->bits_per_token = r->loss / 0.6931471805599453;
     return GLAM_OK;
@@ -10358,6 +11002,125 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
     else glam_fail(ctx, m ? m->error : GLAM_ERR_MEMORY, "%s", glam_error_text(m));
     glam_close(m);
     return ctx->error;
+}
+
+// ---- what a step of a mesh sends
+
+// Bytes that one rank sends when a group adds up n floats, or gathers n doubles of each rank.
+static uint64_t glam__reduce_bytes(const glam_comm *c, uint64_t n)
+{
+    uint64_t own = glam__share((size_t)n, c->rank + 1, c->size) -
+                   glam__share((size_t)n, c->rank, c->size);
+    return c->size > 1 ? 4 * (n - own + own * (uint64_t)(c->size - 1)) : 0;
+}
+
+static uint64_t glam__gather_bytes(const glam_comm *c, uint64_t n, uint64_t element)
+{ return n * element * (uint64_t)(c->size - 1); }
+
+// Sums of one tensor's slices, as often as the optimiser asks, and its statistics.
+static uint64_t glam__plan_update(const glam__mesh *m, const glam_recipe *r, const glam_tensor *t)
+{
+    glam_shape whole = glam__whole(t), s = t->shape;
+    uint64_t slices = (uint64_t)glam__slices(t), bytes = 0;
+    int last = glam__dim_over(t, 1), rows = s.dims > 1 ? glam__dim_over(t, 2) : 0;
+    int times = r->optimizer == GLAM_ADAMW ? 1 : 3;
+    if ((last | rows) & GLAM__OVER_Y) bytes += glam__gather_bytes(&m->y, slices, 8);
+    if ((last | rows) & GLAM__OVER_X) bytes += glam__gather_bytes(&m->x, slices, 8);
+    if (s.dims > 2 && glam__dim_over(t, 3)) bytes += glam__gather_bytes(&m->x, slices, 8);
+    bytes *= (uint64_t)times;
+    if (times == 1 || !glam__factored(r, whole)) return bytes;
+    int wide = whole.dim[s.dims - 1] >= whole.dim[s.dims - 2], means = wide ? rows : last;
+    for (int g = GLAM__OVER_X; g <= GLAM__OVER_Y; g++) {
+        const glam_comm *c = g == GLAM__OVER_X ? &m->x : &m->y;
+        if (last & g) bytes += glam__reduce_bytes(c, slices * (uint64_t)s.dim[s.dims - 2]);
+        if (rows & g) bytes += glam__reduce_bytes(c, slices * (uint64_t)s.dim[s.dims - 1]);
+        if (means & g) bytes += glam__gather_bytes(c, slices, 8);
+    }
+    return bytes;
+}
+
+// Gradients of one round, in the buckets that they travel in.
+static uint64_t glam__plan_gradients(const glam__mesh *m, const glam_optimizer *o)
+{
+    uint64_t bytes = 0, used = 0, pieces = 0, take;
+    for (int i = 0; i < o->count && m->X > 1; i++) {
+        if (glam__is_over(o->params[i], GLAM__OVER_X)) continue;
+        for (uint64_t n = glam_size(o->params[i]); n; n -= take) {
+            take = GLAM__BUCKET - used < n ? GLAM__BUCKET - used : n;
+            used += take;
+            if (used < GLAM__BUCKET && ++pieces < GLAM__PIECES) continue;
+            bytes += glam__reduce_bytes(&m->x, used);
+            used = pieces = 0;
+        }
+    }
+    return bytes + glam__reduce_bytes(&m->x, used);
+}
+
+static int glam__trains_any(glam_tensor *const *t, int count)
+{
+    int any = 0;
+    for (int i = 0; i < count; i++) any |= t[i] && t[i]->wants_grad;
+    return any;
+}
+
+// Sums over Y of one sub-layer [T,M]: forward, and backward where something below wants it.
+static uint64_t glam__plan_sum(const glam__mesh *m, uint64_t n, int forwards, int below)
+{ return glam__reduce_bytes(&m->y, n) * (uint64_t)(forwards + (below != 0)); }
+
+// The layers of one round; sent and received are of all rounds together.
+static void glam__plan_layers(const glam_trainer *t, const int *sent, const int *received,
+                              glam_traffic *plan)
+{
+    const glam_model *model = t->model;
+    const glam__mesh *m = model->ctx->mesh;
+    const glam_config *c = &model->config;
+    uint64_t T = (uint64_t)(t->recipe.batch / t->recipe.accumulate) * t->recipe.context;
+    uint64_t M = (uint64_t)c->d_model, n = T * M, rounds = (uint64_t)t->rounds, one = 0;
+    int forwards = t->recipe.recompute ? 2 : 1, below = model->embed->wants_grad;
+    for (int i = 0; i < c->layers; i++) {
+        const glam__layer *l = &model->layers[i];
+        below |= l->attention.norm->wants_grad;
+        int x_wants = below;
+        below |= glam__trains_any(&l->attention.q, 7);
+        one += glam__plan_sum(m, n, forwards, x_wants);
+        if (!l->mixture) {
+            one += glam__plan_sum(m, n, forwards, below || l->ffn.norm->wants_grad);
+            below |= glam__trains_any(&l->ffn.norm, 4);
+        } else {
+            x_wants = below || l->moe.norm->wants_grad;
+            below |= glam__trains_any(&l->moe.norm, 5);
+            one += glam__plan_sum(m, n, forwards, x_wants);
+            if (below) one += glam__reduce_bytes(&m->y, T * (uint64_t)c->moe.top_k);
+            if (m->X > 1) {
+                uint64_t out = sent ? (uint64_t)sent[i] : 0, in = received ? (uint64_t)received[i] : 0;
+                plan->routing += rounds * (uint64_t)forwards *
+                                 glam__gather_bytes(&m->x, (uint64_t)c->moe.experts + 1, 4);
+                plan->dispatch += 4 * M * (out + in) * (uint64_t)forwards;
+                if (below) plan->dispatch += 4 * ((M + 1) * out + (1 + (x_wants ? M : 0)) * in);
+            }
+        }
+        if (t->recipe.recompute) below = 1;            // a block run again hands a gradient down
+    }
+    one += 2 * glam__reduce_bytes(&m->y, n) + glam__gather_bytes(&m->y, 2 * T, 4);   // embed, head
+    plan->model += rounds * one;
+}
+
+GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *sent,
+                                       const int *received, glam_traffic *plan)
+{
+    if (plan) memset(plan, 0, sizeof *plan);
+    if (!trainer || !plan) return GLAM_ERR_VALUE;
+    const glam__mesh *m = trainer->model->ctx->mesh;
+    const glam_optimizer *o = trainer->optimizer;
+    if (!m) return GLAM_OK;                            // one rank sends nothing
+    uint64_t rounds = (uint64_t)trainer->rounds;
+    glam__plan_layers(trainer, sent, received, plan);
+    plan->gradients = rounds * glam__plan_gradients(m, o);
+    plan->sums = rounds * glam__gather_bytes(&m->x, glam__round_bytes(trainer), 1);
+    for (int i = 0; i < o->count; i++) plan->sums += glam__plan_update(m, &o->recipe, o->params[i]);
+    plan->total = plan->routing + plan->dispatch + plan->model + plan->gradients + plan->weights +
+                  plan->sums;
+    return GLAM_OK;
 }
 
 #endif /* GLAM__IMPLEMENTED */
