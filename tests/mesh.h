@@ -47,6 +47,12 @@ static const mesh_case mesh_cases[] = {
 };
 enum { MESH_CASES = sizeof mesh_cases / sizeof mesh_cases[0] };
 
+static const mesh_case *mesh_case_of(const char *name)
+{
+    for (int i = 0; i < MESH_CASES; i++) if (!strcmp(mesh_cases[i].name, name)) return &mesh_cases[i];
+    return NULL;
+}
+
 // Sizes that 8 ranks can share along X and 4 along Y, with a vocabulary that nothing divides.
 static glam_config mesh_config(const mesh_case *k)
 {
@@ -292,6 +298,7 @@ typedef struct mesh_out {              // what one rank saw
     long         choices_sent, rows_received;
     glam_bytes   memory;
     int          gathered, steps;
+    char         summary[200];         // what trains
     double       seconds;
 } mesh_out;
 
@@ -396,6 +403,7 @@ static void mesh_train(glam_comm *comm, void *arg)
         glam_forget(ctx);
     }
     glam_trainer *trainer = glam_trainer_new(model, text, NULL, &recipe);
+    if (trainer) snprintf(out->summary, sizeof out->summary, "%s", glam_trainer_summary(trainer));
     glam_traffic before = glam_sent(ctx);
     glam_report report;
     out->gathered = 1;
@@ -410,6 +418,42 @@ static void mesh_train(glam_comm *comm, void *arg)
         }
     }
     out->memory = glam_memory(ctx);
+    mesh_note_error(out, ctx);
+    glam_close(ctx);
+}
+
+// --- files ------------------------------------------------------------------------------------------
+
+typedef struct mesh_file_job {
+    mesh_size   mesh;
+    const char *from, *save, *later, *model;   // read; save at once, ten steps later, the model alone
+    int         first;                         // steps of a fresh run; 0: resume
+    mesh_out    out[MESH_RANKS];
+} mesh_file_job;
+
+static void mesh_file_rank(glam_comm *comm, void *arg)
+{
+    mesh_file_job *j = (mesh_file_job *)arg;
+    mesh_out *out = &j->out[comm ? comm->rank : 0];
+    const mesh_case *kind = mesh_case_of("xl_drops");
+    glam_options options = mesh_options(comm, j->mesh, 8);
+    glam_config c = mesh_config(kind);
+    glam_recipe recipe = mesh_recipe(kind, 8, 13);
+    glam_ctx *ctx = glam_open(&options);
+    glam_text *text = mesh_text(ctx);
+    glam_trainer *t;
+    if (j->first) {
+        glam_model *model = glam_model_new(ctx, &c);
+        mesh_lean(model, kind->skew);
+        t = glam_trainer_new(model, text, NULL, &recipe);
+        for (int s = 0; s < j->first; s++) glam_train_step(t, NULL);
+    } else {
+        t = glam_load_checkpoint(ctx, j->from, text, NULL);
+    }
+    if (j->save) glam_save_checkpoint(t, j->save);
+    if (j->model) glam_save(glam_trainer_model(t), j->model);
+    while (j->later && glam_train_step(t, NULL)) out->steps++;
+    if (j->later) glam_save_checkpoint(t, j->later);
     mesh_note_error(out, ctx);
     glam_close(ctx);
 }

@@ -41,12 +41,6 @@ static mesh_size mesh_of(int X, int Y, int store)
     return m;
 }
 
-static const mesh_case *mesh_case_of(const char *name)
-{
-    for (int i = 0; i < MESH_CASES; i++) if (!strcmp(mesh_cases[i].name, name)) return &mesh_cases[i];
-    return NULL;
-}
-
 // --- X axis: the same bits -----------------------------------------------------------------------
 
 static void mesh_all_well(const mesh_job *j, int ranks, int steps)
@@ -74,6 +68,7 @@ static void mesh_x_compare(const mesh_job *one, const mesh_job *j)
         good &= CHECK(j->out[x].routing == one->part_routing[(rounds - 1) * j->mesh.X + x]);
     long sent = 0, received = 0;
     for (int x = 0; x < j->mesh.X; x++) {
+        good &= CHECK(!strcmp(j->out[x].summary, one->out[0].summary));
         sent += j->out[x].choices_sent;
         received += j->out[x].rows_received;
     }
@@ -209,6 +204,7 @@ static void mesh_trace_make(mesh_trace *tr, const mesh_case *kind, int parts, in
         }
         CHECK(glam_train_step(trainer, &tr->report[s]) == 1);
         mesh_gather(NULL, mesh_of(1, 1, 0), model, 1, &tr->layout, tr->gradients[s]);
+        glam_forget(ctx);
     }
     CLOSE_CLEAN(ctx);
 }
@@ -358,40 +354,6 @@ static void mesh_store_same_bits(void)
 }
 
 // --- files ----------------------------------------------------------------------------------------
-
-typedef struct mesh_file_job {
-    mesh_size   mesh;
-    const char *from, *save, *later, *model;   // read; save at once, ten steps later, the model alone
-    int         first;                         // steps of a fresh run; 0: resume
-    mesh_out    out[MESH_RANKS];
-} mesh_file_job;
-
-static void mesh_file_rank(glam_comm *comm, void *arg)
-{
-    mesh_file_job *j = (mesh_file_job *)arg;
-    mesh_out *out = &j->out[comm ? comm->rank : 0];
-    const mesh_case *kind = mesh_case_of("xl_drops");
-    glam_options options = mesh_options(comm, j->mesh, 8);
-    glam_config c = mesh_config(kind);
-    glam_recipe recipe = mesh_recipe(kind, 8, 13);
-    glam_ctx *ctx = glam_open(&options);
-    glam_text *text = mesh_text(ctx);
-    glam_trainer *t;
-    if (j->first) {
-        glam_model *model = glam_model_new(ctx, &c);
-        mesh_lean(model, kind->skew);
-        t = glam_trainer_new(model, text, NULL, &recipe);
-        for (int s = 0; s < j->first; s++) glam_train_step(t, NULL);
-    } else {
-        t = glam_load_checkpoint(ctx, j->from, text, NULL);
-    }
-    if (j->save) glam_save_checkpoint(t, j->save);
-    if (j->model) glam_save(glam_trainer_model(t), j->model);
-    while (j->later && glam_train_step(t, NULL)) out->steps++;
-    if (j->later) glam_save_checkpoint(t, j->later);
-    mesh_note_error(out, ctx);
-    glam_close(ctx);
-}
 
 static int mesh_files_same(const char *a, const char *b)
 {
