@@ -570,7 +570,8 @@ GLAM_API const glam_config *glam_model_config(const glam_model *model);
 GLAM_API glam_ctx *glam_model_ctx(const glam_model *model);
 // Parameters in all, and per token (NULL: not wanted).
 GLAM_API uint64_t glam_model_count(const glam_model *model, uint64_t *active);
-// Logits [B,S,V], zero at padding.
+// Logits [B,S,V], zero at padding.  (On a mesh with mesh_y above 1 they carry no gradient;
+// glam_loss does.)
 GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, glam_mode mode);
 // The total loss [1], ready for glam_backward or glam_update; losses may be NULL.
 GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam_mode mode,
@@ -1239,7 +1240,7 @@ static double glam__seconds(void)
    names it; a rank that does not answer becomes one when the time is up.  The sequence of calls
    never depends on data.  While measuring nothing is exchanged. */
 
-enum { GLAM__BUCKET = 1 << 18, GLAM__PIECES = 64 };    // floats, of so many arrays, move at once
+enum { GLAM__BUCKET = 1 << 18, GLAM__PIECES = 64 };    // floats that move at once, of arrays
 
 typedef struct glam__mesh {
     glam_comm world, x, y;
@@ -3071,7 +3072,7 @@ static size_t glam__rows(const glam_tensor *t) { return glam_size(t) / (size_t)g
 enum { GLAM__OVER_X = 1, GLAM__OVER_Y = 2 };
 
 typedef struct glam__split {
-    glam_shape whole;
+    glam_shape whole, mine;
     int at[4], over[4];            // of each dimension: where ours begins; which groups share it
 } glam__split;
 
@@ -3089,16 +3090,41 @@ static int glam__is_over(const glam_tensor *t, int groups)
 static int glam__dim_over(const glam_tensor *t, int d)
 { return t->split ? t->split->over[t->shape.dims - d] : 0; }
 
-// The place of element i in the whole tensor: what initial values depend on.
-static uint64_t glam__whole_index(const glam_tensor *t, uint64_t i)
+// The place of element i of a block in the whole tensor: what initial values and files go by.
+static uint64_t glam__whole_index(const glam__split *split, uint64_t i)
 {
     uint64_t at = 0, stride = 1;
-    for (int d = t->shape.dims - 1; t->split && d >= 0; d--) {
-        at += (i % (uint64_t)t->shape.dim[d] + (uint64_t)t->split->at[d]) * stride;
-        i /= (uint64_t)t->shape.dim[d];
-        stride *= (uint64_t)t->split->whole.dim[d];
+    if (!split) return i;
+    for (int d = split->mine.dims - 1; d >= 0; d--) {
+        at += (i % (uint64_t)split->mine.dim[d] + (uint64_t)split->at[d]) * stride;
+        i /= (uint64_t)split->mine.dim[d];
+        stride *= (uint64_t)split->whole.dim[d];
     }
-    return t->split ? at : i;
+    return at;
+}
+
+// Elements of a block that are neighbours in the whole as well.
+static uint64_t glam__whole_run(const glam__split *split)
+{
+    uint64_t run = 1;
+    for (int d = split->mine.dims - 1; d >= 0; d--) {
+        run *= (uint64_t)split->mine.dim[d];
+        if (split->mine.dim[d] != split->whole.dim[d]) break;
+    }
+    return run;
+}
+
+// A product with the rows of w that are here is a part of the sum where Y shares them out: adds up
+// n floats over Y.  What else there is to add (a residual) belongs to the first rank alone.
+static int glam__first_of_y(const glam_ctx *ctx, const glam_tensor *w)
+{ return !glam__is_over(w, GLAM__OVER_Y) || ctx->mesh->iy == 0; }
+
+static void glam__sum_over_y(glam_ctx *ctx, const glam_tensor *w, const char *operation, float *data,
+                             size_t n)
+{
+    if (!glam__is_over(w, GLAM__OVER_Y)) return;
+    glam__agree(ctx, operation, 0);
+    glam__all_reduce(ctx, &ctx->mesh->y, &ctx->mesh->sent.model, data, n);
 }
 
 // "[12,64,128]", for messages.
@@ -3203,7 +3229,7 @@ GLAM_API void glam_fill_normal(glam_tensor *t, uint64_t seed, float std)
     size_t n = glam_size(t);
     uint64_t stream = glam__hash_name(t->name);
     for (size_t i = 0; i < n; i++)
-        t->data[i] = std * glam_normal(seed, stream, glam__whole_index(t, i));
+        t->data[i] = std * glam_normal(seed, stream, glam__whole_index(t->split, i));
     glam__pack_stale(t);
 }
 
@@ -3214,7 +3240,7 @@ static void glam__fill_uniform(glam_tensor *t, uint64_t seed, float bound)
     size_t n = glam_size(t);
     uint64_t stream = glam__hash_name(t->name);
     for (size_t i = 0; i < n; i++)
-        t->data[i] = bound * (2.0f * glam_random(seed, stream, glam__whole_index(t, i)) - 1.0f);
+        t->data[i] = bound * (2.0f * glam_random(seed, stream, glam__whole_index(t->split, i)) - 1);
     glam__pack_stale(t);
 }
 
@@ -4594,34 +4620,44 @@ static glam_status glam__embed_shape(glam_ctx *ctx, glam_node *n)
         return glam_fail(ctx, GLAM_ERR_SHAPE, "embed: table is %s with %d ids; it needs [V,M] and "
                          "at least one", glam__say(s).text, e->count);
     for (int t = 0; t < e->count && e->ids; t++)
-        if ((!e->mask || e->mask[t]) && (e->ids[t] < 0 || e->ids[t] >= s.dim[0]))
+        if ((!e->mask || e->mask[t]) && (e->ids[t] < 0 ||
+                                         e->ids[t] >= glam__whole(n->in[0]).dim[0]))
             return glam_fail(ctx, GLAM_ERR_VALUE, "embed: token %d has id %d; the table has 0 to "
-                             "%d", t, (int)e->ids[t], s.dim[0] - 1);
+                             "%d", t, (int)e->ids[t], glam__whole(n->in[0]).dim[0] - 1);
     n->out_shape[0] = e->rows ? glam_dim3(e->rows, e->count / e->rows, s.dim[1])
                               : glam_dim2(e->count, s.dim[1]);
     return GLAM_OK;
+}
+
+// The row of token t in the table that is here; -1: padding, or another rank has it.
+static int glam__embed_row(const glam__embed *e, const glam_tensor *table, int t)
+{
+    int row = e->mask && !e->mask[t] ? -1 : e->ids[t] - (table->split ? table->split->at[0] : 0);
+    return row < table->shape.dim[0] ? row : -1;
 }
 
 static void glam__embed_forward(glam_ctx *ctx, glam_node *n)
 {
     const glam__embed *e = (const glam__embed *)n->config;
     size_t M = (size_t)glam__last(n->in[0]);
-    (void)ctx;
     for (int t = 0; t < e->count; t++) {
         float *y = n->out[0]->data + (size_t)t * M;
-        if (e->mask && !e->mask[t]) memset(y, 0, M * sizeof(float));
-        else memcpy(y, n->in[0]->data + (size_t)e->ids[t] * M, M * sizeof(float));
+        int row = glam__embed_row(e, n->in[0], t);
+        if (row < 0) memset(y, 0, M * sizeof(float));
+        else memcpy(y, n->in[0]->data + (size_t)row * M, M * sizeof(float));
     }
+    glam__sum_over_y(ctx, n->in[0], "embed", n->out[0]->data, (size_t)e->count * M);
 }
 
 static void glam__embed_backward(glam_ctx *ctx, glam_node *n)
 {
     const glam__embed *e = (const glam__embed *)n->config;
     size_t M = (size_t)glam__last(n->in[0]);
-    for (int t = 0; t < e->count; t++)
-        if (!e->mask || e->mask[t])
-            ctx->kernels->add((int)M, n->out[0]->grad + (size_t)t * M,
-                              n->in[0]->grad + (size_t)e->ids[t] * M);
+    for (int t = 0; t < e->count; t++) {
+        int row = glam__embed_row(e, n->in[0], t);
+        if (row >= 0) ctx->kernels->add((int)M, n->out[0]->grad + (size_t)t * M,
+                                        n->in[0]->grad + (size_t)row * M);
+    }
 }
 
 GLAM__ROW(embed, 1, 0);
@@ -5335,8 +5371,9 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
     out.b[0] = glam__weight(ctx, n->in[GLAM__AT_O], 0);
     out.c[0] = n->out[0]->data;
     out.ldc = (size_t)h.M;
-    out.base = norm ? x->data : NULL;
+    out.base = norm && glam__first_of_y(ctx, n->in[GLAM__AT_O]) ? x->data : NULL;
     glam__product_run(ctx, &out);
+    glam__sum_over_y(ctx, n->in[GLAM__AT_O], "attention", n->out[0]->data, glam_size(x));
 }
 
 // ---- backward of one (row, head)
@@ -5535,6 +5572,7 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     for (int i = 0; i < 3; i++)
         glam__times(ctx, (int)T, h.dqkv + (size_t)i * A, 3 * A,
                     glam__weight(ctx, n->in[GLAM__AT_Q + i], 1), dn, M, i > 0);
+    glam__sum_over_y(ctx, n->in[GLAM__AT_O], "attention backward", dn, T * M);
     glam__norm_backward(ctx, n, norm, w, (int)T, r, dn);
 }
 
@@ -5697,8 +5735,9 @@ static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
     out.b[0] = glam__weight(ctx, n->in[GLAM__FF_DOWN], 0);
     out.c[0] = n->out[0]->data;
     out.ldc = (size_t)M;
-    out.base = norm ? x->data : NULL;
+    out.base = norm && glam__first_of_y(ctx, n->in[GLAM__FF_DOWN]) ? x->data : NULL;
     glam__product_run(ctx, &out);
+    glam__sum_over_y(ctx, n->in[GLAM__FF_DOWN], "ffn", n->out[0]->data, glam_size(x));
 }
 
 static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
@@ -5733,6 +5772,7 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     float *dn = glam__scratch_floats(ctx, (size_t)T * M);
     glam__times(ctx, T, a.g, H, glam__weight(ctx, n->in[GLAM__FF_GATE], 1), dn, M, 0);
     glam__times(ctx, T, a.u, H, glam__weight(ctx, n->in[GLAM__FF_UP], 1), dn, M, 1);
+    glam__sum_over_y(ctx, n->in[GLAM__FF_DOWN], "ffn backward", dn, (size_t)T * M);
     glam__norm_backward(ctx, n, norm, w, T, r, dn);
 }
 
@@ -6186,7 +6226,7 @@ static void glam__moe_combine_row(void *arg, int t, int worker)
     size_t M = (size_t)m->M, choice = (size_t)t * m->k;
     float *y = m->n->out[0]->data + (size_t)t * M;
     (void)worker;
-    if (m->n->in[GLAM__MO_NORM])
+    if (m->n->in[GLAM__MO_NORM] && glam__first_of_y(m->ctx, m->n->in[GLAM__MO_DOWN]))
         memcpy(y, m->n->in[0]->data + (size_t)t * M, M * sizeof(float));
     else memset(y, 0, M * sizeof(float));
     for (int i = 0; i < m->k; i++)
@@ -6196,7 +6236,11 @@ static void glam__moe_combine_row(void *arg, int t, int worker)
 }
 
 static void glam__moe_combine(glam__moe *m)
-{ glam__each_row(m->ctx, m->T, (m->k + 1.0) * m->M, glam__moe_combine_row, m); }
+{
+    glam__each_row(m->ctx, m->T, (m->k + 1.0) * m->M, glam__moe_combine_row, m);
+    glam__sum_over_y(m->ctx, m->n->in[GLAM__MO_DOWN], "moe combine", m->n->out[0]->data,
+                     (size_t)m->T * m->M);
+}
 
 // f of one group: how many of its real tokens put expert e first.
 static void glam__moe_first(const glam__moe *m, int group, int *first)
@@ -6304,7 +6348,7 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
     glam__moe_dispatch(&m);                    // choices, sorted by expert             [R]
     m.out = glam__scratch_floats(ctx, (size_t)m.T * m.k * m.M);
     if (!glam__moe_send(&m)) return;           // rows to the ranks that have their experts
-    if (ctx->plain && m.X == 1) {
+    if (ctx->plain && !ctx->mesh) {
         glam__moe_plain_forward(&m);
     } else {
         glam__moe_experts(&m);                 // each expert on its rows               [R,M]
@@ -6532,6 +6576,22 @@ static void glam__moe_scatter_row(void *arg, int t, int worker)
     }
 }
 
+// Over Y: the gradients of the weights, and of the inputs, to whose buffer dy_out turns.
+static void glam__moe_sum_back(glam__moe_grads *g, int below)
+{
+    const glam__moe *m = &g->m;
+    const glam_tensor *w = m->n->in[GLAM__MO_DOWN];
+    size_t R = (size_t)m->T * m->k, n = (size_t)m->T * m->M;
+    if (!glam__is_over(w, GLAM__OVER_Y)) return;
+    memset(g->dweight + m->rows, 0, (R - (size_t)m->rows) * sizeof(float));
+    glam__sum_over_y(m->ctx, w, "moe backward", g->dweight, R);
+    if (!below) return;
+    g->dn = g->dy_out;
+    memset(g->dn, 0, n * sizeof(float));
+    glam__each_row(m->ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, g);
+    glam__sum_over_y(m->ctx, w, "moe backward", g->dn, n);
+}
+
 static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
 {
     glam__moe_grads g;
@@ -6558,22 +6618,23 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
     g.dxr = g.dxr_here = below ? glam__scratch_floats(ctx, R * M) : NULL;
     g.dlogits = glam__scratch_floats(ctx, T * m->E);
     glam__norm_all(ctx, w, m->T, m->normed, r);
-    if (ctx->plain && m->X == 1) {
+    if (ctx->plain && !ctx->mesh) {
         glam__moe_plain_backward(&g);
     } else {
         glam__each_row(ctx, m->rows, 2.0 * m->M, glam__moe_gather_row, &g);
         if (!glam__moe_send_back(&g)) return;
         glam__moe_experts_back(&g);
         glam__moe_return_back(&g);
+        glam__moe_sum_back(&g, below);
     }
     glam__moe_gate_back(&g);
     glam__grad_outer(ctx, n->in[GLAM__MO_ROUTER], m->T, m->normed, M, g.dlogits, (size_t)m->E);
     if (!below) return;
+    const float *whole = g.dn ? g.dn : ctx->plain && !ctx->mesh ? g.dyr : NULL;    // [T,M]
     g.dn = glam__scratch_floats(ctx, T * M);
     glam__times(ctx, m->T, g.dlogits, (size_t)m->E, glam__weight(ctx, n->in[GLAM__MO_ROUTER], 1),
                 g.dn, M, 0);
-    if (ctx->plain && m->X == 1) for (size_t t = 0; t < T; t++)
-        ctx->kernels->add(m->M, g.dyr + t * M, g.dn + t * M);
+    if (whole) glam__add_all(ctx->kernels, T * M, whole, g.dn);
     else glam__each_row(ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, &g);
     glam__norm_backward(ctx, n, norm, w, m->T, r, g.dn);
 }
@@ -7071,6 +7132,7 @@ static int glam__make_row(void *arg, const glam__row *row, int layer)
     if (!t) return 0;
     t->wants_grad = 1;
     if (!glam__same_shape(shape, split.whole)) {
+        split.mine = shape;
         t->split = (glam__split *)glam__take(model->ctx, &model->ctx->life, sizeof split);
         if (!t->split) return 0;
         *t->split = split;
@@ -7369,6 +7431,7 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
     glam__attention at;
     memset(&at, 0, sizeof at);
     at.c = glam__attention_config(c);
+    if (ctx->mesh) at.c.heads /= ctx->mesh->Y;
     at.segments = run->segments;
     at.cache = run->caches ? &run->caches[b->layer] : NULL;
     x = glam__attention_apply(ctx, x, &layer->attention, &at);
@@ -7471,13 +7534,43 @@ static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam
 static glam_tensor *glam__unembed(const glam_model *model)
 { return model->config.tied ? model->embed : model->unembed; }
 
+// On a mesh: logits [..,V] of all parts of the vocabulary.  No gradient flows through them.
+static glam_tensor *glam__whole_logits(glam_model *model, glam_tensor *part)
+{
+    glam_ctx *ctx = model->ctx;
+    glam__mesh *m = ctx->mesh;
+    if (!part || !glam__is_over(glam__unembed(model), GLAM__OVER_Y)) return part;
+    int V = model->config.vocab, mine = glam__last(part);
+    size_t rows = glam__rows(part), from = (size_t)glam__unembed(model)->split->at[0];
+    glam_shape shape = part->shape;
+    shape.dim[shape.dims - 1] = V;
+    float *all = glam__take_values(ctx, &ctx->step, rows * (size_t)V);
+    glam_tensor *y = glam__tensor(ctx, &ctx->step, shape, "");
+    glam__agree(ctx, "logits", 0);
+    if (!y || !all || ctx->error) return ctx->error ? NULL : y;
+    memcpy(all + rows * from, part->data, glam_size(part) * sizeof *all);
+    for (int r = 0; r < m->Y; r++) {
+        size_t at = glam__share((size_t)V, r, m->Y), n = glam__share((size_t)V, r + 1, m->Y) - at;
+        if (r == m->iy) continue;
+        glam__to(m, r, part->data, rows * (size_t)mine * sizeof *all);
+        glam__from(m, r, all + rows * at, rows * n * sizeof *all);
+    }
+    if (!glam__exchange(ctx, &m->y, &m->sent.model)) return NULL;
+    for (int r = 0; r < m->Y; r++) {
+        size_t at = glam__share((size_t)V, r, m->Y), n = glam__share((size_t)V, r + 1, m->Y) - at;
+        for (size_t i = 0; i < rows; i++)
+            memcpy(y->data + i * (size_t)V + at, all + rows * at + i * n, n * sizeof *all);
+    }
+    return y;
+}
+
 // Logits of the residual stream: logit_scale * RMS(x) E^T.
 static glam_tensor *glam__logits(glam_model *model, glam_tensor *x)
 {
     glam_ctx *ctx = model->ctx;
     x = glam_rmsnorm(ctx, x, model->norm, model->config.norm_eps);
     x = glam_scale(ctx, x, model->config.logit_scale);
-    return glam_matmul_t(ctx, x, glam__unembed(model));
+    return glam__whole_logits(model, glam_matmul_t(ctx, x, glam__unembed(model)));
 }
 
 GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, glam_mode mode)
@@ -7516,10 +7609,11 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
 {
     const glam__head *h = (const glam__head *)n->config;
     int T = (int)glam__rows(n->in[0]), M = glam__last(n->in[0]), V = n->in[2]->shape.dim[0];
+    int all = glam__whole(n->in[2]).dim[0];
     for (int t = 0; t < T && h->targets; t++)
-        if ((!h->segments || h->segments[t]) && (h->targets[t] < 0 || h->targets[t] >= V))
+        if ((!h->segments || h->segments[t]) && (h->targets[t] < 0 || h->targets[t] >= all))
             return glam_fail(ctx, GLAM_ERR_VALUE, "loss: token %d has target %d; the vocabulary "
-                             "has 0 to %d", t, (int)h->targets[t], V - 1);
+                             "has 0 to %d", t, (int)h->targets[t], all - 1);
     int chunk = glam__head_chunk(T, V), kept = chunk == T;
     uint64_t logits = glam__floats((uint64_t)chunk * V);
     n->out_shape[0] = glam_dim1(1);
@@ -7528,6 +7622,8 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
                                 3 * glam__floats((uint64_t)T) + glam__product_bytes(ctx, M) +
                                 glam__product_bytes(ctx, V) + glam__outer_bytes(ctx) +
                                 glam__floats(glam__norm_back_floats(T, M)));
+    if (glam__is_over(n->in[2], GLAM__OVER_Y))
+        n->scratch_bytes += glam__floats(2 * (uint64_t)ctx->mesh->Y * T);
     glam__want_panels(ctx, n->in[2], 1);
     if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n->in[2], 0);
     return ctx->error;
@@ -7538,6 +7634,7 @@ typedef struct glam__head_rows {
     const glam__kernels *kernels;
     const glam__head *h;
     int V, row;                    // first row of the chunk
+    int from;                      // on a mesh: where our part of the vocabulary begins
     float *logits, *lse, *xent, scale;
 } glam__head_rows;
 
@@ -7549,8 +7646,34 @@ static void glam__head_forward_row(void *arg, int i, int worker)
     (void)worker;
     r->lse[t] = r->xent[t] = 0;
     if (r->h->segments && !r->h->segments[t]) return;
+    int target = r->h->targets[t] - r->from;
     r->lse[t] = r->kernels->logsumexp(r->V, l);
-    r->xent[t] = r->lse[t] - l[r->h->targets[t]];
+    r->xent[t] = target >= 0 && target < r->V ? l[target] : 0;     // the logit, for now
+}
+
+// Over Y: of each token the logsumexp of all parts of the vocabulary, and the logit of its target,
+// from the rank that has it.
+static void glam__head_join(glam_ctx *ctx, const glam_tensor *w, glam__head_rows *r, int T)
+{
+    glam__mesh *m = ctx->mesh;
+    if (!glam__is_over(w, GLAM__OVER_Y)) return;
+    float *all = glam__scratch_floats(ctx, 2 * (size_t)m->Y * T), *mine = all + 2 * m->iy * (size_t)T;
+    memcpy(mine, r->lse, (size_t)T * sizeof *all);
+    memcpy(mine + T, r->xent, (size_t)T * sizeof *all);
+    glam__agree(ctx, "loss", 0);
+    glam__all_gather(ctx, &m->y, &m->sent.model, all, 2 * (size_t)m->Y * T, sizeof *all);
+    for (int t = 0; t < T; t++) {
+        double most = -1e30, sum = 0;
+        float logit = 0;
+        if (r->h->segments && !r->h->segments[t]) continue;
+        for (int y = 0; y < m->Y; y++) most = fmax(most, (double)all[2 * y * (size_t)T + t]);
+        for (int y = 0; y < m->Y; y++) {
+            sum += exp((double)all[2 * y * (size_t)T + t] - most);
+            logit += all[(2 * y + 1) * (size_t)T + t];
+        }
+        r->lse[t] = (float)(most + log(sum));
+        r->xent[t] = logit;
+    }
 }
 
 static void glam__head_backward_row(void *arg, int i, int worker)
@@ -7565,7 +7688,8 @@ static void glam__head_backward_row(void *arg, int i, int worker)
     }
     r->kernels->exp_minus(r->V, r->lse[t], l, l);
     r->kernels->scale(r->V, r->scale * (1 + 2 * r->h->z_loss * r->lse[t]), l);
-    l[r->h->targets[t]] -= r->scale;
+    int target = r->h->targets[t] - r->from;
+    if (target >= 0 && target < r->V) l[target] -= r->scale;
 }
 
 static glam__normed glam__head_normed(const glam_ctx *ctx, const glam_node *n)
@@ -7595,6 +7719,7 @@ static glam__head_rows glam__head_begin(glam_ctx *ctx, glam_node *n, int chunk, 
     r.kernels = ctx->kernels;
     r.h = (const glam__head *)n->config;
     r.V = n->in[2]->shape.dim[0];
+    r.from = n->in[2]->split ? n->in[2]->split->at[0] : 0;
     r.lse = (float *)n->saved;
     r.logits = chunk == T ? r.lse + glam__floats((uint64_t)T) / sizeof(float)
                           : glam__scratch_floats(ctx, (size_t)chunk * r.V);
@@ -7617,7 +7742,9 @@ static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
         glam__head_logits(ctx, n, a, r.row, rows, r.logits);
         glam__each_row(ctx, rows, 8.0 * r.V, glam__head_forward_row, &r);
     }
+    glam__head_join(ctx, n->in[2], &r, T);
     for (int t = 0; t < T; t++) {
+        r.xent[t] = r.lse[t] - r.xent[t];
         xent += (double)r.xent[t];
         z += (double)r.lse[t] * (double)r.lse[t];
     }
@@ -7646,6 +7773,7 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
             ctx->kernels->scale((int)M, h->logit_scale, at + (size_t)i * M);
     }
     w.scale = 1;
+    glam__sum_over_y(ctx, n->in[2], "loss backward", da, (size_t)T * M);
     glam__norm_backward(ctx, n, n->in[1], w, T, rms, da);
 }
 
@@ -7782,13 +7910,13 @@ static void glam__cache_sinusoids(glam_ctx *ctx, const glam__layer *layer, const
                                   glam__cache *cache)
 {
     const glam_tensor *w = layer->attention.r;
-    int A = c->heads * c->d_head, panels = glam__panels_of(ctx, cache->most);
+    int A = w->shape.dim[1], heads = A / c->d_head, panels = glam__panels_of(ctx, cache->most);
     if (glam__reserve_scratch(ctx, glam__product_bytes(ctx, c->d_model) +
                                    glam__floats((uint64_t)cache->most * A)) != GLAM_OK ||
         ctx->measuring) return;
     float *r = glam__scratch_floats(ctx, (size_t)cache->most * A);
     glam__project_sinusoid(ctx, w, cache->most, r);
-    for (int h = 0; h < c->heads; h++)
+    for (int h = 0; h < heads; h++)
         glam__pack_columns(ctx->kernels, cache->most, c->d_head, r + (size_t)h * c->d_head,
                            (size_t)A,
                            cache->r + (size_t)h * panels * ctx->kernels->nr * c->d_head);
@@ -7805,8 +7933,9 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
         return NULL;
     }
     uint64_t nr = (uint64_t)ctx->kernels->nr;
-    uint64_t keys = (uint64_t)c->heads * glam__panels_of(ctx, most) * nr * c->d_head;
-    uint64_t values = (uint64_t)c->heads * glam__panels_of(ctx, c->d_head) * nr * most;
+    uint64_t heads = (uint64_t)(ctx->mesh ? c->heads / ctx->mesh->Y : c->heads);
+    uint64_t keys = heads * glam__panels_of(ctx, most) * nr * c->d_head;
+    uint64_t values = heads * glam__panels_of(ctx, c->d_head) * nr * most;
     glam_session *s = (glam_session *)glam__take(ctx, &ctx->life, sizeof *s);
     glam__cache *caches = (glam__cache *)glam__take(ctx, &ctx->life,
                                                     (uint64_t)c->layers * sizeof *caches);
@@ -7889,7 +8018,7 @@ GLAM_API const float *glam_next(glam_session *session, const int32_t *tokens, in
         memcpy(session->logits, y->data, (size_t)session->model->config.vocab * sizeof(float));
     glam__step_back(ctx, place);
     glam_no_grad(ctx, before);
-    return y ? session->logits : NULL;
+    return glam__farewell(ctx) == GLAM_OK && y ? session->logits : NULL;
 }
 
 typedef struct glam__candidate { float logit; int32_t id; } glam__candidate;
@@ -8559,7 +8688,12 @@ static void glam__each_slice(glam_ctx *ctx, const glam_tensor *t,
 
 // ---- the optimiser
 
-typedef struct glam__slot { const char *name; float *data; glam_shape shape; } glam__slot;
+typedef struct glam__slot {
+    const char *name;
+    float *data;
+    glam_shape shape;
+    glam__split *split;            // as of its tensor
+} glam__slot;
 
 struct glam_optimizer {
     glam_ctx     *ctx;
@@ -8584,10 +8718,29 @@ static int glam__factored(const glam_recipe *r, glam_shape s)
     return (a < b ? a : b) >= r->factor_min;
 }
 
+// A slot that lacks dimension `without` of its tensor (-1: none) is split as the rest is.
+static void glam__slot_split(glam_optimizer *o, int param, int which, int without)
+{
+    const glam__split *of = o->params[param]->split;
+    glam__slot *s = &o->slots[param][which];
+    if (!of || !(s->split = (glam__split *)glam__take(o->ctx, &o->ctx->life, sizeof *of))) return;
+    *s->split = *of;
+    if (without < 0) return;
+    s->split->whole.dims--;
+    s->split->mine.dims--;
+    for (int d = without; d < 4; d++) {
+        s->split->whole.dim[d] = d < 3 ? of->whole.dim[d + 1] : 1;
+        s->split->mine.dim[d] = d < 3 ? of->mine.dim[d + 1] : 1;
+        s->split->at[d] = d < 3 ? of->at[d + 1] : 0;
+        s->split->over[d] = d < 3 ? of->over[d + 1] : 0;
+    }
+}
+
 static glam_status glam__slot_new(glam_optimizer *o, int param, int which, const char *name,
-                                  glam_shape shape)
+                                  glam_shape shape, int without)
 {
     glam__slot *s = &o->slots[param][which];
+    glam__slot_split(o, param, which, without);
     s->name = name;
     s->shape = shape;
     s->data = glam__take_values(o->ctx, &o->ctx->life, glam__count(shape));
@@ -8600,17 +8753,19 @@ static glam_status glam__slots_new(glam_optimizer *o, int param)
     const glam_tensor *t = o->params[param];
     glam_shape s = t->shape, whole = glam__whole(t), rows = s, cols = s;
     if (o->recipe.optimizer == GLAM_ADAMW) {
-        if (glam__slot_new(o, param, 0, "m", s) != GLAM_OK) return o->ctx->error;
-        return glam__slot_new(o, param, 1, "v", s);
+        if (glam__slot_new(o, param, 0, "m", s, -1) != GLAM_OK) return o->ctx->error;
+        return glam__slot_new(o, param, 1, "v", s, -1);
     }
-    if (!glam__factored(&o->recipe, whole)) return glam__slot_new(o, param, 0, "v", s);
+    if (!glam__factored(&o->recipe, whole)) return glam__slot_new(o, param, 0, "v", s, -1);
     int a = whole.dim[s.dims - 2], b = whole.dim[s.dims - 1];
     rows.dims = cols.dims = s.dims - 1;
     rows.dim[s.dims - 1] = cols.dim[s.dims - 1] = 1;
     cols.dim[s.dims - 2] = s.dim[s.dims - 1];          // rows keeps the statistics of rows
     // vr is the mean over d0, the larger axis; vc over the smaller
-    if (glam__slot_new(o, param, 0, "vr", b >= a ? rows : cols) != GLAM_OK) return o->ctx->error;
-    return glam__slot_new(o, param, 1, "vc", b >= a ? cols : rows);
+    int r = s.dims - 1, c = s.dims - 2;                // what is missing in rows, in cols
+    if (glam__slot_new(o, param, 0, "vr", b >= a ? rows : cols, b >= a ? r : c) != GLAM_OK)
+        return o->ctx->error;
+    return glam__slot_new(o, param, 1, "vc", b >= a ? cols : rows, b >= a ? c : r);
 }
 
 static int glam__optimizer_slots(const glam_optimizer *o, int param, glam__slot out[2])
@@ -10259,7 +10414,7 @@ typedef struct glam__file_item {
     const char *name;
     float      *data;              // NULL: found
     uint64_t    begin;             // from the start of the numbers
-    glam_shape  shape;
+    glam_shape  shape;             // of the whole
     int         wanted;            // found, and asked for
 } glam__file_item;
 
@@ -10275,6 +10430,7 @@ typedef struct glam__file {
     size_t      header_bytes;
     glam__meta  meta;
     glam__file_item *items, *found;              // to be written, or wanted; what a file has
+    const glam__split **splits;                  // of the items
     int         item_count, found_count;
 } glam__file;
 
@@ -10366,7 +10522,7 @@ static glam_status glam__file_end(glam__file *f)
 {
     glam__file_close(f);
     glam__arena_release(f->ctx, &f->own);
-    return glam_error(f->ctx);
+    return f->ctx ? glam__farewell(f->ctx) : GLAM_ERR_MEMORY;
 }
 
 // Bytes from p into the file at a place, or from there to p.
@@ -10401,6 +10557,24 @@ static int glam__file_put(glam__file *f, const void *data, size_t bytes)
     return glam__file_move(f, at, (void *)data, bytes, 1);
 }
 
+// Shares of a checksum: sums over words, so those of the ranks add up in any order.  Only the last
+// rank may have an unfinished word.
+static int glam__file_sum_join(glam__file *f, int *plain)
+{
+    glam__mesh *m = f->ctx->mesh;
+    uint64_t *all = (uint64_t *)(void *)m->work;
+    size_t size = (size_t)m->world.size;
+    *plain = !glam__agree(f->ctx, f->verb, !*plain);
+    all[2 * m->world.rank] = f->sum.sum;
+    all[2 * m->world.rank + 1] = f->sum.word;
+    glam__all_gather(f->ctx, &m->world, &m->sent.files, all, 2 * size, sizeof *all);
+    f->sum.sum = 0;
+    for (size_t r = 0; r < size; r++) f->sum.sum += all[2 * r];
+    f->sum.word = all[2 * size - 1];
+    f->sum.at = f->length;
+    return !f->ctx->error;
+}
+
 // The four bytes of each float between little endian and the machine's order, either way.
 static void glam__file_turn(void *to, const void *from, size_t count)
 {
@@ -10410,6 +10584,34 @@ static void glam__file_turn(void *to, const void *from, size_t count)
         uint32_t word = b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
         memcpy(t, &word, 4);
     }
+}
+
+// A file once through the checksum, its own digits (spelled plainly, else *plain is 0) taken as
+// zeros.  On a mesh each rank reads its share of it.
+static int glam__file_sum_all(glam__file *f, const char *checksum, int *plain)
+{
+    glam__mesh *m = f->ctx->mesh;
+    uint64_t digits = 8 + (uint64_t)(checksum - f->header), words = f->length / 8, end = f->length;
+    char *chunk = (char *)glam__take(f->ctx, &f->own, GLAM__FILE_CHUNK);
+    if (!chunk) return 0;
+    memset(&f->sum, 0, sizeof f->sum);
+    if (m) {
+        f->sum.at = 8 * glam__share((size_t)words, m->world.rank, m->world.size);
+        if (m->world.rank + 1 < m->world.size)
+            end = 8 * glam__share((size_t)words, m->world.rank + 1, m->world.size);
+    }
+    for (size_t n; f->sum.at < end;) {
+        uint64_t at = f->sum.at, left = end - at;
+        n = left < GLAM__FILE_CHUNK ? (size_t)left : GLAM__FILE_CHUNK;
+        if (!glam__file_get(f, at, chunk, n)) return 0;
+        for (uint64_t i = 0; i < 16; i++) {
+            if (digits + i < at || digits + i >= at + n) continue;
+            *plain &= chunk[digits + i - at] == checksum[i];
+            chunk[digits + i - at] = '0';
+        }
+        glam__file_sum_add(&f->sum, chunk, n);
+    }
+    return !m || glam__file_sum_join(f, plain);
 }
 
 // --- the tensors of a model, an optimiser or a caller ---
@@ -10423,9 +10625,12 @@ static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count
     size_t most = (size_t)count + 2 * (size_t)params;
     f->item_count = 0;
     f->items = (glam__file_item *)glam__take(f->ctx, &f->own, most * sizeof *f->items);
-    if (!f->items) return 0;
+    f->splits = (const glam__split **)glam__take(f->ctx, &f->own, most * sizeof *f->splits);
+    if (!f->items || !f->splits) return 0;
     for (int i = 0; i < count; i++) {
-        glam__file_item item = { tensors[i]->name, tensors[i]->data, 0, tensors[i]->shape, 0 };
+        const glam_tensor *t = tensors[i];
+        glam__file_item item = { t->name, t->data, 0, glam__whole(t), 0 };
+        f->splits[f->item_count] = t->split;
         f->items[f->item_count++] = item;
     }
     for (int i = 0; i < params; i++) {
@@ -10436,7 +10641,9 @@ static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count
             char *name = (char *)glam__take(f->ctx, &f->own, bytes);
             if (!name) return 0;
             snprintf(name, bytes, "optimizer.%s.%s", of, slot[k].name);
-            glam__file_item item = { name, slot[k].data, 0, slot[k].shape, 0 };
+            const glam__slot *s = &slot[k];
+            glam__file_item item = { name, s->data, 0, s->split ? s->split->whole : s->shape, 0 };
+            f->splits[f->item_count] = s->split;
             f->items[f->item_count++] = item;
         }
     }
@@ -10499,6 +10706,7 @@ static int glam__file_header(glam__file *f, const glam_config *config, const gla
         for (int i = 0; i < f->item_count; i++) {
             const glam__file_item *t = &f->items[i];
             glam__entry e = { t->shape, { at, at + glam__count(t->shape) * 4 } };
+            f->items[i].begin = at;
             glam__json_char(&out, ',');
             glam__json_text(&out, t->name);
             glam__json_char(&out, ':');
@@ -10541,6 +10749,66 @@ static int glam__file_put_all(glam__file *f)
     return glam__file_move(f, 8 + (uint64_t)(f->meta.checksum - f->header), digits, 16, 1);
 }
 
+#ifndef GLAM_NO_STDIO
+// On a mesh: the blocks of this rank at their places, those that others have too by the first of
+// them; rank 0 has made the file and writes its header.
+static int glam__file_put_mine(glam__file *f)
+{
+    const glam__mesh *m = f->ctx->mesh;
+    unsigned char length[8];
+    float turned[1024];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)f->header_bytes >> 8 * i);
+    if (!m->world.rank && (!glam__file_move(f, 0, length, 8, 1) ||
+                           !glam__file_move(f, 8, f->header, f->header_bytes, 1))) return 0;
+    for (int i = 0; i < f->item_count; i++) {
+        const glam__file_item *t = &f->items[i];
+        const glam__split *split = f->splits[i];
+        uint64_t count = glam__count(split ? split->mine : t->shape), n;
+        uint64_t run = split ? glam__whole_run(split) : count;
+        int over = 0;
+        for (int d = 0; d < 4 && split; d++) over |= split->over[d];
+        if ((m->ix && !(over & GLAM__OVER_X)) || (m->iy && !(over & GLAM__OVER_Y))) continue;
+        for (uint64_t at = 0; at < count; at += n) {
+            n = run - at % run < 1024 ? run - at % run : 1024;
+            uint64_t place = t->begin + 4 * glam__whole_index(split, at);
+            glam__file_turn(turned, t->data + at, (size_t)n);
+            if (!glam__file_move(f, 8 + f->header_bytes + place, turned, (size_t)n * 4, 1)) return 0;
+        }
+    }
+    return 1;
+}
+
+// Says on this rank what failed; 0 when something failed on any.
+static int glam__file_well(glam__file *f, int ok, const char *what, const char *path)
+{
+    if (!ok) glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", what, path, strerror(errno));
+    glam__agree(f->ctx, f->verb, 0);
+    return !f->ctx->error;
+}
+
+// Rank 0 makes the file, all write, all have written, all sum, rank 0 puts it in its place.
+static int glam__file_write_mesh(glam__file *f, const char *temporary)
+{
+    glam__mesh *m = f->ctx->mesh;
+    char digits[17];
+    int first = m->world.rank == 0, plain = 1;
+    if (first) f->stream = fopen(temporary, "w+b");
+    if (!glam__file_well(f, !first || f->stream, "create", temporary)) return 0;
+    if (!first) f->stream = fopen(temporary, "r+b");
+    f->at = 0;
+    int ok = f->stream && glam__file_put_mine(f) && fflush(f->stream) == 0 && GLAM__SYNC(f->stream);
+    if (!glam__file_well(f, ok, "write", temporary)) return 0;
+    f->at = UINT64_MAX;                        // between writing and reading there must be a seek
+    if (!glam__file_sum_all(f, f->meta.checksum, &plain)) return 0;
+    snprintf(digits, sizeof digits, "%016llx", (unsigned long long)glam__file_sum_end(&f->sum));
+    f->at = UINT64_MAX;
+    ok = !first || (glam__file_move(f, 8 + (uint64_t)(f->meta.checksum - f->header), digits, 16, 1) &&
+                    fflush(f->stream) == 0 && GLAM__SYNC(f->stream) && glam__file_close(f) &&
+                    GLAM__REPLACE(temporary, f->path));
+    return glam__file_well(f, ok, "rename", temporary);
+}
+#endif
+
 // Temporary file, flush, fsync, rename, fsync of the folder: at every moment either the old file
 // or the new one is there, whole.
 static void glam__file_write(glam__file *f)
@@ -10553,6 +10821,18 @@ static void glam__file_write(glam__file *f)
     char *temporary = (char *)glam__take(f->ctx, &f->own, bytes);
     if (!temporary) return;
     snprintf(temporary, bytes, "%s.tmp", f->path);
+    if (f->ctx->mesh) {
+        int mine = f->ctx->mesh->world.rank == 0;
+        if (glam__file_write_mesh(f, temporary)) {
+            if (mine && !glam__sync_folder(temporary))
+                glam__file_fail(f, GLAM_ERR_FILE, "written, but cannot sync its folder: %s",
+                                strerror(errno));
+        } else if (mine) {
+            glam__file_close(f);
+            remove(temporary);
+        }
+        return;
+    }
     f->stream = fopen(temporary, "wb");
     int made = f->stream != NULL;
     // a full disk may show only in the flush, a broken one only in the sync
@@ -10593,6 +10873,9 @@ GLAM_API size_t glam_save_memory(const glam_model *model, void *buffer, size_t s
 {
     glam__file f;
     if (!model) return 0;
+    if (model->ctx->mesh)
+        glam_fail(model->ctx, GLAM_ERR_STATE, "save_memory: no rank of a mesh has the whole model; "
+                  "glam_save writes one file from all");
     if (glam__file_begin(&f, model->ctx, "(memory)", "save") &&
         glam__file_list(&f, model->tensors, model->count, NULL) &&
         glam__file_header(&f, &model->config, NULL)) {
@@ -10676,32 +10959,17 @@ static int glam__file_parse(glam__file *f)
     return glam_error(f->ctx) == GLAM_OK && glam__json_end(&j) && glam__file_cover(f);
 }
 
-// The whole file once through the checksum, its own digits (spelled plainly) taken as zeros.
 static int glam__file_verify(glam__file *f)
 {
     const char *checksum = f->meta.checksum;
     uint64_t want;
-    size_t n;
     int plain = 1;
     if (!checksum && f->meta.config)
         return glam__file_wrong(f, "glam.checksum", "is missing; a writer without one puts none");
     if (!checksum || strcmp(checksum, "none") == 0) return 1;
     if (strlen(checksum) != 16 || !glam__hex_read(checksum, 16, &want))
         return glam__file_wrong(f, "glam.checksum", "must be 16 lower-case hex digits or none");
-    uint64_t digits = 8 + (uint64_t)(checksum - f->header);
-    char *chunk = (char *)glam__take(f->ctx, &f->own, GLAM__FILE_CHUNK);
-    if (!chunk) return 0;
-    for (uint64_t at = 0; at < f->length; at += n) {
-        uint64_t left = f->length - at;
-        n = left < GLAM__FILE_CHUNK ? (size_t)left : GLAM__FILE_CHUNK;
-        if (!glam__file_get(f, at, chunk, n)) return 0;
-        for (uint64_t i = 0; i < 16; i++) {
-            if (digits + i < at || digits + i >= at + n) continue;
-            plain &= chunk[digits + i - at] == checksum[i];
-            chunk[digits + i - at] = '0';
-        }
-        glam__file_sum_add(&f->sum, chunk, n);
-    }
+    if (!glam__file_sum_all(f, checksum, &plain)) return 0;
     return (plain && glam__file_sum_end(&f->sum) == want) ||
            glam__file_wrong(f, "the checksum", "does not match: the file is damaged");
 }
@@ -10771,16 +11039,22 @@ static int glam__file_match(glam__file *f, const char *whose, int ignore_optimiz
     return 1;
 }
 
-// The values of the matched items.
+// The values of the matched items; on a mesh those of this rank's blocks.
 static int glam__file_fill(glam__file *f)
 {
-    for (int i = 0; i < f->item_count; i++) {
+    for (int i = 0; i < f->item_count && !f->ctx->error; i++) {
         const glam__file_item *t = &f->items[i];
-        size_t count = (size_t)glam__count(t->shape);
-        if (!glam__file_get(f, 8 + f->header_bytes + t->begin, t->data, count * 4)) return 0;
-        glam__file_turn(t->data, t->data, count);
+        const glam__split *split = f->splits[i];
+        uint64_t count = glam__count(split ? split->mine : t->shape);
+        uint64_t run = split ? glam__whole_run(split) : count;
+        for (uint64_t at = 0; at < count && !f->ctx->error; at += run)
+            glam__file_get(f, 8 + f->header_bytes + t->begin +
+                           4 * glam__whole_index(split, at), t->data + at,
+                           (size_t)run * 4);
+        if (!f->ctx->error) glam__file_turn(t->data, t->data, (size_t)count);
     }
-    return 1;
+    glam__agree(f->ctx, "load", 0);
+    return !f->ctx->error;
 }
 
 static int glam__file_rows(glam__file *f, const char *part, const void *text,
@@ -10818,7 +11092,10 @@ static int glam__file_model(glam__file *f, const glam_config *config, glam_model
                                     glam_error_text(measure));
     glam_close(measure);
     *model = ok ? glam__model_blank(f->ctx, config) : NULL;
-    for (int i = 0; *model && i < f->item_count; i++) f->items[i].data = (*model)->tensors[i]->data;
+    for (int i = 0; *model && i < f->item_count; i++) {
+        f->items[i].data = (*model)->tensors[i]->data;
+        f->splits[i] = (*model)->tensors[i]->split;
+    }
     return *model != NULL;
 }
 
@@ -10847,7 +11124,7 @@ GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_conf
     glam__file f;
     glam_config found = glam_config_default();
     if (config) *config = found;
-    if (glam_error(ctx) != GLAM_OK) return glam_error(ctx);
+    if (glam_error(ctx) != GLAM_OK) return ctx ? glam__farewell(ctx) : GLAM_ERR_MEMORY;
     if (!config) return glam_fail(ctx, GLAM_ERR_VALUE, "load_config: the config is NULL");
     if (glam__file_open(&f, ctx, path, NULL, 0) && glam__file_config(&f, &found)) *config = found;
     return glam__file_end(&f);
