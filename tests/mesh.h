@@ -298,7 +298,7 @@ typedef struct mesh_out {              // what one rank saw
     long         choices_sent, rows_received;
     glam_bytes   memory;
     int          gathered, steps;
-    char         summary[200];         // what trains
+    char         summary[256];         // what trains
     double       seconds;
 } mesh_out;
 

@@ -15,7 +15,7 @@ enum { THREADS_MOST = 16 };            // ranks of a world
 typedef enum threads_fault {
     THREADS_WELL = 0,
     THREADS_DIE,                       // from exchange fault_at on it answers nobody
-    THREADS_SKIP,                      // it does not take part in exchange fault_at
+    THREADS_SKIP,                      // it does not take part in exchange fault_at: zeros arrive
     THREADS_SLOW                       // it sleeps fault_s seconds before exchange fault_at
 } threads_fault;
 
@@ -119,7 +119,10 @@ static int threads_exchange(glam_comm *c, const void *const *send, const size_t 
     threads_world *w = g->world;
     int me = c->rank, self = g->member[me], open = 0, peer = me, result = 0;
     char got[THREADS_MOST] = { 0 };
-    if (threads_faulty(w, self, c, &result)) return result;
+    if (threads_faulty(w, self, c, &result)) {
+        for (int p = 0; p < g->size; p++) if (recv_bytes[p]) memset(recv[p], 0, recv_bytes[p]);
+        return result;
+    }
     double deadline = threads_deadline(c);
     if (send_bytes[me] && send_bytes[me] == recv_bytes[me])
         memmove(recv[me], send[me], send_bytes[me]);
