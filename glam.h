@@ -1615,21 +1615,23 @@ static void glam__all_gather(glam_ctx *ctx, glam_comm *c, uint64_t *counter, voi
     glam__exchange(ctx, c, counter);
 }
 
-// The rank's share of the sum over the group, in place; what is not its share stays as it was.
+// The rank's share of n times `unit` floats summed over the group, in place; the rest stays as it
+// was.
 static void glam__reduce_scatter(glam_ctx *ctx, glam_comm *c, uint64_t *counter, float *data,
-                                 size_t n)
+                                 size_t n, size_t unit)
 {
     glam__mesh *m = ctx->mesh;
     if (!glam__talks(ctx, c)) return;
     size_t most = GLAM__BUCKET / (size_t)c->size;
-    size_t longest = (n + (size_t)c->size - 1) / (size_t)c->size;
-    size_t own = glam__share(n, c->rank, c->size);
-    size_t mine = glam__share(n, c->rank + 1, c->size) - own;
+    size_t longest = (n + (size_t)c->size - 1) / (size_t)c->size * unit;
+    size_t own = glam__share(n, c->rank, c->size) * unit;
+    size_t mine = glam__share(n, c->rank + 1, c->size) * unit - own;
     for (size_t from = 0; from < longest && !ctx->error; from += most) {
         size_t count = mine > from ? mine - from : 0;
         if (count > most) count = most;
         for (int r = 0; r < c->size; r++) {
-            size_t at = glam__share(n, r, c->size) + from, end = glam__share(n, r + 1, c->size);
+            size_t at = glam__share(n, r, c->size) * unit + from;
+            size_t end = glam__share(n, r + 1, c->size) * unit;
             size_t theirs = end > at ? end - at : 0;
             if (r == c->rank) continue;
             glam__to(m, r, data + at, (theirs < most ? theirs : most) * sizeof(float));
@@ -1650,7 +1652,7 @@ static void glam__reduce_scatter(glam_ctx *ctx, glam_comm *c, uint64_t *counter,
 
 static void glam__all_reduce(glam_ctx *ctx, glam_comm *c, uint64_t *counter, float *data, size_t n)
 {
-    glam__reduce_scatter(ctx, c, counter, data, n);
+    glam__reduce_scatter(ctx, c, counter, data, n, 1);
     glam__all_gather(ctx, c, counter, data, n, sizeof(float));
 }
 
@@ -3074,7 +3076,12 @@ enum { GLAM__OVER_X = 1, GLAM__OVER_Y = 2 };
 typedef struct glam__split {
     glam_shape whole, mine;
     int at[4], over[4];            // of each dimension: where ours begins; which groups share it
+    glam_tensor *shard;            // mesh_store: what is kept of it between uses (room 09)
 } glam__split;
+
+// The tensor that holds the values: itself, or its shard.
+static glam_tensor *glam__kept(glam_tensor *t)
+{ return t->split && t->split->shard ? t->split->shard : t; }
 
 static glam_shape glam__whole(const glam_tensor *t)
 { return t->split ? t->split->whole : t->shape; }
@@ -3346,6 +3353,89 @@ static glam_status glam__check_inputs(glam_ctx *ctx, const glam_op *op, glam_ten
     return GLAM_OK;
 }
 
+// ---- weights that are stored over X (mesh_store): whole only while an op runs, in its scratch
+
+// Which dimension of t its shard is cut in: rows, or the columns of a table with few rows.
+static int glam__shard_dim(const glam_tensor *t)
+{ return t->split->shard->shape.dim[0] == t->shape.dim[0]; }
+
+// Rows as they are to one block of columns for each rank, or back.
+static void glam__shard_blocks(const glam__mesh *m, const glam_tensor *t, float *rows, float *blocks,
+                               int back)
+{
+    size_t R = (size_t)t->shape.dim[0], C = (size_t)t->shape.dim[1];
+    for (int x = 0; x < m->X; x++) {
+        size_t at = glam__share(C, x, m->X), n = glam__share(C, x + 1, m->X) - at;
+        for (size_t r = 0; r < R; r++) {
+            float *a = rows + r * C + at, *b = blocks + R * at + r * n;
+            memcpy(back ? a : b, back ? b : a, n * sizeof *a);
+        }
+    }
+}
+
+// What such inputs add to the scratch of a node.
+static uint64_t glam__shard_bytes(const glam_node *n)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < n->op->inputs; i++) {
+        const glam_tensor *t = n->in[i];
+        if (!t || !t->split || !t->split->shard) continue;
+        int grad = n->flags & GLAM__NODE_RECORDED && t->wants_grad;
+        bytes += (uint64_t)(1 + glam__shard_dim(t) + (grad != 0)) * glam__floats(glam__count(t->shape));
+    }
+    return bytes;
+}
+
+static void glam__shard_gather(glam_ctx *ctx, glam_tensor *t)
+{
+    glam__mesh *m = ctx->mesh;
+    int d = glam__shard_dim(t);
+    size_t n = (size_t)t->shape.dim[d], unit = glam_size(t) / n;
+    t->data = glam__scratch_floats(ctx, n * unit);
+    float *to = d ? glam__scratch_floats(ctx, n * unit) : t->data;
+    memcpy(to + glam__share(n, m->ix, m->X) * unit, t->split->shard->data,
+           glam_size(t->split->shard) * sizeof(float));
+    glam__all_gather(ctx, &m->x, &m->sent.weights, to, n, unit * sizeof(float));
+    if (d) glam__shard_blocks(m, t, t->data, to, 1);
+}
+
+// The gradient of one use: the sum over X, of which each rank keeps its share.
+static void glam__shard_scatter(glam_ctx *ctx, glam_tensor *t)
+{
+    glam__mesh *m = ctx->mesh;
+    glam_tensor *shard = t->split->shard;
+    int d = glam__shard_dim(t);
+    size_t n = (size_t)t->shape.dim[d], unit = glam_size(t) / n, own = glam_size(shard);
+    float *from = t->grad;
+    glam__grad_settle(t);
+    if (d) glam__shard_blocks(m, t, t->grad, from = t->data, 0);   // whose values are used up
+    glam__reduce_scatter(ctx, &m->x, &m->sent.gradients, from, n, unit);
+    from += glam__share(n, m->ix, m->X) * unit;
+    int adds = glam__grad_adds(shard);
+    for (size_t i = 0; i < own; i++) shard->grad[i] = adds ? shard->grad[i] + from[i] : from[i];
+}
+
+// Before a node runs (begin), and after it: forward, or with back backward.
+static void glam__shards(glam_ctx *ctx, glam_node *n, int begin, int back)
+{
+    int agreed = 0;
+    for (int i = 0; i < n->op->inputs && ctx->mesh && ctx->mesh->store; i++) {
+        glam_tensor *t = n->in[i];
+        if (!t || !t->split || !t->split->shard) continue;
+        if (begin && !agreed++) glam__agree(ctx, "weights", 0);
+        if (begin && !ctx->error) glam__shard_gather(ctx, t);
+        if (back && t->wants_grad && begin && !ctx->error) {
+            t->grad = glam__scratch_floats(ctx, glam_size(t));
+            t->flags |= GLAM__OPEN | GLAM__FRESH;
+            if (!(n->op->flags & GLAM__OP_FRESH)) glam__grad_settle(t);
+        }
+        if (begin) continue;
+        if (back && t->wants_grad && !ctx->error) glam__shard_scatter(ctx, t);
+        t->data = t->grad = NULL;
+        t->flags &= ~(GLAM__OPEN | GLAM__FRESH);
+    }
+}
+
 // Outputs and saved bytes; everything that can fail before the arithmetic.
 static glam_status glam__node_memory(glam_ctx *ctx, glam_node *n, int wants)
 {
@@ -3365,7 +3455,10 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     if (second) *second = NULL;
     if (ctx && (!op || !in)) glam_fail(ctx, GLAM_ERR_VALUE, "apply: no op or no operands (NULL)");
     if (!ctx || ctx->error || glam__check_inputs(ctx, op, in) != GLAM_OK) return NULL;
-    for (int i = 0; i < op->inputs; i++) wants |= in[i] && in[i]->wants_grad;
+    for (int i = 0; i < op->inputs; i++) {
+        if (in[i]) in[i]->wants_grad = glam__kept(in[i])->wants_grad;
+        wants |= in[i] && in[i]->wants_grad;
+    }
     wants = (wants || op->flags & GLAM__OP_INSIDE) && !ctx->no_grad;
     glam__record *r = (glam__record *)glam__take(ctx, &ctx->step, sizeof *r);
     void *copy = config_bytes ? glam__take(ctx, &ctx->step, config_bytes) : NULL;
@@ -3378,6 +3471,7 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     n->config = copy;
     n->flags = wants ? GLAM__NODE_RECORDED : 0;
     if (op->shape(ctx, n) != GLAM_OK || ctx->error) return NULL;
+    n->scratch_bytes += glam__shard_bytes(n);
     if (glam__node_memory(ctx, n, wants) != GLAM_OK) return NULL;
     // without a tape nobody comes back for what was saved
     glam__place place = glam__arena_mark(&ctx->step);
@@ -3385,7 +3479,9 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
         n->saved = glam__take_values(ctx, &ctx->step,
                                      (n->saved_bytes + sizeof(float) - 1) / sizeof(float));
     if (ctx->error) return NULL;
-    if (!ctx->measuring || op->flags & GLAM__OP_INSIDE) op->forward(ctx, n);
+    if (!ctx->measuring) glam__shards(ctx, n, 1, 0);
+    if (!ctx->error && (!ctx->measuring || op->flags & GLAM__OP_INSIDE)) op->forward(ctx, n);
+    if (!ctx->measuring) glam__shards(ctx, n, 0, 0);
     ctx->scratch_used = 0;
     if (ctx->error) return NULL;
     if (wants) {
@@ -3419,8 +3515,8 @@ static glam_status glam__open_inputs(glam_ctx *ctx, glam_node *n)
     }
     for (int i = 0; i < n->op->inputs; i++) {
         if (!n->in[i] || !n->in[i]->wants_grad) continue;
-        if (glam__grad_open(ctx, n->in[i]) != GLAM_OK) return ctx->error;
-        if (!aware) glam__grad_settle(n->in[i]);
+        if (glam__grad_open(ctx, glam__kept(n->in[i])) != GLAM_OK) return ctx->error;
+        if (!aware && glam__kept(n->in[i]) == n->in[i]) glam__grad_settle(n->in[i]);
     }
     return GLAM_OK;
 }
@@ -3429,7 +3525,7 @@ static glam_status glam__open_inputs(glam_ctx *ctx, glam_node *n)
 static void glam__measure_backward(glam_node *n)
 {
     for (int i = 0; i < n->op->inputs; i++)
-        if (n->in[i] && n->in[i]->wants_grad) glam__grad_adds(n->in[i]);
+        if (n->in[i] && n->in[i]->wants_grad) glam__grad_adds(glam__kept(n->in[i]));
 }
 
 static glam_status glam__backward_node(glam_ctx *ctx, glam_node *n)
@@ -3450,8 +3546,11 @@ static glam_status glam__backward_node(glam_ctx *ctx, glam_node *n)
     }
     if (glam__open_inputs(ctx, n) != GLAM_OK) return ctx->error;
     if (glam__reserve_scratch(ctx, n->scratch_bytes) != GLAM_OK) return ctx->error;
-    if (!ctx->measuring || n->op->flags & GLAM__OP_INSIDE) n->op->backward(ctx, n);
+    if (!ctx->measuring) glam__shards(ctx, n, 1, 1);
+    if (ctx->error) glam__measure_backward(n);
+    else if (!ctx->measuring || n->op->flags & GLAM__OP_INSIDE) n->op->backward(ctx, n);
     else glam__measure_backward(n);
+    if (!ctx->measuring) glam__shards(ctx, n, 0, 1);
     ctx->scratch_used = 0;
     for (int i = 0; i < 2; i++) {
         glam_tensor *y = n->out[i];
@@ -6923,9 +7022,10 @@ static void glam__split_dim(glam__split *split, glam_shape *mine, int d, int ove
     mine->dim[d] = (int)glam__share((size_t)n, rank + 1, size) - from;
 }
 
-// The block of a row's tensor that this rank has; the whole on one rank.
+// The block of a row's tensor that this rank has; the whole on one rank.  store: of what it keeps,
+// else of what ops work with.
 static glam_shape glam__row_mine(const glam_ctx *ctx, const glam_config *c, const glam__row *row,
-                                 glam__split *split)
+                                 glam__split *split, int store)
 {
     const glam__mesh *m = ctx->mesh;
     glam_shape mine = glam__row_shape(c, row);
@@ -6937,6 +7037,11 @@ static glam_shape glam__row_mine(const glam_ctx *ctx, const glam_config *c, cons
         if (row->expert && row->dims[d] == 'E')
             glam__split_dim(split, &mine, d, GLAM__OVER_X, m->ix, m->X);
     }
+    // rows; of the tables of heads columns.  What has less of them than X stays as it is.
+    int d = *row->dims == 'n';
+    if (m && store && m->store && !row->expert && mine.dim[d] >= m->X)
+        glam__split_dim(split, &mine, d, GLAM__OVER_X, m->ix, m->X);
+    split->mine = mine;
     return mine;
 }
 
@@ -7104,7 +7209,7 @@ static int glam__count_row(void *arg, const glam__row *row, int layer)
     glam__making *m = (glam__making *)arg;
     glam__split split;
     uint64_t n = glam__floats(glam__count(glam__row_mine(m->model->ctx, &m->model->config, row,
-                                                         &split))) / sizeof(float);
+                                                         &split, 1))) / sizeof(float);
     (void)layer;
     m->count++;
     m->floats[row->expert] = n > UINT64_MAX - m->floats[row->expert] ? UINT64_MAX
@@ -7118,28 +7223,38 @@ static void glam__row_name(const glam__row *row, int layer, char *name, size_t s
     else snprintf(name, size, "layers.%d.%s", layer, row->name);
 }
 
+static int glam__split_of(glam_ctx *ctx, glam_tensor *t, const glam__split *split)
+{
+    t->split = (glam__split *)glam__take(ctx, &ctx->life, sizeof *split);
+    if (t->split) *t->split = *split;
+    return t->split != NULL;
+}
+
 static int glam__make_row(void *arg, const glam__row *row, int layer)
 {
     glam__making *m = (glam__making *)arg;
     glam_model *model = m->model;
     char name[64];
     glam__split split;
-    glam_shape shape = glam__row_mine(model->ctx, &model->config, row, &split);
+    glam_shape shape = glam__row_mine(model->ctx, &model->config, row, &split, 1);
     float *data = m->block[row->expert] ? m->block[row->expert] + m->used[row->expert] : NULL;
     glam__row_name(row, layer, name, sizeof name);
     m->used[row->expert] += (size_t)(glam__floats(glam__count(shape)) / sizeof(float));
     glam_tensor *t = glam__tensor_over(model->ctx, &model->ctx->life, shape, name, data);
     if (!t) return 0;
     t->wants_grad = 1;
-    if (!glam__same_shape(shape, split.whole)) {
-        split.mine = shape;
-        t->split = (glam__split *)glam__take(model->ctx, &model->ctx->life, sizeof split);
-        if (!t->split) return 0;
-        *t->split = split;
-    }
+    if (!glam__same_shape(shape, split.whole) && !glam__split_of(model->ctx, t, &split)) return 0;
     char *owner = layer < 0 ? (char *)model : (char *)&model->layers[layer];
-    *(glam_tensor **)(void *)(owner + row->field) = t;
     model->tensors[m->made++] = t;
+    shape = glam__row_mine(model->ctx, &model->config, row, &split, 0);
+    if (!glam__same_shape(shape, t->shape)) {          // ops see another tensor, which gathers it
+        split.shard = t;
+        t = (glam_tensor *)glam__take(model->ctx, &model->ctx->life, sizeof *t);
+        if (!t || !glam__split_of(model->ctx, t, &split)) return 0;
+        t->shape = shape;
+        t->name = split.shard->name;
+    }
+    *(glam_tensor **)(void *)(owner + row->field) = t;
     return 1;
 }
 
@@ -7218,7 +7333,7 @@ static int glam__init_row(void *arg, const glam__row *row, int layer)
     glam_model *model = (glam_model *)arg;
     const glam_config *c = &model->config;
     char *owner = layer < 0 ? (char *)model : (char *)&model->layers[layer];
-    glam_tensor *t = *(glam_tensor **)(void *)(owner + row->field);
+    glam_tensor *t = glam__kept(*(glam_tensor **)(void *)(owner + row->field));
     double M = c->d_model, A = (double)c->heads * c->d_head, std = 1;
     if (row->start == GLAM__ONES) {
         glam_fill(t, 1);
@@ -7909,17 +8024,23 @@ GLAM_API glam_sampling glam_sampling_default(void)
 static void glam__cache_sinusoids(glam_ctx *ctx, const glam__layer *layer, const glam_config *c,
                                   glam__cache *cache)
 {
-    const glam_tensor *w = layer->attention.r;
+    glam_tensor *w = layer->attention.r;
+    int stored = glam__kept(w) != w;
     int A = w->shape.dim[1], heads = A / c->d_head, panels = glam__panels_of(ctx, cache->most);
     if (glam__reserve_scratch(ctx, glam__product_bytes(ctx, c->d_model) +
-                                   glam__floats((uint64_t)cache->most * A)) != GLAM_OK ||
+                                   glam__floats((uint64_t)cache->most * A) +
+                                   (stored ? glam__floats(glam_size(w)) : 0)) != GLAM_OK ||
         ctx->measuring) return;
+    if (stored) glam__agree(ctx, "weights", 0);
+    if (stored && !ctx->error) glam__shard_gather(ctx, w);
+    if (ctx->error) return;
     float *r = glam__scratch_floats(ctx, (size_t)cache->most * A);
     glam__project_sinusoid(ctx, w, cache->most, r);
     for (int h = 0; h < heads; h++)
         glam__pack_columns(ctx->kernels, cache->most, c->d_head, r + (size_t)h * c->d_head,
                            (size_t)A,
                            cache->r + (size_t)h * panels * ctx->kernels->nr * c->d_head);
+    if (stored) w->data = NULL;
     ctx->scratch_used = 0;
 }
 
@@ -9442,7 +9563,7 @@ static void glam__trainer_summarise(glam_trainer *t)
     uint64_t all = 0, trained = 0;
     int seen = 0, most = (int)sizeof t->summary;
     for (int i = 0; i < m->count; i++) {
-        uint64_t n = glam__count(m->tensors[i]->shape);
+        uint64_t n = glam__count(glam__whole(m->tensors[i]));
         all += n;
         if (m->tensors[i]->wants_grad) trained += n;
     }
@@ -11336,8 +11457,24 @@ static uint64_t glam__plan_gradients(const glam__mesh *m, const glam_optimizer *
 static int glam__trains_any(glam_tensor *const *t, int count)
 {
     int any = 0;
-    for (int i = 0; i < count; i++) any |= t[i] && t[i]->wants_grad;
+    for (int i = 0; i < count; i++) any |= t[i] && glam__kept(t[i])->wants_grad;
     return any;
+}
+
+// Inputs of an op that are stored over X: gathered each time it runs, their gradients scattered.
+static void glam__plan_store(const glam_trainer *t, glam_tensor *const *in, int count, int forwards,
+                             int backward, glam_traffic *plan)
+{
+    const glam__mesh *m = t->model->ctx->mesh;
+    uint64_t rounds = (uint64_t)t->rounds;
+    for (int i = 0; i < count; i++) {
+        if (!in[i] || glam__kept(in[i]) == in[i]) continue;
+        const glam_tensor *shard = glam__kept(in[i]);
+        uint64_t own = glam_size(shard), all = glam_size(in[i]);
+        plan->weights += rounds * (uint64_t)(forwards + (backward != 0)) *
+                         glam__gather_bytes(&m->x, own, 4);
+        if (backward && shard->wants_grad) plan->gradients += rounds * 4 * (all - own);
+    }
 }
 
 // Sums over Y of one sub-layer [T,M]: forward, and backward where something below wants it.
@@ -11353,19 +11490,23 @@ static void glam__plan_layers(const glam_trainer *t, const int *sent, const int 
     const glam_config *c = &model->config;
     uint64_t T = (uint64_t)(t->recipe.batch / t->recipe.accumulate) * t->recipe.context;
     uint64_t M = (uint64_t)c->d_model, n = T * M, rounds = (uint64_t)t->rounds, one = 0;
-    int forwards = t->recipe.recompute ? 2 : 1, below = model->embed->wants_grad;
+    int forwards = t->recipe.recompute ? 2 : 1, below = glam__trains_any(&model->embed, 1);
+    glam_tensor *head[2];
     for (int i = 0; i < c->layers; i++) {
         const glam__layer *l = &model->layers[i];
-        below |= l->attention.norm->wants_grad;
+        below |= glam__trains_any(&l->attention.norm, 1);
         int x_wants = below;
-        below |= glam__trains_any(&l->attention.q, 7);
+        below |= glam__trains_any(&l->attention.q, 8);
+        glam__plan_store(t, &l->attention.norm, 9, forwards, below, plan);
         one += glam__plan_sum(m, n, forwards, x_wants);
         if (!l->mixture) {
-            one += glam__plan_sum(m, n, forwards, below || l->ffn.norm->wants_grad);
+            one += glam__plan_sum(m, n, forwards, below || glam__trains_any(&l->ffn.norm, 1));
             below |= glam__trains_any(&l->ffn.norm, 4);
+            glam__plan_store(t, &l->ffn.norm, 4, forwards, below, plan);
         } else {
-            x_wants = below || l->moe.norm->wants_grad;
+            x_wants = below || glam__trains_any(&l->moe.norm, 1);
             below |= glam__trains_any(&l->moe.norm, 5);
+            glam__plan_store(t, &l->moe.norm, 2, forwards, below, plan);
             one += glam__plan_sum(m, n, forwards, x_wants);
             if (below) one += glam__reduce_bytes(&m->y, T * (uint64_t)c->moe.top_k);
             if (m->X > 1) {
@@ -11378,6 +11519,10 @@ static void glam__plan_layers(const glam_trainer *t, const int *sent, const int 
         }
         if (t->recipe.recompute) below = 1;            // a block run again hands a gradient down
     }
+    head[0] = model->norm;
+    head[1] = glam__unembed(model);
+    glam__plan_store(t, &model->embed, 1, 1, glam__trains_any(&model->embed, 1), plan);
+    glam__plan_store(t, head, 2, 1, 1, plan);
     one += 2 * glam__reduce_bytes(&m->y, n) + glam__gather_bytes(&m->y, 2 * T, 4);   // embed, head
     plan->model += rounds * one;
 }
@@ -11392,7 +11537,7 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
     if (!m) return GLAM_OK;                            // one rank sends nothing
     uint64_t rounds = (uint64_t)trainer->rounds;
     glam__plan_layers(trainer, sent, received, plan);
-    plan->gradients = rounds * glam__plan_gradients(m, o);
+    plan->gradients += rounds * glam__plan_gradients(m, o);
     plan->sums = rounds * glam__gather_bytes(&m->x, glam__round_bytes(trainer), 1);
     for (int i = 0; i < o->count; i++) plan->sums += glam__plan_update(m, &o->recipe, o->params[i]);
     plan->total = plan->routing + plan->dispatch + plan->model + plan->gradients + plan->weights +

@@ -110,20 +110,23 @@ static glam_text *mesh_text(glam_ctx *ctx)
     return glam_text_from(ctx, all, n, NULL);
 }
 
-// Lends every token a common direction, and the routers a liking for some experts.
+// Lends every token a common direction, and the routers a liking for some experts; of the tensors that
+// this rank has only its block.
 static void mesh_lean(glam_model *model, mesh_skew skew)
 {
     if (skew == MESH_EVEN) return;
     for (int i = 0; glam_model_tensor_at(model, i); i++) {
         glam_tensor *t = glam_model_tensor_at(model, i);
-        int columns = t->shape.dim[t->shape.dims - 1];
-        if (!t->data) continue;
-        if (!strcmp(t->name, "embed"))
-            for (size_t at = 0; at < glam_size(t); at += (size_t)columns) t->data[at] = 1;
-        if (strstr(t->name, "router"))
-            for (int e = 0; e < columns; e++)
-                t->data[e] += skew == MESH_SKEWED ? 0.1f * (float)(columns - e) :
-                              skew == MESH_HOT ? 2.0f * (float)(e == 1) : -3.0f * (float)(e > 5);
+        int columns = t->shape.dim[t->shape.dims - 1], router = strstr(t->name, "router") != NULL;
+        int row = t->split ? t->split->at[0] : 0, column = t->split ? t->split->at[t->shape.dims - 1] : 0;
+        if (!router && strcmp(t->name, "embed")) continue;
+        for (size_t at = 0; at < glam_size(t); at++) {
+            int r = row + (int)(at / (size_t)columns), e = column + (int)(at % (size_t)columns);
+            if (!router && e == 0) t->data[at] = 1;
+            if (!router || r) continue;
+            t->data[at] += skew == MESH_SKEWED ? 0.1f * (float)(8 - e) :
+                           skew == MESH_HOT ? 2.0f * (float)(e == 1) : -3.0f * (float)(e > 5);
+        }
     }
 }
 
@@ -153,20 +156,24 @@ static mesh_layout mesh_layout_of(const glam_config *config)
     return l;
 }
 
-// The block of a tensor that rank holds, as begin and length in each of four dimensions.  A dimension
-// that is shorter than the whole is split: experts over X, everything else over Y.
+// The block of a tensor that rank holds, as begin and length in each of four dimensions: first what is
+// shared over Y, then of that over X.
 typedef struct mesh_block { int from[4], length[4]; } mesh_block;
 
-static mesh_block mesh_block_of(const char *name, glam_shape whole, glam_shape mine, mesh_size m,
-                                int rank)
+static mesh_block mesh_block_of(const glam_tensor *t, glam_shape whole, mesh_size m, int rank)
 {
     mesh_block b;
-    int expert = strstr(name, ".moe.up") || strstr(name, ".moe.down") || strstr(name, ".moe.gate");
     for (int d = 0; d < 4; d++) {
-        int over_x = expert && d == 0, split = mine.dim[d] != whole.dim[d];
-        int n = !split ? 1 : over_x ? m.X : m.Y, i = !split ? 0 : over_x ? rank / m.Y : rank % m.Y;
-        b.from[d] = (int)((long)whole.dim[d] * i / n);
-        b.length[d] = (int)((long)whole.dim[d] * (i + 1) / n) - b.from[d];
+        int over = t->split ? t->split->over[d] : 0;
+        int n[2] = { over & GLAM__OVER_Y ? m.Y : 1, over & GLAM__OVER_X ? m.X : 1 };
+        int i[2] = { n[0] > 1 ? rank % m.Y : 0, n[1] > 1 ? rank / m.Y : 0 };
+        b.from[d] = 0;
+        b.length[d] = whole.dim[d];
+        for (int k = 0; k < 2; k++) {
+            int from = (int)((long)b.length[d] * i[k] / n[k]);
+            b.length[d] = (int)((long)b.length[d] * (i[k] + 1) / n[k]) - from;
+            b.from[d] += from;
+        }
     }
     return b;
 }
@@ -195,16 +202,20 @@ static int mesh_place(float *whole, char *seen, glam_shape s, const mesh_block *
     return same;
 }
 
-// Sends bytes to rank 0, which receives bytes_of[r] from each rank into into[r].
+// Sends bytes to rank 0, which receives bytes_of[r] from each rank into into[r].  An exchange is between
+// peers: what is one's own is copied.
 static int mesh_to_root(glam_comm *comm, const void *data, size_t bytes, void *const *into,
                         const size_t *bytes_of)
 {
     const void *send[MESH_RANKS] = { NULL };
     void *recv[MESH_RANKS] = { NULL };
     size_t send_bytes[MESH_RANKS] = { 0 }, recv_bytes[MESH_RANKS] = { 0 };
-    send[0] = data;
-    send_bytes[0] = bytes;
-    for (int r = 0; comm->rank == 0 && r < comm->size; r++) {
+    if (comm->rank == 0 && bytes) memcpy(into[0], data, bytes);
+    if (comm->rank > 0) {
+        send[0] = data;
+        send_bytes[0] = bytes;
+    }
+    for (int r = 1; comm->rank == 0 && r < comm->size; r++) {
         recv[r] = into[r];
         recv_bytes[r] = bytes_of[r];
     }
@@ -219,7 +230,7 @@ static int mesh_gather_one(glam_comm *comm, mesh_size m, const glam_tensor *t, c
     void *into[MESH_RANKS];
     int good, root = comm->rank == 0;
     for (int r = 0; r < comm->size; r++) {
-        mesh_block b = mesh_block_of(t->name, whole, t->shape, m, r);
+        mesh_block b = mesh_block_of(t, whole, m, r);
         total += bytes_of[r] = mine ? mesh_block_size(&b) * sizeof(float) : 0;
     }
     size_t n = 1;
@@ -228,7 +239,7 @@ static int mesh_gather_one(glam_comm *comm, mesh_size m, const glam_tensor *t, c
     for (int r = 0; r < comm->size; r++, at += root ? bytes_of[r - 1] : 0) into[r] = all + (root ? at : 0);
     good = mesh_to_root(comm, mine, bytes, into, bytes_of);
     for (int r = 0; root && good && mine && r < comm->size; r++) {
-        mesh_block b = mesh_block_of(t->name, whole, t->shape, m, r);
+        mesh_block b = mesh_block_of(t, whole, m, r);
         if (!mesh_place(out, seen, whole, &b, (const float *)into[r])) {
             printf("  %s: the copy of rank %d has other bits\n", t->name, r);
             good = 0;

@@ -171,13 +171,14 @@ static void comm_tree(const float *all, int n, int from, int to, float *out)
     free(right);
 }
 
-enum { COMM_ALL_REDUCE, COMM_REDUCE_SCATTER, COMM_BUCKET, COMM_KINDS };
+enum { COMM_ALL_REDUCE, COMM_REDUCE_SCATTER, COMM_ROWS, COMM_BUCKET, COMM_KINDS };
+enum { COMM_WIDTH = 3 };               // of the rows that COMM_ROWS shares out whole
 
 static void comm_sum_rank(glam_comm *comm, void *arg)
 {
     comm_job *j = (comm_job *)arg;
     glam_ctx *ctx = comm_open(comm);
-    int r = comm->rank, own = j->parts / comm->size;
+    int r = comm->rank, own = j->parts / comm->size, unit = j->kind == COMM_ROWS ? COMM_WIDTH : 1;
     uint64_t counter = 0;
     float *x = j->out[r];
     comm_tree(j->all, j->n, r * own, (r + 1) * own, x);
@@ -185,7 +186,7 @@ static void comm_sum_rank(glam_comm *comm, void *arg)
     if (j->kind == COMM_ALL_REDUCE && ctx->mesh) {
         glam__all_reduce(ctx, &ctx->mesh->world, &counter, x, (size_t)j->n);
     } else if (j->kind == COMM_REDUCE_SCATTER && ctx->mesh) {
-        glam__reduce_scatter(ctx, &ctx->mesh->world, &counter, x, (size_t)j->n);
+        glam__reduce_scatter(ctx, &ctx->mesh->world, &counter, x, (size_t)j->n, 1);
     } else if (ctx->mesh) {
         glam__bucket b;
         memset(&b, 0, sizeof b);
@@ -198,7 +199,8 @@ static void comm_sum_rank(glam_comm *comm, void *arg)
         glam__bucket_flush(&b);
     }
     // each sends its slice of the others, and then, but for reduce_scatter, its own to all
-    size_t mine = glam__share((size_t)j->n, r + 1, comm->size) - glam__share((size_t)j->n, r, comm->size);
+    size_t rows = (size_t)(j->n / unit);
+    size_t mine = (glam__share(rows, r + 1, comm->size) - glam__share(rows, r, comm->size)) * (size_t)unit;
     size_t want = ((size_t)j->n - mine + (j->kind ? 0 : mine * (size_t)(comm->size - 1))) * sizeof(float);
     j->good[r] = j->kind == COMM_BUCKET || counter == want;
     comm_note(j, r, ctx);
@@ -208,6 +210,9 @@ static void comm_sum(int size, int parts, int n, int kind)
 {
     static comm_job j;
     threads_world w = threads_world_of(size);
+    int scatters = kind == COMM_REDUCE_SCATTER || kind == COMM_ROWS;
+    int unit = kind == COMM_ROWS ? COMM_WIDTH : 1;
+    n *= unit;
     memset(&j, 0, sizeof j);
     j.kind = kind;
     j.n = n;
@@ -219,15 +224,16 @@ static void comm_sum(int size, int parts, int n, int kind)
     threads_run(&w, comm_sum_rank, &j);
     for (int r = 0; r < size; r++) {
         int from = 0, to = n;
-        if (kind == COMM_REDUCE_SCATTER) {
-            from = (int)((long)n * r / size);
-            to = (int)((long)n * (r + 1) / size);
+        if (scatters) {
+            from = unit * (int)((long)(n / unit) * r / size);
+            to = unit * (int)((long)(n / unit) * (r + 1) / size);
             comm_tree(j.all, n, r * (parts / size), (r + 1) * (parts / size), before);
         }
         size_t bytes = sizeof(float);
-        CHECK(j.error[r] == GLAM_OK && j.good[r]);
+        if (!CHECK(j.error[r] == GLAM_OK && j.good[r]))
+            printf("  kind %d, %d floats, rank %d of %d: \"%s\"\n", kind, n, r, size, j.text[r]);
         CHECK(!memcmp(j.out[r] + from, want + from, (size_t)(to - from) * bytes));
-        if (kind == COMM_REDUCE_SCATTER) {
+        if (scatters) {
             CHECK(!memcmp(j.out[r], before, (size_t)from * bytes));
             CHECK(!memcmp(j.out[r] + to, before + to, (size_t)(n - to) * bytes));
         }
