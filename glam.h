@@ -844,6 +844,7 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
    What the compiler and the system offer, asked once.  Everything below speaks of these names
    and never of a compiler. */
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -855,12 +856,10 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
 #endif
 #if defined(__unix__) || defined(__APPLE__)
 #define GLAM__POSIX 1
-#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 #else
 #define GLAM__POSIX 0
-#include <errno.h>
 #endif
 
 #ifndef GLAM_ASSERT
@@ -892,17 +891,17 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
 typedef struct glam__chunk {
     struct glam__chunk *before;
     void     *block;               // what the allocator gave
-    size_t    block_bytes;
     char     *data;                // aligned
-    size_t    bytes, used;
+    size_t    block_bytes, bytes, used;
     uint64_t  base;                // bytes in the chunks before this one
 } glam__chunk;
 
 typedef struct glam__arena {
     glam__chunk *top;
-    uint64_t measured;             // bytes of values that measuring only counted
-    uint64_t high;                 // most that was in use at once
+    uint64_t measured, high;       // bytes of values only counted; most in use at once
 } glam__arena;
+
+typedef struct glam__place { uint64_t used, measured; } glam__place;
 
 // What has to be undone when the life arena is rewound past the place where it was made.
 typedef struct glam__undo {
@@ -1033,12 +1032,10 @@ static void *glam__alloc(glam_ctx *ctx, size_t bytes)
 {
     void *block = ctx->options.allocator.alloc(ctx->options.allocator.user, bytes ? bytes : 1);
     ctx->allocations++;
-    if (!block) {
+    if (!block)
         glam_fail(ctx, GLAM_ERR_MEMORY, "out of memory: %.1f MB more were wanted, %.1f MB are held",
                   (double)bytes / 1e6, (double)ctx->held / 1e6);
-        return NULL;
-    }
-    ctx->held += bytes;
+    else ctx->held += bytes;
     glam__count_peak(ctx);
     return block;
 }
@@ -1056,8 +1053,14 @@ static char *glam__aligned(void *block)
     return (char *)block + (GLAM__ALIGN - p % GLAM__ALIGN) % GLAM__ALIGN;
 }
 
+static glam__place glam__arena_mark(const glam__arena *arena)
+{
+    glam__place place = { arena->top ? arena->top->base + arena->top->used : 0, arena->measured };
+    return place;
+}
+
 static uint64_t glam__arena_used(const glam__arena *arena)
-{ return arena->measured + (arena->top ? arena->top->base + arena->top->used : 0); }
+{ return arena->measured + glam__arena_mark(arena).used; }
 
 static void glam__arena_high(glam__arena *arena)
 {
@@ -1075,12 +1078,10 @@ static glam_status glam__arena_grow(glam_ctx *ctx, glam__arena *arena, uint64_t 
     if (!block) return ctx->error;
     glam__chunk *chunk = (glam__chunk *)(void *)glam__aligned(block);
     chunk->before = arena->top;
-    chunk->block = block;
-    chunk->block_bytes = (size_t)(bytes + extra);
+    chunk->block = block;  chunk->block_bytes = (size_t)(bytes + extra);
     chunk->data = (char *)chunk + glam__align(sizeof(glam__chunk));
-    chunk->bytes = (size_t)bytes;
-    chunk->used = 0;
-    chunk->base = arena->top ? arena->top->base + arena->top->used : 0;
+    chunk->bytes = (size_t)bytes;  chunk->used = 0;
+    chunk->base = glam__arena_mark(arena).used;
     arena->top = chunk;
     return GLAM_OK;
 }
@@ -1117,36 +1118,26 @@ static float *glam__take_values(glam_ctx *ctx, glam__arena *arena, uint64_t coun
     return NULL;
 }
 
-typedef struct glam__place { uint64_t used, measured; } glam__place;
-
-static glam__place glam__arena_mark(const glam__arena *arena)
+static void glam__arena_drop(glam_ctx *ctx, glam__arena *arena)
 {
-    glam__place place;
-    place.measured = arena->measured;
-    place.used = arena->top ? arena->top->base + arena->top->used : 0;
-    return place;
+    glam__chunk *gone = arena->top;
+    arena->top = gone->before;
+    glam__free(ctx, gone->block, gone->block_bytes);
 }
 
-// Back to a mark.  keep: the chunk that holds the mark stays, for the next step.
+// Back to a mark.  The chunk that holds it stays, for the next step.
 static void glam__arena_rewind(glam_ctx *ctx, glam__arena *arena, glam__place place)
 {
     arena->measured = place.measured;
     while (arena->top && (arena->top->base > place.used ||
-                          (arena->top->base == place.used && arena->top->before))) {
-        glam__chunk *gone = arena->top;
-        arena->top = gone->before;
-        glam__free(ctx, gone->block, gone->block_bytes);
-    }
+                          (arena->top->base == place.used && arena->top->before)))
+        glam__arena_drop(ctx, arena);
     if (arena->top) arena->top->used = (size_t)(place.used - arena->top->base);
 }
 
 static void glam__arena_release(glam_ctx *ctx, glam__arena *arena)
 {
-    while (arena->top) {
-        glam__chunk *gone = arena->top;
-        arena->top = gone->before;
-        glam__free(ctx, gone->block, gone->block_bytes);
-    }
+    while (arena->top) glam__arena_drop(ctx, arena);
     arena->measured = 0;
 }
 
@@ -1166,10 +1157,8 @@ static void glam__on_rewind(glam_ctx *ctx, void (*undo)(glam_ctx *, void *), voi
     uint64_t at = glam__arena_used(&ctx->life);
     glam__undo *u = (glam__undo *)glam__take(ctx, &ctx->life, sizeof *u);
     if (!u) return;
-    u->before = ctx->undo;
-    u->at = at;
-    u->undo = undo;
-    u->arg = arg;
+    u->before = ctx->undo;  u->at = at;
+    u->undo = undo;  u->arg = arg;
     ctx->undo = u;
 }
 
@@ -1217,13 +1206,13 @@ static double glam__seconds(void)
 {
 #ifdef _OPENMP
     return omp_get_wtime();
-#elif defined(CLOCK_MONOTONIC)
+#elif defined(CLOCK_MONOTONIC) || defined(TIME_UTC)
     struct timespec t;
+#ifdef CLOCK_MONOTONIC
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-#elif defined(TIME_UTC)
-    struct timespec t;
+#else
     timespec_get(&t, TIME_UTC);
+#endif
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 #else
     return (double)time(NULL);
@@ -3126,8 +3115,8 @@ static uint64_t glam__whole_run(const glam__split *split)
 static int glam__first_of_y(const glam_ctx *ctx, const glam_tensor *w)
 { return !glam__is_over(w, GLAM__OVER_Y) || ctx->mesh->iy == 0; }
 
-static void glam__sum_over_y(glam_ctx *ctx, const glam_tensor *w, const char *operation, float *data,
-                             size_t n)
+static void glam__sum_over_y(glam_ctx *ctx, const glam_tensor *w, const char *operation,
+                             float *data, size_t n)
 {
     if (!glam__is_over(w, GLAM__OVER_Y)) return;
     glam__agree(ctx, operation, 0);
@@ -3336,7 +3325,11 @@ enum {
     static const glam_op glam__op_##name = { #name, inputs, flags, glam__##name##_shape, \
                                              glam__##name##_forward, glam__##name##_backward }
 
-typedef struct glam__record { glam_node node; struct glam__record *before; int layer; } glam__record;
+typedef struct glam__record {
+    glam_node node;
+    struct glam__record *before;
+    int layer;                     // on a mesh: for messages
+} glam__record;
 
 static glam_status glam__check_inputs(glam_ctx *ctx, const glam_op *op, glam_tensor *const *in)
 {
@@ -3360,8 +3353,8 @@ static int glam__shard_dim(const glam_tensor *t)
 { return t->split->shard->shape.dim[0] == t->shape.dim[0]; }
 
 // Rows as they are to one block of columns for each rank, or back.
-static void glam__shard_blocks(const glam__mesh *m, const glam_tensor *t, float *rows, float *blocks,
-                               int back)
+static void glam__shard_blocks(const glam__mesh *m, const glam_tensor *t, float *rows,
+                               float *blocks, int back)
 {
     size_t R = (size_t)t->shape.dim[0], C = (size_t)t->shape.dim[1];
     for (int x = 0; x < m->X; x++) {
@@ -3380,8 +3373,8 @@ static uint64_t glam__shard_bytes(const glam_node *n)
     for (int i = 0; i < n->op->inputs; i++) {
         const glam_tensor *t = n->in[i];
         if (!t || !t->split || !t->split->shard) continue;
-        int grad = n->flags & GLAM__NODE_RECORDED && t->wants_grad;
-        bytes += (uint64_t)(1 + glam__shard_dim(t) + (grad != 0)) * glam__floats(glam__count(t->shape));
+        int arrays = 1 + glam__shard_dim(t) + (n->flags & GLAM__NODE_RECORDED && t->wants_grad);
+        bytes += (uint64_t)arrays * glam__floats(glam__count(t->shape));
     }
     return bytes;
 }
@@ -4180,6 +4173,18 @@ static void glam__each_row(glam_ctx *ctx, int rows, double work, void (*row)(voi
     glam__parallel(ctx, (rows + e.chunk - 1) / e.chunk, work * rows, glam__each_body, &e);
 }
 
+// The public name of an op whose config is its kind: of one operand, of two.
+#define GLAM__NAME_1(name, op, kind) \
+    GLAM_API glam_tensor *glam_##name(glam_ctx *ctx, glam_tensor *x) \
+    { const int k = kind; return glam_apply(ctx, &glam__op_##op, &x, &k, sizeof k, NULL); }
+#define GLAM__NAME_2(name, op, kind) \
+    GLAM_API glam_tensor *glam_##name(glam_ctx *ctx, glam_tensor *a, glam_tensor *b) \
+    { \
+        glam_tensor *in[] = { a, b }; \
+        const int k = kind; \
+        return glam_apply(ctx, &glam__op_##op, in, &k, sizeof k, NULL); \
+    }
+
 // ---- element-wise pairs: y = a op b, b repeated over the leading dimensions of a.
 // da += dy * dop/da;  db += the same, summed over the repeats.
 
@@ -4211,25 +4216,23 @@ static float glam__pair(int kind, float a, float b)
                                                                                      : a / b;
 }
 
-static void glam__pair_forward(glam_ctx *ctx, glam_node *n)
+static void glam__pair_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     const float *a = n->in[0]->data, *b = n->in[1]->data;
     float *y = n->out[0]->data;
     size_t count = glam_size(n->in[0]), period = glam_size(n->in[1]);
     int kind = *(const int *)n->config;
-    (void)ctx;
     for (size_t r = 0; r < count; r += period)
         for (size_t i = 0; i < period; i++) y[r + i] = glam__pair(kind, a[r + i], b[i]);
 }
 
-static void glam__pair_backward(glam_ctx *ctx, glam_node *n)
+static void glam__pair_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     const float *a = n->in[0]->data, *b = n->in[1]->data, *dy = n->out[0]->grad;
     float *da = n->in[0]->wants_grad ? n->in[0]->grad : NULL;
     float *db = n->in[1]->wants_grad ? n->in[1]->grad : NULL;
     size_t count = glam_size(n->in[0]), period = glam_size(n->in[1]);
     int kind = *(const int *)n->config;
-    (void)ctx;
     for (size_t r = 0; r < count; r += period)
         for (size_t i = 0; i < period; i++) {
             float g = dy[r + i], bi = b[i];
@@ -4241,30 +4244,20 @@ static void glam__pair_backward(glam_ctx *ctx, glam_node *n)
 }
 
 GLAM__ROW(pair, 2, 0);
+GLAM__NAME_2(add, pair, GLAM__ADD)    GLAM__NAME_2(sub, pair, GLAM__SUB)
+GLAM__NAME_2(mul, pair, GLAM__MUL)    GLAM__NAME_2(div, pair, GLAM__DIV)
 
-static glam_tensor *glam__pair_apply(glam_ctx *ctx, glam_tensor *a, glam_tensor *b, int kind)
+// ---- scale: y = f x, dx += f dy, where f is c; with c = 1 and another shape it is a view.  Of
+// dropout f is 0 with probability p, else c = 1 / (1-p)
+
+typedef struct glam__scaling {
+    float c, p;
+    uint64_t key;                  // of the draws
+    glam_shape shape;              // dims 0: that of x
+} glam__scaling;
+
+static glam_status glam__same_as_x(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
-    glam_tensor *in[2];
-    in[0] = a; in[1] = b;
-    return glam_apply(ctx, &glam__op_pair, in, &kind, sizeof kind, NULL);
-}
-
-GLAM_API glam_tensor *glam_add(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
-{ return glam__pair_apply(ctx, a, b, GLAM__ADD); }
-GLAM_API glam_tensor *glam_sub(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
-{ return glam__pair_apply(ctx, a, b, GLAM__SUB); }
-GLAM_API glam_tensor *glam_mul(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
-{ return glam__pair_apply(ctx, a, b, GLAM__MUL); }
-GLAM_API glam_tensor *glam_div(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
-{ return glam__pair_apply(ctx, a, b, GLAM__DIV); }
-
-// ---- scale: y = c x, dx += c dy; with c = 1 and another shape it is a view
-
-typedef struct glam__scaling { float c; glam_shape shape; } glam__scaling;   // dims 0: that of x
-
-static glam_status glam__same_as_x(glam_ctx *ctx, glam_node *n)
-{
-    (void)ctx;
     n->out_shape[0] = n->in[0]->shape;
     return GLAM_OK;
 }
@@ -4280,39 +4273,57 @@ static glam_status glam__scale_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
+static float glam__factor(const glam_ctx *ctx, const glam__scaling *s, size_t i)
+{ return s->p > 0 && glam_random(ctx->options.seed, s->key, i) < s->p ? 0.0f : s->c; }
+
 static void glam__scale_forward(glam_ctx *ctx, glam_node *n)
 {
-    float c = ((const glam__scaling *)n->config)->c;
+    const glam__scaling s = *(const glam__scaling *)n->config;
+    const float *x = n->in[0]->data;
+    float *y = n->out[0]->data;
     size_t count = glam_size(n->in[0]);
-    (void)ctx;
-    for (size_t i = 0; i < count; i++) n->out[0]->data[i] = c * n->in[0]->data[i];
+    for (size_t i = 0; i < count; i++) y[i] = glam__factor(ctx, &s, i) * x[i];
 }
 
 static void glam__scale_backward(glam_ctx *ctx, glam_node *n)
 {
-    float c = ((const glam__scaling *)n->config)->c;
+    const glam__scaling s = *(const glam__scaling *)n->config;
+    const float *dy = n->out[0]->grad;
+    float *dx = n->in[0]->grad;
     size_t count = glam_size(n->in[0]);
-    (void)ctx;
-    for (size_t i = 0; i < count; i++) n->in[0]->grad[i] += c * n->out[0]->grad[i];
+    for (size_t i = 0; i < count; i++) dx[i] += glam__factor(ctx, &s, i) * dy[i];
 }
 
+static glam_status glam__dropout_shape(glam_ctx *ctx, glam_node *n)
+{
+    float p = ((const glam__scaling *)n->config)->p;
+    if (!(p >= 0 && p < 1))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "dropout: p is %g; it must be in [0,1)", (double)p);
+    return glam__same_as_x(ctx, n);
+}
+
+#define glam__dropout_forward  glam__scale_forward
+#define glam__dropout_backward glam__scale_backward
 GLAM__ROW(scale, 1, 0);
+GLAM__ROW(dropout, 1, 0);
 
 GLAM_API glam_tensor *glam_scale(glam_ctx *ctx, glam_tensor *x, float factor)
 {
-    glam__scaling s;
-    memset(&s, 0, sizeof s);
-    s.c = factor;
+    glam__scaling s = { factor, 0, 0, { 0, { 0, 0, 0, 0 } } };
     return glam_apply(ctx, &glam__op_scale, &x, &s, sizeof s, NULL);
 }
 
 GLAM_API glam_tensor *glam_view(glam_ctx *ctx, glam_tensor *t, glam_shape shape)
 {
-    glam__scaling s;
-    s.c = 1;
-    s.shape = shape;
+    glam__scaling s = { 1, 0, 0, shape };
     if (!shape.dims) s.shape.dims = -1;            // a shape that fits nothing
     return glam_apply(ctx, &glam__op_scale, &t, &s, sizeof s, NULL);
+}
+
+GLAM_API glam_tensor *glam_dropout(glam_ctx *ctx, glam_tensor *x, float p, uint64_t key)
+{
+    glam__scaling s = { 1.0f / (1.0f - p), p, key, { 0, { 0, 0, 0, 0 } } };
+    return glam_apply(ctx, &glam__op_dropout, &x, &s, sizeof s, NULL);
 }
 
 // ---- matmul: y = x w;  dx += dy w^T,  dw += x^T dy.   transposed: y = x w^T;  dx += dy w,
@@ -4329,9 +4340,8 @@ static glam_status glam__matmul_shape(glam_ctx *ctx, glam_node *n)
                          glam__say(x->shape).text, glam__say(w->shape).text);
     n->out_shape[0] = x->shape;
     n->out_shape[0].dim[x->shape.dims - 1] = w->shape.dim[!transposed];
-    n->scratch_bytes = (glam__product_bytes(ctx, w->shape.dim[0]) +
-                                glam__product_bytes(ctx, w->shape.dim[1]) +
-                                glam__outer_bytes(ctx));
+    n->scratch_bytes = glam__product_bytes(ctx, w->shape.dim[0]) +
+                       glam__product_bytes(ctx, w->shape.dim[1]) + glam__outer_bytes(ctx);
     if (glam__want_panels(ctx, w, transposed) != GLAM_OK) return ctx->error;
     return x->wants_grad ? glam__want_panels(ctx, w, !transposed) : GLAM_OK;
 }
@@ -4357,18 +4367,8 @@ static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
 }
 
 GLAM__ROW(matmul, 2, GLAM__OP_FRESH);
-
-static glam_tensor *glam__matmul_apply(glam_ctx *ctx, glam_tensor *x, glam_tensor *w, int t)
-{
-    glam_tensor *in[2];
-    in[0] = x; in[1] = w;
-    return glam_apply(ctx, &glam__op_matmul, in, &t, sizeof t, NULL);
-}
-
-GLAM_API glam_tensor *glam_matmul(glam_ctx *ctx, glam_tensor *x, glam_tensor *w)
-{ return glam__matmul_apply(ctx, x, w, 0); }
-GLAM_API glam_tensor *glam_matmul_t(glam_ctx *ctx, glam_tensor *x, glam_tensor *w)
-{ return glam__matmul_apply(ctx, x, w, 1); }
+GLAM__NAME_2(matmul, matmul, 0)
+GLAM__NAME_2(matmul_t, matmul, 1)
 
 // ---- transpose: y[c][r] = x[r][c]
 
@@ -4382,19 +4382,17 @@ static glam_status glam__transpose_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static void glam__transpose_forward(glam_ctx *ctx, glam_node *n)
+static void glam__transpose_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     int R = n->in[0]->shape.dim[0], C = n->in[0]->shape.dim[1];
-    (void)ctx;
     for (int r = 0; r < R; r++)
         for (int c = 0; c < C; c++)
             n->out[0]->data[(size_t)c * R + r] = n->in[0]->data[(size_t)r * C + c];
 }
 
-static void glam__transpose_backward(glam_ctx *ctx, glam_node *n)
+static void glam__transpose_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     int R = n->in[0]->shape.dim[0], C = n->in[0]->shape.dim[1];
-    (void)ctx;
     for (int r = 0; r < R; r++)
         for (int c = 0; c < C; c++)
             n->in[0]->grad[(size_t)r * C + c] += n->out[0]->grad[(size_t)c * R + r];
@@ -4419,19 +4417,17 @@ static glam_status glam__slice_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static void glam__slice_forward(glam_ctx *ctx, glam_node *n)
+static void glam__slice_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     size_t count = glam_size(n->out[0]), row = count / (size_t)n->out[0]->shape.dim[0];
-    (void)ctx;
     memcpy(n->out[0]->data, n->in[0]->data + row * (size_t)*(const int *)n->config,
            count * sizeof(float));
 }
 
-static void glam__slice_backward(glam_ctx *ctx, glam_node *n)
+static void glam__slice_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     size_t count = glam_size(n->out[0]), row = count / (size_t)n->out[0]->shape.dim[0];
     float *dx = n->in[0]->grad + row * (size_t)*(const int *)n->config;
-    (void)ctx;
     for (size_t i = 0; i < count; i++) dx[i] += n->out[0]->grad[i];
 }
 
@@ -4439,8 +4435,7 @@ GLAM__ROW(slice, 1, 0);
 
 GLAM_API glam_tensor *glam_slice(glam_ctx *ctx, glam_tensor *x, int begin, int count)
 {
-    int c[2];
-    c[0] = begin; c[1] = count;
+    const int c[] = { begin, count };
     return glam_apply(ctx, &glam__op_slice, &x, c, sizeof c, NULL);
 }
 
@@ -4457,18 +4452,16 @@ static glam_status glam__concat_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static void glam__concat_forward(glam_ctx *ctx, glam_node *n)
+static void glam__concat_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     size_t a = glam_size(n->in[0]), b = glam_size(n->in[1]);
-    (void)ctx;
     memcpy(n->out[0]->data, n->in[0]->data, a * sizeof(float));
     memcpy(n->out[0]->data + a, n->in[1]->data, b * sizeof(float));
 }
 
-static void glam__concat_backward(glam_ctx *ctx, glam_node *n)
+static void glam__concat_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     const float *dy = n->out[0]->grad;
-    (void)ctx;
     for (int p = 0; p < 2; p++) {
         size_t count = glam_size(n->in[p]);
         for (size_t i = 0; i < count && n->in[p]->wants_grad; i++) n->in[p]->grad[i] += dy[i];
@@ -4477,19 +4470,12 @@ static void glam__concat_backward(glam_ctx *ctx, glam_node *n)
 }
 
 GLAM__ROW(concat, 2, 0);
-
-GLAM_API glam_tensor *glam_concat(glam_ctx *ctx, glam_tensor *a, glam_tensor *b)
-{
-    glam_tensor *in[2];
-    in[0] = a; in[1] = b;
-    return glam_apply(ctx, &glam__op_concat, in, NULL, 0, NULL);
-}
+GLAM__NAME_2(concat, concat, 0)
 
 // ---- sum: y = c * sum x, dx += c dy; the mean has c = 1 / count
 
-static glam_status glam__sum_shape(glam_ctx *ctx, glam_node *n)
+static glam_status glam__sum_shape(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
-    (void)ctx;
     n->out_shape[0] = glam_dim1(1);
     return GLAM_OK;
 }
@@ -4503,25 +4489,18 @@ static void glam__sum_forward(glam_ctx *ctx, glam_node *n)
     n->out[0]->data[0] = (float)(sum * glam__sum_factor(n));
 }
 
-static void glam__sum_backward(glam_ctx *ctx, glam_node *n)
+static void glam__sum_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     float g = (float)((double)n->out[0]->grad[0] * glam__sum_factor(n));
     size_t count = glam_size(n->in[0]);
-    (void)ctx;
     for (size_t i = 0; i < count; i++) n->in[0]->grad[i] += g;
 }
 
 GLAM__ROW(sum, 1, 0);
+GLAM__NAME_1(sum, sum, 0)
+GLAM__NAME_1(mean, sum, 1)
 
-static glam_tensor *glam__sum_apply(glam_ctx *ctx, glam_tensor *x, int mean)
-{ return glam_apply(ctx, &glam__op_sum, &x, &mean, sizeof mean, NULL); }
-
-GLAM_API glam_tensor *glam_sum(glam_ctx *ctx, glam_tensor *x)
-{ return glam__sum_apply(ctx, x, 0); }
-GLAM_API glam_tensor *glam_mean(glam_ctx *ctx, glam_tensor *x)
-{ return glam__sum_apply(ctx, x, 1); }
-
-// ---- functions of one element: exp log tanh sigmoid relu gelu gelu_erf silu
+// ---- functions of one element
 
 #define glam__unary_shape glam__same_as_x
 
@@ -4538,26 +4517,10 @@ static void glam__unary_backward(glam_ctx *ctx, glam_node *n)
 }
 
 GLAM__ROW(unary, 1, 0);
-
-static glam_tensor *glam__unary_apply(glam_ctx *ctx, glam_tensor *x, int kind)
-{ return glam_apply(ctx, &glam__op_unary, &x, &kind, sizeof kind, NULL); }
-
-GLAM_API glam_tensor *glam_exp(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__EXP); }
-GLAM_API glam_tensor *glam_log(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__LOG); }
-GLAM_API glam_tensor *glam_tanh(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__TANH); }
-GLAM_API glam_tensor *glam_sigmoid(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__SIGMOID); }
-GLAM_API glam_tensor *glam_relu(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__RELU); }
-GLAM_API glam_tensor *glam_gelu(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__GELU); }
-GLAM_API glam_tensor *glam_gelu_erf(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__GELU_ERF); }
-GLAM_API glam_tensor *glam_silu(glam_ctx *ctx, glam_tensor *x)
-{ return glam__unary_apply(ctx, x, GLAM__SILU); }
+GLAM__NAME_1(exp, unary, GLAM__EXP)      GLAM__NAME_1(log, unary, GLAM__LOG)
+GLAM__NAME_1(tanh, unary, GLAM__TANH)    GLAM__NAME_1(sigmoid, unary, GLAM__SIGMOID)
+GLAM__NAME_1(relu, unary, GLAM__RELU)    GLAM__NAME_1(silu, unary, GLAM__SILU)
+GLAM__NAME_1(gelu, unary, GLAM__GELU)    GLAM__NAME_1(gelu_erf, unary, GLAM__GELU_ERF)
 
 // ---- softmax over the last dimension: dx += y (dy - sum y dy)
 
@@ -4588,18 +4551,22 @@ GLAM_API glam_tensor *glam_softmax(glam_ctx *ctx, glam_tensor *x)
 // ---- layernorm: n = (x - mean) r, r = 1/sqrt(var + eps), y = n g + b
 // dx += r (dn - mean(dn) - n mean(dn n)) with dn = dy g;  dg += dy n;  db += dy
 
-static glam_status glam__layernorm_shape(glam_ctx *ctx, glam_node *n)
+static glam_status glam__norm_shape(glam_ctx *ctx, glam_node *n)
 {
-    int N = glam__last(n->in[0]);
-    for (int i = 1; i < 3; i++)
+    int N = glam__last(n->in[0]), inputs = n->op->inputs;
+    for (int i = 1; i < inputs; i++)
         if (n->in[i] && glam__count(n->in[i]->shape) != (uint64_t)N)
-            return glam_fail(ctx, GLAM_ERR_SHAPE, "layernorm: x is %s but %s is %s; it needs [%d]",
-                             glam__say(n->in[0]->shape).text, i == 1 ? "gain" : "bias",
-                             glam__say(n->in[i]->shape).text, N);
-    if (!n->in[1]) return glam_fail(ctx, GLAM_ERR_VALUE, "layernorm: the gain is NULL");
-    n->saved_bytes = glam__rows(n->in[0]) * 2 * sizeof(float);            // mean and r
+            return glam_fail(ctx, GLAM_ERR_SHAPE, "%s: x is %s but %s is %s; it needs [%d]",
+                             n->op->name, glam__say(n->in[0]->shape).text,
+                             i == 1 ? "gain" : "bias", glam__say(n->in[i]->shape).text, N);
+    if (!n->in[1]) return glam_fail(ctx, GLAM_ERR_VALUE, "%s: the gain is NULL", n->op->name);
+    // for each row r, and the mean where there may be a bias
+    n->saved_bytes = glam__rows(n->in[0]) * (inputs == 3 ? 2 : 1) * sizeof(float);
     return glam__same_as_x(ctx, n);
 }
+
+#define glam__layernorm_shape glam__norm_shape
+#define glam__rmsnorm_shape   glam__norm_shape
 
 static void glam__layernorm_forward(glam_ctx *ctx, glam_node *n)
 {
@@ -4618,14 +4585,13 @@ static void glam__layernorm_forward(glam_ctx *ctx, glam_node *n)
     }
 }
 
-static void glam__layernorm_backward(glam_ctx *ctx, glam_node *n)
+static void glam__layernorm_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     int N = glam__last(n->in[0]), rows = (int)glam__rows(n->in[0]);
     const float *g = n->in[1]->data, *stats = (const float *)n->saved;
     float *dx = n->in[0]->wants_grad ? n->in[0]->grad : NULL;
     float *dg = n->in[1]->wants_grad ? n->in[1]->grad : NULL;
     float *db = n->in[2] && n->in[2]->wants_grad ? n->in[2]->grad : NULL;
-    (void)ctx;
     for (int t = 0; t < rows; t++) {
         const float *x = n->in[0]->data + (size_t)t * N, *dy = n->out[0]->grad + (size_t)t * N;
         float mean = stats[2 * t], r = stats[2 * t + 1];
@@ -4648,23 +4614,13 @@ GLAM__ROW(layernorm, 3, GLAM__OP_OPTIONAL);
 GLAM_API glam_tensor *glam_layernorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *gain,
                                      glam_tensor *bias, float eps)
 {
-    glam_tensor *in[3];
-    in[0] = x; in[1] = gain; in[2] = bias;
+    glam_tensor *in[] = { x, gain, bias };
     return glam_apply(ctx, &glam__op_layernorm, in, &eps, sizeof eps, NULL);
 }
 
 // ---- rmsnorm: y = x r g, r = 1/sqrt(mean(x^2) + eps)   (reference 1.2)
 // dx += r g dy - x r^3/N sum(dy g x);  dg += dy x r
 
-static glam_status glam__rmsnorm_shape(glam_ctx *ctx, glam_node *n)
-{
-    if (glam__count(n->in[1]->shape) != (uint64_t)glam__last(n->in[0]))
-        return glam_fail(ctx, GLAM_ERR_SHAPE, "rmsnorm: x is %s but gain is %s; it needs [%d]",
-                         glam__say(n->in[0]->shape).text, glam__say(n->in[1]->shape).text,
-                         glam__last(n->in[0]));
-    n->saved_bytes = glam__rows(n->in[0]) * sizeof(float);
-    return glam__same_as_x(ctx, n);
-}
 
 static void glam__rmsnorm_forward(glam_ctx *ctx, glam_node *n)
 {
@@ -4690,16 +4646,14 @@ GLAM__ROW(rmsnorm, 2, 0);
 
 GLAM_API glam_tensor *glam_rmsnorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *gain, float eps)
 {
-    glam_tensor *in[2];
-    in[0] = x; in[1] = gain;
+    glam_tensor *in[] = { x, gain };
     return glam_apply(ctx, &glam__op_rmsnorm, in, &eps, sizeof eps, NULL);
 }
 
 // Integers of this step, copied (targets, masks, ids): the caller's may go away before backward.
 static const int32_t *glam__keep_ints(glam_ctx *ctx, const int32_t *from, size_t count)
 {
-    if (!from) return NULL;
-    int32_t *copy = (int32_t *)glam__take(ctx, &ctx->step, count * sizeof *copy);
+    int32_t *copy = from ? (int32_t *)glam__take(ctx, &ctx->step, count * sizeof *copy) : NULL;
     if (copy) memcpy(copy, from, count * sizeof *copy);
     return copy;
 }
@@ -4766,55 +4720,11 @@ GLAM_API glam_tensor *glam_embed(glam_ctx *ctx, glam_tensor *table, const int32_
 {
     glam__embed e;
     if (!ctx || ctx->error || !table) return NULL;
-    e.count = count;
-    e.rows = 0;
+    e.count = count;  e.rows = 0;
     e.ids = glam__keep_ints(ctx, ids, count > 0 ? (size_t)count : 0);
     e.mask = glam__keep_ints(ctx, mask, count > 0 ? (size_t)count : 0);
-    if (!ids && !ctx->measuring)
-        glam_fail(ctx, GLAM_ERR_VALUE, "embed: no ids (NULL)");
+    if (!ids && !ctx->measuring) glam_fail(ctx, GLAM_ERR_VALUE, "embed: no ids (NULL)");
     return glam_apply(ctx, &glam__op_embed, &table, &e, sizeof e, NULL);
-}
-
-// ---- dropout: y = x * keep / (1-p);  dx += dy * keep / (1-p)
-
-typedef struct glam__dropout { float p; uint64_t key; } glam__dropout;
-
-static glam_status glam__dropout_shape(glam_ctx *ctx, glam_node *n)
-{
-    float p = ((const glam__dropout *)n->config)->p;
-    if (!(p >= 0 && p < 1))
-        return glam_fail(ctx, GLAM_ERR_VALUE, "dropout: p is %g; it must be in [0,1)", (double)p);
-    return glam__same_as_x(ctx, n);
-}
-
-static float glam__dropout_factor(const glam_ctx *ctx, const glam__dropout *d, size_t i)
-{ return glam_random(ctx->options.seed, d->key, i) < d->p ? 0.0f : 1.0f / (1.0f - d->p); }
-
-static void glam__dropout_forward(glam_ctx *ctx, glam_node *n)
-{
-    const glam__dropout *d = (const glam__dropout *)n->config;
-    size_t count = glam_size(n->in[0]);
-    for (size_t i = 0; i < count; i++)
-        n->out[0]->data[i] = n->in[0]->data[i] * glam__dropout_factor(ctx, d, i);
-}
-
-static void glam__dropout_backward(glam_ctx *ctx, glam_node *n)
-{
-    const glam__dropout *d = (const glam__dropout *)n->config;
-    size_t count = glam_size(n->in[0]);
-    for (size_t i = 0; i < count; i++)
-        n->in[0]->grad[i] += n->out[0]->grad[i] * glam__dropout_factor(ctx, d, i);
-}
-
-GLAM__ROW(dropout, 1, 0);
-
-GLAM_API glam_tensor *glam_dropout(glam_ctx *ctx, glam_tensor *x, float p, uint64_t key)
-{
-    glam__dropout d;
-    memset(&d, 0, sizeof d);
-    d.p = p;
-    d.key = key;
-    return glam_apply(ctx, &glam__op_dropout, &x, &d, sizeof d, NULL);
 }
 
 // ---- mse: y = mean (x - target)^2;  dx += 2 (x - target) / count * dy
@@ -4828,11 +4738,10 @@ static glam_status glam__mse_shape(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
-static void glam__mse_forward(glam_ctx *ctx, glam_node *n)
+static void glam__mse_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     size_t count = glam_size(n->in[0]);
     double sum = 0;
-    (void)ctx;
     for (size_t i = 0; i < count; i++) {
         double d = (double)n->in[0]->data[i] - (double)n->in[1]->data[i];
         sum += d * d;
@@ -4840,11 +4749,10 @@ static void glam__mse_forward(glam_ctx *ctx, glam_node *n)
     n->out[0]->data[0] = (float)(sum / (double)count);
 }
 
-static void glam__mse_backward(glam_ctx *ctx, glam_node *n)
+static void glam__mse_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
     size_t count = glam_size(n->in[0]);
     float c = 2 * n->out[0]->grad[0] / (float)count;
-    (void)ctx;
     for (size_t i = 0; i < count; i++) {
         float g = c * (n->in[0]->data[i] - n->in[1]->data[i]);
         if (n->in[0]->wants_grad) n->in[0]->grad[i] += g;
@@ -4853,13 +4761,7 @@ static void glam__mse_backward(glam_ctx *ctx, glam_node *n)
 }
 
 GLAM__ROW(mse, 2, 0);
-
-GLAM_API glam_tensor *glam_mse(glam_ctx *ctx, glam_tensor *x, glam_tensor *target)
-{
-    glam_tensor *in[2];
-    in[0] = x; in[1] = target;
-    return glam_apply(ctx, &glam__op_mse, in, NULL, 0, NULL);
-}
+GLAM__NAME_2(mse, mse, 0)
 
 // ---- cross_entropy: y = mean over counted rows of logsumexp(x) - x[target]
 // dx += (softmax(x) - [target]) / count * dy
@@ -6178,7 +6080,7 @@ static glam__product glam__expert_product(const glam__moe *m, int k)
     return p;
 }
 
-// ---- on a mesh: rows go to the ranks that have their experts, and what was made of them comes back
+// ---- on a mesh: rows go to the ranks that have their experts, and what became of them comes back
 
 // Choices are sorted by expert, so those for one rank are neighbours: rows [*row, *row + result).
 static int glam__moe_for(const glam__moe *m, int rank, int *row)
@@ -7772,7 +7674,8 @@ static void glam__head_join(glam_ctx *ctx, const glam_tensor *w, glam__head_rows
 {
     glam__mesh *m = ctx->mesh;
     if (!glam__is_over(w, GLAM__OVER_Y)) return;
-    float *all = glam__scratch_floats(ctx, 2 * (size_t)m->Y * T), *mine = all + 2 * m->iy * (size_t)T;
+    float *all = glam__scratch_floats(ctx, 2 * (size_t)m->Y * T);
+    float *mine = all + 2 * m->iy * (size_t)T;
     memcpy(mine, r->lse, (size_t)T * sizeof *all);
     memcpy(mine + T, r->xent, (size_t)T * sizeof *all);
     glam__agree(ctx, "loss", 0);
@@ -7978,9 +7881,8 @@ GLAM_API size_t glam_encode(const glam_tokenizer *tokenizer, const char *text, s
                             int32_t *ids, size_t most)
 {
     (void)tokenizer;
-    if (!text) return 0;
-    for (size_t i = 0; i < bytes && i < most && ids; i++) ids[i] = (unsigned char)text[i];
-    return bytes;
+    for (size_t i = 0; i < bytes && i < most && ids && text; i++) ids[i] = (unsigned char)text[i];
+    return text ? bytes : 0;
 }
 
 GLAM_API size_t glam_decode(const glam_tokenizer *tokenizer, const int32_t *ids, size_t count,
@@ -8011,11 +7913,8 @@ GLAM_API glam_sampling glam_sampling_default(void)
 {
     glam_sampling s;
     s.temperature = 0.8f;
-    s.top_k = 0;
-    s.top_p = 1;
-    s.min_p = 0.02f;
-    s.repetition_penalty = 1;
-    s.repetition_window = 64;
+    s.top_k = 0;  s.top_p = 1;  s.min_p = 0.02f;
+    s.repetition_penalty = 1;  s.repetition_window = 64;
     s.seed = 1;
     return s;
 }
@@ -8046,13 +7945,11 @@ static void glam__cache_sinusoids(glam_ctx *ctx, const glam__layer *layer, const
 
 GLAM_API glam_session *glam_session_new(glam_model *model, int most)
 {
-    if (!model || model->ctx->error) return NULL;
+    if (!model) return NULL;
     glam_ctx *ctx = model->ctx;
     const glam_config *c = &model->config;
-    if (most < 1) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "session: room for %d tokens; at least 1", most);
-        return NULL;
-    }
+    if (most < 1) glam_fail(ctx, GLAM_ERR_VALUE, "session: room for %d tokens; at least 1", most);
+    if (ctx->error) return NULL;
     uint64_t nr = (uint64_t)ctx->kernels->nr;
     uint64_t heads = (uint64_t)(ctx->mesh ? c->heads / ctx->mesh->Y : c->heads);
     uint64_t keys = heads * glam__panels_of(ctx, most) * nr * c->d_head;
@@ -8061,20 +7958,18 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
     glam__cache *caches = (glam__cache *)glam__take(ctx, &ctx->life,
                                                     (uint64_t)c->layers * sizeof *caches);
     if (!s || !caches) return NULL;
-    s->model = model;
-    s->most = most;
-    s->caches = caches;
+    s->model = model;  s->most = most;  s->caches = caches;
     s->logits = glam__take_values(ctx, &ctx->life, (uint64_t)c->vocab);
-    for (int i = 0; i < c->layers && !ctx->error; i++) {
-        int xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
-        caches[i].most = most;
-        caches[i].k = glam__take_values(ctx, &ctx->life, keys);
-        caches[i].v = glam__take_values(ctx, &ctx->life, values);
-        if (xl) caches[i].r = glam__take_values(ctx, &ctx->life, keys);
+    int xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
+    for (glam__cache *cache = caches; cache < caches + c->layers && !ctx->error; cache++) {
+        cache->most = most;
+        cache->k = glam__take_values(ctx, &ctx->life, keys);
+        cache->v = glam__take_values(ctx, &ctx->life, values);
+        if (xl) cache->r = glam__take_values(ctx, &ctx->life, keys);
         if (ctx->error || ctx->measuring) continue;
-        memset(caches[i].k, 0, (size_t)keys * sizeof(float));
-        memset(caches[i].v, 0, (size_t)values * sizeof(float));
-        if (xl) glam__cache_sinusoids(ctx, &model->layers[i], c, &caches[i]);
+        memset(cache->k, 0, (size_t)keys * sizeof(float));
+        memset(cache->v, 0, (size_t)values * sizeof(float));
+        if (xl) glam__cache_sinusoids(ctx, &model->layers[cache - caches], c, cache);
     }
     ctx->epoch++;                          // weights may have changed since panels were made
     return ctx->error ? NULL : s;
@@ -8101,11 +7996,7 @@ static glam_tensor *glam__session_run(glam_session *s, const int32_t *tokens, in
 {
     glam_model *model = s->model;
     glam__run run;
-    glam_batch batch;
-    memset(&batch, 0, sizeof batch);
-    batch.rows = 1;
-    batch.length = count;
-    batch.tokens = tokens;
+    glam_batch batch = { 1, count, tokens, NULL, NULL, NULL };
     if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return NULL;
     run.caches = s->caches;
     run.quiet = 1;
@@ -8119,19 +8010,16 @@ static glam_tensor *glam__session_run(glam_session *s, const int32_t *tokens, in
 
 GLAM_API const float *glam_next(glam_session *session, const int32_t *tokens, int count)
 {
-    if (!session || session->model->ctx->error) return NULL;
+    if (!session) return NULL;
     glam_ctx *ctx = session->model->ctx;
     int length = glam_session_length(session);
-    if (count < 1 || (!tokens && !ctx->measuring)) {
+    if (count < 1 || (!tokens && !ctx->measuring))
         glam_fail(ctx, GLAM_ERR_VALUE, "next: %d tokens; at least one is needed", count);
-        return NULL;
-    }
-    if (count > session->most - length) {
+    else if (count > session->most - length)
         glam_fail(ctx, GLAM_ERR_STATE, "next: the session has room for %d tokens and holds %d; %d "
                   "more do not fit: make a larger one with glam_session_new", session->most, length,
                   count);
-        return NULL;
-    }
+    if (ctx->error) return NULL;
     int before = glam_no_grad(ctx, 1);
     glam__place place = glam__arena_mark(&ctx->step);
     glam_tensor *y = glam__session_run(session, tokens, count);
@@ -8142,7 +8030,8 @@ GLAM_API const float *glam_next(glam_session *session, const int32_t *tokens, in
     return glam__farewell(ctx) == GLAM_OK && y ? session->logits : NULL;
 }
 
-typedef struct glam__candidate { float logit; int32_t id; } glam__candidate;
+// weight: its chance, before dividing.
+typedef struct glam__candidate { float logit; int32_t id; double weight; } glam__candidate;
 
 static int glam__by_logit(const void *a, const void *b)
 {
@@ -8176,19 +8065,18 @@ static void glam__penalise(glam__candidate *c, int vocab, const glam_sampling *s
     }
 }
 
-// Keeps what top_k, top_p and min_p leave, likeliest first; returns how many.
-static int glam__filter(glam__candidate *c, int count, const glam_sampling *s)
+// Keeps what top_k, top_p and min_p leave, likeliest first; returns how many, and the sum of their
+// weights.
+static int glam__filter(glam__candidate *c, int count, const glam_sampling *s, double *kept)
 {
-    double sum = 0, running = 0;
+    double sum = 0;
     qsort(c, (size_t)count, sizeof *c, glam__by_logit);
     if (s->top_k > 0 && s->top_k < count) count = s->top_k;
     for (int i = 0; i < count; i++)
-        sum += exp((double)(c[i].logit - c[0].logit) / (double)s->temperature);
-    for (int i = 0; i < count; i++) {
-        double p = exp((double)(c[i].logit - c[0].logit) / (double)s->temperature);
-        if (i > 0 && (p < (double)s->min_p || running >= (double)s->top_p * sum)) return i;
-        running += p;
-    }
+        sum += c[i].weight = exp((double)(c[i].logit - c[0].logit) / (double)s->temperature);
+    *kept = 0;
+    for (int i = 0; i < count; *kept += c[i++].weight)
+        if (i > 0 && (c[i].weight < (double)s->min_p || *kept >= (double)s->top_p * sum)) return i;
     return count;
 }
 
@@ -8197,33 +8085,22 @@ GLAM_API int32_t glam_pick(glam_ctx *ctx, const float *logits, int vocab,
                            uint64_t index)
 {
     glam_sampling s = sampling ? *sampling : glam_sampling_default();
-    if (!ctx || ctx->error) return -1;
-    if (!logits || vocab < 1) {
+    if (!logits || vocab < 1)
         glam_fail(ctx, GLAM_ERR_VALUE, "pick: no logits, or a vocabulary of %d", vocab);
-        return -1;
-    }
-    if (glam__sampling_check(ctx, &s) != GLAM_OK) return -1;
+    if (!ctx || ctx->error || glam__sampling_check(ctx, &s) != GLAM_OK) return -1;
     glam__place place = glam__arena_mark(&ctx->step);
     glam__candidate *c = (glam__candidate *)glam__take(ctx, &ctx->step,
                                                        (uint64_t)vocab * sizeof *c);
     if (!c) return -1;
     int best = 0;
-    for (int i = 0; i < vocab; i++) {
-        c[i].logit = logits[i];
-        c[i].id = i;
-    }
+    for (int i = 0; i < vocab; i++) { c[i].logit = logits[i];  c[i].id = i; }
     glam__penalise(c, vocab, &s, history, count, logits);
     for (int i = 1; i < vocab; i++) if (c[i].logit > c[best].logit) best = i;
     if (s.temperature > 0) {
-        int kept = glam__filter(c, vocab, &s);
-        double sum = 0, at;
-        for (int i = 0; i < kept; i++)
-            sum += exp((double)(c[i].logit - c[0].logit) / (double)s.temperature);
-        at = glam__random_double(s.seed, 0x7069636b, index) * sum;
-        for (best = 0; best + 1 < kept; best++) {
-            at -= exp((double)(c[best].logit - c[0].logit) / (double)s.temperature);
-            if (at < 0) break;
-        }
+        double sum;
+        int kept = glam__filter(c, vocab, &s, &sum);
+        double at = glam__random_double(s.seed, 0x7069636b, index) * sum;
+        for (best = 0; best + 1 < kept && (at -= c[best].weight) >= 0; best++) {}
         best = c[best].id;
     }
     glam__step_back(ctx, place);
@@ -8234,7 +8111,7 @@ GLAM_API int glam_generate(glam_session *session, const int32_t *prompt, int cou
                            int most, const glam_sampling *sampling)
 {
     int made = 0;
-    if (!session || session->model->ctx->error) return 0;
+    if (!session) return 0;
     glam_ctx *ctx = session->model->ctx;
     if (!out) glam_fail(ctx, GLAM_ERR_VALUE, "generate: nowhere to write to (NULL)");
     const float *logits = glam_next(session, prompt, count);
@@ -8242,9 +8119,8 @@ GLAM_API int glam_generate(glam_session *session, const int32_t *prompt, int cou
         // the penalty looks at what was written here; draws are numbered by position
         out[made] = glam_pick(ctx, logits, session->model->config.vocab, sampling, out, made,
                               (uint64_t)glam_session_length(session));
-        if (out[made] < 0) break;
-        made++;
-        if (made == most || glam_session_length(session) == session->most) break;
+        if (out[made] < 0 || ++made == most || glam_session_length(session) == session->most)
+            break;
         logits = glam_next(session, &out[made - 1], 1);
     }
     return made;
@@ -8254,14 +8130,13 @@ GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int
                            const glam_sampling *sampling)
 {
     if (out && size > 0) out[0] = 0;
-    if (!model || !out || size < 2 || model->ctx->error) return 0;
+    if (!model || !out || size < 2) return 0;
     glam_ctx *ctx = model->ctx;
     size_t length = prompt ? strlen(prompt) : 0;
-    if (model->config.vocab < 256 || length > (size_t)INT32_MAX / 4) {
+    if (model->config.vocab < 256 || length > (size_t)INT32_MAX / 4)
         glam_fail(ctx, GLAM_ERR_VALUE, "complete: texts are bytes and need a vocabulary of 256; "
                   "the model has %d (glam_generate takes ids)", model->config.vocab);
-        return 0;
-    }
+    if (ctx->error) return 0;
     if (!length) { prompt = "\n"; length = 1; }        // something to continue
     size_t mark = glam_mark(ctx);
     int32_t *ids = (int32_t *)glam__take(ctx, &ctx->life, (length + (size_t)size) * sizeof *ids);
@@ -8299,58 +8174,46 @@ static glam_text *glam__text_new(glam_ctx *ctx, int pieces)
     glam_text *t = (glam_text *)glam__take(ctx, &ctx->life, sizeof *t);
     glam__piece *p = (glam__piece *)glam__take(ctx, &ctx->life, (uint64_t)pieces * sizeof *p);
     if (!t || !p) return NULL;
-    t->ctx = ctx;
-    t->pieces = p;
-    t->count = pieces;
+    t->ctx = ctx;  t->pieces = p;  t->count = pieces;
     return t;
 }
 
 static int32_t glam__token(const glam__piece *p, size_t i)
 {
-    if (p->wide) return ((const int32_t *)p->tokens)[i];
-    return ((const unsigned char *)p->tokens)[i];
+    return p->wide ? ((const int32_t *)p->tokens)[i] : ((const unsigned char *)p->tokens)[i];
 }
 
 static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count, int wide)
 {
-    if (!count || !tokens) {
+    if (!count || !tokens)
         glam_fail(ctx, GLAM_ERR_VALUE, "text: it is empty; there is nothing to learn from");
-        return NULL;
-    }
+    if (!ctx || ctx->error) return NULL;
     size_t bytes = count * (wide ? sizeof(int32_t) : 1);
     glam_text *t = glam__text_new(ctx, 1);
     void *copy = t ? glam__take(ctx, &ctx->life, bytes) : NULL;
     if (!copy) return NULL;
     memcpy(copy, tokens, bytes);
-    t->pieces[0].tokens = copy;
-    t->pieces[0].count = count;
-    t->pieces[0].wide = wide;
-    t->pieces[0].weight = (double)count;
+    glam__piece piece = { copy, count, wide, (double)count };
+    t->pieces[0] = piece;
     for (size_t i = 0; i < count; i++) {
-        int32_t id = glam__token(&t->pieces[0], i);
-        if (id < 0) {
+        int32_t id = glam__token(&piece, i);
+        if (id > t->largest) t->largest = id;
+        if (id < 0)
             glam_fail(ctx, GLAM_ERR_VALUE, "text: token %.0f is %d; ids start at 0", (double)i,
                       (int)id);
-            return NULL;
-        }
-        if (id > t->largest) t->largest = id;
     }
-    return t;
+    return ctx->error ? NULL : t;
 }
 
 GLAM_API glam_text *glam_text_from(glam_ctx *ctx, const char *text, size_t bytes,
                                    const glam_tokenizer *tokenizer)
 {
     (void)tokenizer;
-    if (!ctx || ctx->error) return NULL;
     return glam__text_of(ctx, text, bytes, 0);
 }
 
 GLAM_API glam_text *glam_text_from_tokens(glam_ctx *ctx, const int32_t *tokens, size_t count)
-{
-    if (!ctx || ctx->error) return NULL;
-    return glam__text_of(ctx, tokens, count, 1);
-}
+{ return glam__text_of(ctx, tokens, count, 1); }
 
 #ifndef GLAM_NO_STDIO
 // Reads a stream to its end into a block that doubles; its size and fill go to *room and *used.
@@ -8375,31 +8238,24 @@ static char *glam__read_all(glam_ctx *ctx, FILE *f, size_t *room, size_t *used)
 
 GLAM_API glam_text *glam_text_open(glam_ctx *ctx, const char *path, const glam_tokenizer *tokenizer)
 {
+    if (!path) glam_fail(ctx, GLAM_ERR_VALUE, "text: no path (NULL)");
     if (!ctx || ctx->error) return NULL;
-    if (!path) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "text: no path (NULL)");
-        return NULL;
-    }
 #ifdef GLAM_NO_STDIO
     (void)tokenizer;
     glam_fail(ctx, GLAM_ERR_FILE, "text %s: this build has no files (GLAM_NO_STDIO); use "
               "glam_text_from", path);
     return NULL;
 #else
+    size_t room = 0, used = 0;
     FILE *f = fopen(path, "rb");
-    if (!f) {
-        glam_fail(ctx, GLAM_ERR_FILE, "text %s: %s", path, strerror(errno));
-        return NULL;
-    }
-    size_t room, used;
-    char *block = glam__read_all(ctx, f, &room, &used);
-    int bad = ferror(f);
-    fclose(f);
-    glam_text *t = NULL;
-    if (bad) glam_fail(ctx, GLAM_ERR_FILE, "text %s: cannot be read: %s", path, strerror(errno));
+    char *block = f ? glam__read_all(ctx, f, &room, &used) : NULL;
+    if (!f || ferror(f))
+        glam_fail(ctx, GLAM_ERR_FILE, "text %s: cannot be %s: %s", path, f ? "read" : "opened",
+                  strerror(errno));
     else if (block && !used) glam_fail(ctx, GLAM_ERR_VALUE, "text %s: the file is empty", path);
-    else if (block) t = glam_text_from(ctx, block, used, tokenizer);
-    glam__free(ctx, block, block ? room : 0);
+    if (f) fclose(f);
+    glam_text *t = block ? glam_text_from(ctx, block, used, tokenizer) : NULL;
+    glam__free(ctx, block, room);
     return t;
 #endif
 }
@@ -8472,22 +8328,15 @@ GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float
     int pieces = 0, at = 0;
     double total = 0;
     if (!ctx || ctx->error) return NULL;
-    for (int i = 0; i < count && texts; i++) {
-        if (!texts[i] || (weights && !(weights[i] >= 0))) {
+    for (int i = 0; i < count && texts && !ctx->error; i++) {
+        if (!texts[i] || (weights && !(weights[i] >= 0)))
             glam_fail(ctx, GLAM_ERR_VALUE, "mix: text %d is NULL or has a negative weight", i);
-            return NULL;
-        }
-        pieces += texts[i]->count;
+        else pieces += texts[i]->count;
         total += weights ? (double)weights[i] : 1;
     }
-    if (pieces && !(total > 0)) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "mix: all %d weights are 0", count);
-        return NULL;
-    }
-    if (!pieces) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "mix: no texts");
-        return NULL;
-    }
+    if (!pieces) glam_fail(ctx, GLAM_ERR_VALUE, "mix: no texts");
+    else if (!(total > 0)) glam_fail(ctx, GLAM_ERR_VALUE, "mix: all %d weights are 0", count);
+    if (ctx->error) return NULL;
     glam_text *t = glam__text_new(ctx, pieces);
     for (int i = 0; i < count && t; i++) {
         double sum = 0;
@@ -8518,16 +8367,37 @@ static const glam__piece *glam__draw_piece(const glam_text *text, size_t length,
     return last;
 }
 
+// `rows` rows of `length` tokens in the step arena, still to be filled; NULL without memory.
+static int32_t *glam__batch_new(glam_ctx *ctx, int rows, int length, glam_batch *batch)
+{
+    size_t T = (size_t)rows * (size_t)length;
+    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, 2 * T * sizeof *tokens);
+    memset(batch, 0, sizeof *batch);
+    if (!tokens) return NULL;
+    batch->rows = rows;  batch->length = length;
+    batch->tokens = tokens;  batch->targets = tokens + T;
+    return tokens;
+}
+
+// Tokens of a piece from `from` on, and as targets their successors.
+static void glam__copy_window(const glam__piece *p, size_t from, size_t count, int32_t *tokens,
+                              int32_t *targets)
+{
+    for (size_t i = 0; i < count; i++) {
+        tokens[i] = glam__token(p, from + i);
+        targets[i] = glam__token(p, from + i + 1);
+    }
+}
+
 // Rows first..first+rows-1 of the batch of a step.
 static glam_status glam__batch_rows(glam_text *text, int first, int rows, int length, uint64_t seed,
                                     uint64_t step, glam_batch *batch)
 {
     glam_ctx *ctx = text->ctx;
-    size_t T = (size_t)rows * (size_t)length;
-    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, 2 * T * sizeof *tokens);
-    memset(batch, 0, sizeof *batch);
+    glam_batch made;
+    int32_t *tokens = glam__batch_new(ctx, rows, length, &made);
     if (!tokens) return ctx->error;
-    for (int r = 0; r < rows; r++) {
+    for (int r = 0; r < rows; r++, tokens += length) {
         uint64_t index = (uint64_t)(first + r);
         const glam__piece *p = glam__draw_piece(text, (size_t)length,
                                                 glam__random_double(seed, 2 * step, index));
@@ -8537,15 +8407,9 @@ static glam_status glam__batch_rows(glam_text *text, int first, int rows, int le
                              length + 1);
         size_t start = (size_t)(glam__random_double(seed, 2 * step + 1, index) *
                                 (double)(p->count - (size_t)length));
-        for (int i = 0; i < length; i++) {
-            tokens[(size_t)r * length + i] = glam__token(p, start + (size_t)i);
-            tokens[T + (size_t)r * length + i] = glam__token(p, start + (size_t)i + 1);
-        }
+        glam__copy_window(p, start, (size_t)length, tokens, tokens + (size_t)rows * length);
     }
-    batch->rows = rows;
-    batch->length = length;
-    batch->tokens = tokens;
-    batch->targets = tokens + T;
+    *batch = made;
     return GLAM_OK;
 }
 
@@ -8572,23 +8436,14 @@ static glam_status glam__vocab_fits(const glam_model *model, const glam_text *te
 static double glam__windows_loss(glam_model *model, const glam__piece *p, size_t first, int rows,
                                  int length, int most)
 {
-    glam_ctx *ctx = model->ctx;
     size_t T = (size_t)rows * (size_t)length;
-    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, 2 * T * sizeof *tokens);
     glam__run run;
     glam_batch batch;
     glam_losses losses;
     memset(&losses, 0, sizeof losses);
-    memset(&batch, 0, sizeof batch);
-    for (size_t t = 0; t < T && tokens; t++) {
-        tokens[t] = glam__token(p, first * (size_t)length + t);
-        tokens[T + t] = glam__token(p, first * (size_t)length + t + 1);
-    }
+    int32_t *tokens = glam__batch_new(model->ctx, rows, length, &batch);
     if (!tokens) return 0;
-    batch.rows = rows;
-    batch.length = length;
-    batch.tokens = tokens;
-    batch.targets = tokens + T;
+    glam__copy_window(p, first * (size_t)length, T, tokens, tokens + T);
     if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return 0;
     run.quiet = 1;
     run.most = most;
@@ -8768,7 +8623,8 @@ static void glam__chunks_body(void *arg, int begin, int end, int worker)
     (void)worker;
     for (int i = begin; i < end; i++) {
         size_t from = (size_t)i * GLAM__SUM_CHUNK, left = c->n - from;
-        c->chunk(c->arg, c->begin + from, left < (size_t)GLAM__SUM_CHUNK ? left : (size_t)GLAM__SUM_CHUNK,
+        c->chunk(c->arg, c->begin + from,
+                 left < (size_t)GLAM__SUM_CHUNK ? left : (size_t)GLAM__SUM_CHUNK,
                  &c->sums[i]);
     }
 }
@@ -10051,26 +9907,18 @@ static void glam__json_real(glam__json_out *out, double v, int single)
         glam__json_print(out, bits << 12 ? "\"nan\"" : bits >> 63 ? "\"-inf\"" : "\"inf\"");
         return;
     }
-    if (bits >> 63) glam__json_char(out, '-');
-    char text[40], digits[40];
-    int count = 0;
-    for (int behind = 0; behind < 17; behind++) {              // 17 digits tell every double
-        snprintf(text, sizeof text, "%.*e", behind, fabs(v));
-        if ((single ? (double)strtof(text, NULL) : strtod(text, NULL)) == fabs(v)) break;
+    char text[40];
+    for (int digits = 1; digits <= 17; digits++) {             // 17 tell every double
+        snprintf(text, sizeof text, "%.*g", digits, v);
+        if ((single ? (double)strtof(text, NULL) : strtod(text, NULL)) == v) break;
     }
-    char *p = text;
-    for (; *p != 'e'; p++)                      // whatever the locale's decimal point is
-        if (*p >= '0' && *p <= '9') digits[count++] = *p;
-    digits[count] = 0;
-    int point = atoi(p + 1) + 1;                // digits before the decimal point
-    if (point > 17 || point < -4)
-        glam__json_print(out, "%c%s%se%d", *digits, count > 1 ? "." : "", digits + 1, point - 1);
-    else if (point <= 0)
-        glam__json_print(out, "0.%.*s%s", -point, "0000", digits);
-    else if (point >= count)
-        glam__json_print(out, "%s%.*s", digits, point - count, "0000000000000000");
-    else
-        glam__json_print(out, "%.*s.%s", point, digits, digits + point);
+    if (fabs(v) < 1e15 && v == floor(v)) snprintf(text, sizeof text, "%.0f", v);
+    char *exponent = strchr(text, 'e'), *point = text + strspn(text, "-0123456789");
+    if (exponent) *exponent++ = 0;
+    int before = (int)(point - text), wide = (int)strcspn(point, "0123456789");
+    // whatever the locale's decimal point is, and e-06, as ours
+    glam__json_print(out, "%.*s%s%s", before, text, *point ? "." : "", point + wide);
+    if (exponent) glam__json_print(out, "e%d", atoi(exponent));
 }
 
 // --- JSON: the reader ---
@@ -10406,15 +10254,15 @@ static int glam__field_enum(glam__json *j, const glam__field *r, int *index)
 // A list of whole numbers: a shape, or a span.
 static int glam__field_list(glam__json *j, glam__field_kind kind, glam__value *v)
 {
-    uint64_t n[4] = { 1, 1, 1, 1 }, beyond;
+    uint64_t n[5] = { 1, 1, 1, 1, 1 };
     int count = 0;
     if (!glam__json_need(j, '[', "a list")) return 0;
     while (glam__json_more(j, ']', &count))
-        if (!glam__json_whole(j, count <= 4 ? &n[count - 1] : &beyond, NULL)) return 0;
+        if (!glam__json_whole(j, &n[count <= 4 ? count - 1 : 4], NULL)) return 0;
     if (kind == GLAM__FIELD_SPAN) {
         memcpy(v->span, n, sizeof v->span);
-        return count == 2 || glam__json_wrong(j, count > 2 ? "no more than two offsets"
-                                                           : "two offsets");
+        return count == 2 ||
+               glam__json_wrong(j, count > 2 ? "no more than two offsets" : "two offsets");
     }
     v->shape.dims = count;
     for (int i = 0; i < 4; i++) {
@@ -10442,11 +10290,11 @@ static int glam__field_read(glam__json *j, const glam__field *r, glam__value *v)
         for (text = v->i ? "true" : "false"; *text; text++, j->at++)
             if (*j->at != *text) return glam__json_wrong(j, "true or false");
         return 1;
-    case GLAM__FIELD_FLOAT: case GLAM__FIELD_DOUBLE:
-        if (!glam__json_number(j, r->kind == GLAM__FIELD_FLOAT, &d)) return 0;
-        if (r->kind == GLAM__FIELD_FLOAT) v->f = (float)d;
-        else v->d = d;
+    case GLAM__FIELD_FLOAT:
+        if (!glam__json_number(j, 1, &d)) return 0;
+        v->f = (float)d;
         return 1;
+    case GLAM__FIELD_DOUBLE: return glam__json_number(j, 0, &v->d);
     case GLAM__FIELD_U64:    return glam__json_whole(j, &v->u, NULL);
     case GLAM__FIELD_HEX:
         text = glam__json_string(j);
@@ -10619,9 +10467,7 @@ static int glam__file_wrong(const glam__file *f, const char *name, const char *w
 static int glam__file_begin(glam__file *f, glam_ctx *ctx, const char *path, const char *verb)
 {
     memset(f, 0, sizeof *f);
-    f->ctx = ctx;
-    f->path = path;
-    f->verb = verb;
+    f->ctx = ctx;  f->path = path;  f->verb = verb;
     if (glam_error(ctx) != GLAM_OK) return 0;
     if (!path) return !glam_fail(ctx, GLAM_ERR_VALUE, "%s: the path or the data is NULL", verb);
     return !glam__measuring(ctx) ||
@@ -10630,13 +10476,12 @@ static int glam__file_begin(glam__file *f, glam_ctx *ctx, const char *path, cons
 
 static int glam__file_close(glam__file *f)
 {
-    FILE *stream = f->stream;
-    f->stream = NULL;
+    int ok = 1;
 #ifndef GLAM_NO_STDIO
-    return !stream || fclose(stream) == 0;
-#else
-    return !stream;
+    if (f->stream) ok = fclose(f->stream) == 0;
 #endif
+    f->stream = NULL;
+    return ok;
 }
 
 static glam_status glam__file_end(glam__file *f)
@@ -10813,8 +10658,7 @@ static int glam__file_header(glam__file *f, const glam_config *config, const gla
 {
     glam__json_out out;
     memset(&out, 0, sizeof out);
-    f->meta.format = "glam";
-    f->meta.checksum = "0000000000000000";
+    f->meta.format = "glam";  f->meta.checksum = "0000000000000000";
     f->meta.config = config;
     f->meta.recipe = trainer ? &trainer->recipe : NULL;
     f->meta.state = trainer ? glam__file_state_of(f, trainer) : NULL;
@@ -10893,7 +10737,8 @@ static int glam__file_put_mine(glam__file *f)
             n = run - at % run < 1024 ? run - at % run : 1024;
             uint64_t place = t->begin + 4 * glam__whole_index(split, at);
             glam__file_turn(turned, t->data + at, (size_t)n);
-            if (!glam__file_move(f, 8 + f->header_bytes + place, turned, (size_t)n * 4, 1)) return 0;
+            if (!glam__file_move(f, 8 + f->header_bytes + place, turned, (size_t)n * 4, 1))
+                return 0;
         }
     }
     return 1;
@@ -10923,7 +10768,8 @@ static int glam__file_write_mesh(glam__file *f, const char *temporary)
     if (!glam__file_sum_all(f, f->meta.checksum, &plain)) return 0;
     snprintf(digits, sizeof digits, "%016llx", (unsigned long long)glam__file_sum_end(&f->sum));
     f->at = UINT64_MAX;
-    ok = !first || (glam__file_move(f, 8 + (uint64_t)(f->meta.checksum - f->header), digits, 16, 1) &&
+    uint64_t place = 8 + (uint64_t)(f->meta.checksum - f->header);
+    ok = !first || (glam__file_move(f, place, digits, 16, 1) &&
                     fflush(f->stream) == 0 && GLAM__SYNC(f->stream) && glam__file_close(f) &&
                     GLAM__REPLACE(temporary, f->path));
     return glam__file_well(f, ok, "rename", temporary);
@@ -11323,12 +11169,11 @@ GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, gla
 // Multiply-adds of one token, forward: matrices it meets, and half of a context of attention.
 typedef struct glam__flops { const glam_config *c; double matrices; } glam__flops;
 
-static int glam__count_flops(void *arg, const glam__row *row, int layer)
+static int glam__count_flops(void *arg, const glam__row *row, int layer GLAM__UNUSED)
 {
     glam__flops *f = (glam__flops *)arg;
     glam_shape s = glam__row_shape(f->c, row);
     double n = (double)glam__count(s);
-    (void)layer;
     if (s.dims < 2 || row->start == GLAM__TABLE || row->start == GLAM__SMALL) return 1;
     if (row->when == GLAM__FIRST && !f->c->tied) return 1;       // looked up, not multiplied
     f->matrices += row->expert ? n / f->c->moe.experts * f->c->moe.top_k : n;
@@ -11337,9 +11182,7 @@ static int glam__count_flops(void *arg, const glam__row *row, int layer)
 
 static double glam__forward_flops(const glam_config *c, int context)
 {
-    glam__flops f;
-    f.c = c;
-    f.matrices = 0;
+    glam__flops f = { c, 0 };
     glam__each_param(c, glam__count_flops, &f);
     return 2 * f.matrices + 2.0 * c->layers * context * c->heads * c->d_head;
 }
@@ -11372,8 +11215,7 @@ static glam_status glam__plan_train(glam_ctx *ctx, const glam_config *config,
         plan->weights += bytes;
         if (!t->recipe.update_in_backward) plan->gradients += bytes * (uint64_t)(1 + t->levels);
     }
-    plan->parameters = glam__config_count(c, &plan->active);
-    plan->trainable = plan->parameters;
+    plan->trainable = plan->parameters = glam__config_count(c, &plan->active);
     plan->packed = b.packed;
     plan->optimizer = glam__slot_bytes(t->optimizer);
     plan->activations = b.step + b.scratch;
@@ -11510,7 +11352,8 @@ static void glam__plan_layers(const glam_trainer *t, const int *sent, const int 
             one += glam__plan_sum(m, n, forwards, x_wants);
             if (below) one += glam__reduce_bytes(&m->y, T * (uint64_t)c->moe.top_k);
             if (m->X > 1) {
-                uint64_t out = sent ? (uint64_t)sent[i] : 0, in = received ? (uint64_t)received[i] : 0;
+                uint64_t out = sent ? (uint64_t)sent[i] : 0;
+                uint64_t in = received ? (uint64_t)received[i] : 0;
                 plan->routing += rounds * (uint64_t)forwards *
                                  glam__gather_bytes(&m->x, (uint64_t)c->moe.experts + 1, 4);
                 plan->dispatch += 4 * M * (out + in) * (uint64_t)forwards;
