@@ -6,6 +6,7 @@
 
    Build:  cc -O2 app.c -lm            plain C99, no packages
            cc -O2 -fopenmp app.c -lm   all cores
+           mpicc -DGLAM_MPI app.c -lm  many machines
    No -march flag is needed: kernels are chosen at run time (SSE2, AVX2, AVX-512, NEON).
 
    THE HOUSE.  Each room uses only the rooms above it.  Every room appears twice, under the
@@ -15,7 +16,7 @@
      00 config     options you may #define; compiler and CPU facts
      01 base       status codes, first-error message, allocator, arena
      02 threads    one parallel loop: OpenMP, or the host's own workers
-     03 comm       the seam to other machines: glam_comm
+     03 comm       the only room that knows MPI: glam_comm, ranks, exchange
      04 random     numbers that depend on where they are used, not on who asks first
      05 kernels    plain C on float arrays: the reference for everything below
      06 simd       the same kernels per instruction set, and who picks them
@@ -72,6 +73,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#ifdef GLAM_MPI
+#include <mpi.h>
+#endif
 
 /* == 00 config : interface ================================================================
 
@@ -82,7 +86,8 @@
    GLAM_ASSERT(c)        implementing file     internal invariants; default: nothing
    GLAM_NO_SIMD          implementing file     portable kernels only
    GLAM_NO_STDIO         implementing file     no FILE: file functions report GLAM_ERR_FILE,
-                                               their in-memory twins stay */
+                                               their in-memory twins stay
+   GLAM_MPI              implementing file     include mpi.h; also where glam_comm_mpi is called */
 
 #define GLAM_VERSION "0.1"
 
@@ -142,8 +147,7 @@ typedef void glam_body(void *arg, int begin, int end, int worker);
 /* == 03 comm : interface ================================================================== */
 
 // How ranks talk.  Everything follows from one exchange: "to each peer these bytes, from each
-// peer these bytes; zero means no message".  This version runs on one rank: glam_open accepts
-// NULL or a communicator of size 1, and says so otherwise.
+// peer these bytes; zero means no message".  MPI is one filling of it, yours may be another.
 typedef struct glam_comm {
     void  *user;
     int    rank, size;
@@ -154,6 +158,11 @@ typedef struct glam_comm {
     int  (*split)(struct glam_comm *comm, int color, int key, struct glam_comm *out);
     void (*release)(struct glam_comm *comm);
 } glam_comm;
+
+#ifdef GLAM_MPI
+// The ranks of an MPI communicator, on a copy of it: all of them call this.  size 0: MPI refused.
+GLAM_API glam_comm glam_comm_mpi(MPI_Comm comm);
+#endif
 
 /* == 04 random : interface ================================================================ */
 
@@ -186,7 +195,14 @@ typedef struct glam_options {
     void       *log_user;
     int       (*cancel)(void *user);                  // polled between layers; non-zero: stop
     void       *cancel_user;
+    // Many ranks.  Every function on a model, trainer or file is then called by all of them.
     const glam_comm *comm;     // copied; NULL: one rank
+    int         mesh_x, mesh_y;    // ranks = X * Y.  X: batch parts and experts; Y: heads, widths,
+                               // vocabulary.  default 0, 0: all ranks on X
+    int         mesh_store;    // 1: what X does not split is stored split over X as well, gathered
+                               // before use (the paper's 2D sharding); default 0
+    double      receive_factor;    // dropless: rows a rank takes for its experts / the mean, at
+                               // most X; more is an error on all ranks; default 4
 } glam_options;
 
 // Bytes by lifetime.  life: parameters, optimiser, texts; step: tape, activations, gradients;
@@ -195,6 +211,13 @@ typedef struct glam_options {
 typedef struct glam_bytes {
     uint64_t life, step, scratch, packed, total, peak, allocations;
 } glam_bytes;
+
+// Payload bytes that this rank sent to others since glam_open, by purpose, headers apart:
+// counts of routing; rows to experts and back; sums over Y; gradients over X; gathered weights
+// (mesh_store); numbers of reports and the optimiser; checksums and such of files.
+typedef struct glam_traffic {
+    uint64_t routing, dispatch, model, gradients, weights, sums, files, total;
+} glam_traffic;
 
 GLAM_API glam_options glam_options_default(void);
 
@@ -210,6 +233,7 @@ GLAM_API const char *glam_error_text(const glam_ctx *ctx);
 GLAM_API void        glam_clear_error(glam_ctx *ctx);
 
 GLAM_API glam_bytes glam_memory(const glam_ctx *ctx);
+GLAM_API glam_traffic glam_sent(const glam_ctx *ctx);
 
 // Measure mode: ops check shapes and count bytes, nothing is computed or allocated for values
 // (tensors have data == NULL).  Run your own model code in it to learn what it needs.
@@ -244,6 +268,7 @@ typedef struct glam_tensor {
     int         wants_grad;    // backward computes a gradient for it
     int         flags;         // internal
     struct glam__pack *pack;   // internal: this weight in the kernels' order
+    struct glam__split *split; // internal: which block of a whole tensor this is; NULL: all of it
 } glam_tensor;
 
 GLAM_API glam_shape glam_dim1(int a);
@@ -460,6 +485,8 @@ typedef struct glam_routing {
     int tokens, experts, top_k;
     int capacity;                // slots per expert and group; 0: dropless
     int dropped;                 // choices without a slot
+    int sent, received;          // on a mesh: choices of mine worked on elsewhere, and rows of
+                                 // others that my experts worked on
     const int32_t *expert;       // [T,k] best first; -1: padding
     const int32_t *slot;         // [T,k] place within (group, expert); -1: dropped or padding
     const int32_t *kept;         // [T,k] 1: the expert worked on it
@@ -543,7 +570,8 @@ GLAM_API const glam_config *glam_model_config(const glam_model *model);
 GLAM_API glam_ctx *glam_model_ctx(const glam_model *model);
 // Parameters in all, and per token (NULL: not wanted).
 GLAM_API uint64_t glam_model_count(const glam_model *model, uint64_t *active);
-// Logits [B,S,V], zero at padding.
+// Logits [B,S,V], zero at padding.  (On a mesh with mesh_y above 1 they carry no gradient;
+// glam_loss does.)
 GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, glam_mode mode);
 // The total loss [1], ready for glam_backward or glam_update; losses may be NULL.
 GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam_mode mode,
@@ -797,6 +825,10 @@ typedef struct glam_plan {
 // recipe NULL: glam_recipe_default().  Works for models that no machine could hold.
 GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
                                    const glam_recipe *recipe, glam_plan *plan);
+// On a mesh: the payload bytes, as glam_sent counts them, of one training step of this rank.
+// sent, received [layers]: of each mixture layer, summed over the rounds (from glam_routing).
+GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *sent,
+                                       const int *received, glam_traffic *plan);
 
 #ifdef __cplusplus
 }
@@ -881,6 +913,7 @@ typedef struct glam__undo {
 
 struct glam__kernels;
 struct glam__record;
+struct glam__mesh;
 
 // What a context keeps of its tensors (room 08): flags, gradients lent, panels of weights.
 enum {
@@ -927,6 +960,7 @@ struct glam_ctx {
     glam__loan  *loans;            // parameters whose gradient lives in the step arena
     glam__spare *spares;           // gradient buffers to use again
     glam__pack  *packs;            // weights that have panels
+    struct glam__mesh *mesh;       // room 03; NULL: one rank
 };
 
 GLAM_API const char *glam_status_name(glam_status status)
@@ -1186,14 +1220,465 @@ static double glam__seconds(void)
 }
 
 /* == 03 comm : implementation =============================================================
-   One rank.  The struct above is the seam: what will talk to other machines goes through it. */
+   Ranks lie on a mesh, rank = x * Y + y.  The x group of a rank are those with its y: they share
+   out batch parts and experts.  The y group are those with its x: they share out heads, widths
+   and vocabulary.  All that ranks say goes through exchange, in the orders written here: a sum is
+   a binary tree over ranks with the lower rank on the left, so its bits depend on nothing else.
+   Who communicates first agrees: a header goes round that says where each rank is and whether it
+   failed.  A rank that failed, or is somewhere else, so becomes an error on all of them, which
+   names it; a rank that does not answer becomes one when the time is up.  The sequence of calls
+   never depends on data.  While measuring nothing is exchanged. */
 
-static glam_status glam__comm_check(glam_ctx *ctx, const glam_comm *comm)
+enum { GLAM__BUCKET = 1 << 18, GLAM__PIECES = 64 };    // floats that move at once, of arrays
+
+typedef struct glam__mesh {
+    glam_comm world, x, y;
+    int      X, Y, ix, iy;
+    int      store;                // options.mesh_store
+    int      layer;                // where we are, for headers and messages; -1: in no layer
+    int      joined;               // x and y have been split off
+    int      told;                 // all ranks know that this run has failed
+    int      broken;               // an exchange failed: the ranks will not meet again
+    uint32_t call;
+    uint64_t config;               // hash of what must be equal on all ranks
+    const char *operation;
+    glam_traffic sent;
+    const void **send;             // of an exchange, by peer; all zero between exchanges
+    void   **recv;
+    size_t  *send_bytes, *recv_bytes;
+    float   *bucket, *work;        // [GLAM__BUCKET] each
+    size_t   bytes;                // of all this
+} glam__mesh;
+
+typedef struct glam__header {
+    uint64_t config;
+    uint32_t call;
+    int32_t  layer, rank, status, flag;
+    char     operation[28], text[208];
+} glam__header;
+
+#ifdef GLAM_MPI
+#if GLAM__POSIX
+#include <sched.h>
+#define GLAM__YIELD() sched_yield()
+#else
+#define GLAM__YIELD() ((void)0)
+#endif
+
+enum { GLAM__MPI_PEERS = 32, GLAM__MPI_TAG = 0x676c };
+#define GLAM__MPI_MOST ((size_t)1 << 30)       // a count of MPI is an int
+
+// A handle of MPI is an int or a pointer: it lies in the user pointer itself.
+static MPI_Comm glam__mpi_of(const glam_comm *comm)
 {
-    if (comm && comm->size != 1)
-        return glam_fail(ctx, GLAM_ERR_VALUE, "options.comm: %d ranks, but this version of glam.h "
-                         "runs on one; set options.comm to NULL", comm->size);
+    MPI_Comm c;
+    memcpy(&c, &comm->user, sizeof c);
+    return c;
+}
+
+// Waits until all are done; -1, or the number of one that is not when the time is up.
+static int glam__mpi_wait(const glam_comm *comm, MPI_Request *requests, int count)
+{
+    MPI_Status status[2 * GLAM__MPI_PEERS];        // not MPI_STATUSES_IGNORE: compilers warn of it
+    double until = glam__seconds() + comm->timeout_s;
+    int done = 0;
+    for (int spin = 0; !done; spin++) {
+        if (MPI_Testall(count, requests, &done, status) != MPI_SUCCESS) break;
+        if (done || spin < 100) continue;
+        GLAM__YIELD();                         // ranks may be more than cores
+        if (glam__seconds() > until) break;
+    }
+    for (int i = 0; i < count && !done; i++) {
+        int one = 0;
+        if (MPI_Test(&requests[i], &one, status) != MPI_SUCCESS || !one) return i;
+    }
+    return -1;
+}
+
+// Peers at distance 1, 2, ..: all ranks go through them in the same order, some at a time, and a
+// long message in pieces.
+static int glam__mpi_exchange(glam_comm *comm, const void *const *send, const size_t *send_bytes,
+                              void *const *recv, const size_t *recv_bytes)
+{
+    MPI_Request requests[2 * GLAM__MPI_PEERS];
+    int who[2 * GLAM__MPI_PEERS];
+    MPI_Comm c = glam__mpi_of(comm);
+    for (int first = 1; first < comm->size; first += GLAM__MPI_PEERS)
+        for (size_t at = 0;; at += GLAM__MPI_MOST) {
+            int count = 0, wrong = 0;
+            for (int d = first; d < first + GLAM__MPI_PEERS && d < comm->size; d++) {
+                int from = (comm->rank - d + comm->size) % comm->size;
+                int to = (comm->rank + d) % comm->size;
+                size_t in = recv_bytes[from] > at ? recv_bytes[from] - at : 0;
+                size_t out = send_bytes[to] > at ? send_bytes[to] - at : 0;
+                if (in > GLAM__MPI_MOST) in = GLAM__MPI_MOST;
+                if (out > GLAM__MPI_MOST) out = GLAM__MPI_MOST;
+                if (in) {
+                    who[count] = from;
+                    wrong |= MPI_Irecv((char *)recv[from] + at, (int)in, MPI_BYTE, from,
+                                       GLAM__MPI_TAG, c, &requests[count++]) != MPI_SUCCESS;
+                }
+                if (out) {
+                    who[count] = to;
+                    wrong |= MPI_Isend((const char *)send[to] + at, (int)out, MPI_BYTE, to,
+                                       GLAM__MPI_TAG, c, &requests[count++]) != MPI_SUCCESS;
+                }
+                comm->peer = from;
+                if (wrong) return 1;
+            }
+            if (!count) break;
+            int late = glam__mpi_wait(comm, requests, count);
+            if (late < 0) continue;
+            comm->peer = who[late];
+            return 1;
+        }
+    return 0;
+}
+
+static void glam__mpi_release(glam_comm *comm)
+{
+    MPI_Comm c = glam__mpi_of(comm);
+    MPI_Comm_free(&c);
+}
+
+static int glam__mpi_split(glam_comm *comm, int color, int key, glam_comm *out);
+
+// Names for a communicator that is ours to free.
+static glam_comm glam__mpi_new(MPI_Comm c, double timeout_s)
+{
+    glam_comm comm;
+    memset(&comm, 0, sizeof comm);
+    memcpy(&comm.user, &c, sizeof c);
+    comm.timeout_s = timeout_s;
+    comm.exchange = glam__mpi_exchange;
+    comm.split = glam__mpi_split;
+    comm.release = glam__mpi_release;
+    if (MPI_Comm_set_errhandler(c, MPI_ERRORS_RETURN) != MPI_SUCCESS ||
+        MPI_Comm_rank(c, &comm.rank) != MPI_SUCCESS ||
+        MPI_Comm_size(c, &comm.size) != MPI_SUCCESS) comm.size = 0;
+    return comm;
+}
+
+static int glam__mpi_split(glam_comm *comm, int color, int key, glam_comm *out)
+{
+    MPI_Comm c;
+    if (MPI_Comm_split(glam__mpi_of(comm), color, key, &c) != MPI_SUCCESS) return 1;
+    *out = glam__mpi_new(c, comm->timeout_s);
+    return out->size < 1;
+}
+
+GLAM_API glam_comm glam_comm_mpi(MPI_Comm comm)
+{
+    MPI_Comm c;
+    glam_comm none;
+    memset(&none, 0, sizeof none);
+    return MPI_Comm_dup(comm, &c) == MPI_SUCCESS ? glam__mpi_new(c, 300) : none;
+}
+
+static int glam__mpi_threads_wrong(const glam_ctx *ctx, const glam_comm *comm)
+{
+    int level = MPI_THREAD_FUNNELED;
+    if (comm->exchange == glam__mpi_exchange) MPI_Query_thread(&level);
+    return ctx->options.threads > 1 && level < MPI_THREAD_FUNNELED;
+}
+#else
+static int glam__mpi_threads_wrong(const glam_ctx *ctx, const glam_comm *comm)
+{
+    (void)ctx; (void)comm;
+    return 0;
+}
+#endif
+
+// X and Y from the options; zeros follow from the number of ranks.
+static glam_status glam__mesh_shape(glam_ctx *ctx, int size, int *X, int *Y)
+{
+    const glam_options *o = &ctx->options;
+    *X = o->mesh_x ? o->mesh_x : o->mesh_y ? size / o->mesh_y : size;
+    *Y = o->mesh_y ? o->mesh_y : *X ? size / *X : 0;
+    if ((int64_t)*X * *Y != size)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "options: a mesh of mesh_x %d by mesh_y %d needs %d "
+                         "ranks, options.comm has %d", *X, *Y, *X * *Y, size);
+    if (*X & (*X - 1))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "options: mesh_x is %d; it must be a power of two "
+                         "(the other ranks may go on mesh_y)", *X);
     return GLAM_OK;
+}
+
+// Makes the mesh of a context.  Nothing is exchanged yet: that begins with the first agreement.
+static void glam__mesh_open(glam_ctx *ctx)
+{
+    const glam_comm *comm = ctx->options.comm;
+    int X, Y, size = comm ? comm->size : 1;
+    if (size < 1 || (comm && (comm->rank < 0 || comm->rank >= size))) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "options.comm: rank %d of %d", comm ? comm->rank : 0, size);
+        return;
+    }
+    if (glam__mesh_shape(ctx, size, &X, &Y) != GLAM_OK || size == 1) return;
+    if (glam__mpi_threads_wrong(ctx, comm)) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "options.threads is %d, but MPI was started for one thread: "
+                  "call MPI_Init_thread with MPI_THREAD_FUNNELED, or set options.threads to 1",
+                  ctx->options.threads);
+        return;
+    }
+    size_t head = (size_t)glam__align(sizeof(glam__mesh)), list = (size_t)size * sizeof(void *);
+    size_t bytes = head + 4 * list + GLAM__ALIGN + 2 * GLAM__BUCKET * sizeof(float);
+    glam__mesh *m = (glam__mesh *)glam__alloc(ctx, bytes);
+    if (!m) return;
+    memset(m, 0, head + 4 * list);
+    m->bytes = bytes;
+    m->world = *comm;
+    if (!(m->world.timeout_s > 0)) m->world.timeout_s = 300;
+    m->X = X;
+    m->Y = Y;
+    m->ix = comm->rank / Y;
+    m->iy = comm->rank % Y;
+    m->x.size = X; m->x.rank = m->ix;
+    m->y.size = Y; m->y.rank = m->iy;
+    m->store = ctx->options.mesh_store != 0;
+    m->layer = -1;
+    char *at = (char *)m + head;
+    m->send = (const void **)(void *)at;
+    m->recv = (void **)(void *)(at + list);
+    m->send_bytes = (size_t *)(void *)(at + 2 * list);
+    m->recv_bytes = (size_t *)(void *)(at + 3 * list);
+    m->bucket = (float *)(void *)glam__aligned(at + 4 * list);
+    m->work = m->bucket + GLAM__BUCKET;
+    ctx->mesh = m;
+    ctx->options.comm = &m->world;
+    if (comm->rank) ctx->options.log = NULL;
+}
+
+static void glam__mesh_close(glam_ctx *ctx)
+{
+    glam__mesh *m = ctx->mesh;
+    if (!m) return;
+    if (m->joined && m->x.release) m->x.release(&m->x);
+    if (m->joined && m->y.release) m->y.release(&m->y);
+    ctx->mesh = NULL;
+    glam__free(ctx, m, m->bytes);
+}
+
+// "moe dispatch, layer 2", for messages.
+static const char *glam__where(const glam__mesh *m, char *text, size_t size)
+{
+    if (m->layer < 0) snprintf(text, size, "%s", m->operation);
+    else snprintf(text, size, "%s, layer %d", m->operation, m->layer);
+    return text;
+}
+
+// One exchange with the lists as they were set; counter counts what goes out (NULL: a header).
+static int glam__exchange(glam_ctx *ctx, glam_comm *c, uint64_t *counter)
+{
+    glam__mesh *m = ctx->mesh;
+    char where[64];
+    for (int i = 0; i < c->size && counter; i++) *counter += m->send_bytes[i];
+    c->peer = -1;
+    int ok = c->exchange && c->exchange(c, m->send, m->send_bytes, m->recv, m->recv_bytes) == 0;
+    memset(m->send_bytes, 0, (size_t)c->size * sizeof *m->send_bytes);
+    memset(m->recv_bytes, 0, (size_t)c->size * sizeof *m->recv_bytes);
+    if (ok) return 1;
+    int peer = c->peer < 0 || c == &m->world ? c->peer : c == &m->x ? c->peer * m->Y + m->iy
+                                                                 : m->ix * m->Y + c->peer;
+    m->told = m->broken = 1;                   // whom could we still tell?
+    if (!c->exchange)
+        glam_fail(ctx, GLAM_ERR_COMM, "options.comm has no exchange: it can only be planned with");
+    else if (peer < 0)
+        glam_fail(ctx, GLAM_ERR_COMM, "%s: the exchange of rank %d failed",
+                  glam__where(m, where, sizeof where), m->world.rank);
+    else
+        glam_fail(ctx, GLAM_ERR_COMM, "%s: rank %d did not answer rank %d within %g s",
+                  glam__where(m, where, sizeof where), peer, m->world.rank, m->world.timeout_s);
+    return 0;
+}
+
+static void glam__to(glam__mesh *m, int peer, const void *data, size_t bytes)
+{
+    m->send[peer] = data;
+    m->send_bytes[peer] = bytes;
+}
+
+static void glam__from(glam__mesh *m, int peer, void *data, size_t bytes)
+{
+    m->recv[peer] = data;
+    m->recv_bytes[peer] = bytes;
+}
+
+// What two headers say together: a failure, a difference, or that all is well.
+static void glam__header_join(glam__header *a, const glam__header *b)
+{
+    int flag = a->flag | b->flag;
+    if (a->status) return;
+    if (b->status) {
+        *a = *b;
+    } else if (a->config != b->config) {
+        a->status = GLAM_ERR_COMM;
+        snprintf(a->text, sizeof a->text, "rank %d and rank %d have other configurations, recipes, "
+                 "texts or options", a->rank, b->rank);
+    } else if (a->call != b->call || a->layer != b->layer || strcmp(a->operation, b->operation)) {
+        a->status = GLAM_ERR_COMM;
+        snprintf(a->text, sizeof a->text, "rank %d is in %s, layer %d, call %u, but rank %d in %s, "
+                 "layer %d, call %u", a->rank, a->operation, (int)a->layer, (unsigned)a->call,
+                 b->rank, b->operation, (int)b->layer, (unsigned)b->call);
+    }
+    a->flag = flag;
+}
+
+// The groups, once all ranks have said that they are there.
+static void glam__mesh_join(glam_ctx *ctx)
+{
+    glam__mesh *m = ctx->mesh;
+    if (!m->world.split || m->world.split(&m->world, m->iy, m->ix, &m->x) != 0 ||
+        m->world.split(&m->world, m->ix, m->iy, &m->y) != 0) {
+        m->told = m->broken = 1;
+        glam_fail(ctx, GLAM_ERR_COMM, "options.comm: its split failed, a mesh of %d x %d needs one",
+                  m->X, m->Y);
+        return;
+    }
+    m->x.timeout_s = m->y.timeout_s = m->world.timeout_s;
+    m->joined = 1;
+}
+
+// Are all ranks at this place, and well?  Returns the flags of all of them, or-ed; what went wrong
+// is latched.  By dissemination: after round r a rank knows of 2^(r+1) others.
+static int glam__agree(glam_ctx *ctx, const char *operation, int flag)
+{
+    glam__mesh *m = ctx->mesh;
+    glam__header mine, other;
+    char where[64];
+    if (!m || ctx->measuring || m->told || m->broken) return flag;
+    memset(&mine, 0, sizeof mine);
+    m->operation = operation;
+    mine.config = m->config;
+    mine.call = ++m->call;
+    mine.layer = m->layer;
+    mine.rank = m->world.rank;
+    mine.flag = flag;
+    snprintf(mine.operation, sizeof mine.operation, "%s", operation);
+    mine.status = ctx->error;
+    if (ctx->error)
+        snprintf(mine.text, sizeof mine.text, "rank %d failed: %.180s", m->world.rank,
+                 ctx->message);
+    for (int gap = 1, n = m->world.size; gap < n; gap *= 2) {
+        glam__to(m, (m->world.rank + gap) % n, &mine, sizeof mine);
+        glam__from(m, (m->world.rank - gap + n) % n, &other, sizeof other);
+        if (!glam__exchange(ctx, &m->world, NULL)) return 0;
+        glam__header_join(&mine, &other);
+    }
+    if (mine.status) {
+        m->told = 1;
+        glam_fail(ctx, GLAM_ERR_COMM, "%s: %s", glam__where(m, where, sizeof where), mine.text);
+        return 0;
+    }
+    if (!m->joined) glam__mesh_join(ctx);
+    return mine.flag;
+}
+
+// The last word of every function that all ranks call: a rank that failed alone says so, where
+// the others will hear it, in the next header.
+static glam_status glam__farewell(glam_ctx *ctx)
+{
+    if (ctx->mesh && ctx->error) glam__agree(ctx, "farewell", 0);
+    return ctx->error;
+}
+
+// Places where the ranks of a group begin in n elements shared out evenly.
+static size_t glam__share(size_t n, int rank, int size)
+{ return (size_t)((uint64_t)n * (uint64_t)rank / (uint64_t)size); }
+
+static int glam__talks(const glam_ctx *ctx, const glam_comm *c)
+{ return !ctx->error && !ctx->measuring && c->size > 1; }
+
+// Each rank has its share of n elements in place; then each has all.
+static void glam__all_gather(glam_ctx *ctx, glam_comm *c, uint64_t *counter, void *data, size_t n,
+                             size_t element)
+{
+    char *p = (char *)data;
+    size_t own = glam__share(n, c->rank, c->size), end = glam__share(n, c->rank + 1, c->size);
+    if (!glam__talks(ctx, c)) return;
+    for (int r = 0; r < c->size; r++) {
+        size_t at = glam__share(n, r, c->size), next = glam__share(n, r + 1, c->size);
+        if (r == c->rank) continue;
+        glam__to(ctx->mesh, r, p + own * element, (end - own) * element);
+        glam__from(ctx->mesh, r, p + at * element, (next - at) * element);
+    }
+    glam__exchange(ctx, c, counter);
+}
+
+// The rank's share of n times `unit` floats summed over the group, in place; the rest stays as it
+// was.
+static void glam__reduce_scatter(glam_ctx *ctx, glam_comm *c, uint64_t *counter, float *data,
+                                 size_t n, size_t unit)
+{
+    glam__mesh *m = ctx->mesh;
+    if (!glam__talks(ctx, c)) return;
+    size_t most = GLAM__BUCKET / (size_t)c->size;
+    size_t longest = (n + (size_t)c->size - 1) / (size_t)c->size * unit;
+    size_t own = glam__share(n, c->rank, c->size) * unit;
+    size_t mine = glam__share(n, c->rank + 1, c->size) * unit - own;
+    for (size_t from = 0; from < longest && !ctx->error; from += most) {
+        size_t count = mine > from ? mine - from : 0;
+        if (count > most) count = most;
+        for (int r = 0; r < c->size; r++) {
+            size_t at = glam__share(n, r, c->size) * unit + from;
+            size_t end = glam__share(n, r + 1, c->size) * unit;
+            size_t theirs = end > at ? end - at : 0;
+            if (r == c->rank) continue;
+            glam__to(m, r, data + at, (theirs < most ? theirs : most) * sizeof(float));
+            glam__from(m, r, m->work + (size_t)r * most, count * sizeof(float));
+        }
+        if (!glam__exchange(ctx, c, counter)) return;
+        if (!count) continue;
+        memcpy(m->work + (size_t)c->rank * most, data + own + from, count * sizeof(float));
+        for (int gap = 1; gap < c->size; gap *= 2)
+            for (int r = 0; r + gap < c->size; r += 2 * gap) {
+                float *to = m->work + (size_t)r * most;
+                const float *with = m->work + (size_t)(r + gap) * most;
+                for (size_t i = 0; i < count; i++) to[i] += with[i];
+            }
+        memcpy(data + own + from, m->work, count * sizeof(float));
+    }
+}
+
+static void glam__all_reduce(glam_ctx *ctx, glam_comm *c, uint64_t *counter, float *data, size_t n)
+{
+    glam__reduce_scatter(ctx, c, counter, data, n, 1);
+    glam__all_gather(ctx, c, counter, data, n, sizeof(float));
+}
+
+// Many arrays, as if they were one: gathered in buckets, so that small ones cost no message each.
+typedef struct glam__bucket {
+    glam_ctx *ctx;
+    glam_comm *c;
+    uint64_t *counter;
+    size_t used;
+    int pieces;
+    struct { float *at; size_t count; } piece[GLAM__PIECES];
+} glam__bucket;
+
+static void glam__bucket_flush(glam__bucket *b)
+{
+    float *bucket = b->ctx->mesh->bucket;
+    size_t at = 0;
+    glam__all_reduce(b->ctx, b->c, b->counter, bucket, b->used);
+    for (int i = 0; i < b->pieces; i++) {
+        memcpy(b->piece[i].at, bucket + at, b->piece[i].count * sizeof(float));
+        at += b->piece[i].count;
+    }
+    b->used = 0;
+    b->pieces = 0;
+}
+
+static void glam__bucket_add(glam__bucket *b, float *data, size_t n)
+{
+    for (size_t take; n && glam__talks(b->ctx, b->c); data += take, n -= take) {
+        take = GLAM__BUCKET - b->used;
+        if (take > n) take = n;
+        memcpy(b->ctx->mesh->bucket + b->used, data, take * sizeof(float));
+        b->piece[b->pieces].at = data;
+        b->piece[b->pieces++].count = take;
+        b->used += take;
+        if (b->used == GLAM__BUCKET || b->pieces == GLAM__PIECES) glam__bucket_flush(b);
+    }
 }
 
 /* == 04 random : implementation ===========================================================
@@ -2323,6 +2808,9 @@ static const char *glam__limits(const glam_options *o)
     if (!o->allocator.alloc || !o->allocator.release)
         return "options.allocator needs both alloc and release; start from glam_options_default()";
     if (o->threads < 0 || o->threads > 4096) return "options.threads must be between 0 and 4096";
+    if (!(o->receive_factor >= 1) || o->mesh_x < 0 || o->mesh_y < 0)
+        return "options.receive_factor must be at least 1, mesh_x and mesh_y not negative; start "
+               "from glam_options_default()";
     if (o->parallel_for && o->threads < 1)
         return "options.parallel_for needs options.threads, the number of its workers";
     return NULL;
@@ -2336,6 +2824,7 @@ GLAM_API glam_options glam_options_default(void)
     o.allocator.release = glam__default_release;
     o.pack_bytes = (size_t)64 << 20;
     o.seed = 1;
+    o.receive_factor = 4;
     return o;
 }
 
@@ -2361,7 +2850,7 @@ GLAM_API glam_ctx *glam_open(const glam_options *options)
         glam_fail(ctx, GLAM_ERR_VALUE, "options.simd \"%s\" is not to be had here; NULL picks the "
                   "best of base, sse2, avx2, avx512, neon", o.simd ? o.simd : "");
     }
-    glam__comm_check(ctx, o.comm);
+    glam__mesh_open(ctx);
     return ctx;
 }
 
@@ -2377,6 +2866,7 @@ GLAM_API void glam_clear_error(glam_ctx *ctx)
     if (!ctx) return;
     ctx->error = GLAM_OK;
     ctx->message[0] = 0;
+    if (ctx->mesh) ctx->mesh->told = 0;
 }
 
 GLAM_API glam_bytes glam_memory(const glam_ctx *ctx)
@@ -2386,12 +2876,21 @@ GLAM_API glam_bytes glam_memory(const glam_ctx *ctx)
     if (!ctx) return b;
     b.life = glam__arena_used(&ctx->life);
     b.step = ctx->step.high;
-    b.scratch = ctx->scratch_bytes;
+    b.scratch = ctx->scratch_bytes + (ctx->mesh ? ctx->mesh->bytes : 0);
     b.packed = ctx->packed;
     b.total = b.life + b.step + b.scratch + b.packed;
     b.peak = ctx->measuring ? b.total : ctx->peak;
     b.allocations = ctx->allocations;
     return b;
+}
+
+GLAM_API glam_traffic glam_sent(const glam_ctx *ctx)
+{
+    glam_traffic t;
+    memset(&t, 0, sizeof t);
+    if (ctx && ctx->mesh) t = ctx->mesh->sent;
+    t.total = t.routing + t.dispatch + t.model + t.gradients + t.weights + t.sums + t.files;
+    return t;
 }
 
 GLAM_API glam_status glam_measure(glam_ctx *ctx, int on)
@@ -2483,6 +2982,7 @@ GLAM_API void glam_close(glam_ctx *ctx)
     glam__arena_release(ctx, &ctx->step);
     glam__arena_release(ctx, &ctx->life);
     glam__free(ctx, ctx->scratch_block, (size_t)ctx->scratch_bytes + GLAM__ALIGN);
+    glam__mesh_close(ctx);
     glam_allocator a = ctx->options.allocator;
     a.release(a.user, ctx, sizeof(glam_ctx) + sizeof(glam__kernels));
 }
@@ -2561,6 +3061,70 @@ static int glam__last(const glam_tensor *t) { return t->shape.dim[t->shape.dims 
 
 // Rows when all but the last dimension are one.
 static size_t glam__rows(const glam_tensor *t) { return glam_size(t) / (size_t)glam__last(t); }
+
+// Where the block that a rank has lies in the whole tensor, and who has the other blocks.
+enum { GLAM__OVER_X = 1, GLAM__OVER_Y = 2 };
+
+typedef struct glam__split {
+    glam_shape whole, mine;
+    int at[4], over[4];            // of each dimension: where ours begins; which groups share it
+    glam_tensor *shard;            // mesh_store: what is kept of it between uses (room 09)
+} glam__split;
+
+// The tensor that holds the values: itself, or its shard.
+static glam_tensor *glam__kept(glam_tensor *t)
+{ return t->split && t->split->shard ? t->split->shard : t; }
+
+static glam_shape glam__whole(const glam_tensor *t)
+{ return t->split ? t->split->whole : t->shape; }
+
+// Is the tensor, or its dimension d (counted from the last, 1), split over these groups?
+static int glam__is_over(const glam_tensor *t, int groups)
+{
+    int over = 0;
+    for (int d = 0; t->split && d < 4; d++) over |= t->split->over[d];
+    return over & groups;
+}
+
+static int glam__dim_over(const glam_tensor *t, int d)
+{ return t->split ? t->split->over[t->shape.dims - d] : 0; }
+
+// The place of element i of a block in the whole tensor: what initial values and files go by.
+static uint64_t glam__whole_index(const glam__split *split, uint64_t i)
+{
+    uint64_t at = 0, stride = 1;
+    if (!split) return i;
+    for (int d = split->mine.dims - 1; d >= 0; d--) {
+        at += (i % (uint64_t)split->mine.dim[d] + (uint64_t)split->at[d]) * stride;
+        i /= (uint64_t)split->mine.dim[d];
+        stride *= (uint64_t)split->whole.dim[d];
+    }
+    return at;
+}
+
+// Elements of a block that are neighbours in the whole as well.
+static uint64_t glam__whole_run(const glam__split *split)
+{
+    uint64_t run = 1;
+    for (int d = split->mine.dims - 1; d >= 0; d--) {
+        run *= (uint64_t)split->mine.dim[d];
+        if (split->mine.dim[d] != split->whole.dim[d]) break;
+    }
+    return run;
+}
+
+// A product with the rows of w that are here is a part of the sum where Y shares them out: adds up
+// n floats over Y.  What else there is to add (a residual) belongs to the first rank alone.
+static int glam__first_of_y(const glam_ctx *ctx, const glam_tensor *w)
+{ return !glam__is_over(w, GLAM__OVER_Y) || ctx->mesh->iy == 0; }
+
+static void glam__sum_over_y(glam_ctx *ctx, const glam_tensor *w, const char *operation,
+                             float *data, size_t n)
+{
+    if (!glam__is_over(w, GLAM__OVER_Y)) return;
+    glam__agree(ctx, operation, 0);
+    glam__all_reduce(ctx, &ctx->mesh->y, &ctx->mesh->sent.model, data, n);
+}
 
 // "[12,64,128]", for messages.
 typedef struct glam__words { char text[56]; } glam__words;
@@ -2663,7 +3227,8 @@ GLAM_API void glam_fill_normal(glam_tensor *t, uint64_t seed, float std)
     if (!t || !t->data) return;
     size_t n = glam_size(t);
     uint64_t stream = glam__hash_name(t->name);
-    for (size_t i = 0; i < n; i++) t->data[i] = std * glam_normal(seed, stream, i);
+    for (size_t i = 0; i < n; i++)
+        t->data[i] = std * glam_normal(seed, stream, glam__whole_index(t->split, i));
     glam__pack_stale(t);
 }
 
@@ -2674,7 +3239,7 @@ static void glam__fill_uniform(glam_tensor *t, uint64_t seed, float bound)
     size_t n = glam_size(t);
     uint64_t stream = glam__hash_name(t->name);
     for (size_t i = 0; i < n; i++)
-        t->data[i] = bound * (2.0f * glam_random(seed, stream, i) - 1.0f);
+        t->data[i] = bound * (2.0f * glam_random(seed, stream, glam__whole_index(t->split, i)) - 1);
     glam__pack_stale(t);
 }
 
@@ -2763,7 +3328,11 @@ enum {
     static const glam_op glam__op_##name = { #name, inputs, flags, glam__##name##_shape, \
                                              glam__##name##_forward, glam__##name##_backward }
 
-typedef struct glam__record { glam_node node; struct glam__record *before; } glam__record;
+typedef struct glam__record {
+    glam_node node;
+    struct glam__record *before;
+    int layer;                     // on a mesh: for messages
+} glam__record;
 
 static glam_status glam__check_inputs(glam_ctx *ctx, const glam_op *op, glam_tensor *const *in)
 {
@@ -2778,6 +3347,89 @@ static glam_status glam__check_inputs(glam_ctx *ctx, const glam_op *op, glam_ten
         return glam_fail(ctx, GLAM_ERR_STATE, "%s: backward has used this step up; glam_forget or "
                          "glam_update starts the next", op->name);
     return GLAM_OK;
+}
+
+// ---- weights that are stored over X (mesh_store): whole only while an op runs, in its scratch
+
+// Which dimension of t its shard is cut in: rows, or the columns of a table with few rows.
+static int glam__shard_dim(const glam_tensor *t)
+{ return t->split->shard->shape.dim[0] == t->shape.dim[0]; }
+
+// Rows as they are to one block of columns for each rank, or back.
+static void glam__shard_blocks(const glam__mesh *m, const glam_tensor *t, float *rows,
+                               float *blocks, int back)
+{
+    size_t R = (size_t)t->shape.dim[0], C = (size_t)t->shape.dim[1];
+    for (int x = 0; x < m->X; x++) {
+        size_t at = glam__share(C, x, m->X), n = glam__share(C, x + 1, m->X) - at;
+        for (size_t r = 0; r < R; r++) {
+            float *a = rows + r * C + at, *b = blocks + R * at + r * n;
+            memcpy(back ? a : b, back ? b : a, n * sizeof *a);
+        }
+    }
+}
+
+// What such inputs add to the scratch of a node.
+static uint64_t glam__shard_bytes(const glam_node *n)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < n->op->inputs; i++) {
+        const glam_tensor *t = n->in[i];
+        if (!t || !t->split || !t->split->shard) continue;
+        int arrays = 1 + glam__shard_dim(t) + (n->flags & GLAM__NODE_RECORDED && t->wants_grad);
+        bytes += (uint64_t)arrays * glam__floats(glam__count(t->shape));
+    }
+    return bytes;
+}
+
+static void glam__shard_gather(glam_ctx *ctx, glam_tensor *t)
+{
+    glam__mesh *m = ctx->mesh;
+    int d = glam__shard_dim(t);
+    size_t n = (size_t)t->shape.dim[d], unit = glam_size(t) / n;
+    t->data = glam__scratch_floats(ctx, n * unit);
+    float *to = d ? glam__scratch_floats(ctx, n * unit) : t->data;
+    memcpy(to + glam__share(n, m->ix, m->X) * unit, t->split->shard->data,
+           glam_size(t->split->shard) * sizeof(float));
+    glam__all_gather(ctx, &m->x, &m->sent.weights, to, n, unit * sizeof(float));
+    if (d) glam__shard_blocks(m, t, t->data, to, 1);
+}
+
+// The gradient of one use: the sum over X, of which each rank keeps its share.
+static void glam__shard_scatter(glam_ctx *ctx, glam_tensor *t)
+{
+    glam__mesh *m = ctx->mesh;
+    glam_tensor *shard = t->split->shard;
+    int d = glam__shard_dim(t);
+    size_t n = (size_t)t->shape.dim[d], unit = glam_size(t) / n, own = glam_size(shard);
+    float *from = t->grad;
+    glam__grad_settle(t);
+    if (d) glam__shard_blocks(m, t, t->grad, from = t->data, 0);   // whose values are used up
+    glam__reduce_scatter(ctx, &m->x, &m->sent.gradients, from, n, unit);
+    from += glam__share(n, m->ix, m->X) * unit;
+    int adds = glam__grad_adds(shard);
+    for (size_t i = 0; i < own; i++) shard->grad[i] = adds ? shard->grad[i] + from[i] : from[i];
+}
+
+// Before a node runs (begin), and after it: forward, or with back backward.
+static void glam__shards(glam_ctx *ctx, glam_node *n, int begin, int back)
+{
+    int agreed = 0;
+    for (int i = 0; i < n->op->inputs && ctx->mesh && ctx->mesh->store; i++) {
+        glam_tensor *t = n->in[i];
+        if (!t || !t->split || !t->split->shard) continue;
+        if (begin && !agreed++) glam__agree(ctx, "weights", 0);
+        if (begin && !ctx->error) glam__shard_gather(ctx, t);
+        if (back && t->wants_grad && begin && !ctx->error) {
+            t->grad = glam__scratch_floats(ctx, glam_size(t));
+            t->flags |= GLAM__OPEN | GLAM__FRESH;
+            if (!(n->op->flags & GLAM__OP_FRESH)) glam__grad_settle(t);
+        }
+        if (begin) continue;
+        if (back && t->wants_grad && !ctx->error) glam__shard_scatter(ctx, t);
+        t->data = t->grad = NULL;
+        t->flags &= ~(GLAM__OPEN | GLAM__FRESH);
+    }
 }
 
 // Outputs and saved bytes; everything that can fail before the arithmetic.
@@ -2799,18 +3451,23 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     if (second) *second = NULL;
     if (ctx && (!op || !in)) glam_fail(ctx, GLAM_ERR_VALUE, "apply: no op or no operands (NULL)");
     if (!ctx || ctx->error || glam__check_inputs(ctx, op, in) != GLAM_OK) return NULL;
-    for (int i = 0; i < op->inputs; i++) wants |= in[i] && in[i]->wants_grad;
+    for (int i = 0; i < op->inputs; i++) {
+        if (in[i]) in[i]->wants_grad = glam__kept(in[i])->wants_grad;
+        wants |= in[i] && in[i]->wants_grad;
+    }
     wants = (wants || op->flags & GLAM__OP_INSIDE) && !ctx->no_grad;
     glam__record *r = (glam__record *)glam__take(ctx, &ctx->step, sizeof *r);
     void *copy = config_bytes ? glam__take(ctx, &ctx->step, config_bytes) : NULL;
     if (ctx->error) return NULL;
     glam_node *n = &r->node;
+    r->layer = ctx->mesh ? ctx->mesh->layer : -1;
     n->op = op;
     for (int i = 0; i < op->inputs; i++) n->in[i] = in[i];
     if (copy) memcpy(copy, config, config_bytes);
     n->config = copy;
     n->flags = wants ? GLAM__NODE_RECORDED : 0;
     if (op->shape(ctx, n) != GLAM_OK || ctx->error) return NULL;
+    n->scratch_bytes += glam__shard_bytes(n);
     if (glam__node_memory(ctx, n, wants) != GLAM_OK) return NULL;
     // without a tape nobody comes back for what was saved
     glam__place place = glam__arena_mark(&ctx->step);
@@ -2818,7 +3475,9 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
         n->saved = glam__take_values(ctx, &ctx->step,
                                      (n->saved_bytes + sizeof(float) - 1) / sizeof(float));
     if (ctx->error) return NULL;
-    if (!ctx->measuring || op->flags & GLAM__OP_INSIDE) op->forward(ctx, n);
+    if (!ctx->measuring) glam__shards(ctx, n, 1, 0);
+    if (!ctx->error && (!ctx->measuring || op->flags & GLAM__OP_INSIDE)) op->forward(ctx, n);
+    if (!ctx->measuring) glam__shards(ctx, n, 0, 0);
     ctx->scratch_used = 0;
     if (ctx->error) return NULL;
     if (wants) {
@@ -2852,8 +3511,8 @@ static glam_status glam__open_inputs(glam_ctx *ctx, glam_node *n)
     }
     for (int i = 0; i < n->op->inputs; i++) {
         if (!n->in[i] || !n->in[i]->wants_grad) continue;
-        if (glam__grad_open(ctx, n->in[i]) != GLAM_OK) return ctx->error;
-        if (!aware) glam__grad_settle(n->in[i]);
+        if (glam__grad_open(ctx, glam__kept(n->in[i])) != GLAM_OK) return ctx->error;
+        if (!aware && glam__kept(n->in[i]) == n->in[i]) glam__grad_settle(n->in[i]);
     }
     return GLAM_OK;
 }
@@ -2862,7 +3521,7 @@ static glam_status glam__open_inputs(glam_ctx *ctx, glam_node *n)
 static void glam__measure_backward(glam_node *n)
 {
     for (int i = 0; i < n->op->inputs; i++)
-        if (n->in[i] && n->in[i]->wants_grad) glam__grad_adds(n->in[i]);
+        if (n->in[i] && n->in[i]->wants_grad) glam__grad_adds(glam__kept(n->in[i]));
 }
 
 static glam_status glam__backward_node(glam_ctx *ctx, glam_node *n)
@@ -2883,8 +3542,11 @@ static glam_status glam__backward_node(glam_ctx *ctx, glam_node *n)
     }
     if (glam__open_inputs(ctx, n) != GLAM_OK) return ctx->error;
     if (glam__reserve_scratch(ctx, n->scratch_bytes) != GLAM_OK) return ctx->error;
-    if (!ctx->measuring || n->op->flags & GLAM__OP_INSIDE) n->op->backward(ctx, n);
+    if (!ctx->measuring) glam__shards(ctx, n, 1, 1);
+    if (ctx->error) glam__measure_backward(n);
+    else if (!ctx->measuring || n->op->flags & GLAM__OP_INSIDE) n->op->backward(ctx, n);
     else glam__measure_backward(n);
+    if (!ctx->measuring) glam__shards(ctx, n, 0, 1);
     ctx->scratch_used = 0;
     for (int i = 0; i < 2; i++) {
         glam_tensor *y = n->out[i];
@@ -2916,6 +3578,7 @@ static glam_status glam__backward_to(glam_ctx *ctx, const glam__record *stop)
     glam__record *r;
     for (r = ctx->tape; r != stop && ctx->whole; r = r->before) glam__count_uses(ctx, &r->node, 1);
     for (r = ctx->tape; r != stop; r = r->before) {
+        if (ctx->mesh) ctx->mesh->layer = r->layer;
         if (glam__backward_node(ctx, &r->node) != GLAM_OK) return ctx->error;
         if (ctx->whole) glam__count_uses(ctx, &r->node, -1);
     }
@@ -2939,9 +3602,10 @@ GLAM_API glam_status glam_backward(glam_ctx *ctx, glam_tensor *loss)
     loss->flags &= ~GLAM__FRESH;
     if (loss->grad) loss->grad[0] = 1;
     ctx->backward_done = 1;
-    glam_status status = glam__backward_to(ctx, NULL);
+    glam__backward_to(ctx, NULL);
     ctx->tape = NULL;
-    return status;
+    if (ctx->mesh) ctx->mesh->layer = -1;
+    return glam__farewell(ctx);
 }
 
 // Recompute: forward runs the block and keeps nothing but its result, backward runs it again.
@@ -3604,6 +4268,13 @@ static void glam__grad_outer(glam_ctx *ctx, glam_tensor *w, int rows, const floa
     glam__outer_run(ctx, &o, 1);
 }
 
+static void glam__add_all(const glam__kernels *k, size_t n, const float *from, float *to)
+{
+    const size_t most = (size_t)1 << 24;                 // kernels count in int
+    for (size_t at = 0; at < n; at += most)
+        k->add((int)(n - at < most ? n - at : most), from + at, to + at);
+}
+
 // A parallel loop over rows, in chunks of a fixed number.
 typedef struct glam__each {
     void (*row)(void *arg, int row, int worker);
@@ -4130,33 +4801,44 @@ static glam_status glam__embed_shape(glam_ctx *ctx, glam_node *n)
         return glam_fail(ctx, GLAM_ERR_SHAPE, "embed: table is %s with %d ids; it needs [V,M] and "
                          "at least one", glam__say(s).text, e->count);
     for (int t = 0; t < e->count && e->ids; t++)
-        if ((!e->mask || e->mask[t]) && (e->ids[t] < 0 || e->ids[t] >= s.dim[0]))
+        if ((!e->mask || e->mask[t]) && (e->ids[t] < 0 ||
+                                         e->ids[t] >= glam__whole(n->in[0]).dim[0]))
             return glam_fail(ctx, GLAM_ERR_VALUE, "embed: token %d has id %d; the table has 0 to "
-                             "%d", t, (int)e->ids[t], s.dim[0] - 1);
+                             "%d", t, (int)e->ids[t], glam__whole(n->in[0]).dim[0] - 1);
     n->out_shape[0] = e->rows ? glam_dim3(e->rows, e->count / e->rows, s.dim[1])
                               : glam_dim2(e->count, s.dim[1]);
     return GLAM_OK;
 }
 
-static void glam__embed_forward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
+// The row of token t in the table that is here; -1: padding, or another rank has it.
+static int glam__embed_row(const glam__embed *e, const glam_tensor *table, int t)
+{
+    int row = e->mask && !e->mask[t] ? -1 : e->ids[t] - (table->split ? table->split->at[0] : 0);
+    return row < table->shape.dim[0] ? row : -1;
+}
+
+static void glam__embed_forward(glam_ctx *ctx, glam_node *n)
 {
     const glam__embed *e = (const glam__embed *)n->config;
     size_t M = (size_t)glam__last(n->in[0]);
     for (int t = 0; t < e->count; t++) {
         float *y = n->out[0]->data + (size_t)t * M;
-        if (e->mask && !e->mask[t]) memset(y, 0, M * sizeof(float));
-        else memcpy(y, n->in[0]->data + (size_t)e->ids[t] * M, M * sizeof(float));
+        int row = glam__embed_row(e, n->in[0], t);
+        if (row < 0) memset(y, 0, M * sizeof(float));
+        else memcpy(y, n->in[0]->data + (size_t)row * M, M * sizeof(float));
     }
+    glam__sum_over_y(ctx, n->in[0], "embed", n->out[0]->data, (size_t)e->count * M);
 }
 
 static void glam__embed_backward(glam_ctx *ctx, glam_node *n)
 {
     const glam__embed *e = (const glam__embed *)n->config;
     size_t M = (size_t)glam__last(n->in[0]);
-    for (int t = 0; t < e->count; t++)
-        if (!e->mask || e->mask[t])
-            ctx->kernels->add((int)M, n->out[0]->grad + (size_t)t * M,
-                              n->in[0]->grad + (size_t)e->ids[t] * M);
+    for (int t = 0; t < e->count; t++) {
+        int row = glam__embed_row(e, n->in[0], t);
+        if (row >= 0) ctx->kernels->add((int)M, n->out[0]->grad + (size_t)t * M,
+                                        n->in[0]->grad + (size_t)row * M);
+    }
 }
 
 GLAM__ROW(embed, 1, 0);
@@ -4818,8 +5500,9 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
     out.b[0] = glam__weight(ctx, n->in[GLAM__AT_O], 0, T);
     out.c[0] = n->out[0]->data;
     out.ldc = (size_t)h.M;
-    out.base = norm ? x->data : NULL;
+    out.base = norm && glam__first_of_y(ctx, n->in[GLAM__AT_O]) ? x->data : NULL;
     glam__product_run(ctx, &out);
+    glam__sum_over_y(ctx, n->in[GLAM__AT_O], "attention", n->out[0]->data, glam_size(x));
 }
 
 // ---- backward of one (row, head)
@@ -5022,6 +5705,7 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
         p[i] = glam__product_of((int)T, h.dqkv + (size_t)i * A, 3 * A,
                                 glam__weight(ctx, n->in[GLAM__AT_Q + i], 1, (int)T), dn, M, i > 0);
     glam__chain_run(ctx, p, 3);
+    glam__sum_over_y(ctx, n->in[GLAM__AT_O], "attention backward", dn, T * M);
     glam__norm_backward(ctx, n, norm, w, (int)T, r, dn);
 }
 
@@ -5188,10 +5872,11 @@ static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
     out.b[0] = glam__weight(ctx, n->in[GLAM__FF_DOWN], 0, T);
     out.c[0] = n->out[0]->data;
     out.ldc = (size_t)M;
-    out.base = norm ? x->data : NULL;
+    out.base = norm && glam__first_of_y(ctx, n->in[GLAM__FF_DOWN]) ? x->data : NULL;
     stages[0] = in;
     stages[1] = out;
     glam__chain_run(ctx, stages, 2);
+    glam__sum_over_y(ctx, n->in[GLAM__FF_DOWN], "ffn", n->out[0]->data, glam_size(x));
 }
 
 static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
@@ -5233,6 +5918,7 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     o[2] = glam__outer_of(n->in[GLAM__FF_UP], T, normed, M, a.u, H);
     glam__outer_run(ctx, o, 3);
     if (!x->wants_grad && !(norm && norm->wants_grad)) return;
+    glam__sum_over_y(ctx, n->in[GLAM__FF_DOWN], "ffn backward", dn, (size_t)T * M);
     glam__norm_backward(ctx, n, norm, w, T, r, dn);
 }
 
@@ -5294,6 +5980,7 @@ typedef struct glam__route {
 typedef struct glam__moe_setup {
     glam_moe_config c;
     float norm_eps, part;          // part: share of the step's groups in this part of the batch
+    int infer, most;               // on a mesh: nothing is dropped; tokens that any rank may have
     const int32_t *mask;           // [T]
     glam__route route;             // lives longer than the op
     glam_routing *record;          // summary for the caller; may be NULL
@@ -5314,6 +6001,12 @@ typedef struct glam__moe {
     glam__span *spans;             // [E] rows of each expert
     int rows;                      // R: kept choices
     float *normed, *out;           // scratch: [T,M] [R,M]
+    // Where the experts are: all here (X = 1), or E / X of them on each of X ranks
+    int X, own, room;              // own: experts here; room: for so many rows
+    int here, spans_here;          // rows that my experts work on, and in how many spans
+    glam__span *at_work;           // those spans; X > 1: [X][own], by who sent them
+    float *xr, *made;              // X > 1: [room,M] those rows; what experts made of them
+    int sent, received;
 } glam__moe;
 
 // Slots per expert and group, reference 2 step 6; 0: dropless.
@@ -5324,6 +6017,18 @@ static int glam__capacity(const glam_moe_config *c, int group)
     double slots = (double)group * (double)c->capacity_factor / c->experts;
     if (slots > 2e9) return 0;
     return slots < 1 ? 4 : glam__up((int)slots, 4);
+}
+
+// Rows that this rank may have to work on: its own choices where all experts are here; else what
+// capacity lets through, or the mean times receive_factor, or in inference all that there is.
+static int glam__moe_room(const glam__moe *m)
+{
+    double T = m->s->most > m->T ? m->s->most : m->T, all = m->X * T * m->k;
+    double room = m->X == 1 || m->s->infer ? all
+                : m->capacity ? (double)m->groups * m->capacity * m->E
+                : ceil(m->ctx->options.receive_factor * T * m->k);
+    if (room > all) room = all;
+    return room < 2e9 ? (int)room : 0;
 }
 
 static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
@@ -5343,13 +6048,20 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     m.capacity = glam__capacity(&m.s->c, m.group);
     m.gated = glam__is_gated(m.s->c.activation);
     m.kind = glam__act_kind(m.s->c.activation, 0);
-    size_t R = (size_t)m.T * m.k;
+    m.own = n->in[GLAM__MO_UP]->shape.dim[0];
+    m.X = m.E / m.own;
+    m.room = glam__moe_room(&m);
+    size_t R = (size_t)m.T * m.k, wide = (size_t)m.room * m.H * sizeof(float);
     char *at = (char *)n->saved;
     if (!at) return m;
-    m.u = (float *)(void *)at;            at += R * m.H * sizeof(float);
-    if (m.gated) { m.g = (float *)(void *)at; at += R * m.H * sizeof(float); }
+    m.u = (float *)(void *)at;            at += wide;
+    if (m.gated) { m.g = (float *)(void *)at; at += wide; }
+    if (m.X > 1) { m.xr = (float *)(void *)at; at += (size_t)m.room * m.M * sizeof(float); }
     m.lse = (float *)(void *)at;          at += (size_t)m.T * sizeof(float);
     m.spans = (glam__span *)(void *)at;   at += (size_t)m.E * sizeof(glam__span);
+    m.at_work = m.spans;
+    if (m.X > 1) { m.at_work = (glam__span *)(void *)at; at += (size_t)m.E * sizeof(glam__span); }
+    m.spans_here = m.E;
     m.place = (int32_t *)(void *)at;      at += R * sizeof(int32_t);
     m.source = (int32_t *)(void *)at;
     return m;
@@ -5506,11 +6218,117 @@ static glam__gather glam__gather_of(const glam__moe *m, const float *x)
 
 static glam__product glam__expert_product(const glam__moe *m, int k)
 {
-    glam__product p = glam__product_new(m->rows, k);
-    p.spans = m->spans;
-    p.span_count = m->E;
+    glam__product p = glam__product_new(m->here, k);
+    p.spans = m->at_work;
+    p.span_count = m->spans_here;
     p.parts = 1;
     return p;
+}
+
+// ---- on a mesh: rows go to the ranks that have their experts, and what became of them comes back
+
+// Choices are sorted by expert, so those for one rank are neighbours: rows [*row, *row + result).
+static int glam__moe_for(const glam__moe *m, int rank, int *row)
+{
+    const glam__span *first = &m->spans[rank * m->own], *last = &m->spans[(rank + 1) * m->own - 1];
+    *row = first->row;
+    return last->row + last->rows - first->row;
+}
+
+// The same of the rows that came from a rank.
+static int glam__moe_from(const glam__moe *m, int rank, int *row)
+{
+    const glam__span *first = &m->at_work[rank * m->own];
+    const glam__span *last = &m->at_work[(rank + 1) * m->own - 1];
+    *row = first->row;
+    return last->row + last->rows - first->row;
+}
+
+// Rows of `width` floats of my choices to where they are worked on, or with back the other way.
+static void glam__moe_exchange(const glam__moe *m, float *mine, float *here, int width, int back)
+{
+    glam__mesh *mesh = m->ctx->mesh;
+    size_t bytes = (size_t)width * sizeof(float);
+    if (m->ctx->error) return;
+    for (int r = 0; r < m->X; r++) {
+        int row, from, count = glam__moe_for(m, r, &row), arrive = glam__moe_from(m, r, &from);
+        float *a = mine + (size_t)row * width, *b = here + (size_t)from * width;
+        if (r == mesh->ix) {
+            memcpy(back ? a : b, back ? b : a, (size_t)count * bytes);
+            continue;
+        }
+        glam__to(mesh, r, back ? b : a, (size_t)(back ? arrive : count) * bytes);
+        glam__from(mesh, r, back ? a : b, (size_t)(back ? count : arrive) * bytes);
+    }
+    glam__exchange(m->ctx, &mesh->x, &mesh->sent.dispatch);
+}
+
+// From the loads of all ranks, [X] rows of E and of the room there is: where rows will arrive.
+static int glam__moe_arrivals(glam__moe *m, const int32_t *loads)
+{
+    const int32_t *of;
+    int E = m->E, ix = m->ctx->mesh->ix;
+    for (int r = 0; r < m->X; r++) {
+        int64_t rows = 0;
+        for (int s = 0; s < m->X; s++)
+            for (int e = r * m->own; e < (r + 1) * m->own; e++) rows += loads[s * (E + 1) + e];
+        if (rows <= loads[r * (E + 1) + E]) continue;
+        glam_fail(m->ctx, GLAM_ERR_MEMORY, "moe dispatch, layer %d: %lld rows for the experts of "
+                  "x = %d, but options.receive_factor %g leaves room for %d there; raise it, or "
+                  "set moe.capacity_factor", m->ctx->mesh->layer, (long long)rows, r,
+                  m->ctx->options.receive_factor, (int)loads[r * (E + 1) + E]);
+        return 0;
+    }
+    for (int s = 0; s < m->X; s++)
+        for (int e = 0; e < m->own; e++) {
+            glam__span *span = &m->at_work[s * m->own + e];
+            of = loads + s * (E + 1) + ix * m->own;
+            span->row = m->here;
+            span->rows = of[e];
+            span->slice = e;
+            m->here += of[e];
+        }
+    return 1;
+}
+
+// Where all experts are here, rows stay where they are.
+static int glam__moe_send(glam__moe *m)
+{
+    glam_ctx *ctx = m->ctx;
+    glam__mesh *mesh = ctx->mesh;
+    int row;
+    m->made = m->out;
+    m->here = m->rows;
+    if (m->X == 1) return 1;
+    glam__agree(ctx, "moe dispatch", 0);
+    int32_t *loads = (int32_t *)glam_scratch(ctx, (size_t)m->X * (m->E + 1) * sizeof *loads);
+    int32_t *mine = loads + mesh->ix * (m->E + 1);
+    memcpy(mine, m->s->route.load, (size_t)m->E * sizeof *loads);
+    mine[m->E] = m->room;
+    m->here = 0;
+    glam__all_gather(ctx, &mesh->x, &mesh->sent.routing, loads, (size_t)m->X * (m->E + 1),
+                     sizeof *loads);
+    if (ctx->error || !glam__moe_arrivals(m, loads)) return 0;
+    for (int r = 0; r < m->rows; r++)
+        memcpy(m->out + (size_t)r * m->M, m->normed + (size_t)(m->source[r] / m->k) * m->M,
+               (size_t)m->M * sizeof(float));
+    glam__moe_exchange(m, m->out, m->xr, m->M, 0);
+    m->made = glam__scratch_floats(ctx, (size_t)m->room * m->M);
+    int own = glam__moe_for(m, mesh->ix, &row);
+    m->sent = m->rows - own;
+    m->received = m->here - own;
+    return !ctx->error;
+}
+
+static void glam__moe_return(glam__moe *m)
+{ if (m->X > 1) glam__moe_exchange(m, m->out, m->made, m->M, 1); }
+
+// Matrices at once in a tree over X partial gradients.
+static uint64_t glam__moe_levels(const glam__moe *m)
+{
+    uint64_t levels = 1;
+    for (int r = 1; r < m->X; r *= 2) levels++;
+    return levels;
 }
 
 // Each expert's feed-forward on its rows.
@@ -5520,8 +6338,10 @@ static void glam__moe_experts(glam__moe *m)
     glam__product p[2];
     glam__acted a;
     glam__product in = glam__expert_product(m, m->M);
-    in.fill = glam__fill_gathered;
+    if (m->X == 1) in.fill = glam__fill_gathered;
     in.arg = &rows;
+    in.a = m->xr;
+    in.lda = (size_t)m->M;
     in.b[0] = glam__weight(m->ctx, m->n->in[GLAM__MO_UP], 0, 0);
     in.c[0] = m->u;
     in.ldc = (size_t)m->H;
@@ -5540,7 +6360,7 @@ static void glam__moe_experts(glam__moe *m)
     out.fill = glam__fill_acted;
     out.arg = &a;
     out.b[0] = glam__weight(m->ctx, m->n->in[GLAM__MO_DOWN], 0, 0);
-    out.c[0] = m->out;
+    out.c[0] = m->made;
     out.ldc = (size_t)m->M;
     p[0] = in;
     p[1] = out;
@@ -5554,7 +6374,7 @@ static void glam__moe_combine_row(void *arg, int t, int worker)
     size_t M = (size_t)m->M, choice = (size_t)t * m->k;
     float *y = m->n->out[0]->data + (size_t)t * M;
     (void)worker;
-    if (m->n->in[GLAM__MO_NORM])
+    if (m->n->in[GLAM__MO_NORM] && glam__first_of_y(m->ctx, m->n->in[GLAM__MO_DOWN]))
         memcpy(y, m->n->in[0]->data + (size_t)t * M, M * sizeof(float));
     else memset(y, 0, M * sizeof(float));
     for (int i = 0; i < m->k; i++)
@@ -5564,7 +6384,11 @@ static void glam__moe_combine_row(void *arg, int t, int worker)
 }
 
 static void glam__moe_combine(glam__moe *m)
-{ glam__each_row(m->ctx, m->T, (m->k + 1.0) * m->M, glam__moe_combine_row, m); }
+{
+    glam__each_row(m->ctx, m->T, (m->k + 1.0) * m->M, glam__moe_combine_row, m);
+    glam__sum_over_y(m->ctx, m->n->in[GLAM__MO_DOWN], "moe combine", m->n->out[0]->data,
+                     (size_t)m->T * m->M);
+}
 
 // f of one group: how many of its real tokens put expert e first.
 static void glam__moe_first(const glam__moe *m, int group, int *first)
@@ -5653,6 +6477,8 @@ static void glam__moe_record(const glam__moe *m)
     r->dropped = 0;
     for (size_t at = 0; at < (size_t)m->T * m->k; at++)
         r->dropped += from->expert[at] >= 0 && !from->kept[at];
+    r->sent = m->sent;
+    r->received = m->received;
     r->expert = from->expert;
     r->slot = from->slot;
     r->kept = from->kept;
@@ -5669,10 +6495,12 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
     glam__moe_route(&m);                       // best experts, their slots, drops      [T,k]
     glam__moe_dispatch(&m);                    // choices, sorted by expert             [R]
     m.out = glam__scratch_floats(ctx, (size_t)m.T * m.k * m.M);
-    if (ctx->plain) {
+    if (!glam__moe_send(&m)) return;           // rows to the ranks that have their experts
+    if (ctx->plain && !ctx->mesh) {
         glam__moe_plain_forward(&m);
     } else {
         glam__moe_experts(&m);                 // each expert on its rows               [R,M]
+        glam__moe_return(&m);                  // and back to the ranks of the tokens
         glam__moe_combine(&m);                 // weighted sum back into token order    [T,M]
     }
     glam__moe_balance(&m);                     // auxiliary loss from load and p
@@ -5684,13 +6512,14 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
 // What backward adds to the view.
 typedef struct glam__moe_grads {
     glam__moe m;
-    float *dyr, *xr;               // [R,M] rows of dy and of x, sorted by expert
-    float *h, *dh;                 // [R,H]
-    float *dweight;                // [R] of the gate's weights, by row
-    float *weight;                 // [R]
-    float *dxr;                    // [R,M]
+    // of my choices, sorted by expert: rows of dy and of x, the gate's weights, their gradients
+    float *dy_out, *weight_out, *dweight, *dxr;        // [R,M] [R] [R] [R,M]
+    // of the rows that my experts work on: the same arrays where all experts are here
+    float *dyr, *xr, *weight, *dweight_here, *dxr_here;
+    float *h, *dh;                 // [here,H]
     float *dlogits, *dn;           // [T,E] [T,M]
     float dbalance;
+    int   below;                   // whether anything below wants a gradient
 } glam__moe_grads;
 
 static void glam__moe_gather_row(void *arg, int row, int worker)
@@ -5698,9 +6527,38 @@ static void glam__moe_gather_row(void *arg, int row, int worker)
     glam__moe_grads *g = (glam__moe_grads *)arg;
     size_t M = (size_t)g->m.M, t = (size_t)(g->m.source[row] / g->m.k);
     (void)worker;
-    memcpy(g->dyr + (size_t)row * M, g->m.n->out[0]->grad + t * M, M * sizeof(float));
-    memcpy(g->xr + (size_t)row * M, g->m.normed + t * M, M * sizeof(float));
-    g->weight[row] = g->m.s->route.gate[g->m.source[row]];
+    memcpy(g->dy_out + (size_t)row * M, g->m.n->out[0]->grad + t * M, M * sizeof(float));
+    if (g->m.X == 1) memcpy(g->xr + (size_t)row * M, g->m.normed + t * M, M * sizeof(float));
+    g->weight_out[row] = g->m.s->route.gate[g->m.source[row]];
+}
+
+// The same where rows come from X ranks: a partial gradient of each rank's rows, joined as a tree
+// over ranks.  Those are parts of the batch, and one rank alone would join them so (room 18).
+static void glam__moe_outer_tree(const glam__moe *m, glam__outer *o)
+{
+    size_t used = m->ctx->scratch_used, n = (size_t)o->m * o->n;
+    float *stack, *all = o->c;
+    int add = o->add;
+    if (!all) return;
+    stack = glam__scratch_floats(m->ctx, glam__moe_levels(m) * n);
+    o->add = 0;
+    o->span_count = 1;
+    for (int e = 0; e < m->own; e++) {
+        int depth = 0;
+        for (int s = 0; s < m->X; s++) {
+            glam__span span = m->at_work[s * m->own + e];
+            span.slice = 0;
+            o->spans = &span;
+            o->c = stack + (size_t)depth++ * n;
+            glam__outer_run(m->ctx, o, 1);
+            for (int pairs = s; pairs & 1; pairs >>= 1, depth--)
+                glam__add_all(m->ctx->kernels, n, stack + (size_t)(depth - 1) * n,
+                              stack + (size_t)(depth - 2) * n);
+        }
+        if (add) glam__add_all(m->ctx->kernels, n, stack, all + (size_t)e * n);
+        else memcpy(all + (size_t)e * n, stack, n * sizeof(float));
+    }
+    m->ctx->scratch_used = used;
 }
 
 // dW of all experts: A_e^T B_e over each one's rows.
@@ -5709,8 +6567,8 @@ static glam__outer glam__moe_outer(const glam__moe *m, glam_tensor *w, const flo
 {
     glam__outer o = glam__outer_of(w, 0, a, (size_t)M, b, (size_t)N);
     o.slice = (size_t)M * N;
-    o.spans = m->spans;
-    o.span_count = m->E;
+    o.spans = m->at_work;
+    o.span_count = m->spans_here;
     return o;
 }
 
@@ -5719,9 +6577,9 @@ static glam__product glam__moe_times(const glam__moe *m, const float *a, glam_te
                                      int add)
 {
     glam__operand b = glam__weight(m->ctx, w, 1, 0);
-    glam__product p = glam__product_of(m->rows, a, (size_t)b.k, b, c, (size_t)b.n, add);
-    p.spans = m->spans;
-    p.span_count = m->E;
+    glam__product p = glam__product_of(m->here, a, (size_t)b.k, b, c, (size_t)b.n, add);
+    p.spans = m->at_work;
+    p.span_count = m->spans_here;
     return p;
 }
 
@@ -5733,7 +6591,7 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     glam__acted_back a;
     glam__product p[3];
     glam__outer o[3];
-    glam__each_row(m->ctx, m->rows, 2.0 * m->M, glam__moe_gather_row, g);
+    int count = m->gated ? 3 : 2;
     a.kernels = m->ctx->kernels;
     a.kind = m->kind;
     a.H = m->H;
@@ -5742,17 +6600,18 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     a.h = g->h;
     a.dh = g->dh;
     a.weight = g->weight;
-    a.dweight = g->dweight;
+    a.dweight = g->dweight_here;
     p[0] = glam__moe_times(m, g->dyr, in[GLAM__MO_DOWN], g->dh, 0);
-    p[1] = glam__moe_times(m, m->u, in[GLAM__MO_UP], g->dxr, 0);
+    p[1] = glam__moe_times(m, m->u, in[GLAM__MO_UP], g->dxr_here, 0);
     p[1].before = glam__acted_back_rows;       // g, u and h become dg, du and the weighted h
     p[1].arg = &a;
-    if (m->gated) p[2] = glam__moe_times(m, m->g, in[GLAM__MO_GATE], g->dxr, 1);
-    glam__chain_run(m->ctx, p, m->gated ? 3 : 2);
+    if (m->gated) p[2] = glam__moe_times(m, m->g, in[GLAM__MO_GATE], g->dxr_here, 1);
+    glam__chain_run(m->ctx, p, count);
     o[0] = glam__moe_outer(m, in[GLAM__MO_DOWN], g->h, m->H, g->dyr, m->M);
     o[1] = glam__moe_outer(m, in[GLAM__MO_UP], g->xr, m->M, m->u, m->H);
     if (m->gated) o[2] = glam__moe_outer(m, in[GLAM__MO_GATE], g->xr, m->M, m->g, m->H);
-    glam__outer_run(m->ctx, o, m->gated ? 3 : 2);
+    if (m->X == 1) glam__outer_run(m->ctx, o, count);
+    else for (int i = 0; i < count; i++) glam__moe_outer_tree(m, &o[i]);
 }
 
 static float *glam__settled(glam_tensor *t)
@@ -5824,6 +6683,30 @@ static void glam__moe_gate_back(glam__moe_grads *g)
     }
 }
 
+// On a mesh: gradients of the outputs of my choices, with their weights, to their experts' ranks.
+static int glam__moe_send_back(glam__moe_grads *g)
+{
+    const glam__moe *m = &g->m;
+    if (m->X == 1) return 1;
+    glam__agree(m->ctx, "moe backward", 0);
+    if (m->ctx->error) return 0;
+    g->dyr = glam__scratch_floats(m->ctx, (size_t)m->room * m->M);
+    g->weight = glam__scratch_floats(m->ctx, (size_t)m->room);
+    g->dweight_here = glam__scratch_floats(m->ctx, (size_t)m->room);
+    g->dxr_here = glam__scratch_floats(m->ctx, (size_t)m->room * m->M);
+    glam__moe_exchange(m, g->dy_out, g->dyr, m->M, 0);
+    if (!m->ctx->error) glam__moe_exchange(m, g->weight_out, g->weight, 1, 0);
+    return !m->ctx->error;
+}
+
+static void glam__moe_return_back(glam__moe_grads *g)
+{
+    const glam__moe *m = &g->m;
+    if (m->X == 1) return;
+    glam__moe_exchange(m, g->dweight, g->dweight_here, 1, 1);
+    if (g->below && !m->ctx->error) glam__moe_exchange(m, g->dxr, g->dxr_here, m->M, 1);
+}
+
 // dn_t += the gradients of its kept choices' rows, best first.
 static void glam__moe_scatter_row(void *arg, int t, int worker)
 {
@@ -5837,6 +6720,22 @@ static void glam__moe_scatter_row(void *arg, int t, int worker)
     }
 }
 
+// Over Y: the gradients of the weights, and of the inputs, to whose buffer dy_out turns.
+static void glam__moe_sum_back(glam__moe_grads *g, int below)
+{
+    const glam__moe *m = &g->m;
+    const glam_tensor *w = m->n->in[GLAM__MO_DOWN];
+    size_t R = (size_t)m->T * m->k, n = (size_t)m->T * m->M;
+    if (!glam__is_over(w, GLAM__OVER_Y)) return;
+    memset(g->dweight + m->rows, 0, (R - (size_t)m->rows) * sizeof(float));
+    glam__sum_over_y(m->ctx, w, "moe backward", g->dweight, R);
+    if (!below) return;
+    g->dn = g->dy_out;
+    memset(g->dn, 0, n * sizeof(float));
+    glam__each_row(m->ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, g);
+    glam__sum_over_y(m->ctx, w, "moe backward", g->dn, n);
+}
+
 static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
 {
     glam__moe_grads g;
@@ -5844,32 +6743,43 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
     memset(&g, 0, sizeof g);
     g.m = glam__moe_view(ctx, n);
     glam__moe *m = &g.m;
-    for (int e = 0; e < m->E; e++) m->rows += m->spans[e].rows;
+    for (int e = 0; e < m->E; e++) {
+        m->rows += m->spans[e].rows;
+        m->here += m->at_work[e].rows;
+    }
     size_t T = (size_t)m->T, R = T * m->k, M = (size_t)m->M;
     int below = x->wants_grad || (norm && norm->wants_grad);
     float *r = glam__scratch_floats(ctx, T);
     glam__normed w = glam__normed_of(ctx, x, norm, m->s->norm_eps);
     g.dbalance = n->out[1]->grad[0];
     m->normed = glam__scratch_floats(ctx, T * M);
-    g.dyr = glam__scratch_floats(ctx, R * M);
-    g.xr = glam__scratch_floats(ctx, R * M);
-    g.h = glam__scratch_floats(ctx, R * m->H);
-    g.dh = glam__scratch_floats(ctx, R * m->H);
-    g.weight = glam__scratch_floats(ctx, R);
-    g.dweight = glam__scratch_floats(ctx, R);
-    g.dxr = glam__scratch_floats(ctx, R * M);
+    g.below = below;
+    g.dyr = g.dy_out = glam__scratch_floats(ctx, R * M);
+    g.xr = m->X > 1 ? m->xr : glam__scratch_floats(ctx, R * M);
+    g.h = glam__scratch_floats(ctx, (size_t)m->room * m->H);
+    g.dh = glam__scratch_floats(ctx, (size_t)m->room * m->H);
+    g.weight = g.weight_out = glam__scratch_floats(ctx, R);
+    g.dweight = g.dweight_here = glam__scratch_floats(ctx, R);
+    g.dxr = g.dxr_here = glam__scratch_floats(ctx, R * M);
     g.dlogits = glam__scratch_floats(ctx, T * m->E);
     glam__norm_all(ctx, w, m->T, m->normed, r);
-    if (ctx->plain) glam__moe_plain_backward(&g);
-    else glam__moe_experts_back(&g);
+    if (ctx->plain && !ctx->mesh) {
+        glam__moe_plain_backward(&g);
+    } else {
+        glam__each_row(ctx, m->rows, 2.0 * m->M, glam__moe_gather_row, &g);
+        if (!glam__moe_send_back(&g)) return;
+        glam__moe_experts_back(&g);
+        glam__moe_return_back(&g);
+        glam__moe_sum_back(&g, below);
+    }
     glam__moe_gate_back(&g);
     glam__grad_outer(ctx, n->in[GLAM__MO_ROUTER], m->T, m->normed, M, g.dlogits, (size_t)m->E);
     if (!below) return;
+    const float *whole = g.dn ? g.dn : ctx->plain && !ctx->mesh ? g.dyr : NULL;    // [T,M]
     g.dn = glam__scratch_floats(ctx, T * M);
     glam__times(ctx, m->T, g.dlogits, (size_t)m->E, glam__weight(ctx, n->in[GLAM__MO_ROUTER], 1, 0),
                 g.dn, M, 0);
-    if (ctx->plain) for (size_t t = 0; t < T; t++)
-        ctx->kernels->add(m->M, g.dyr + t * M, g.dn + t * M);
+    if (whole) glam__add_all(ctx->kernels, T * M, whole, g.dn);
     else glam__each_row(ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, &g);
     glam__norm_backward(ctx, n, norm, w, m->T, r, g.dn);
 }
@@ -5906,10 +6816,11 @@ static glam_status glam__moe_fits(glam_ctx *ctx, glam_node *n)
     glam_tensor *router = n->in[GLAM__MO_ROUTER], *up = n->in[GLAM__MO_UP],
                 *down = n->in[GLAM__MO_DOWN], *gate = n->in[GLAM__MO_GATE];
     int M = glam__last(n->in[0]), E = c->experts, T = (int)glam__rows(n->in[0]);
-    int H = up && up->shape.dims == 3 ? up->shape.dim[2] : 0;
+    int H = up && up->shape.dims == 3 ? up->shape.dim[2] : 0, own = E;
+    if (ctx->mesh && up && glam__dim_over(up, 3)) own /= ctx->mesh->X;     // a model's own share
     if (!router || !H || !down || !glam__same_shape(router->shape, glam_dim2(M, E)) ||
-        !glam__same_shape(up->shape, glam_dim3(E, M, H)) ||
-        !glam__same_shape(down->shape, glam_dim3(E, H, M)))
+        !glam__same_shape(up->shape, glam_dim3(own, M, H)) ||
+        !glam__same_shape(down->shape, glam_dim3(own, H, M)))
         return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: with x %s and %d experts the router is %s, up "
                          "%s, down %s; they must be [M,E], [E,M,H], [E,H,M]",
                          glam__say(n->in[0]->shape).text, E,
@@ -5933,17 +6844,25 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
         return ctx->error;
     glam__moe m = glam__moe_view(ctx, n);
     uint64_t T = (uint64_t)m.T, R = T * m.k, wide = (uint64_t)(m.M > m.H ? m.M : m.H);
+    uint64_t room = (uint64_t)m.room, far = m.X > 1;
+    if (!room)
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: %d tokens on each of %d ranks are too many at "
+                         "once; a larger recipe.accumulate makes smaller parts", m.T, m.X);
     n->out_shape[0] = n->in[0]->shape;
     n->out_shape[1] = glam_dim1(1);
-    n->saved_bytes = (R * m.H * (m.gated ? 2 : 1) * sizeof(float) + T * sizeof(float) +
-                              (uint64_t)m.E * sizeof(glam__span) + 2 * R * sizeof(int32_t));
+    n->saved_bytes = (room * m.H * (m.gated ? 2 : 1) * sizeof(float) + T * sizeof(float) +
+                      far * room * m.M * sizeof(float) + 2 * R * sizeof(int32_t) +
+                      (1 + far) * (uint64_t)m.E * sizeof(glam__span));
     uint64_t small = 4 * glam__align((uint64_t)m.E * sizeof(int)) + glam__floats(T) +
                      glam__product_bytes(ctx, (int)wide) + glam__product_bytes(ctx, m.E) +
                      glam__floats(4 * (uint64_t)m.H);
-    uint64_t forward = small + glam__floats(T * m.M) + glam__floats(R * m.M);
+    uint64_t forward = small + glam__floats(T * m.M) + glam__floats(R * m.M) +
+                       far * (glam__floats(room * m.M) + glam__floats(far * m.X * (m.E + 1)));
     uint64_t back = small + 2 * glam__floats(T * m.M) + 3 * glam__floats(R * m.M) +
-                    2 * glam__floats(R * m.H) + 2 * glam__floats(R) + glam__floats(T * m.E) +
-                    glam__outer_bytes(ctx) + glam__floats(glam__norm_back_floats(m.T, m.M));
+                    2 * glam__floats(room * m.H) + 2 * glam__floats(R) + glam__floats(T * m.E) +
+                    glam__outer_bytes(ctx) + glam__floats(glam__norm_back_floats(m.T, m.M)) +
+                    far * (2 * glam__floats(room * m.M) + 2 * glam__floats(room) +
+                           glam__floats(glam__moe_levels(&m) * (uint64_t)m.M * m.H));
     n->scratch_bytes = (n->flags & GLAM__NODE_RECORDED ? back : forward);
     if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
     for (int i = GLAM__MO_ROUTER; i <= GLAM__MO_DOWN; i++) {
@@ -6102,6 +7021,8 @@ static const glam__row glam__rows_of_model[] = {
     { GLAM__MIXTURE, "moe.down",    "EHM", GLAM__FAN_IN, 1, GLAM__IN_LAYER(moe, down) },
     { GLAM__FINAL,   "norm",        "M",   GLAM__ONES,   0, offsetof(glam_model, norm) }
 };
+// Which letters of the dims are shared out over Y; E is, over X, where a row is of experts.
+#define GLAM__LETTERS_OF_Y "VAhHn"
 enum { GLAM__ROW_COUNT = (int)(sizeof glam__rows_of_model / sizeof glam__rows_of_model[0]) };
 
 static int glam__is_mixture(const glam_config *c, int layer)
@@ -6134,6 +7055,40 @@ static glam_shape glam__row_shape(const glam_config *c, const glam__row *row)
                         : *d == 'n' ? c->heads : *d == 'b' ? c->buckets
                         : *d == 'h' ? c->hidden : *d == 'E' ? c->moe.experts : c->moe.hidden;
     return s;
+}
+
+// One dimension of a split: this rank's share of what it has so far.
+static void glam__split_dim(glam__split *split, glam_shape *mine, int d, int over, int rank,
+                            int size)
+{
+    int n = mine->dim[d], from = (int)glam__share((size_t)n, rank, size);
+    if (size == 1) return;
+    split->at[d] += from;
+    split->over[d] |= over;
+    mine->dim[d] = (int)glam__share((size_t)n, rank + 1, size) - from;
+}
+
+// The block of a row's tensor that this rank has; the whole on one rank.  store: of what it keeps,
+// else of what ops work with.
+static glam_shape glam__row_mine(const glam_ctx *ctx, const glam_config *c, const glam__row *row,
+                                 glam__split *split, int store)
+{
+    const glam__mesh *m = ctx->mesh;
+    glam_shape mine = glam__row_shape(c, row);
+    memset(split, 0, sizeof *split);
+    split->whole = mine;
+    for (int d = 0; m && d < mine.dims; d++) {
+        if (strchr(GLAM__LETTERS_OF_Y, row->dims[d]))
+            glam__split_dim(split, &mine, d, GLAM__OVER_Y, m->iy, m->Y);
+        if (row->expert && row->dims[d] == 'E')
+            glam__split_dim(split, &mine, d, GLAM__OVER_X, m->ix, m->X);
+    }
+    // rows; of the tables of heads columns.  What has less of them than X stays as it is.
+    int d = *row->dims == 'n';
+    if (m && store && m->store && !row->expert && mine.dim[d] >= m->X)
+        glam__split_dim(split, &mine, d, GLAM__OVER_X, m->ix, m->X);
+    split->mine = mine;
+    return mine;
 }
 
 // Every row in the order of files: visit returns 0 to stop.
@@ -6298,7 +7253,9 @@ typedef struct glam__making {
 static int glam__count_row(void *arg, const glam__row *row, int layer)
 {
     glam__making *m = (glam__making *)arg;
-    uint64_t n = glam__floats(glam__count(glam__row_shape(&m->model->config, row))) / sizeof(float);
+    glam__split split;
+    uint64_t n = glam__floats(glam__count(glam__row_mine(m->model->ctx, &m->model->config, row,
+                                                         &split, 1))) / sizeof(float);
     (void)layer;
     m->count++;
     m->floats[row->expert] = n > UINT64_MAX - m->floats[row->expert] ? UINT64_MAX
@@ -6312,22 +7269,66 @@ static void glam__row_name(const glam__row *row, int layer, char *name, size_t s
     else snprintf(name, size, "layers.%d.%s", layer, row->name);
 }
 
+static int glam__split_of(glam_ctx *ctx, glam_tensor *t, const glam__split *split)
+{
+    t->split = (glam__split *)glam__take(ctx, &ctx->life, sizeof *split);
+    if (t->split) *t->split = *split;
+    return t->split != NULL;
+}
+
 static int glam__make_row(void *arg, const glam__row *row, int layer)
 {
     glam__making *m = (glam__making *)arg;
     glam_model *model = m->model;
     char name[64];
-    glam_shape shape = glam__row_shape(&model->config, row);
+    glam__split split;
+    glam_shape shape = glam__row_mine(model->ctx, &model->config, row, &split, 1);
     float *data = m->block[row->expert] ? m->block[row->expert] + m->used[row->expert] : NULL;
     glam__row_name(row, layer, name, sizeof name);
     m->used[row->expert] += (size_t)(glam__floats(glam__count(shape)) / sizeof(float));
     glam_tensor *t = glam__tensor_over(model->ctx, &model->ctx->life, shape, name, data);
     if (!t) return 0;
     t->wants_grad = 1;
+    if (!glam__same_shape(shape, split.whole) && !glam__split_of(model->ctx, t, &split)) return 0;
     char *owner = layer < 0 ? (char *)model : (char *)&model->layers[layer];
-    *(glam_tensor **)(void *)(owner + row->field) = t;
     model->tensors[m->made++] = t;
+    shape = glam__row_mine(model->ctx, &model->config, row, &split, 0);
+    if (!glam__same_shape(shape, t->shape)) {          // ops see another tensor, which gathers it
+        split.shard = t;
+        t = (glam_tensor *)glam__take(model->ctx, &model->ctx->life, sizeof *t);
+        if (!t || !glam__split_of(model->ctx, t, &split)) return 0;
+        t->shape = shape;
+        t->name = split.shard->name;
+    }
+    *(glam_tensor **)(void *)(owner + row->field) = t;
     return 1;
+}
+
+// What does not divide is refused, with the number that can be changed.
+static glam_status glam__mesh_fits(glam_ctx *ctx, const glam_config *c)
+{
+    static const char *const names[] = { "heads", "hidden", "moe.hidden" };
+    const glam__mesh *m = ctx->mesh;
+    int sizes[3];
+    sizes[0] = c->heads; sizes[1] = c->hidden; sizes[2] = c->moe.experts ? c->moe.hidden : m->Y;
+    for (int i = 0; i < 3; i++)
+        if (sizes[i] % m->Y)
+            return glam_fail(ctx, GLAM_ERR_VALUE, "config: %s %d does not split over mesh_y %d; "
+                             "change one of them", names[i], sizes[i], m->Y);
+    if (c->vocab < m->Y)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: a vocab of %d has less than one token for "
+                         "each of mesh_y %d ranks", c->vocab, m->Y);
+    if (c->moe.experts % m->X)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: moe.experts %d do not split over mesh_x %d; "
+                         "change one of them", c->moe.experts, m->X);
+    return GLAM_OK;
+}
+
+static uint64_t glam__hash_bytes(uint64_t h, const void *data, size_t bytes)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    for (; bytes; bytes--) h = (h ^ *p++) * 1099511628211u;
+    return h;
 }
 
 static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, glam__making *m)
@@ -6336,6 +7337,13 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, g
     if (!ctx || ctx->error) return NULL;
     glam__config_derive(&c);
     if (glam__config_check(ctx, &c) != GLAM_OK) return NULL;
+    if (ctx->mesh) {                               // glam_config has no holes between its fields
+        if (glam__mesh_fits(ctx, &c) != GLAM_OK) return NULL;
+        uint64_t h = glam__hash_bytes(ctx->mesh->config, &c, sizeof c);
+        h = glam__hash_bytes(h, &ctx->mesh->X, sizeof ctx->mesh->X);
+        h = glam__hash_bytes(h, &ctx->mesh->store, sizeof ctx->mesh->store);
+        ctx->mesh->config = glam__hash_bytes(h, &ctx->options.seed, sizeof ctx->options.seed);
+    }
     glam_model *model = (glam_model *)glam__take(ctx, &ctx->life, sizeof *model);
     if (!model) return NULL;
     memset(m, 0, sizeof *m);
@@ -6371,14 +7379,14 @@ static int glam__init_row(void *arg, const glam__row *row, int layer)
     glam_model *model = (glam_model *)arg;
     const glam_config *c = &model->config;
     char *owner = layer < 0 ? (char *)model : (char *)&model->layers[layer];
-    glam_tensor *t = *(glam_tensor **)(void *)(owner + row->field);
+    glam_tensor *t = glam__kept(*(glam_tensor **)(void *)(owner + row->field));
     double M = c->d_model, A = (double)c->heads * c->d_head, std = 1;
     if (row->start == GLAM__ONES) {
         glam_fill(t, 1);
         return 1;
     }
     if (row->start == GLAM__FAN_IN) {
-        int fan = t->shape.dim[t->shape.dims - 2];
+        int fan = glam__whole(t).dim[t->shape.dims - 2];
         glam__fill_uniform(t, model->ctx->options.seed, (float)sqrt(3.0 / fan));
         return 1;
     }
@@ -6394,7 +7402,10 @@ static int glam__init_row(void *arg, const glam__row *row, int layer)
 GLAM_API glam_model *glam_model_new(glam_ctx *ctx, const glam_config *config)
 {
     glam_model *model = glam__model_blank(ctx, config);
-    if (!model) return NULL;
+    if (!model) {
+        if (ctx) glam__farewell(ctx);
+        return NULL;
+    }
     if (!ctx->measuring) glam__each_param(&model->config, glam__init_row, model);
     if (model->config.moe.experts && model->config.moe.top_k == 1 &&
         model->config.moe.normalise != GLAM_NORMALISE_NONE)
@@ -6550,6 +7561,7 @@ typedef struct glam__run {
     float part;                    // share of this part of the batch in the step
     double count;                  // real tokens of the whole step; 0: of this batch
     int recompute, cancelled, aux_off;
+    int most;                      // on a mesh: tokens that any rank may have; 0: all the same
     int quiet;                     // leave the model's routing records alone
     glam_tensor *balance;          // sum over mixture layers so far
 } glam__run;
@@ -6580,6 +7592,7 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
     glam__attention at;
     memset(&at, 0, sizeof at);
     at.c = glam__attention_config(c);
+    if (ctx->mesh) at.c.heads /= ctx->mesh->Y;
     at.segments = run->segments;
     at.cache = run->caches ? &run->caches[b->layer] : NULL;
     x = glam__attention_apply(ctx, x, &layer->attention, &at);
@@ -6593,6 +7606,8 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
         s.c.capacity = 0;
         s.c.group = 0;
     }
+    s.infer = run->mode == GLAM_INFER;
+    s.most = run->most;
     s.norm_eps = c->norm_eps;
     s.part = run->part;
     s.mask = run->segments;
@@ -6645,7 +7660,8 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
     for (int i = 0; i < model->config.layers && x; i++) {
         glam_tensor *balance = NULL;
         glam__block_arg *b = (glam__block_arg *)glam__take(ctx, &ctx->step, sizeof *b);
-        run->cancelled = glam__cancelled(ctx);
+        if (ctx->mesh) ctx->mesh->layer = i;
+        run->cancelled = glam__agree(ctx, "forward", glam__cancelled(ctx));
         if (run->cancelled || !b) {
             x = NULL;
             break;
@@ -6660,6 +7676,7 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
             run->balance = run->balance ? glam_add(ctx, run->balance, balance) : balance;
     }
     ctx->transient = transient;
+    if (ctx->mesh) ctx->mesh->layer = -1;
     return x;
 }
 
@@ -6678,13 +7695,43 @@ static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam
 static glam_tensor *glam__unembed(const glam_model *model)
 { return model->config.tied ? model->embed : model->unembed; }
 
+// On a mesh: logits [..,V] of all parts of the vocabulary.  No gradient flows through them.
+static glam_tensor *glam__whole_logits(glam_model *model, glam_tensor *part)
+{
+    glam_ctx *ctx = model->ctx;
+    glam__mesh *m = ctx->mesh;
+    if (!part || !glam__is_over(glam__unembed(model), GLAM__OVER_Y)) return part;
+    int V = model->config.vocab, mine = glam__last(part);
+    size_t rows = glam__rows(part), from = (size_t)glam__unembed(model)->split->at[0];
+    glam_shape shape = part->shape;
+    shape.dim[shape.dims - 1] = V;
+    float *all = glam__take_values(ctx, &ctx->step, rows * (size_t)V);
+    glam_tensor *y = glam__tensor(ctx, &ctx->step, shape, "");
+    glam__agree(ctx, "logits", 0);
+    if (!y || !all || ctx->error) return ctx->error ? NULL : y;
+    memcpy(all + rows * from, part->data, glam_size(part) * sizeof *all);
+    for (int r = 0; r < m->Y; r++) {
+        size_t at = glam__share((size_t)V, r, m->Y), n = glam__share((size_t)V, r + 1, m->Y) - at;
+        if (r == m->iy) continue;
+        glam__to(m, r, part->data, rows * (size_t)mine * sizeof *all);
+        glam__from(m, r, all + rows * at, rows * n * sizeof *all);
+    }
+    if (!glam__exchange(ctx, &m->y, &m->sent.model)) return NULL;
+    for (int r = 0; r < m->Y; r++) {
+        size_t at = glam__share((size_t)V, r, m->Y), n = glam__share((size_t)V, r + 1, m->Y) - at;
+        for (size_t i = 0; i < rows; i++)
+            memcpy(y->data + i * (size_t)V + at, all + rows * at + i * n, n * sizeof *all);
+    }
+    return y;
+}
+
 // Logits of the residual stream: logit_scale * RMS(x) E^T.
 static glam_tensor *glam__logits(glam_model *model, glam_tensor *x)
 {
     glam_ctx *ctx = model->ctx;
     x = glam_rmsnorm(ctx, x, model->norm, model->config.norm_eps);
     x = glam_scale(ctx, x, model->config.logit_scale);
-    return glam_matmul_t(ctx, x, glam__unembed(model));
+    return glam__whole_logits(model, glam_matmul_t(ctx, x, glam__unembed(model)));
 }
 
 GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, glam_mode mode)
@@ -6692,8 +7739,10 @@ GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, g
     if (!model || model->ctx->error) return NULL;
     // a run is read again by backward when blocks are recomputed: it lives as long as the step
     glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->step, sizeof *run);
-    if (!run || glam__run_begin(run, model, batch, mode) != GLAM_OK) return NULL;
-    return glam__logits(model, glam__run_layers(run, batch));
+    glam_tensor *y = NULL;
+    if (run && glam__run_begin(run, model, batch, mode) == GLAM_OK)
+        y = glam__logits(model, glam__run_layers(run, batch));
+    return glam__farewell(model->ctx) == GLAM_OK ? y : NULL;
 }
 
 // ---- the loss: logits in chunks of tokens, never more than one T x V array
@@ -6721,10 +7770,11 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
 {
     const glam__head *h = (const glam__head *)n->config;
     int T = (int)glam__rows(n->in[0]), M = glam__last(n->in[0]), V = n->in[2]->shape.dim[0];
+    int all = glam__whole(n->in[2]).dim[0];
     for (int t = 0; t < T && h->targets; t++)
-        if ((!h->segments || h->segments[t]) && (h->targets[t] < 0 || h->targets[t] >= V))
+        if ((!h->segments || h->segments[t]) && (h->targets[t] < 0 || h->targets[t] >= all))
             return glam_fail(ctx, GLAM_ERR_VALUE, "loss: token %d has target %d; the vocabulary "
-                             "has 0 to %d", t, (int)h->targets[t], V - 1);
+                             "has 0 to %d", t, (int)h->targets[t], all - 1);
     int chunk = glam__head_chunk(T, V), kept = chunk == T;
     uint64_t logits = glam__floats((uint64_t)chunk * V);
     n->out_shape[0] = glam_dim1(1);
@@ -6733,6 +7783,8 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
                                 3 * glam__floats((uint64_t)T) + glam__product_bytes(ctx, M) +
                                 glam__product_bytes(ctx, V) + glam__outer_bytes(ctx) +
                                 glam__floats(glam__norm_back_floats(T, M)));
+    if (glam__is_over(n->in[2], GLAM__OVER_Y))
+        n->scratch_bytes += glam__floats(2 * (uint64_t)ctx->mesh->Y * T);
     glam__want_panels(ctx, n, n->in[2], 1);
     if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n, n->in[2], 0);
     return ctx->error;
@@ -6743,6 +7795,7 @@ typedef struct glam__head_rows {
     const glam__kernels *kernels;
     const glam__head *h;
     int V, row;                    // first row of the chunk
+    int from;                      // on a mesh: where our part of the vocabulary begins
     float *logits, *lse, *xent, scale;
 } glam__head_rows;
 
@@ -6754,8 +7807,35 @@ static void glam__head_forward_row(void *arg, int i, int worker)
     (void)worker;
     r->lse[t] = r->xent[t] = 0;
     if (r->h->segments && !r->h->segments[t]) return;
+    int target = r->h->targets[t] - r->from;
     r->lse[t] = r->kernels->logsumexp(r->V, l);
-    r->xent[t] = r->lse[t] - l[r->h->targets[t]];
+    r->xent[t] = target >= 0 && target < r->V ? l[target] : 0;     // the logit, for now
+}
+
+// Over Y: of each token the logsumexp of all parts of the vocabulary, and the logit of its target,
+// from the rank that has it.
+static void glam__head_join(glam_ctx *ctx, const glam_tensor *w, glam__head_rows *r, int T)
+{
+    glam__mesh *m = ctx->mesh;
+    if (!glam__is_over(w, GLAM__OVER_Y)) return;
+    float *all = glam__scratch_floats(ctx, 2 * (size_t)m->Y * T);
+    float *mine = all + 2 * m->iy * (size_t)T;
+    memcpy(mine, r->lse, (size_t)T * sizeof *all);
+    memcpy(mine + T, r->xent, (size_t)T * sizeof *all);
+    glam__agree(ctx, "loss", 0);
+    glam__all_gather(ctx, &m->y, &m->sent.model, all, 2 * (size_t)m->Y * T, sizeof *all);
+    for (int t = 0; t < T; t++) {
+        double most = -1e30, sum = 0;
+        float logit = 0;
+        if (r->h->segments && !r->h->segments[t]) continue;
+        for (int y = 0; y < m->Y; y++) most = fmax(most, (double)all[2 * y * (size_t)T + t]);
+        for (int y = 0; y < m->Y; y++) {
+            sum += exp((double)all[2 * y * (size_t)T + t] - most);
+            logit += all[(2 * y + 1) * (size_t)T + t];
+        }
+        r->lse[t] = (float)(most + log(sum));
+        r->xent[t] = logit;
+    }
 }
 
 static void glam__head_backward_row(void *arg, int i, int worker)
@@ -6770,7 +7850,8 @@ static void glam__head_backward_row(void *arg, int i, int worker)
     }
     r->kernels->exp_minus(r->V, r->lse[t], l, l);
     r->kernels->scale(r->V, r->scale * (1 + 2 * r->h->z_loss * r->lse[t]), l);
-    l[r->h->targets[t]] -= r->scale;
+    int target = r->h->targets[t] - r->from;
+    if (target >= 0 && target < r->V) l[target] -= r->scale;
 }
 
 static glam__normed glam__head_normed(const glam_ctx *ctx, const glam_node *n)
@@ -6799,6 +7880,7 @@ static glam__head_rows glam__head_begin(glam_ctx *ctx, glam_node *n, int chunk, 
     r.kernels = ctx->kernels;
     r.h = (const glam__head *)n->config;
     r.V = n->in[2]->shape.dim[0];
+    r.from = n->in[2]->split ? n->in[2]->split->at[0] : 0;
     r.lse = (float *)n->saved;
     r.logits = chunk == T ? r.lse + glam__floats((uint64_t)T) / sizeof(float)
                           : glam__scratch_floats(ctx, (size_t)chunk * r.V);
@@ -6822,7 +7904,9 @@ static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
         glam__head_logits(ctx, embed, a, r.row, rows, r.logits);
         glam__each_row(ctx, rows, 8.0 * r.V, glam__head_forward_row, &r);
     }
+    glam__head_join(ctx, n->in[2], &r, T);
     for (int t = 0; t < T; t++) {
+        r.xent[t] = r.lse[t] - r.xent[t];
         xent += (double)r.xent[t];
         z += (double)r.lse[t] * (double)r.lse[t];
     }
@@ -6853,6 +7937,7 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
             ctx->kernels->scale((int)M, h->logit_scale, at + (size_t)i * M);
     }
     w.scale = 1;
+    glam__sum_over_y(ctx, n->in[2], "loss backward", da, (size_t)T * M);
     glam__norm_backward(ctx, n, n->in[1], w, T, rms, da);
 }
 
@@ -6906,8 +7991,10 @@ GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam
     if (losses) memset(losses, 0, sizeof *losses);
     if (!model || model->ctx->error) return NULL;
     glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->step, sizeof *run);
-    if (!run || glam__run_begin(run, model, batch, mode) != GLAM_OK) return NULL;
-    return glam__run_loss(run, batch, losses);
+    glam_tensor *y = NULL;
+    if (run && glam__run_begin(run, model, batch, mode) == GLAM_OK)
+        y = glam__run_loss(run, batch, losses);
+    return glam__farewell(model->ctx) == GLAM_OK ? y : NULL;
 }
 
 // Every row there is: what the gradient tests walk.
@@ -6982,17 +8069,23 @@ GLAM_API glam_sampling glam_sampling_default(void)
 static void glam__cache_sinusoids(glam_ctx *ctx, const glam__layer *layer, const glam_config *c,
                                   glam__cache *cache)
 {
-    const glam_tensor *w = layer->attention.r;
-    int A = c->heads * c->d_head, panels = glam__panels_of(ctx, cache->most);
+    glam_tensor *w = layer->attention.r;
+    int stored = glam__kept(w) != w;
+    int A = w->shape.dim[1], heads = A / c->d_head, panels = glam__panels_of(ctx, cache->most);
     if (glam__reserve_scratch(ctx, glam__product_bytes(ctx, c->d_model) +
-                                   glam__floats((uint64_t)cache->most * A)) != GLAM_OK ||
+                                   glam__floats((uint64_t)cache->most * A) +
+                                   (stored ? glam__floats(glam_size(w)) : 0)) != GLAM_OK ||
         ctx->measuring) return;
+    if (stored) glam__agree(ctx, "weights", 0);
+    if (stored && !ctx->error) glam__shard_gather(ctx, w);
+    if (ctx->error) return;
     float *r = glam__scratch_floats(ctx, (size_t)cache->most * A);
     glam__project_sinusoid(ctx, w, cache->most, r);
-    for (int h = 0; h < c->heads; h++)
+    for (int h = 0; h < heads; h++)
         glam__pack_columns(ctx->kernels, cache->most, c->d_head, r + (size_t)h * c->d_head,
                            (size_t)A,
                            cache->r + (size_t)h * panels * ctx->kernels->nr * c->d_head);
+    if (stored) w->data = NULL;
     ctx->scratch_used = 0;
 }
 
@@ -7004,8 +8097,9 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
     if (most < 1) glam_fail(ctx, GLAM_ERR_VALUE, "session: room for %d tokens; at least 1", most);
     if (ctx->error) return NULL;
     uint64_t nr = (uint64_t)ctx->kernels->nr;
-    uint64_t keys = (uint64_t)c->heads * glam__panels_of(ctx, most) * nr * c->d_head;
-    uint64_t values = (uint64_t)c->heads * glam__panels_of(ctx, c->d_head) * nr * most;
+    uint64_t heads = (uint64_t)(ctx->mesh ? c->heads / ctx->mesh->Y : c->heads);
+    uint64_t keys = heads * glam__panels_of(ctx, most) * nr * c->d_head;
+    uint64_t values = heads * glam__panels_of(ctx, c->d_head) * nr * most;
     glam_session *s = (glam_session *)glam__take(ctx, &ctx->life, sizeof *s);
     glam__cache *caches = (glam__cache *)glam__take(ctx, &ctx->life,
                                                     (uint64_t)c->layers * sizeof *caches);
@@ -7079,7 +8173,7 @@ GLAM_API const float *glam_next(glam_session *session, const int32_t *tokens, in
         memcpy(session->logits, y->data, (size_t)session->model->config.vocab * sizeof(float));
     glam__step_back(ctx, place);
     glam_no_grad(ctx, before);
-    return y ? session->logits : NULL;
+    return glam__farewell(ctx) == GLAM_OK && y ? session->logits : NULL;
 }
 
 // weight: its chance, before dividing.
@@ -7486,7 +8580,7 @@ static glam_status glam__vocab_fits(const glam_model *model, const glam_text *te
 
 // Sum of the loss over windows [first, first+rows) of a piece.
 static double glam__windows_loss(glam_model *model, const glam__piece *p, size_t first, int rows,
-                                 int length)
+                                 int length, int most)
 {
     size_t T = (size_t)rows * (size_t)length;
     glam__run run;
@@ -7498,32 +8592,62 @@ static double glam__windows_loss(glam_model *model, const glam__piece *p, size_t
     glam__copy_window(p, first * (size_t)length, T, tokens, tokens + T);
     if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return 0;
     run.quiet = 1;
+    run.most = most;
     glam__run_loss(&run, &batch, &losses);
     return run.cancelled ? -1 : losses.xent * (double)T;
 }
 
+// Group number `index` of the windows of a text, at most `most` at a time: its piece (NULL: there
+// are no more), its first window, and how many.
+static const glam__piece *glam__window_group(const glam_text *text, int length, size_t most,
+                                             size_t index, size_t *first, int *rows)
+{
+    for (int i = 0; i < text->count; i++) {
+        size_t windows = text->pieces[i].count ? (text->pieces[i].count - 1) / (size_t)length : 0;
+        size_t groups = (windows + most - 1) / most;
+        if (index < groups) {
+            *first = index * most;
+            *rows = (int)(windows - *first < most ? windows - *first : most);
+            return &text->pieces[i];
+        }
+        index -= groups;
+    }
+    return NULL;
+}
+
 // The loss over a text in windows that do not overlap, and how many tokens that was; -1: failed or
-// cancelled.
+// cancelled.  On a mesh the groups of windows are dealt out over X; who has none in the last round
+// repeats the last, and is not counted.
 static double glam__text_loss(glam_model *model, const glam_text *text, int length,
                               uint64_t *tokens)
 {
     glam_ctx *ctx = model->ctx;
+    glam__mesh *mesh = ctx->mesh;
     double sum = 0, one = 0;
+    size_t most = 2048 / length < 1 ? 1 : (size_t)(2048 / length), first, count = 0;
+    int X = mesh ? mesh->X : 1, mine = mesh ? mesh->ix : 0, rows;
     *tokens = 0;
     if (glam__vocab_fits(model, text) != GLAM_OK) return -1;
-    int before = glam_no_grad(ctx, 1), most = 2048 / length < 1 ? 1 : 2048 / length;
-    for (int i = 0; i < text->count && !ctx->error && one >= 0; i++) {
-        size_t windows = text->pieces[i].count ? (text->pieces[i].count - 1) / (size_t)length : 0;
-        for (size_t w = 0; w < windows && !ctx->error && one >= 0; w += (size_t)most) {
-            int rows = windows - w < (size_t)most ? (int)(windows - w) : most;
-            glam__place place = glam__arena_mark(&ctx->step);
-            sum += one = glam__windows_loss(model, &text->pieces[i], w, rows, length);
+    int before = glam_no_grad(ctx, 1);
+    while (glam__window_group(text, length, most, count, &first, &rows)) count++;
+    for (size_t group = 0; group < count && !ctx->error && one >= 0; group += (size_t)X) {
+        size_t at = group + (size_t)mine < count ? group + (size_t)mine : count - 1;
+        const glam__piece *piece = glam__window_group(text, length, most, at, &first, &rows);
+        glam__place place = glam__arena_mark(&ctx->step);
+        one = glam__windows_loss(model, piece, first, rows, length, (int)most * length);
+        glam__step_back(ctx, place);
+        double *all = mesh ? (double *)(void *)mesh->work : &one;
+        all[mine] = one;
+        glam__agree(ctx, "validation", 0);
+        if (mesh) glam__all_gather(ctx, &mesh->x, &mesh->sent.sums, all, (size_t)X, sizeof one);
+        for (size_t r = 0; r < (size_t)X && group + r < count && one >= 0; r++) {
+            glam__window_group(text, length, most, group + r, &first, &rows);
+            sum += all[r];
             *tokens += (uint64_t)rows * (uint64_t)length;
-            glam__step_back(ctx, place);
         }
     }
     glam_no_grad(ctx, before);
-    if (!*tokens && !ctx->error)
+    if (!*tokens && !ctx->error && one >= 0)
         glam_fail(ctx, GLAM_ERR_VALUE, "validation: the text has no window of %d tokens and the "
                   "one after; a longer text or a shorter context", length);
     return ctx->error || one < 0 ? -1 : sum / (double)*tokens;
@@ -7613,6 +8737,9 @@ static glam_status glam__recipe_check(glam_ctx *ctx, const glam_recipe *r)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: beta1 %g and beta2 %g must be in [0,1), eps "
                          "%g, update_clip %g, eps1 %g, eps2 %g and factor_min %d above 0", r->beta1,
                          r->beta2, r->eps, r->update_clip, r->eps1, r->eps2, r->factor_min);
+    if (r->update_in_backward && ctx->mesh)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: update_in_backward cannot wait for the "
+                         "gradients of other ranks: set it to 0 on a mesh");
     if (r->update_in_backward && (r->clip > 0 || r->accumulate > 1))
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: update_in_backward never has all gradients "
                          "at once: clip %g must be 0 and accumulate %d must be 1", r->clip,
@@ -7632,7 +8759,7 @@ enum { GLAM__SUM_CHUNK = 65536 };
 typedef struct glam__chunks {
     void (*chunk)(void *arg, size_t from, size_t count, double *sum);
     void *arg;
-    size_t n;
+    size_t begin, n;
     double *sums;
 } glam__chunks;
 
@@ -7642,7 +8769,8 @@ static void glam__chunks_body(void *arg, int begin, int end, int worker)
     (void)worker;
     for (int i = begin; i < end; i++) {
         size_t from = (size_t)i * GLAM__SUM_CHUNK, left = c->n - from;
-        c->chunk(c->arg, from, left < (size_t)GLAM__SUM_CHUNK ? left : (size_t)GLAM__SUM_CHUNK,
+        c->chunk(c->arg, c->begin + from,
+                 left < (size_t)GLAM__SUM_CHUNK ? left : (size_t)GLAM__SUM_CHUNK,
                  &c->sums[i]);
     }
 }
@@ -7654,7 +8782,7 @@ static double glam__tree(double *x, int n)
     return n > 0 ? x[0] : 0;
 }
 
-static double glam__each_chunk(glam_ctx *ctx, size_t n,
+static double glam__each_chunk(glam_ctx *ctx, size_t begin, size_t n,
                                void (*chunk)(void *, size_t, size_t, double *), void *arg)
 {
     size_t used = ctx->scratch_used;
@@ -7662,6 +8790,7 @@ static double glam__each_chunk(glam_ctx *ctx, size_t n,
     glam__chunks c;
     c.chunk = chunk;
     c.arg = arg;
+    c.begin = begin;
     c.n = n;
     c.sums = (double *)glam_scratch(ctx, (size_t)count * sizeof(double));
     glam__parallel(ctx, count, 4.0 * (double)n, glam__chunks_body, &c);
@@ -7669,9 +8798,25 @@ static double glam__each_chunk(glam_ctx *ctx, size_t n,
     return glam__tree(c.sums, count);
 }
 
+// Experts of a tensor that are here: their sums are made apart, and joined as a tree over all.
+static int glam__slices(const glam_tensor *t) { return t->shape.dims == 3 ? t->shape.dim[0] : 1; }
+
+static void glam__each_slice(glam_ctx *ctx, const glam_tensor *t,
+                             void (*chunk)(void *, size_t, size_t, double *), void *arg,
+                             double *sums)
+{
+    size_t slices = (size_t)glam__slices(t), n = glam_size(t) / slices;
+    for (size_t e = 0; e < slices; e++) sums[e] = glam__each_chunk(ctx, e * n, n, chunk, arg);
+}
+
 // ---- the optimiser
 
-typedef struct glam__slot { const char *name; float *data; glam_shape shape; } glam__slot;
+typedef struct glam__slot {
+    const char *name;
+    float *data;
+    glam_shape shape;
+    glam__split *split;            // as of its tensor
+} glam__slot;
 
 struct glam_optimizer {
     glam_ctx     *ctx;
@@ -7681,6 +8826,9 @@ struct glam_optimizer {
     int count, step;               // steps taken
     int bad_row, bad_steps;        // not finite: in a row, in all
     double *squares;               // of each gradient's elements; negative: not summed yet
+    double *weights;               // on a mesh: of each tensor's elements
+    double *sums;                  // of the slices of one tensor; on a mesh: of all, twice
+    int slices;                    // of all
     int torn;                      // update_in_backward: one was not finite, nothing moves any more
 };
 
@@ -7693,10 +8841,29 @@ static int glam__factored(const glam_recipe *r, glam_shape s)
     return (a < b ? a : b) >= r->factor_min;
 }
 
+// A slot that lacks dimension `without` of its tensor (-1: none) is split as the rest is.
+static void glam__slot_split(glam_optimizer *o, int param, int which, int without)
+{
+    const glam__split *of = o->params[param]->split;
+    glam__slot *s = &o->slots[param][which];
+    if (!of || !(s->split = (glam__split *)glam__take(o->ctx, &o->ctx->life, sizeof *of))) return;
+    *s->split = *of;
+    if (without < 0) return;
+    s->split->whole.dims--;
+    s->split->mine.dims--;
+    for (int d = without; d < 4; d++) {
+        s->split->whole.dim[d] = d < 3 ? of->whole.dim[d + 1] : 1;
+        s->split->mine.dim[d] = d < 3 ? of->mine.dim[d + 1] : 1;
+        s->split->at[d] = d < 3 ? of->at[d + 1] : 0;
+        s->split->over[d] = d < 3 ? of->over[d + 1] : 0;
+    }
+}
+
 static glam_status glam__slot_new(glam_optimizer *o, int param, int which, const char *name,
-                                  glam_shape shape)
+                                  glam_shape shape, int without)
 {
     glam__slot *s = &o->slots[param][which];
+    glam__slot_split(o, param, which, without);
     s->name = name;
     s->shape = shape;
     s->data = glam__take_values(o->ctx, &o->ctx->life, glam__count(shape));
@@ -7706,19 +8873,22 @@ static glam_status glam__slot_new(glam_optimizer *o, int param, int which, const
 
 static glam_status glam__slots_new(glam_optimizer *o, int param)
 {
-    glam_shape s = o->params[param]->shape, rows = s, cols = s;
+    const glam_tensor *t = o->params[param];
+    glam_shape s = t->shape, whole = glam__whole(t), rows = s, cols = s;
     if (o->recipe.optimizer == GLAM_ADAMW) {
-        if (glam__slot_new(o, param, 0, "m", s) != GLAM_OK) return o->ctx->error;
-        return glam__slot_new(o, param, 1, "v", s);
+        if (glam__slot_new(o, param, 0, "m", s, -1) != GLAM_OK) return o->ctx->error;
+        return glam__slot_new(o, param, 1, "v", s, -1);
     }
-    if (!glam__factored(&o->recipe, s)) return glam__slot_new(o, param, 0, "v", s);
-    int a = s.dim[s.dims - 2], b = s.dim[s.dims - 1];
+    if (!glam__factored(&o->recipe, whole)) return glam__slot_new(o, param, 0, "v", s, -1);
+    int a = whole.dim[s.dims - 2], b = whole.dim[s.dims - 1];
     rows.dims = cols.dims = s.dims - 1;
     rows.dim[s.dims - 1] = cols.dim[s.dims - 1] = 1;
-    cols.dim[s.dims - 2] = b;                          // rows keeps a, the statistics of rows
+    cols.dim[s.dims - 2] = s.dim[s.dims - 1];          // rows keeps the statistics of rows
     // vr is the mean over d0, the larger axis; vc over the smaller
-    if (glam__slot_new(o, param, 0, "vr", b >= a ? rows : cols) != GLAM_OK) return o->ctx->error;
-    return glam__slot_new(o, param, 1, "vc", b >= a ? cols : rows);
+    int r = s.dims - 1, c = s.dims - 2;                // what is missing in rows, in cols
+    if (glam__slot_new(o, param, 0, "vr", b >= a ? rows : cols, b >= a ? r : c) != GLAM_OK)
+        return o->ctx->error;
+    return glam__slot_new(o, param, 1, "vc", b >= a ? cols : rows, b >= a ? c : r);
 }
 
 static int glam__optimizer_slots(const glam_optimizer *o, int param, glam__slot out[2])
@@ -7746,7 +8916,7 @@ static uint64_t glam__update_scratch(const glam_recipe *r, const glam_tensor *t)
 {
     uint64_t n = glam__count(t->shape);
     uint64_t bytes = glam__align((n / GLAM__SUM_CHUNK + 2) * sizeof(double));
-    if (r->optimizer == GLAM_ADAMW || !glam__factored(r, t->shape)) return 2 * bytes;
+    if (r->optimizer == GLAM_ADAMW || !glam__factored(r, glam__whole(t))) return 2 * bytes;
     uint64_t a = (uint64_t)t->shape.dim[t->shape.dims - 2];
     uint64_t b = (uint64_t)t->shape.dim[t->shape.dims - 1];
     uint64_t slices = n / (a * b), chunks = (a + GLAM__FACTOR_ROWS - 1) / GLAM__FACTOR_ROWS;
@@ -7784,6 +8954,8 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
                 t->flags |= GLAM__OPEN | GLAM__FRESH;
             }
             o->params[o->count++] = t;
+            if (ctx->mesh) o->slices += glam__slices(t);
+            else if (glam__slices(t) > o->slices) o->slices = glam__slices(t);
             glam__slots_new(o, o->count - 1);
             if (glam__update_scratch(&r, t) > scratch) scratch = glam__update_scratch(&r, t);
         }
@@ -7791,13 +8963,107 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
     if (!o->count)
         glam_fail(ctx, GLAM_ERR_VALUE, "optimizer: none of the %d tensors wants a gradient; is "
                   "everything frozen?", count);
+    uint64_t sums = (uint64_t)(ctx->mesh ? 2 * o->slices : o->slices) + 1;
+    o->sums = (double *)glam__take(ctx, &ctx->life, sums * sizeof *o->sums);
+    if (ctx->mesh) o->weights = (double *)glam__take(ctx, &ctx->life, room * sizeof *o->weights);
     glam__reserve_scratch(ctx, scratch);
     return ctx->error ? NULL : o;
 }
 
+// ---- sums over tensors that are split over ranks
+
+// The sum over a group of each of n doubles, as a tree over ranks; all ranks have it.
+static void glam__group_sums(glam_ctx *ctx, glam_comm *c, double *values, size_t n)
+{
+    glam__mesh *m = ctx->mesh;
+    double *all = (double *)(void *)m->work;           // room for GLAM__BUCKET / 2
+    size_t most = GLAM__BUCKET / 2 / (size_t)c->size;
+    if (!glam__talks(ctx, c)) return;
+    for (size_t from = 0, count; from < n && !ctx->error; from += count) {
+        count = n - from < most ? n - from : most;
+        memcpy(all + (size_t)c->rank * count, values + from, count * sizeof *all);
+        glam__all_gather(ctx, c, &m->sent.sums, all, (size_t)c->size * count, sizeof *all);
+        for (int gap = 1; gap < c->size; gap *= 2)
+            for (int r = 0; r + gap < c->size; r += 2 * gap)
+                for (size_t i = 0; i < count; i++)
+                    all[(size_t)r * count + i] += all[(size_t)(r + gap) * count + i];
+        memcpy(values + from, all, count * sizeof *all);
+    }
+}
+
+// Sums of slices whose matrices a group shares, over the group.  They lie in sums one tensor after
+// the other, and move together.
+static void glam__sums_over(glam_optimizer *o, int first, int count, double *sums, int group,
+                            glam_comm *c)
+{
+    double *moved = (double *)(void *)o->ctx->mesh->bucket;
+    for (int pass = 0; pass < 2; pass++) {
+        double *at = sums;
+        size_t n = 0;
+        for (int i = first; i < first + count; at += glam__slices(o->params[i++])) {
+            size_t slices = (size_t)glam__slices(o->params[i]);
+            if (!((glam__dim_over(o->params[i], 1) | (o->params[i]->shape.dims > 1 ?
+                   glam__dim_over(o->params[i], 2) : 0)) & group)) continue;
+            memcpy(pass ? at : moved + n, pass ? moved + n : at, slices * sizeof *at);
+            n += slices;
+        }
+        if (!n) return;
+        if (!pass) glam__group_sums(o->ctx, c, moved, n);
+    }
+}
+
+// Totals of tensors whose experts lie on X ranks: a tree over all experts, in their order.
+static void glam__totals_of_experts(glam_optimizer *o, int first, int count, const double *sums,
+                                    double *totals)
+{
+    glam__mesh *m = o->ctx->mesh;
+    double *all = (double *)(void *)m->work, *tree = (double *)(void *)m->bucket;
+    for (size_t pass = 0, n = 0, from; pass < 2; pass++) {
+        const double *at = sums;
+        from = 0;
+        for (int i = first; i < first + count; at += glam__slices(o->params[i++])) {
+            size_t slices = (size_t)glam__slices(o->params[i]);
+            if (o->params[i]->shape.dims < 3 || !glam__dim_over(o->params[i], 3)) continue;
+            for (size_t x = 0; x < (size_t)m->X && pass; x++)
+                memcpy(tree + x * slices, all + x * n + from, slices * sizeof *at);
+            if (pass) totals[i - first] = glam__tree(tree, (int)slices * m->X);
+            else memcpy(tree + from, at, slices * sizeof *at);
+            from += slices;
+        }
+        if (!from) return;
+        if (pass) continue;
+        n = from;
+        memcpy(all + (size_t)m->ix * n, tree, n * sizeof *all);
+        glam__all_gather(o->ctx, &m->x, &m->sent.sums, all, (size_t)m->X * n, sizeof *all);
+    }
+}
+
+// From the sums of the slices that are here, one tensor after the other, to those of the whole
+// tensors.  What sums held is used up.
+static void glam__totals(glam_optimizer *o, int first, int count, double *sums, double *totals)
+{
+    glam__mesh *m = o->ctx->mesh;
+    size_t n = 0;
+    double *at = sums;
+    for (int i = first; i < first + count; i++) n += (size_t)glam__slices(o->params[i]);
+    if (m && count > 1 && n * (size_t)m->X > GLAM__BUCKET / 2) {       // more than moves at once
+        for (int i = 0; i < count; at += glam__slices(o->params[first + i++]))
+            glam__totals(o, first + i, 1, at, totals + i);
+        return;
+    }
+    if (m) {
+        glam__sums_over(o, first, count, sums, GLAM__OVER_Y, &m->y);
+        glam__sums_over(o, first, count, sums, GLAM__OVER_X, &m->x);
+        glam__totals_of_experts(o, first, count, sums, totals);
+    }
+    for (int i = first; i < first + count; at += glam__slices(o->params[i++]))
+        if (o->params[i]->shape.dims < 3 || !glam__dim_over(o->params[i], 3))
+            totals[i - first] = glam__tree(at, glam__slices(o->params[i]));
+}
+
 // What one tensor's update needs.
 typedef struct glam__updating {
-    const glam_optimizer *o;
+    glam_optimizer *o;
     const glam__kernels *kernels;
     glam_tensor *t;
     glam__slot *slots;
@@ -7806,6 +9072,8 @@ typedef struct glam__updating {
     float s;                       // clip factor on the gradient
     float step;                    // Adafactor: factor on u
     int rows, cols, chunks;        // of one expert's matrix; row chunks of it
+    int all_rows, all_cols, wide;  // of the whole; wide: vr are the rows' statistics
+    int sums_of_rows;              // columns are split: the means of rows come later
     float *partial, *row, *col;    // scratch of the factored form
     double *sums;
 } glam__updating;
@@ -7886,7 +9154,8 @@ static void glam__factor_stats_body(void *arg, int begin, int end, int worker)
         for (int r = r0; r < r1; r++) {
             const float *g = u->t->grad + ((size_t)e * u->rows + r) * u->cols;
             double sum = u->kernels->sum_squares((size_t)u->cols, g) * (double)u->s * (double)u->s;
-            u->row[(size_t)e * u->rows + r] = (float)(sum / u->cols + u->o->recipe.eps1);
+            u->row[(size_t)e * u->rows + r] = (float)(u->sums_of_rows ? sum
+                                                      : sum / u->cols + u->o->recipe.eps1);
             u->kernels->add_squares(u->cols, g, cols);
         }
     }
@@ -7899,18 +9168,14 @@ static void glam__blend(float *v, const float *now, size_t n, double decay)
         v[i] = (float)(decay * (double)v[i] + (1 - decay) * (double)now[i]);
 }
 
-// From statistics to factors: 1/sqrt(vr / mean(vr)) and 1/sqrt(vc), per expert.
-static void glam__factor_roots(const glam__updating *u, int e)
+// From statistics to factors: 1/sqrt(vr / mean(vr)) and 1/sqrt(vc), per expert; sum: of vr.
+static void glam__factor_roots(const glam__updating *u, int e, double sum)
 {
-    int wide = u->cols >= u->rows;         // then vr are the rows' statistics, else the columns'
     const float *vr = u->slots[0].data, *vc = u->slots[1].data;
-    const float *row = (wide ? vr : vc) + (size_t)e * u->rows;
-    const float *col = (wide ? vc : vr) + (size_t)e * u->cols;
-    double mean = 0, over_rows, over_cols;
-    for (int i = 0; i < (wide ? u->rows : u->cols); i++) mean += (double)(wide ? row : col)[i];
-    mean /= wide ? u->rows : u->cols;
-    over_rows = wide ? mean : 1;
-    over_cols = wide ? 1 : mean;
+    const float *row = (u->wide ? vr : vc) + (size_t)e * u->rows;
+    const float *col = (u->wide ? vc : vr) + (size_t)e * u->cols;
+    double mean = sum / (u->wide ? u->all_rows : u->all_cols);
+    double over_rows = u->wide ? mean : 1, over_cols = u->wide ? 1 : mean;
     for (int i = 0; i < u->rows; i++)
         u->row[(size_t)e * u->rows + i] = (float)sqrt(over_rows / (double)row[i]);
     for (int i = 0; i < u->cols; i++)
@@ -7948,57 +9213,97 @@ static void glam__factor_step_body(void *arg, int begin, int end, int worker)
     }
 }
 
-// Statistics, factors, and the sum of u^2 of a factored tensor; *tasks for the step that follows.
-static double glam__factor_prepare(glam_ctx *ctx, glam__updating *u, int *tasks)
+// Statistics whose sums were over a part of the rows or columns become the means of the whole.
+static void glam__factor_whole(const glam__updating *u, float *v, size_t n, int over, int count)
 {
-    glam_shape s = u->t->shape;
-    int slices = s.dims == 3 ? s.dim[0] : 1;
-    u->rows = s.dim[s.dims - 2];
-    u->cols = s.dim[s.dims - 1];
-    u->chunks = (u->rows + GLAM__FACTOR_ROWS - 1) / GLAM__FACTOR_ROWS;
-    *tasks = slices * u->chunks;
-    u->partial = glam__scratch_floats(ctx, (size_t)*tasks * u->cols);
-    u->row = glam__scratch_floats(ctx, (size_t)slices * u->rows);
-    u->col = glam__scratch_floats(ctx, (size_t)slices * u->cols);
-    u->sums = (double *)glam_scratch(ctx, (size_t)*tasks * sizeof(double));
-    double work = 3.0 * (double)glam_size(u->t);
-    glam__parallel(ctx, *tasks, work, glam__factor_stats_body, u);
-    int wide = u->cols >= u->rows;
-    float *vrow = u->slots[wide ? 0 : 1].data, *vcol = u->slots[wide ? 1 : 0].data;
-    for (int e = 0; e < slices; e++) {
-        float *col = u->col + (size_t)e * u->cols;
-        double square = (double)u->s * (double)u->s;
+    glam_ctx *ctx = u->o->ctx;
+    if (!over) return;
+    if (over & GLAM__OVER_Y) glam__all_reduce(ctx, &ctx->mesh->y, &ctx->mesh->sent.sums, v, n);
+    if (over & GLAM__OVER_X) glam__all_reduce(ctx, &ctx->mesh->x, &ctx->mesh->sent.sums, v, n);
+    for (size_t i = 0; i < n; i++) v[i] = (float)((double)v[i] / count + u->o->recipe.eps1);
+}
+
+// Sums for the columns, from those of the chunks of rows; means, unless others have more rows.
+static void glam__factor_columns(const glam__updating *u, int slices, int over)
+{
+    double square = (double)u->s * (double)u->s;
+    for (int e = 0; e < slices; e++)
         for (int c = 0; c < u->cols; c++) {
             double sum = 0;
             for (int i = 0; i < u->chunks; i++)
                 sum += (double)u->partial[((size_t)e * u->chunks + i) * u->cols + c];
-            col[c] = (float)(sum * square / u->rows + u->o->recipe.eps1);
+            u->col[(size_t)e * u->cols + c] = (float)(over ? sum * square
+                                              : sum * square / u->rows + u->o->recipe.eps1);
         }
-        glam__blend(vrow + (size_t)e * u->rows, u->row + (size_t)e * u->rows, (size_t)u->rows,
-                    u->decay2);
-        glam__blend(vcol + (size_t)e * u->cols, col, (size_t)u->cols, u->decay2);
-        glam__factor_roots(u, e);
+}
+
+// Statistics, factors, and the sums of u^2 by slice in o->sums; returns the tasks of the step that
+// follows.
+static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
+{
+    glam_shape s = u->t->shape, whole = glam__whole(u->t);
+    int slices = glam__slices(u->t), over_rows = glam__dim_over(u->t, 2);
+    int over_cols = glam__dim_over(u->t, 1), tasks;
+    u->rows = s.dim[s.dims - 2];
+    u->cols = s.dim[s.dims - 1];
+    u->all_rows = whole.dim[s.dims - 2];
+    u->all_cols = whole.dim[s.dims - 1];
+    u->wide = u->all_cols >= u->all_rows;
+    u->sums_of_rows = over_cols;
+    u->chunks = (u->rows + GLAM__FACTOR_ROWS - 1) / GLAM__FACTOR_ROWS;
+    tasks = slices * u->chunks;
+    u->partial = glam__scratch_floats(ctx, (size_t)tasks * u->cols);
+    u->row = glam__scratch_floats(ctx, (size_t)slices * u->rows);
+    u->col = glam__scratch_floats(ctx, (size_t)slices * u->cols);
+    u->sums = (double *)glam_scratch(ctx, (size_t)tasks * sizeof(double));
+    double work = 3.0 * (double)glam_size(u->t), *means = u->o->sums;
+    size_t rows = (size_t)slices * u->rows, cols = (size_t)slices * u->cols;
+    glam__parallel(ctx, tasks, work, glam__factor_stats_body, u);
+    glam__factor_columns(u, slices, over_rows);
+    glam__factor_whole(u, u->row, rows, over_cols, u->all_cols);
+    glam__factor_whole(u, u->col, cols, over_rows, u->all_rows);
+    glam__blend(u->slots[u->wide ? 0 : 1].data, u->row, rows, u->decay2);
+    glam__blend(u->slots[u->wide ? 1 : 0].data, u->col, cols, u->decay2);
+    int count = u->wide ? u->rows : u->cols, over = u->wide ? over_rows : over_cols;
+    for (int e = 0; e < slices; e++) {
+        means[e] = 0;
+        for (int i = 0; i < count; i++)
+            means[e] += (double)u->slots[0].data[(size_t)e * count + i];
     }
-    glam__parallel(ctx, *tasks, work, glam__factor_norm_body, u);
-    return glam__tree(u->sums, *tasks);
+    if (over & GLAM__OVER_Y) glam__group_sums(ctx, &ctx->mesh->y, means, (size_t)slices);
+    if (over & GLAM__OVER_X) glam__group_sums(ctx, &ctx->mesh->x, means, (size_t)slices);
+    for (int e = 0; e < slices; e++) glam__factor_roots(u, e, means[e]);
+    glam__parallel(ctx, tasks, work, glam__factor_norm_body, u);
+    for (int e = 0; e < slices; e++)
+        u->o->sums[e] = glam__tree(u->sums + (size_t)e * u->chunks, u->chunks);
+    return tasks;
 }
 
 // Adafactor, reference 3.2: u clipped by its RMS, the step relative to the weights' RMS.
-static void glam__adafactor(glam_ctx *ctx, glam__updating *u)
+static void glam__adafactor(glam_ctx *ctx, glam__updating *u, int param)
 {
-    const glam_recipe *r = &u->o->recipe;
-    size_t n = glam_size(u->t);
-    int factored = glam__factored(r, u->t->shape), tasks = 0;
-    u->squared = u->t->data;
-    double weights = sqrt(glam__each_chunk(ctx, n, glam__squares_chunk, u) / (double)n);
-    u->decay2 = 1 - pow(u->o->step + 1, -0.8);
-    double squares = factored ? glam__factor_prepare(ctx, u, &tasks)
-                              : glam__each_chunk(ctx, n, glam__none_chunk, u);
-    double rms = sqrt(squares / (double)n) / r->update_clip;
+    glam_optimizer *o = u->o;
+    const glam_recipe *r = &o->recipe;
+    double n = (double)glam__count(glam__whole(u->t)), squares;
+    int factored = glam__factored(r, glam__whole(u->t)), tasks = 0;
+    if (ctx->mesh) {
+        squares = o->weights[param];                   // summed with the gradients'
+    } else {
+        u->squared = u->t->data;
+        glam__each_slice(ctx, u->t, glam__squares_chunk, u, o->sums);
+        squares = glam__tree(o->sums, glam__slices(u->t));
+    }
+    double weights = sqrt(squares / n);
+    u->decay2 = 1 - pow(o->step + 1, -0.8);
+    if (factored) tasks = glam__factor_prepare(ctx, u);
+    else glam__each_slice(ctx, u->t, glam__none_chunk, u, o->sums);
+    glam__totals(o, param, 1, o->sums, &squares);
+    double rms = sqrt(squares / n) / r->update_clip;
     double scale = r->parameter_scale ? (weights > r->eps2 ? weights : r->eps2) : 1;
     u->step = (float)(u->lr * scale / (rms > 1 ? rms : 1));
-    if (factored) glam__parallel(ctx, tasks, 4.0 * (double)n, glam__factor_step_body, u);
-    else glam__each_chunk(ctx, n, glam__none_step_chunk, u);
+    if (factored) glam__parallel(ctx, tasks, 4.0 * (double)glam_size(u->t),
+                                 glam__factor_step_body, u);
+    else glam__each_chunk(ctx, 0, glam_size(u->t), glam__none_step_chunk, u);
 }
 
 static void glam__optimizer_fresh(glam_optimizer *o)
@@ -8006,8 +9311,9 @@ static void glam__optimizer_fresh(glam_optimizer *o)
 
 static int glam__finite(double x) { return x - x == 0 && fabs(x) < 1e300; }
 
-// Sum of the squares of one gradient; more than any number when an element is not finite.
-static double glam__grad_squares(glam_optimizer *o, int i)
+// Sums of the squares of one gradient, by slice; more than any number when an element is not
+// finite.
+static void glam__grad_slices(glam_optimizer *o, int i, double *sums)
 {
     glam__updating u;
     memset(&u, 0, sizeof u);
@@ -8015,8 +9321,33 @@ static double glam__grad_squares(glam_optimizer *o, int i)
     glam_tensor *t = o->params[i];
     glam__grad_settle(t);
     u.squared = t->grad;
-    double squares = glam__each_chunk(o->ctx, glam_size(t), glam__squares_chunk, &u);
-    return u.kernels->finite(glam_size(t), t->grad) ? squares : 1e301;
+    glam__each_slice(o->ctx, t, glam__squares_chunk, &u, sums);
+    if (!u.kernels->finite(glam_size(t), t->grad)) sums[0] = 1e301;
+}
+
+static double glam__grad_squares(glam_optimizer *o, int i)
+{
+    glam__grad_slices(o, i, o->sums);
+    return glam__tree(o->sums, glam__slices(o->params[i]));
+}
+
+// On a mesh: of all gradients and weights, all at once.
+static void glam__mesh_squares(glam_optimizer *o)
+{
+    glam__updating u;
+    double *at = o->sums;
+    memset(&u, 0, sizeof u);
+    u.kernels = o->ctx->kernels;
+    for (int i = 0; i < o->count; at += glam__slices(o->params[i++]))
+        glam__grad_slices(o, i, at);
+    glam__totals(o, 0, o->count, o->sums, o->squares);
+    if (o->recipe.optimizer == GLAM_ADAMW) return;
+    at = o->sums;
+    for (int i = 0; i < o->count; at += glam__slices(o->params[i++])) {
+        u.squared = o->params[i]->data;
+        glam__each_slice(o->ctx, o->params[i], glam__squares_chunk, &u, at);
+    }
+    glam__totals(o, 0, o->count, o->sums, o->weights);
 }
 
 // One tensor's step; s scales its gradient.
@@ -8032,8 +9363,8 @@ static void glam__update_tensor(glam_optimizer *o, int i, double s)
     u.lr = glam_recipe_lr(&o->recipe, o->step) *
            (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr : 1);
     if (o->recipe.optimizer == GLAM_ADAMW)
-        glam__each_chunk(o->ctx, glam_size(u.t), glam__adamw_chunk, &u);
-    else glam__adafactor(o->ctx, &u);
+        glam__each_chunk(o->ctx, 0, glam_size(u.t), glam__adamw_chunk, &u);
+    else glam__adafactor(o->ctx, &u, i);
     o->ctx->scratch_used = 0;
 }
 
@@ -8057,13 +9388,36 @@ static void glam__update_whole(void *arg, glam_tensor *t)
     glam__grad_recycle(o->ctx, t);
 }
 
+// On a mesh: the sum over X of every gradient whose tensor X does not split.
+static void glam__reduce_gradients(glam_optimizer *o)
+{
+    glam_ctx *ctx = o->ctx;
+    glam__bucket b;
+    if (!ctx->mesh || ctx->mesh->X == 1) return;
+    glam__agree(ctx, "gradients", 0);
+    memset(&b, 0, sizeof b);
+    b.ctx = ctx;
+    b.c = &ctx->mesh->x;
+    b.counter = &ctx->mesh->sent.gradients;
+    for (int i = 0; i < o->count && glam__talks(ctx, b.c); i++) {
+        if (glam__is_over(o->params[i], GLAM__OVER_X)) continue;
+        glam__grad_settle(o->params[i]);
+        glam__bucket_add(&b, o->params[i]->grad, glam_size(o->params[i]));
+    }
+    if (b.used) glam__bucket_flush(&b);
+}
+
 // Gradients of a loss for an optimiser.  A loss that is not finite updates nothing.
 static glam_status glam__optimizer_backward(glam_optimizer *o, glam_tensor *loss)
 {
     glam_ctx *ctx = o->ctx;
     for (int i = 0; i < o->count; i++) o->squares[i] = -1;
     o->torn = 0;
-    if (!o->recipe.update_in_backward) return glam_backward(ctx, loss);
+    if (!o->recipe.update_in_backward) {
+        glam_backward(ctx, loss);
+        glam__reduce_gradients(o);
+        return ctx->error;
+    }
     if (loss && loss->data && !ctx->kernels->finite(1, loss->data)) return GLAM_OK;
     for (int i = 0; i < o->count; i++) o->params[i]->pack->uses = 0;
     ctx->whole = glam__update_whole;
@@ -8091,9 +9445,12 @@ static glam_status glam__optimizer_step(glam_optimizer *o, int finite_loss, glam
     glam_ctx *ctx = o->ctx;
     double sum = 0;
     report->lr = glam_recipe_lr(&o->recipe, o->step);
+    finite_loss = !glam__agree(ctx, "update", !finite_loss);
     if (ctx->measuring || ctx->error) return ctx->error;
+    if (ctx->mesh) glam__mesh_squares(o);
+    if (ctx->error) return ctx->error;
     for (int i = 0; i < o->count; i++) {
-        if (!before) o->squares[i] = glam__grad_squares(o, i);
+        if (!before && !ctx->mesh) o->squares[i] = glam__grad_squares(o, i);
         sum += o->squares[i];
     }
     report->grad_norm = sqrt(sum);
@@ -8123,7 +9480,7 @@ GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss, g
     r->valid_loss = -1;
     if (!optimizer) return GLAM_ERR_MEMORY;
     glam_ctx *ctx = optimizer->ctx;
-    if (glam__optimizer_backward(optimizer, loss) != GLAM_OK) return ctx->error;
+    if (glam__optimizer_backward(optimizer, loss) != GLAM_OK) return glam__farewell(ctx);
     int finite = ctx->measuring || ctx->kernels->finite(1, loss->data);
     r->loss = r->total = ctx->measuring ? 0 : (double)loss->data[0];
     glam__optimizer_step(optimizer, finite, r);
@@ -8131,7 +9488,7 @@ GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss, g
     r->steps = optimizer->recipe.steps;
     r->bytes = ctx->held;
     glam__end_step(ctx);
-    return ctx->error;
+    return glam__farewell(ctx);
 }
 
 // ---- the trainer
@@ -8145,7 +9502,8 @@ struct glam_trainer {
     uint64_t tokens;
     double   best_valid, valid_loss, seconds;
     float ***saved;                // [levels][params] gradients of earlier parts of the batch
-    int      levels;
+    int      levels, rounds;       // rounds: parts that each rank does of a step
+    char    *round;                // [X] what the ranks say of their parts, see glam__round_sums
     int     *load, *starved, *crowded;   // [layers*E] of this step; in a row
     double   sums[8];              // of the parts of this step: see glam__part_sums
     char     summary[256];
@@ -8170,6 +9528,9 @@ static glam_status glam__trainer_check(glam_model *model, const glam_text *train
     if (r->batch % r->accumulate)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: a batch of %d does not split into %d equal "
                          "parts", r->batch, r->accumulate);
+    if (ctx->mesh && r->accumulate % ctx->mesh->X)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: accumulate %d is no multiple of mesh_x %d: "
+                         "every rank needs as many parts of a batch", r->accumulate, ctx->mesh->X);
     if (r->eval_every < 0 || r->patience < 0)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: eval_every %d and patience %d must not be "
                          "negative", r->eval_every, r->patience);
@@ -8185,7 +9546,7 @@ static glam_status glam__trainer_levels(glam_trainer *t)
 {
     glam_ctx *ctx = t->model->ctx;
     glam_optimizer *o = t->optimizer;
-    for (int parts = 1; parts < t->recipe.accumulate; parts *= 2) t->levels++;
+    for (int rounds = 1; rounds < t->rounds; rounds *= 2) t->levels++;
     if (!t->levels) return GLAM_OK;
     t->saved = (float ***)glam__take(ctx, &ctx->life, (uint64_t)t->levels * sizeof *t->saved);
     for (int l = 0; l < t->levels && t->saved; l++) {
@@ -8204,7 +9565,7 @@ static void glam__trainer_summarise(glam_trainer *t)
     uint64_t all = 0, trained = 0;
     int seen = 0, most = (int)sizeof t->summary;
     for (int i = 0; i < m->count; i++) {
-        uint64_t n = glam__count(m->tensors[i]->shape);
+        uint64_t n = glam__count(glam__whole(m->tensors[i]));
         all += n;
         if (m->tensors[i]->wants_grad) trained += n;
     }
@@ -8231,6 +9592,31 @@ static int glam__trains(const glam_model *m, const char *word)
     return 0;
 }
 
+// What one rank says of its part of the batch: sums, and loads of all experts.
+static size_t glam__round_bytes(const glam_trainer *t)
+{
+    size_t cells = (size_t)t->model->config.layers * (size_t)(t->model->config.moe.experts + 1);
+    return (size_t)glam__align(sizeof t->sums + cells * sizeof *t->load);
+}
+
+// On a mesh: what a run depends on, for the headers that ranks compare.
+static void glam__hash_run(const glam_trainer *t)
+{
+    const glam_recipe *r = &t->recipe;
+    uint64_t *h = &t->model->ctx->mesh->config, what[14];
+    memset(what, 0, sizeof what);
+    what[0] = (uint64_t)r->optimizer; what[1] = (uint64_t)r->schedule;
+    what[2] = (uint64_t)r->batch; what[3] = (uint64_t)r->context;
+    what[4] = (uint64_t)r->accumulate; what[5] = (uint64_t)r->recompute;
+    what[6] = (uint64_t)r->eval_every; what[7] = r->seed;
+    memcpy(&what[8], &r->lr, sizeof r->lr);
+    memcpy(&what[9], &r->clip, sizeof r->clip);
+    what[10] = glam_text_length(t->train); what[11] = glam_text_length(t->valid);
+    what[12] = t->train ? glam__text_checksum(t->train) : 0;
+    what[13] = (uint64_t)r->steps;
+    *h = glam__hash_bytes(*h, what, sizeof what);
+}
+
 // A trainer without its first memory; texts may be NULL while measuring.
 static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, glam_text *valid,
                                          const glam_recipe *recipe)
@@ -8245,6 +9631,7 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
     t->train = train;
     t->valid = valid;
     t->valid_loss = t->best_valid = t->last.valid_loss = -1;
+    t->rounds = t->recipe.accumulate / (ctx->mesh ? ctx->mesh->X : 1);
     t->optimizer = glam_optimizer_new(ctx, model->tensors, model->count, &t->recipe);
     if (!t->optimizer || glam__trainer_levels(t) != GLAM_OK) return NULL;
     uint64_t cells = (uint64_t)model->config.layers * (model->config.moe.experts + 1);
@@ -8252,6 +9639,11 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
     if (!t->load) return NULL;
     t->starved = t->load + cells;
     t->crowded = t->starved + cells;
+    if (ctx->mesh) {
+        glam__hash_run(t);
+        t->round = (char *)glam__take(ctx, &ctx->life,
+                                      (uint64_t)ctx->mesh->X * glam__round_bytes(t));
+    }
     t->aux_off = t->recipe.aux_off_when_frozen && !glam__trains(model, "experts") &&
                  !glam__trains(model, "router");
     glam__trainer_summarise(t);
@@ -8266,6 +9658,27 @@ static void glam__end_part(glam_ctx *ctx)
     uint64_t epoch = ctx->epoch;
     glam__end_step(ctx);
     ctx->epoch = epoch;
+}
+
+// What a part adds to the report.
+static void glam__part_sums(const glam_trainer *t, const glam_losses *losses, double *sums,
+                            int *load)
+{
+    const glam_model *model = t->model;
+    int parts = t->recipe.accumulate;
+    memset(sums, 0, GLAM__SUM_COUNT * sizeof *sums);
+    sums[GLAM__SUM_XENT] = losses->xent;
+    sums[GLAM__SUM_Z] = losses->z;
+    sums[GLAM__SUM_AUX] = losses->aux / parts;
+    sums[GLAM__SUM_ROUTER_Z] = losses->router_z / parts;
+    for (int i = 0; i < model->config.layers; i++) {
+        const glam_routing *r = glam_model_routing(model, i);
+        if (!r) continue;
+        sums[GLAM__SUM_ENTROPY] += (double)r->entropy / parts;
+        sums[GLAM__SUM_DROPPED] += r->dropped;
+        sums[GLAM__SUM_CHOICES] += (double)r->tokens * r->top_k;
+        for (int e = 0; e < r->experts; e++) load[i * r->experts + e] += r->load[e];
+    }
 }
 
 // Forward and backward of one part of the batch; 0: cancelled or failed.
@@ -8294,34 +9707,36 @@ static int glam__train_part(glam_trainer *t, int part)
     run->aux_off = t->aux_off;
     glam_tensor *loss = glam__run_loss(run, &batch, &losses);
     if (!loss || glam__optimizer_backward(t->optimizer, loss) != GLAM_OK) return 0;
-    t->sums[GLAM__SUM_XENT] += losses.xent;
-    t->sums[GLAM__SUM_Z] += losses.z;
-    t->sums[GLAM__SUM_AUX] += losses.aux / parts;
-    t->sums[GLAM__SUM_ROUTER_Z] += losses.router_z / parts;
-    for (int i = 0; i < model->config.layers && !ctx->measuring; i++) {
-        const glam_routing *r = glam_model_routing(model, i);
-        if (!r) continue;
-        t->sums[GLAM__SUM_ENTROPY] += (double)r->entropy / parts;
-        t->sums[GLAM__SUM_DROPPED] += r->dropped;
-        t->sums[GLAM__SUM_CHOICES] += (double)r->tokens * r->top_k;
-        for (int e = 0; e < r->experts; e++) t->load[i * r->experts + e] += r->load[e];
+    if (ctx->measuring) return 1;
+    glam__mesh *mesh = ctx->mesh;
+    size_t bytes = glam__round_bytes(t);
+    if (!mesh) {
+        double sums[GLAM__SUM_COUNT];
+        glam__part_sums(t, &losses, sums, t->load);
+        for (int i = 0; i < GLAM__SUM_COUNT; i++) t->sums[i] += sums[i];
+        return 1;
     }
-    return 1;
-}
-
-static void glam__add_all(const glam__kernels *k, size_t n, const float *from, float *to)
-{
-    const size_t most = (size_t)1 << 24;                 // kernels count in int
-    for (size_t at = 0; at < n; at += most)
-        k->add((int)(n - at < most ? n - at : most), from + at, to + at);
+    char *mine = t->round + (size_t)mesh->ix * bytes;
+    memset(mine, 0, bytes);
+    glam__part_sums(t, &losses, (double *)(void *)mine, (int *)(void *)(mine + sizeof t->sums));
+    glam__all_gather(ctx, &mesh->x, &mesh->sent.sums, t->round, (size_t)mesh->X * bytes, 1);
+    for (int x = 0; x < mesh->X; x++) {                // in the order of the parts
+        const double *sums = (const double *)(void *)(t->round + (size_t)x * bytes);
+        const int *load = (const int *)(const void *)(sums + sizeof t->sums / sizeof *sums);
+        for (int i = 0; i < GLAM__SUM_COUNT; i++) t->sums[i] += sums[i];
+        for (int i = 0; i < model->config.layers * model->config.moe.experts; i++)
+            t->load[i] += load[i];
+    }
+    return !ctx->error;
 }
 
 // Gradients of part `part` join those before it: a binary tree over part numbers.  Like a binary
-// counter, level l holds the sum of 2^l parts; the last part collects what is there.
+// counter, level l holds the sum of 2^l parts; the last part collects what is there.  On a mesh
+// these are rounds: the X parts of a round, neighbours in the tree, have been joined over ranks.
 static void glam__join_part(glam_trainer *t, int part)
 {
     glam_optimizer *o = t->optimizer;
-    int last = part + 1 == t->recipe.accumulate;
+    int last = part + 1 == t->rounds;
     if (!t->levels || t->model->ctx->measuring) return;
     for (int i = 0; i < o->count; i++) {
         glam_tensor *p = o->params[i];
@@ -8407,10 +9822,11 @@ static int glam__train_parts(glam_trainer *t)
     memset(t->sums, 0, sizeof t->sums);
     memset(t->load, 0, (size_t)cells * sizeof *t->load);
     glam__end_step(ctx);
-    for (int part = 0; part < t->recipe.accumulate; part++) {
-        if (part) glam__end_part(ctx);
+    for (int round = 0; round < t->rounds; round++) {
+        if (round) glam__end_part(ctx);
+        int part = ctx->mesh ? round * ctx->mesh->X + ctx->mesh->ix : round;
         if (!glam__train_part(t, part)) return 0;
-        glam__join_part(t, part);
+        glam__join_part(t, round);
     }
     return 1;
 }
@@ -8455,6 +9871,7 @@ GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report)
         t->last.cancelled = 0;
         if (!t->model->ctx->error && t->step < t->recipe.steps && !t->stopped)
             more = glam__train_one(t, &t->last);
+        if (glam__farewell(t->model->ctx) != GLAM_OK) more = 0;
     }
     if (report && trainer) *report = trainer->last;     // once the run is over: of its last step
     else if (report) memset(report, 0, sizeof *report);
@@ -8483,22 +9900,14 @@ static glam_trainer *glam__measure_step(glam_ctx *measure, const glam_model *lik
     return t && glam__train_parts(t) ? t : NULL;
 }
 
-GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, glam_text *valid,
-                                        const glam_recipe *recipe)
+// The memory of a step is known before the first: one block of exactly that size.
+static void glam__trainer_memory(glam_trainer *t)
 {
-    if (!model || model->ctx->error) return NULL;
-    glam_ctx *ctx = model->ctx;
-    if (!train && !ctx->measuring) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "trainer: no text to train on (NULL)");
-        return NULL;
-    }
-    glam_trainer *t = glam__trainer_frame(model, train, valid, recipe);
-    if (!t || ctx->measuring) return t;
-    // the memory of a step is known before the first: one block of exactly that size
+    glam_ctx *ctx = t->model->ctx;
     glam__end_step(ctx);
     glam_ctx *measure = glam__measure_open(ctx);
     if (measure && !measure->error &&
-        glam__measure_step(measure, model, &model->config, &t->recipe)) {
+        glam__measure_step(measure, t->model, &t->model->config, &t->recipe)) {
         glam__arena_release(ctx, &ctx->step);
         glam__reserve_scratch(ctx, measure->scratch_bytes);
         glam__arena_grow(ctx, &ctx->step, measure->step.high);
@@ -8508,19 +9917,31 @@ GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, gla
         glam_fail(ctx, GLAM_ERR_MEMORY, "out of memory for a trainer");
     }
     glam_close(measure);
-    return ctx->error ? NULL : t;
+}
+
+GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, glam_text *valid,
+                                        const glam_recipe *recipe)
+{
+    if (!model) return NULL;
+    glam_ctx *ctx = model->ctx;
+    if (!train && !ctx->measuring)
+        glam_fail(ctx, GLAM_ERR_VALUE, "trainer: no text to train on (NULL)");
+    glam_trainer *t = ctx->error ? NULL : glam__trainer_frame(model, train, valid, recipe);
+    if (t && !ctx->measuring) glam__trainer_memory(t);
+    return glam__farewell(ctx) == GLAM_OK ? t : NULL;
 }
 
 GLAM_API double glam_validate(glam_trainer *trainer)
 {
     uint64_t tokens;
-    if (!trainer || trainer->model->ctx->error) return -1;
+    if (!trainer || glam__farewell(trainer->model->ctx) != GLAM_OK) return -1;
     if (!trainer->valid) {
         glam_fail(trainer->model->ctx, GLAM_ERR_STATE, "validate: the trainer was given no "
                   "validation text");
         return -1;
     }
     double loss = glam__text_loss(trainer->model, trainer->valid, trainer->recipe.context, &tokens);
+    glam__farewell(trainer->model->ctx);
     return loss < 0 ? loss : (trainer->valid_loss = loss);
 }
 
@@ -8550,14 +9971,15 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
 {
     glam_perplexity_report own, *r = report ? report : &own;
     memset(r, 0, sizeof *r);
-    if (!model || model->ctx->error) return model ? model->ctx->error : GLAM_ERR_MEMORY;
+    if (!model || glam__farewell(model->ctx) != GLAM_OK)
+        return model ? model->ctx->error : GLAM_ERR_MEMORY;
     if (!text || context < 0)
         return glam_fail(model->ctx, GLAM_ERR_VALUE, "perplexity: no text, or context %d below 0",
                          context);
     model->ctx->epoch++;
     r->loss = glam__text_loss(model, text, context ? context : model->config.context, &r->tokens);
     if (r->loss < 0) { r->loss = 0; r->tokens = 0; }
-    if (model->ctx->error) return model->ctx->error;
+    if (glam__farewell(model->ctx) != GLAM_OK) return model->ctx->error;
     r->perplexity = exp(r->loss);
     r->bits_per_token = r->loss / 0.6931471805599453;
     return GLAM_OK;
@@ -9107,7 +10529,7 @@ typedef struct glam__file_item {
     const char *name;
     float      *data;              // NULL: found
     uint64_t    begin;             // from the start of the numbers
-    glam_shape  shape;
+    glam_shape  shape;             // of the whole
     int         wanted;            // found, and asked for
 } glam__file_item;
 
@@ -9123,6 +10545,7 @@ typedef struct glam__file {
     size_t      header_bytes;
     glam__meta  meta;
     glam__file_item *items, *found;              // to be written, or wanted; what a file has
+    const glam__split **splits;                  // of the items
     int         item_count, found_count;
 } glam__file;
 
@@ -9211,7 +10634,7 @@ static glam_status glam__file_end(glam__file *f)
 {
     glam__file_close(f);
     glam__arena_release(f->ctx, &f->own);
-    return glam_error(f->ctx);
+    return f->ctx ? glam__farewell(f->ctx) : GLAM_ERR_MEMORY;
 }
 
 // Bytes from p into the file at a place, or from there to p.
@@ -9246,6 +10669,24 @@ static int glam__file_put(glam__file *f, const void *data, size_t bytes)
     return glam__file_move(f, at, (void *)data, bytes, 1);
 }
 
+// Shares of a checksum: sums over words, so those of the ranks add up in any order.  Only the last
+// rank may have an unfinished word.
+static int glam__file_sum_join(glam__file *f, int *plain)
+{
+    glam__mesh *m = f->ctx->mesh;
+    uint64_t *all = (uint64_t *)(void *)m->work;
+    size_t size = (size_t)m->world.size;
+    *plain = !glam__agree(f->ctx, f->verb, !*plain);
+    all[2 * m->world.rank] = f->sum.sum;
+    all[2 * m->world.rank + 1] = f->sum.word;
+    glam__all_gather(f->ctx, &m->world, &m->sent.files, all, 2 * size, sizeof *all);
+    f->sum.sum = 0;
+    for (size_t r = 0; r < size; r++) f->sum.sum += all[2 * r];
+    f->sum.word = all[2 * size - 1];
+    f->sum.at = f->length;
+    return !f->ctx->error;
+}
+
 // The four bytes of each float between little endian and the machine's order, either way.
 static void glam__file_turn(void *to, const void *from, size_t count)
 {
@@ -9255,6 +10696,34 @@ static void glam__file_turn(void *to, const void *from, size_t count)
         uint32_t word = b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
         memcpy(t, &word, 4);
     }
+}
+
+// A file once through the checksum, its own digits (spelled plainly, else *plain is 0) taken as
+// zeros.  On a mesh each rank reads its share of it.
+static int glam__file_sum_all(glam__file *f, const char *checksum, int *plain)
+{
+    glam__mesh *m = f->ctx->mesh;
+    uint64_t digits = 8 + (uint64_t)(checksum - f->header), words = f->length / 8, end = f->length;
+    char *chunk = (char *)glam__take(f->ctx, &f->own, GLAM__FILE_CHUNK);
+    if (!chunk) return 0;
+    memset(&f->sum, 0, sizeof f->sum);
+    if (m) {
+        f->sum.at = 8 * glam__share((size_t)words, m->world.rank, m->world.size);
+        if (m->world.rank + 1 < m->world.size)
+            end = 8 * glam__share((size_t)words, m->world.rank + 1, m->world.size);
+    }
+    for (size_t n; f->sum.at < end;) {
+        uint64_t at = f->sum.at, left = end - at;
+        n = left < GLAM__FILE_CHUNK ? (size_t)left : GLAM__FILE_CHUNK;
+        if (!glam__file_get(f, at, chunk, n)) return 0;
+        for (uint64_t i = 0; i < 16; i++) {
+            if (digits + i < at || digits + i >= at + n) continue;
+            *plain &= chunk[digits + i - at] == checksum[i];
+            chunk[digits + i - at] = '0';
+        }
+        glam__file_sum_add(&f->sum, chunk, n);
+    }
+    return !m || glam__file_sum_join(f, plain);
 }
 
 // --- the tensors of a model, an optimiser or a caller ---
@@ -9268,9 +10737,12 @@ static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count
     size_t most = (size_t)count + 2 * (size_t)params;
     f->item_count = 0;
     f->items = (glam__file_item *)glam__take(f->ctx, &f->own, most * sizeof *f->items);
-    if (!f->items) return 0;
+    f->splits = (const glam__split **)glam__take(f->ctx, &f->own, most * sizeof *f->splits);
+    if (!f->items || !f->splits) return 0;
     for (int i = 0; i < count; i++) {
-        glam__file_item item = { tensors[i]->name, tensors[i]->data, 0, tensors[i]->shape, 0 };
+        const glam_tensor *t = tensors[i];
+        glam__file_item item = { t->name, t->data, 0, glam__whole(t), 0 };
+        f->splits[f->item_count] = t->split;
         f->items[f->item_count++] = item;
     }
     for (int i = 0; i < params; i++) {
@@ -9281,7 +10753,9 @@ static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count
             char *name = (char *)glam__take(f->ctx, &f->own, bytes);
             if (!name) return 0;
             snprintf(name, bytes, "optimizer.%s.%s", of, slot[k].name);
-            glam__file_item item = { name, slot[k].data, 0, slot[k].shape, 0 };
+            const glam__slot *s = &slot[k];
+            glam__file_item item = { name, s->data, 0, s->split ? s->split->whole : s->shape, 0 };
+            f->splits[f->item_count] = s->split;
             f->items[f->item_count++] = item;
         }
     }
@@ -9343,6 +10817,7 @@ static int glam__file_header(glam__file *f, const glam_config *config, const gla
         for (int i = 0; i < f->item_count; i++) {
             const glam__file_item *t = &f->items[i];
             glam__entry e = { t->shape, { at, at + glam__count(t->shape) * 4 } };
+            f->items[i].begin = at;
             glam__json_char(&out, ',');
             glam__json_text(&out, t->name);
             glam__json_char(&out, ':');
@@ -9385,6 +10860,68 @@ static int glam__file_put_all(glam__file *f)
     return glam__file_move(f, 8 + (uint64_t)(f->meta.checksum - f->header), digits, 16, 1);
 }
 
+#ifndef GLAM_NO_STDIO
+// On a mesh: the blocks of this rank at their places, those that others have too by the first of
+// them; rank 0 has made the file and writes its header.
+static int glam__file_put_mine(glam__file *f)
+{
+    const glam__mesh *m = f->ctx->mesh;
+    unsigned char length[8];
+    float turned[1024];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)f->header_bytes >> 8 * i);
+    if (!m->world.rank && (!glam__file_move(f, 0, length, 8, 1) ||
+                           !glam__file_move(f, 8, f->header, f->header_bytes, 1))) return 0;
+    for (int i = 0; i < f->item_count; i++) {
+        const glam__file_item *t = &f->items[i];
+        const glam__split *split = f->splits[i];
+        uint64_t count = glam__count(split ? split->mine : t->shape), n;
+        uint64_t run = split ? glam__whole_run(split) : count;
+        int over = 0;
+        for (int d = 0; d < 4 && split; d++) over |= split->over[d];
+        if ((m->ix && !(over & GLAM__OVER_X)) || (m->iy && !(over & GLAM__OVER_Y))) continue;
+        for (uint64_t at = 0; at < count; at += n) {
+            n = run - at % run < 1024 ? run - at % run : 1024;
+            uint64_t place = t->begin + 4 * glam__whole_index(split, at);
+            glam__file_turn(turned, t->data + at, (size_t)n);
+            if (!glam__file_move(f, 8 + f->header_bytes + place, turned, (size_t)n * 4, 1))
+                return 0;
+        }
+    }
+    return 1;
+}
+
+// Says on this rank what failed; 0 when something failed on any.
+static int glam__file_well(glam__file *f, int ok, const char *what, const char *path)
+{
+    if (!ok) glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", what, path, strerror(errno));
+    glam__agree(f->ctx, f->verb, 0);
+    return !f->ctx->error;
+}
+
+// Rank 0 makes the file, all write, all have written, all sum, rank 0 puts it in its place.
+static int glam__file_write_mesh(glam__file *f, const char *temporary)
+{
+    glam__mesh *m = f->ctx->mesh;
+    char digits[17];
+    int first = m->world.rank == 0, plain = 1;
+    if (first) f->stream = fopen(temporary, "w+b");
+    if (!glam__file_well(f, !first || f->stream, "create", temporary)) return 0;
+    if (!first) f->stream = fopen(temporary, "r+b");
+    f->at = 0;
+    int ok = f->stream && glam__file_put_mine(f) && fflush(f->stream) == 0 && GLAM__SYNC(f->stream);
+    if (!glam__file_well(f, ok, "write", temporary)) return 0;
+    f->at = UINT64_MAX;                        // between writing and reading there must be a seek
+    if (!glam__file_sum_all(f, f->meta.checksum, &plain)) return 0;
+    snprintf(digits, sizeof digits, "%016llx", (unsigned long long)glam__file_sum_end(&f->sum));
+    f->at = UINT64_MAX;
+    uint64_t place = 8 + (uint64_t)(f->meta.checksum - f->header);
+    ok = !first || (glam__file_move(f, place, digits, 16, 1) &&
+                    fflush(f->stream) == 0 && GLAM__SYNC(f->stream) && glam__file_close(f) &&
+                    GLAM__REPLACE(temporary, f->path));
+    return glam__file_well(f, ok, "rename", temporary);
+}
+#endif
+
 // Temporary file, flush, fsync, rename, fsync of the folder: at every moment either the old file
 // or the new one is there, whole.
 static void glam__file_write(glam__file *f)
@@ -9397,6 +10934,18 @@ static void glam__file_write(glam__file *f)
     char *temporary = (char *)glam__take(f->ctx, &f->own, bytes);
     if (!temporary) return;
     snprintf(temporary, bytes, "%s.tmp", f->path);
+    if (f->ctx->mesh) {
+        int mine = f->ctx->mesh->world.rank == 0;
+        if (glam__file_write_mesh(f, temporary)) {
+            if (mine && !glam__sync_folder(temporary))
+                glam__file_fail(f, GLAM_ERR_FILE, "written, but cannot sync its folder: %s",
+                                strerror(errno));
+        } else if (mine) {
+            glam__file_close(f);
+            remove(temporary);
+        }
+        return;
+    }
     f->stream = fopen(temporary, "wb");
     int made = f->stream != NULL;
     // a full disk may show only in the flush, a broken one only in the sync
@@ -9437,6 +10986,9 @@ GLAM_API size_t glam_save_memory(const glam_model *model, void *buffer, size_t s
 {
     glam__file f;
     if (!model) return 0;
+    if (model->ctx->mesh)
+        glam_fail(model->ctx, GLAM_ERR_STATE, "save_memory: no rank of a mesh has the whole model; "
+                  "glam_save writes one file from all");
     if (glam__file_begin(&f, model->ctx, "(memory)", "save") &&
         glam__file_list(&f, model->tensors, model->count, NULL) &&
         glam__file_header(&f, &model->config, NULL)) {
@@ -9520,32 +11072,17 @@ static int glam__file_parse(glam__file *f)
     return glam_error(f->ctx) == GLAM_OK && glam__json_end(&j) && glam__file_cover(f);
 }
 
-// The whole file once through the checksum, its own digits (spelled plainly) taken as zeros.
 static int glam__file_verify(glam__file *f)
 {
     const char *checksum = f->meta.checksum;
     uint64_t want;
-    size_t n;
     int plain = 1;
     if (!checksum && f->meta.config)
         return glam__file_wrong(f, "glam.checksum", "is missing; a writer without one puts none");
     if (!checksum || strcmp(checksum, "none") == 0) return 1;
     if (strlen(checksum) != 16 || !glam__hex_read(checksum, 16, &want))
         return glam__file_wrong(f, "glam.checksum", "must be 16 lower-case hex digits or none");
-    uint64_t digits = 8 + (uint64_t)(checksum - f->header);
-    char *chunk = (char *)glam__take(f->ctx, &f->own, GLAM__FILE_CHUNK);
-    if (!chunk) return 0;
-    for (uint64_t at = 0; at < f->length; at += n) {
-        uint64_t left = f->length - at;
-        n = left < GLAM__FILE_CHUNK ? (size_t)left : GLAM__FILE_CHUNK;
-        if (!glam__file_get(f, at, chunk, n)) return 0;
-        for (uint64_t i = 0; i < 16; i++) {
-            if (digits + i < at || digits + i >= at + n) continue;
-            plain &= chunk[digits + i - at] == checksum[i];
-            chunk[digits + i - at] = '0';
-        }
-        glam__file_sum_add(&f->sum, chunk, n);
-    }
+    if (!glam__file_sum_all(f, checksum, &plain)) return 0;
     return (plain && glam__file_sum_end(&f->sum) == want) ||
            glam__file_wrong(f, "the checksum", "does not match: the file is damaged");
 }
@@ -9615,16 +11152,22 @@ static int glam__file_match(glam__file *f, const char *whose, int ignore_optimiz
     return 1;
 }
 
-// The values of the matched items.
+// The values of the matched items; on a mesh those of this rank's blocks.
 static int glam__file_fill(glam__file *f)
 {
-    for (int i = 0; i < f->item_count; i++) {
+    for (int i = 0; i < f->item_count && !f->ctx->error; i++) {
         const glam__file_item *t = &f->items[i];
-        size_t count = (size_t)glam__count(t->shape);
-        if (!glam__file_get(f, 8 + f->header_bytes + t->begin, t->data, count * 4)) return 0;
-        glam__file_turn(t->data, t->data, count);
+        const glam__split *split = f->splits[i];
+        uint64_t count = glam__count(split ? split->mine : t->shape);
+        uint64_t run = split ? glam__whole_run(split) : count;
+        for (uint64_t at = 0; at < count && !f->ctx->error; at += run)
+            glam__file_get(f, 8 + f->header_bytes + t->begin +
+                           4 * glam__whole_index(split, at), t->data + at,
+                           (size_t)run * 4);
+        if (!f->ctx->error) glam__file_turn(t->data, t->data, (size_t)count);
     }
-    return 1;
+    glam__agree(f->ctx, "load", 0);
+    return !f->ctx->error;
 }
 
 static int glam__file_rows(glam__file *f, const char *part, const void *text,
@@ -9662,7 +11205,10 @@ static int glam__file_model(glam__file *f, const glam_config *config, glam_model
                                     glam_error_text(measure));
     glam_close(measure);
     *model = ok ? glam__model_blank(f->ctx, config) : NULL;
-    for (int i = 0; *model && i < f->item_count; i++) f->items[i].data = (*model)->tensors[i]->data;
+    for (int i = 0; *model && i < f->item_count; i++) {
+        f->items[i].data = (*model)->tensors[i]->data;
+        f->splits[i] = (*model)->tensors[i]->split;
+    }
     return *model != NULL;
 }
 
@@ -9691,7 +11237,7 @@ GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_conf
     glam__file f;
     glam_config found = glam_config_default();
     if (config) *config = found;
-    if (glam_error(ctx) != GLAM_OK) return glam_error(ctx);
+    if (glam_error(ctx) != GLAM_OK) return ctx ? glam__farewell(ctx) : GLAM_ERR_MEMORY;
     if (!config) return glam_fail(ctx, GLAM_ERR_VALUE, "load_config: the config is NULL");
     if (glam__file_open(&f, ctx, path, NULL, 0) && glam__file_config(&f, &found)) *config = found;
     return glam__file_end(&f);
@@ -9842,6 +11388,150 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
     else glam_fail(ctx, m ? m->error : GLAM_ERR_MEMORY, "%s", glam_error_text(m));
     glam_close(m);
     return ctx->error;
+}
+
+// ---- what a step of a mesh sends
+
+// Bytes that one rank sends when a group adds up n floats, or gathers n doubles of each rank.
+static uint64_t glam__reduce_bytes(const glam_comm *c, uint64_t n)
+{
+    uint64_t own = glam__share((size_t)n, c->rank + 1, c->size) -
+                   glam__share((size_t)n, c->rank, c->size);
+    return c->size > 1 ? 4 * (n - own + own * (uint64_t)(c->size - 1)) : 0;
+}
+
+static uint64_t glam__gather_bytes(const glam_comm *c, uint64_t n, uint64_t element)
+{ return n * element * (uint64_t)(c->size - 1); }
+
+// Sums of one tensor's slices, as often as the optimiser asks, and its statistics.
+static uint64_t glam__plan_update(const glam__mesh *m, const glam_recipe *r, const glam_tensor *t)
+{
+    glam_shape whole = glam__whole(t), s = t->shape;
+    uint64_t slices = (uint64_t)glam__slices(t), bytes = 0;
+    int last = glam__dim_over(t, 1), rows = s.dims > 1 ? glam__dim_over(t, 2) : 0;
+    int times = r->optimizer == GLAM_ADAMW ? 1 : 3;
+    if ((last | rows) & GLAM__OVER_Y) bytes += glam__gather_bytes(&m->y, slices, 8);
+    if ((last | rows) & GLAM__OVER_X) bytes += glam__gather_bytes(&m->x, slices, 8);
+    if (s.dims > 2 && glam__dim_over(t, 3)) bytes += glam__gather_bytes(&m->x, slices, 8);
+    bytes *= (uint64_t)times;
+    if (times == 1 || !glam__factored(r, whole)) return bytes;
+    int wide = whole.dim[s.dims - 1] >= whole.dim[s.dims - 2], means = wide ? rows : last;
+    for (int g = GLAM__OVER_X; g <= GLAM__OVER_Y; g++) {
+        const glam_comm *c = g == GLAM__OVER_X ? &m->x : &m->y;
+        if (last & g) bytes += glam__reduce_bytes(c, slices * (uint64_t)s.dim[s.dims - 2]);
+        if (rows & g) bytes += glam__reduce_bytes(c, slices * (uint64_t)s.dim[s.dims - 1]);
+        if (means & g) bytes += glam__gather_bytes(c, slices, 8);
+    }
+    return bytes;
+}
+
+// Gradients of one round, in the buckets that they travel in.
+static uint64_t glam__plan_gradients(const glam__mesh *m, const glam_optimizer *o)
+{
+    uint64_t bytes = 0, used = 0, pieces = 0, take;
+    for (int i = 0; i < o->count && m->X > 1; i++) {
+        if (glam__is_over(o->params[i], GLAM__OVER_X)) continue;
+        for (uint64_t n = glam_size(o->params[i]); n; n -= take) {
+            take = GLAM__BUCKET - used < n ? GLAM__BUCKET - used : n;
+            used += take;
+            if (used < GLAM__BUCKET && ++pieces < GLAM__PIECES) continue;
+            bytes += glam__reduce_bytes(&m->x, used);
+            used = pieces = 0;
+        }
+    }
+    return bytes + glam__reduce_bytes(&m->x, used);
+}
+
+static int glam__trains_any(glam_tensor *const *t, int count)
+{
+    int any = 0;
+    for (int i = 0; i < count; i++) any |= t[i] && glam__kept(t[i])->wants_grad;
+    return any;
+}
+
+// Inputs of an op that are stored over X: gathered each time it runs, their gradients scattered.
+static void glam__plan_store(const glam_trainer *t, glam_tensor *const *in, int count, int forwards,
+                             int backward, glam_traffic *plan)
+{
+    const glam__mesh *m = t->model->ctx->mesh;
+    uint64_t rounds = (uint64_t)t->rounds;
+    for (int i = 0; i < count; i++) {
+        if (!in[i] || glam__kept(in[i]) == in[i]) continue;
+        const glam_tensor *shard = glam__kept(in[i]);
+        uint64_t own = glam_size(shard), all = glam_size(in[i]);
+        plan->weights += rounds * (uint64_t)(forwards + (backward != 0)) *
+                         glam__gather_bytes(&m->x, own, 4);
+        if (backward && shard->wants_grad) plan->gradients += rounds * 4 * (all - own);
+    }
+}
+
+// Sums over Y of one sub-layer [T,M]: forward, and backward where something below wants it.
+static uint64_t glam__plan_sum(const glam__mesh *m, uint64_t n, int forwards, int below)
+{ return glam__reduce_bytes(&m->y, n) * (uint64_t)(forwards + (below != 0)); }
+
+// The layers of one round; sent and received are of all rounds together.
+static void glam__plan_layers(const glam_trainer *t, const int *sent, const int *received,
+                              glam_traffic *plan)
+{
+    const glam_model *model = t->model;
+    const glam__mesh *m = model->ctx->mesh;
+    const glam_config *c = &model->config;
+    uint64_t T = (uint64_t)(t->recipe.batch / t->recipe.accumulate) * t->recipe.context;
+    uint64_t M = (uint64_t)c->d_model, n = T * M, rounds = (uint64_t)t->rounds, one = 0;
+    int forwards = t->recipe.recompute ? 2 : 1, below = glam__trains_any(&model->embed, 1);
+    glam_tensor *head[2];
+    for (int i = 0; i < c->layers; i++) {
+        const glam__layer *l = &model->layers[i];
+        below |= glam__trains_any(&l->attention.norm, 1);
+        int x_wants = below;
+        below |= glam__trains_any(&l->attention.q, 8);
+        glam__plan_store(t, &l->attention.norm, 9, forwards, below, plan);
+        one += glam__plan_sum(m, n, forwards, x_wants);
+        if (!l->mixture) {
+            one += glam__plan_sum(m, n, forwards, below || glam__trains_any(&l->ffn.norm, 1));
+            below |= glam__trains_any(&l->ffn.norm, 4);
+            glam__plan_store(t, &l->ffn.norm, 4, forwards, below, plan);
+        } else {
+            x_wants = below || glam__trains_any(&l->moe.norm, 1);
+            below |= glam__trains_any(&l->moe.norm, 5);
+            glam__plan_store(t, &l->moe.norm, 2, forwards, below, plan);
+            one += glam__plan_sum(m, n, forwards, x_wants);
+            if (below) one += glam__reduce_bytes(&m->y, T * (uint64_t)c->moe.top_k);
+            if (m->X > 1) {
+                uint64_t out = sent ? (uint64_t)sent[i] : 0;
+                uint64_t in = received ? (uint64_t)received[i] : 0;
+                plan->routing += rounds * (uint64_t)forwards *
+                                 glam__gather_bytes(&m->x, (uint64_t)c->moe.experts + 1, 4);
+                plan->dispatch += 4 * M * (out + in) * (uint64_t)forwards;
+                if (below) plan->dispatch += 4 * ((M + 1) * out + (1 + (x_wants ? M : 0)) * in);
+            }
+        }
+        if (t->recipe.recompute) below = 1;            // a block run again hands a gradient down
+    }
+    head[0] = model->norm;
+    head[1] = glam__unembed(model);
+    glam__plan_store(t, &model->embed, 1, 1, glam__trains_any(&model->embed, 1), plan);
+    glam__plan_store(t, head, 2, 1, 1, plan);
+    one += 2 * glam__reduce_bytes(&m->y, n) + glam__gather_bytes(&m->y, 2 * T, 4);   // embed, head
+    plan->model += rounds * one;
+}
+
+GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *sent,
+                                       const int *received, glam_traffic *plan)
+{
+    if (plan) memset(plan, 0, sizeof *plan);
+    if (!trainer || !plan) return GLAM_ERR_VALUE;
+    const glam__mesh *m = trainer->model->ctx->mesh;
+    const glam_optimizer *o = trainer->optimizer;
+    if (!m) return GLAM_OK;                            // one rank sends nothing
+    uint64_t rounds = (uint64_t)trainer->rounds;
+    glam__plan_layers(trainer, sent, received, plan);
+    plan->gradients += rounds * glam__plan_gradients(m, o);
+    plan->sums = rounds * glam__gather_bytes(&m->x, glam__round_bytes(trainer), 1);
+    for (int i = 0; i < o->count; i++) plan->sums += glam__plan_update(m, &o->recipe, o->params[i]);
+    plan->total = plan->routing + plan->dispatch + plan->model + plan->gradients + plan->weights +
+                  plan->sums;
+    return GLAM_OK;
 }
 
 #endif /* GLAM__IMPLEMENTED */

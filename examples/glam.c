@@ -7,9 +7,12 @@
    ./glam race book.txt                     does the mixture learn more than a dense model?
    ./glam help
 
+   On many machines: mpicc instead of cc with -DGLAM_MPI, and
+   mpirun -n 8 ./glam train book.txt --mesh 4x2 --accumulate 4
+
    The file in order: shapes and recipes; the log; train; generate, eval, route, info.  The options
-   are in glam_options.h, the drawing in glam_show.h, race in glam_race.h.  Everything goes through
-   the public interface of glam.h.  Exit status: 0 done, 1 something is wrong with files or
+   are in glam_options.h, the drawing in glam_show.h, race in glam_race.h, ranks in glam_ranks.h.
+   Everything goes through the public interface of glam.h.  Exit status: 0 done, 1 something is wrong with files or
    numbers, 2 with the command line, 130 stopped by Ctrl-C. */
 
 #define _POSIX_C_SOURCE 200809L
@@ -34,6 +37,7 @@
 
 #include "glam_options.h"
 #include "glam_show.h"
+#include "glam_ranks.h"
 
 enum { PATH = 1024, BYTES = 256 };                  // BYTES: the vocabulary of bytes
 
@@ -252,6 +256,12 @@ static int was_interrupted(void *user)
     return interrupted;
 }
 
+// Was the run cut short?  Ranks go by the report, which is the same on all of them.
+static int was_stopped(const run *r)
+{
+    return ranks.size ? r->now.cancelled : interrupted;
+}
+
 static void print_note(void *user, const char *line)
 {
     (void)user;
@@ -307,7 +317,7 @@ static int may_be_log(const char *path)
 static int open_log(run *r)
 {
     const settings *s = r->s;
-    if (!GIVEN(log)) return DONE;
+    if (!GIVEN(log) || rank > 0) return DONE;
     if (!GIVEN(resume) && !s->force && !may_be_log(s->log))
         return complain(FAILED, "--log %s exists already and is no log; --force overwrites it",
                         s->log);
@@ -514,6 +524,7 @@ static int show_plan(run *r)
 static int threads_of(const settings *s)
 {
     if (GIVEN(threads) && s->threads > 0) return s->threads;
+    if (GIVEN(mesh)) return 1;
 #ifdef _OPENMP
     return omp_get_max_threads();
 #else
@@ -718,7 +729,7 @@ static void print_progress(run *r)
     print_line(r);
     if (r->lines % 6 == 1 && r->now.step < r->now.steps) {
         print_load(r);
-        print_sample(r);
+        if (!ranks.size) print_sample(r);                 // on a mesh all would have to write it
         int cells = r->config.layers * r->config.moe.experts;
         if (r->load) memset(r->load, 0, (size_t)cells * sizeof *r->load);
     }
@@ -772,6 +783,7 @@ static void print_resume(const run *r)
         print_quoted(stdout, r->out);
     }
     if (GIVEN(checkpoint_every)) printf(" --checkpoint-every %d", r->s->checkpoint_every);
+    if (GIVEN(mesh)) printf(" --mesh %s%s", r->s->mesh, r->s->mesh_store ? " --mesh-store" : "");
 }
 
 // Ctrl-C: everything is as after the last whole step, and goes into a checkpoint.
@@ -895,7 +907,7 @@ static int finish(run *r)
         r->valid_loss = glam_validate(r->trainer);
         if (r->valid_loss >= 0) log_eval(r);
     }
-    if (interrupted) return stop_early(r);
+    if (ranks.size ? r->valid && r->valid_loss < 0 : interrupted) return stop_early(r);
     glam_save(r->model, r->out);
     if (GIVEN(checkpoint) || GIVEN(checkpoint_every))
         glam_save_checkpoint(r->trainer, r->checkpoint);
@@ -982,8 +994,9 @@ static int train(run *r)
         after_step(r);
     }
     r->now.stopped = now.stopped;                // the last report says why there is no more
+    r->now.cancelled = now.cancelled;
     if (failure(r->ctx)) return FAILED;
-    return interrupted ? stop_early(r) : finish(r);
+    return was_stopped(r) ? stop_early(r) : finish(r);
 }
 
 // A context for a run, which Ctrl-C cancels.
@@ -996,7 +1009,9 @@ static int open_run(run *r, settings *s, char **words, int count)
     r->valid_loss = -1;
     r->checks = CHECKS;
     mute = s->quiet;
+    if (join_ranks(s, &options)) return USAGE;
     if (GIVEN(threads)) options.threads = s->threads;
+    else if (GIVEN(mesh)) options.threads = 1;
     if (GIVEN(simd)) options.simd = s->simd;
     if (GIVEN(pack)) options.pack_bytes = (size_t)(s->pack * 1048576);
     if (GIVEN(seed)) options.seed = s->seed;
@@ -1019,7 +1034,9 @@ static int run_train(settings *s, char **words, int count)
     if (status == DONE) status = train(&r);
     if (r.log) fclose(r.log);
     free(r.load);
+    abort_ranks(status);
     glam_close(r.ctx);
+    leave_ranks();
     return status;
 }
 
@@ -1164,15 +1181,22 @@ static int run_info(settings *s, char **words, int count)
         return complain(USAGE, "info wants a model or a preset: %s info --preset 64B/64E",
                         program);
     glam_config c = glam_config_default();
-    glam_ctx *ctx = glam_open(NULL);
+    glam_options options = glam_options_default();
+    if (plan_ranks(s, &options)) return USAGE;
+    glam_ctx *ctx = glam_open(NULL), *mesh = glam_open(&options);
     glam_recipe recipe = GIVEN(preset) ? glam_recipe_paper() : glam_recipe_default();
     glam_plan plan;
     int status = DONE;
     if (GIVEN(preset) && glam_config_preset(s->preset, &c) != GLAM_OK)
         status = unknown_preset(s->preset);
     if (!GIVEN(preset)) glam_load_config(ctx, words[0], &c);
-    if (status == DONE) glam_plan_for(ctx, &c, &recipe, &plan);
+    if (GIVEN(mesh)) {                                    // a part of the batch, at least, for each
+        recipe.accumulate = options.mesh_x;
+        recipe.batch += (options.mesh_x - recipe.batch % options.mesh_x) % options.mesh_x;
+    }
     if (status == DONE) status = failure(ctx);
+    if (status == DONE) glam_plan_for(mesh, &c, &recipe, &plan);
+    if (status == DONE) status = failure(mesh);
     if (status == DONE) {
         int d_head = c.d_head ? c.d_head : c.d_model / c.heads;
         int hidden = c.hidden ? c.hidden : 4 * c.d_model, E = c.moe.experts;
@@ -1189,12 +1213,17 @@ static int run_info(settings *s, char **words, int count)
                show_count((double)plan.active), percent(plan.active, plan.parameters));
         printf("work      %s per token forward, %s training\n", show_flops(plan.flops_forward),
                show_flops(plan.flops_train));
+        if (GIVEN(mesh))
+            printf("mesh      %d ranks: %d share batch and experts, %d heads and widths%s; each:\n",
+                   ranks.size, options.mesh_x, options.mesh_y,
+                   s->mesh_store ? "; other weights split over both" : "");
         printf("to train  ");
         show_memory(&plan);
         printf("          (%s, %d x %d tokens per step)\n", optimizer_names[recipe.optimizer],
                recipe.batch, recipe.context ? recipe.context : c.context);
         printf("to run    needs %s\n", show_bytes((double)plan.run_bytes));
     }
+    glam_close(mesh);
     glam_close(ctx);
     return status;
 }

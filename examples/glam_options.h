@@ -18,9 +18,9 @@ enum { DONE = 0, FAILED = 1, USAGE = 2, STOPPED = 130 };      // exit status
 
 typedef struct settings {
     const char *from, *freeze, *out, *checkpoint, *resume, *preset, *log, *simd;
-    const char *optimizer, *activation, *normalise, *position, *prompt;
+    const char *optimizer, *activation, *normalise, *position, *prompt, *mesh;
     int    checkpoint_every, steps, batch, context, accumulate, recompute, warmup;
-    int    update_in_backward;
+    int    update_in_backward, mesh_store;
     int    threads, eval_every, quiet, force, dense;
     int    vocab, layers, d_model, heads, d_head, hidden, experts, top_k, moe_every, moe_hidden;
     int    group, tokens, pick_top_k;
@@ -104,7 +104,7 @@ static const option option_rows[] = {
     ROW("clip", "R", NEW, REAL, clip, "largest gradient norm; 0: any"),
     TITLE(NEW, "the run"),
     ROW("seed", "N", NEW | GENERATE, SEED, seed, "another seed, other random numbers"),
-    ROW("threads", "N", NEW | RESUME, WHOLE, threads, "else every core"),
+    ROW("threads", "N", NEW | RESUME, WHOLE, threads, "else every core; of each rank, else 1"),
     ROW("simd", "NAME", NEW, WORD, simd, "base, sse2, avx2, avx512 or neon; else the best"),
     ROW("eval-every", "N", TRAIN, WHOLE, eval_every, "steps between validations; 0: at the end"),
     ROW("val-fraction", "F", NEW | EVAL, REAL, val_fraction,
@@ -112,6 +112,12 @@ static const option option_rows[] = {
     ROW("log", "FILE", NEW | RESUME, WORD, log, "one JSON object per line"),
     ROW("force", "", RACE, FLAG, force, "overwrite a --log that exists and is no log"),
     ROW("quiet", "", NEW | RESUME, FLAG, quiet, "errors and the last line only"),
+    TITLE(TRAIN, "many machines (built with mpicc -DGLAM_MPI, started by mpirun)"),
+    TITLE(INFO, "bytes of each rank of many machines"),
+    ROW("mesh", "XxY", TRAIN | RESUME | INFO, WORD, mesh,
+        "X * Y ranks: X share batch and experts, Y heads and widths"),
+    ROW("mesh-store", "", TRAIN | RESUME | INFO, FLAG, mesh_store,
+        "split the other weights over X as well, for memory"),
     ROW("prompt", "TEXT", GENERATE, WORD, prompt, "where it begins"),
     ROW("tokens", "N", GENERATE, WHOLE, tokens, "how many to write; 400"),
     ROW("temperature", "T", GENERATE, REAL, temperature, "0: always the likeliest; 0.8"),
@@ -157,12 +163,15 @@ static int was_given(size_t at)
 
 // == messages and the command line ==========================================================
 
+static int rank = -1;                               // of this process among many; -1: alone
+
 static int complain(int status, const char *format, ...) GLAM_FORMAT(2, 3);
 static int complain(int status, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     fputs("glam: ", stderr);
+    if (rank >= 0) fprintf(stderr, "rank %d: ", rank);
     vfprintf(stderr, format, args);
     fputs("\n", stderr);
     va_end(args);
@@ -236,7 +245,7 @@ static int unknown_preset(const char *name)
 static void help_command(const command *c)
 {
     printf("%s %s %s%s\n    %s\n%s", program, c->name, c->words,
-           c->bit == INFO || c->bit == ROUTE ? "" : " [options]", c->help,
+           c->bit == ROUTE ? "" : " [options]", c->help,
            c->bit & NEW ? "" : "\n");
     for (int i = 0; i < OPTIONS; i++) {
         const option *o = &option_rows[i];
@@ -248,7 +257,7 @@ static void help_command(const command *c)
     }
     if (c->bit == TRAIN)
         printf("\nWith --resume only --steps --out --force --log --checkpoint --checkpoint-every"
-               "\n--threads --quiet may be given.\n");
+               "\n--threads --quiet --pack --mesh --mesh-store may be given.\n");
     if (c->bit == RACE)
         printf("\nBoth models see the same texts, recipe, seed and batches, in turns, and cost the"
                "\nsame work per token.  A race of 3 minutes takes 6, and some for evaluations.\n");
@@ -328,6 +337,9 @@ static int check_together(void)
     }
     if (GIVEN(steps) && GIVEN(minutes))
         return complain(USAGE, "--steps and --minutes: one of them, please");
+    if (GIVEN(mesh) && GIVEN(minutes))
+        return complain(USAGE, "--minutes cannot go with --mesh: each rank has its own clock; "
+                        "--steps, please");
     return DONE;
 }
 

@@ -27,6 +27,7 @@
 
 #include "test.h"
 #include "helpers.h"
+#include "threads_comm.h"
 
 #include "test_01_base.c"
 #include "test_02_threads.c"
@@ -50,15 +51,17 @@
 #include "test_20_files.c"
 #include "test_21_plan.c"
 #include "test_golden.c"
+#include "test_mesh.c"
 
-// For run.sh: the hash of a short training run, to compare builds with each other; and whether an
-// instruction set can be had here.
+// For run.sh and mpi.sh: the hash of a short training run, to compare builds with each other; hashes of
+// runs on a mesh of threads; and whether an instruction set can be had here.
 static int all_ask(int argc, char **argv)
 {
     if (!strcmp(argv[1], "--hash")) {
         printf("%016llx\n", (unsigned long long)train_hash(0, 0, 0, 0, NULL));
         return 0;
     }
+    if (!strcmp(argv[1], "--mesh")) return mesh_print_hashes(argc > 2 ? argv[2] : "1x1");
     glam_options options = glam_options_default();
     options.simd = argc > 2 ? argv[2] : "";
     glam_ctx *ctx = glam_open(&options);
@@ -93,5 +96,6 @@ int main(int argc, char **argv)
     test_20_files();
     test_21_plan();
     test_golden();
+    test_mesh();
     return test__close();
 }

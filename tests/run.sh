@@ -25,10 +25,15 @@ export ASAN_OPTIONS TSAN_OPTIONS
 # seven workers on two cores: who has nothing to do must not spin
 OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 export OMP_WAIT_POLICY
+# Open MPI refuses root, and more ranks than cores, unless it is told
+OMPI_ALLOW_RUN_AS_ROOT=1
+OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM OMPI_MCA_rmaps_base_oversubscribe
 passed=0
 failed=0
 
-have() { command -v "$1" >/dev/null 2>&1; }
+have() { command -v "${1%% *}" >/dev/null 2>&1; }
 
 ok() { passed=$((passed + 1)); echo "$1: ok${2:+ ($2)}"; }
 bad() { failed=$((failed + 1)); echo "$1: FAILED${2:+ ($2)}"; }
@@ -117,6 +122,14 @@ fi
 warn="-Wall -Wextra"
 openmp=""
 if works $CC -fopenmp; then openmp="-fopenmp"; fi
+# ranks of the tests of the mesh are threads
+pthread="-pthread"
+if ! works $CC -pthread; then
+    pthread="-DGLAM_TEST_NO_PTHREADS"
+    skip mesh "$CC has no -pthread"
+fi
+CC="$CC $pthread"
+CXX="$CXX $pthread"
 
 # ------------------------------------------------------------------------------------ filtered runs
 
@@ -186,7 +199,15 @@ strict_builds()
             build ${c}_cpp17 $cxx -std=c++17 -O2 $strict -c tests/compile_cpp.cpp -o "$work/${c}_17.o"
         fi
     done
+    for mpi in openmpi mpich; do
+        if have mpicc.$mpi; then
+            build ${mpi}_c99 mpicc.$mpi -std=c99 -O2 $strict -DGLAM_MPI -c tests/compile_c.c -o "$work/$mpi.o"
+        fi
+    done
     built
+    for mpi in openmpi mpich; do
+        if have mpicc.$mpi; then compiled ${mpi}_c99; else skip ${mpi}_c99 "there is no mpicc.$mpi"; fi
+    done
     for c in gcc clang; do
         cxx=g++
         [ $c = clang ] && cxx=clang++
@@ -250,21 +271,22 @@ simd_runs()
 sanitizer_runs()
 {
     if have clang && works clang -fsanitize=address,undefined; then
-        build asan clang -std=c99 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
+        build asan clang $pthread -std=c99 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
             tests/all.c -o "$work/asan" -lm
     elif works $CC -fsanitize=address,undefined; then
         build asan $CC -std=c99 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
             tests/all.c -o "$work/asan" -lm
     fi
     if have clang && works clang -fopenmp -fsanitize=thread; then
-        build tsan clang -std=c99 -O1 -g -fopenmp -fsanitize=thread tests/all.c -o "$work/tsan" -lm
+        build tsan clang $pthread -std=c99 -O1 -g -fopenmp -fsanitize=thread tests/all.c -o "$work/tsan" -lm
     fi
     built
     if [ -f "$work/asan.rc" ]; then run asan "$work/asan"; else skip asan "no compiler has the sanitizers"; fi
     if [ -f "$work/tsan.rc" ]; then
         GLAM_TEST_THREADS=3
         export GLAM_TEST_THREADS
-        run tsan "$work/tsan" threads ops_pr attention_v ffn_v moe_v golden_moe_c golden_t generate_g train_o train_fr
+        run tsan "$work/tsan" threads ops_pr attention_v ffn_v moe_v golden_moe_c golden_t generate_g train_o train_fr \
+            comm mesh_x mesh_ot mesh_rank mesh_c mesh_use mesh_files mesh_d mesh_y mesh_store_n
         unset GLAM_TEST_THREADS
     else
         skip tsan "clang with libomp is needed"
@@ -277,6 +299,18 @@ sanitizer_runs()
     fi
 }
 
+# A hundred steps on every mesh of threads; then processes, under each MPI that is here.
+mesh_runs()
+{
+    GLAM_TEST_FULL=1
+    export GLAM_TEST_FULL
+    run mesh_full "$work/c" mesh
+    unset GLAM_TEST_FULL
+    for mpi in openmpi mpich; do
+        if have mpicc.$mpi; then run $mpi sh tests/mpi.sh $mpi "$work/c"; else skip $mpi "there is no mpicc.$mpi"; fi
+    done
+}
+
 other_compilers()
 {
     if works $CC -m32; then
@@ -287,7 +321,7 @@ other_compilers()
         skip m32 "$CC has no -m32"
     fi
     if have tcc; then
-        build tcc tcc -w tests/all.c -o "$work/tcc" -lm
+        build tcc tcc -w $pthread tests/all.c -o "$work/tcc" -lm
         built
         run tcc "$work/tcc" base tensor ops attention_b ffn moe_w golden generate_g
     else
@@ -326,8 +360,12 @@ example_run()
     file=$1
     name=$(basename "$file" | sed 's/\./_/')
     command=$(example_command "$file") || return      # a part of another example has no Build line
-    case $file in
-    *.cpp) have "$CXX" || { skip "$name" "no C++ compiler"; return; } ;;
+    launch=""
+    case $file:$command in
+    *.cpp:*) have "$CXX" || { skip "$name" "no C++ compiler"; return; } ;;
+    *:mpicc\ *)
+        { have mpicc && have mpirun; } || { skip "$name" "there is no mpicc with its mpirun"; return; }
+        launch="mpirun -n 2" ;;
     esac
     if ! sh -c "$command" >"$work/out" 2>&1; then
         bad "$name" "does not compile"
@@ -340,7 +378,7 @@ example_run()
     for part in glam.h README.md LICENSE examples tests; do
         [ -e "$part" ] && ln -s "$here/$part" "$work/run/$part"
     done
-    (cd "$work/run" && "$work/example") >"$work/out" 2>&1
+    (cd "$work/run" && $launch "$work/example") >"$work/out" 2>&1
     status=$?
     if [ $status != 0 ]; then
         bad "$name" "status $status"
@@ -380,6 +418,7 @@ strict_builds
 macro_runs
 simd_runs
 sanitizer_runs
+mesh_runs
 other_compilers
 example_runs
 finish

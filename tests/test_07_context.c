@@ -70,7 +70,7 @@ static void context_bad_options(void)
     glam_comm comm;
     glam_options o = glam_options_default();
     memset(&comm, 0, sizeof comm);
-    comm.size = 2;
+    comm.size = 3;
     o.threads = -1;
     context_bad_option("threads", &o);
     o = glam_options_default();
@@ -78,7 +78,7 @@ static void context_bad_options(void)
     context_bad_option("mmx", &o);
     o = glam_options_default();
     o.comm = &comm;
-    context_bad_option("comm", &o);
+    context_bad_option("mesh_x", &o);
     memset(&o, 0, sizeof o);
     context_bad_option("glam_options_default", &o);
     comm.size = 1;

@@ -55,6 +55,16 @@ try 2 'did you mean --layers' train $text --laeyrs 3
 try 2 'no option --zzzzzzzz' train $text --zzzzzzzz 3
 try 2 'no option --steps' generate model --steps 3
 try 2 '--steps wants a value' train $text --steps
+try 2 'XxY is wanted, such as 4x2' info --preset 0.1B --mesh 4
+try 2 'XxY is wanted' train $text --mesh 0x3
+try 2 'built without MPI' train $text --mesh 2x1
+try 2 'mpirun -n 8' train $text --mesh 4x2 --mesh-store
+try 2 'each rank has its own clock' train $text --mesh 2x1 --minutes 1
+try 2 'wants a --mesh' info --preset 0.1B --mesh-store
+try 1 'power of two' info --preset 0.1B/64E --mesh 3x1
+try 1 'heads' info --preset 0.1B/64E --mesh 1x5
+try 0 'mesh      8 ranks: 4 share batch and experts, 2 heads' info --preset 0.1B/64E --mesh 4x2
+try 0 'split over both' info --preset 64B/64E --mesh 64x16 --mesh-store
 try 2 'whole number' train $text --steps many
 try 2 'whole number' train $text --steps -3
 try 2 'whole number' train $text --steps 99999999999
