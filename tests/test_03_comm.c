@@ -185,8 +185,8 @@ static void comm_sum_rank(glam_comm *comm, void *arg)
     glam__agree(ctx, "test", 0);
     if (j->kind == COMM_ALL_REDUCE && ctx->mesh) {
         glam__all_reduce(ctx, &ctx->mesh->world, &counter, x, (size_t)j->n);
-    } else if (j->kind == COMM_REDUCE_SCATTER && ctx->mesh) {
-        glam__reduce_scatter(ctx, &ctx->mesh->world, &counter, x, (size_t)j->n, 1);
+    } else if (j->kind != COMM_BUCKET && ctx->mesh) {
+        glam__reduce_scatter(ctx, &ctx->mesh->world, &counter, x, (size_t)(j->n / unit), (size_t)unit);
     } else if (ctx->mesh) {
         glam__bucket b;
         memset(&b, 0, sizeof b);
