@@ -3877,7 +3877,10 @@ static int glam__panels_pass(const glam_tensor *w, int rows, uint64_t bytes)
 { return w->shape.dims == 2 && rows >= GLAM__PANEL_ROWS && bytes <= GLAM__PANEL_SCRATCH; }
 
 static uint64_t glam__panel_bytes(const glam_tensor *w, const glam__operand *b)
-{ return glam__floats(glam__mul(w->shape.dims == 3 ? (uint64_t)w->shape.dim[0] : 1, b->panel_slice)); }
+{
+    uint64_t slices = w->shape.dims == 3 ? (uint64_t)w->shape.dim[0] : 1;
+    return glam__floats(glam__mul(slices, b->panel_slice));
+}
 
 // In shape(): asks for panels of w, which the budget may refuse.
 static glam_status glam__want_panels(glam_ctx *ctx, glam_node *n, glam_tensor *w, int transposed)
@@ -4478,8 +4481,9 @@ static void glam__matmul_forward(glam_ctx *ctx, glam_node *n)
 {
     const int transposed = *(const int *)n->config;
     glam_tensor *x = n->in[0], *y = n->out[0];
-    glam__times(ctx, (int)glam__rows(x), x->data, (size_t)glam__last(x),
-                glam__weight(ctx, n->in[1], transposed, (int)glam__rows(x)), y->data, (size_t)glam__last(y), 0);
+    int rows = (int)glam__rows(x);
+    glam__operand w = glam__weight(ctx, n->in[1], transposed, rows);
+    glam__times(ctx, rows, x->data, (size_t)glam__last(x), w, y->data, (size_t)glam__last(y), 0);
 }
 
 static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
@@ -4489,7 +4493,8 @@ static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
     int rows = (int)glam__rows(x), adds = 0;
     size_t K = (size_t)glam__last(x), N = (size_t)glam__last(y);
     float *dx = glam__grad_of(x, &adds);
-    if (dx) glam__times(ctx, rows, y->grad, N, glam__weight(ctx, w, !transposed, rows), dx, K, adds);
+    if (dx)
+        glam__times(ctx, rows, y->grad, N, glam__weight(ctx, w, !transposed, rows), dx, K, adds);
     if (transposed) glam__grad_outer(ctx, w, rows, y->grad, N, x->data, K);
     else glam__grad_outer(ctx, w, rows, x->data, K, y->grad, N);
 }
@@ -6079,8 +6084,8 @@ static void glam__moe_gate(glam__moe *m)
     float *r = glam__scratch_floats(ctx, (size_t)m->T);
     glam__norm_all(ctx, glam__normed_of(ctx, m->n->in[0], m->n->in[GLAM__MO_NORM],
                                         m->s->norm_eps), m->T, m->normed, r);
-    glam__times(ctx, m->T, m->normed, (size_t)m->M, glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 0, 0),
-                p, (size_t)m->E, 0);
+    glam__operand router = glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 0, 0);
+    glam__times(ctx, m->T, m->normed, (size_t)m->M, router, p, (size_t)m->E, 0);
     for (int t = 0; t < m->T; t++)
         m->lse[t] = ctx->kernels->softmax(m->E, p + (size_t)t * m->E, 0);
 }
