@@ -5961,7 +5961,12 @@ GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_wei
    f_e is the share of first choices of a group's tokens, before capacity, and a constant; P_e is
    the mean of p.  Invariants: the sort is by (expert, token), so an expert's rows come in the
    same order however many workers there are; every buffer is sized by T*k, not by where tokens
-   happen to go; padding is not routed and not counted. */
+   happen to go; padding is not routed and not counted.
+
+   On a mesh x owns the experts [x E/X, (x+1) E/X).  Each rank tells the others how many rows it has
+   for every expert; then rows go to the owners, what they make of them comes back, and backward
+   does the same with gradients.  An expert's rows lie by rank, so by part of the batch; the
+   gradients of its weights are made by part and joined as one rank would join its parts. */
 
 GLAM_API glam_moe_config glam_moe_config_default(void)
 {
@@ -7694,6 +7699,7 @@ static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam
     run->part = 1;
     if (glam__batch_check(model->ctx, batch) != GLAM_OK) return model->ctx->error;
     run->segments = glam__batch_segments(model->ctx, batch);
+    glam__agree(model->ctx, mode == GLAM_TRAIN ? "a pass of training" : "a pass of inference", 0);
     return model->ctx->error;
 }
 
@@ -8633,6 +8639,7 @@ static double glam__text_loss(glam_model *model, const glam_text *text, int leng
     int X = mesh ? mesh->X : 1, mine = mesh ? mesh->ix : 0, rows;
     *tokens = 0;
     if (glam__vocab_fits(model, text) != GLAM_OK) return -1;
+    glam__agree(ctx, "validation", 0);
     int before = glam_no_grad(ctx, 1);
     while (glam__window_group(text, length, most, count, &first, &rows)) count++;
     for (size_t group = 0; group < count && !ctx->error && one >= 0; group += (size_t)X) {
@@ -8643,7 +8650,7 @@ static double glam__text_loss(glam_model *model, const glam_text *text, int leng
         glam__step_back(ctx, place);
         double *all = mesh ? (double *)(void *)mesh->work : &one;
         all[mine] = one;
-        glam__agree(ctx, "validation", 0);
+        glam__agree(ctx, "validated", 0);
         if (mesh) glam__all_gather(ctx, &mesh->x, &mesh->sent.sums, all, (size_t)X, sizeof one);
         for (size_t r = 0; r < (size_t)X && group + r < count && one >= 0; r++) {
             glam__window_group(text, length, most, group + r, &first, &rows);
@@ -9827,13 +9834,14 @@ static int glam__train_parts(glam_trainer *t)
     memset(t->sums, 0, sizeof t->sums);
     memset(t->load, 0, (size_t)cells * sizeof *t->load);
     glam__end_step(ctx);
-    for (int round = 0; round < t->rounds; round++) {
+    glam__agree(ctx, "train step", 0);
+    for (int round = 0; round < t->rounds && !ctx->error; round++) {
         if (round) glam__end_part(ctx);
         int part = ctx->mesh ? round * ctx->mesh->X + ctx->mesh->ix : round;
         if (!glam__train_part(t, part)) return 0;
         glam__join_part(t, round);
     }
-    return 1;
+    return !ctx->error;
 }
 
 // Batch, loss, update; 1: done, 0: cancelled or failed.
@@ -11545,6 +11553,7 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
 /* Changes, newest first.
 
    v0.1  ADDED  the single-machine library: rooms 00 to 21.
+         ADDED  the mesh: many ranks over glam_comm, MPI with GLAM_MPI.
 
    Licence: MIT-0 (MIT No Attribution)
 
