@@ -653,6 +653,9 @@ typedef struct glam_recipe {
     double   lr;                 // Adafactor with parameter_scale: relative to the weights' RMS;
                                  // AdamW: absolute, 1e-3 to 3e-3 suit it [0.03, 0.01]
     double   embed_lr;           // factor on lr for embed and unembed [1, 1]
+    double   bias_lr;            // the position buckets' steps are lr * bias_lr, relative to
+                                 // nothing: what they add to is a logit, of size 1 and more.
+                                 // 0: they are like any other tensor [10, 0]
     int      warmup;             // steps of linear warm-up [100, 0]
     double   min_lr;             // cosine ends at lr * min_lr [0.05, 0]
     int      steps;              // [2000, 2000]
@@ -7553,6 +7556,7 @@ GLAM_API glam_recipe glam_recipe_default(void)
     r.schedule = GLAM_SCHEDULE_COSINE;
     r.lr = 0.03;
     r.embed_lr = 1;
+    r.bias_lr = 10;
     r.warmup = 100;
     r.min_lr = 0.05;
     r.steps = 2000;
@@ -7578,6 +7582,7 @@ GLAM_API glam_recipe glam_recipe_paper(void)
     glam_recipe r = glam_recipe_default();
     r.schedule = GLAM_SCHEDULE_PAPER;
     r.lr = 0.01;
+    r.bias_lr = 0;
     r.warmup = 0;
     r.min_lr = 0;
     r.batch = 16;
@@ -7612,12 +7617,12 @@ GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t)
 
 static glam_status glam__recipe_check(glam_ctx *ctx, const glam_recipe *r)
 {
-    if (!(r->lr > 0) || !(r->embed_lr >= 0) || !(r->clip >= 0) || !(r->weight_decay >= 0) ||
-        !(r->min_lr >= 0) || r->warmup < 0)
-        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: lr %g must be above 0; embed_lr %g, clip "
-                         "%g, weight_decay %g, min_lr %g, warmup %d not below: start from "
-                         "glam_recipe_default()", r->lr, r->embed_lr, r->clip, r->weight_decay,
-                         r->min_lr, r->warmup);
+    if (!(r->lr > 0) || !(r->embed_lr >= 0) || !(r->bias_lr >= 0) || !(r->clip >= 0) ||
+        !(r->weight_decay >= 0) || !(r->min_lr >= 0) || r->warmup < 0)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: lr %g must be above 0; embed_lr %g, "
+                         "bias_lr %g, clip %g, weight_decay %g, min_lr %g, warmup %d not below: "
+                         "start from glam_recipe_default()", r->lr, r->embed_lr, r->bias_lr,
+                         r->clip, r->weight_decay, r->min_lr, r->warmup);
     if (!(r->beta1 >= 0 && r->beta1 < 1) || !(r->beta2 >= 0 && r->beta2 < 1) || !(r->eps > 0) ||
         !(r->update_clip > 0) || !(r->eps1 > 0) || !(r->eps2 > 0) || r->factor_min < 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: beta1 %g and beta2 %g must be in [0,1), eps "
@@ -7846,6 +7851,10 @@ static int glam__decays(const glam_recipe *r, const glam_tensor *t)
            (r->decay_all || !glam__called(t->name, "embed unembed bias router u v_bias"));
 }
 
+// The position buckets, where their steps are not relative to their size.
+static int glam__own_rate(const glam_recipe *r, const glam_tensor *t)
+{ return r->bias_lr > 0 && glam__called(t->name, "bias"); }
+
 // Decoupled weight decay and bias correction (Loshchilov and Hutter 2019).
 static void glam__adamw_chunk(void *arg, size_t from, size_t count, double *sum)
 {
@@ -8005,7 +8014,8 @@ static void glam__adafactor(glam_ctx *ctx, glam__updating *u)
     double squares = factored ? glam__factor_prepare(ctx, u, &tasks)
                               : glam__each_chunk(ctx, n, glam__none_chunk, u);
     double rms = sqrt(squares / (double)n) / r->update_clip;
-    double scale = r->parameter_scale ? (weights > r->eps2 ? weights : r->eps2) : 1;
+    int relative = r->parameter_scale && !glam__own_rate(r, u->t);
+    double scale = relative ? (weights > r->eps2 ? weights : r->eps2) : 1;
     u->step = (float)(u->lr * scale / (rms > 1 ? rms : 1));
     if (factored) glam__parallel(ctx, tasks, 4.0 * (double)n, glam__factor_step_body, u);
     else glam__each_chunk(ctx, n, glam__none_step_chunk, u);
@@ -8040,7 +8050,8 @@ static void glam__update_tensor(glam_optimizer *o, int i, double s)
     u.slots = o->slots[i];
     u.s = (float)s;
     u.lr = glam_recipe_lr(&o->recipe, o->step) *
-           (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr : 1);
+           (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr :
+            glam__own_rate(&o->recipe, u.t) ? o->recipe.bias_lr : 1);
     if (o->recipe.optimizer == GLAM_ADAMW)
         glam__each_chunk(o->ctx, glam_size(u.t), glam__adamw_chunk, &u);
     else glam__adafactor(o->ctx, &u);
@@ -8860,9 +8871,9 @@ static const glam__field glam__config_rows[] = {
 #define GLAM__OF glam_recipe
 static const glam__field glam__recipe_rows[] = {
     GLAM__ENUM(optimizer, "adafactor|adamw"), GLAM__ENUM(schedule, "paper|cosine|constant"),
-    GLAM__DOUBLE(lr), GLAM__DOUBLE(embed_lr), GLAM__INT(warmup), GLAM__DOUBLE(min_lr),
-    GLAM__INT(steps), GLAM__INT(batch), GLAM__INT(context), GLAM__INT(accumulate),
-    GLAM__INT(recompute), GLAM__INT(update_in_backward), GLAM__DOUBLE(clip),
+    GLAM__DOUBLE(lr), GLAM__DOUBLE(embed_lr), GLAM__DOUBLE(bias_lr), GLAM__INT(warmup),
+    GLAM__DOUBLE(min_lr), GLAM__INT(steps), GLAM__INT(batch), GLAM__INT(context),
+    GLAM__INT(accumulate), GLAM__INT(recompute), GLAM__INT(update_in_backward), GLAM__DOUBLE(clip),
     GLAM__DOUBLE(weight_decay), GLAM__INT(decay_all), GLAM__DOUBLE(beta1), GLAM__DOUBLE(beta2),
     GLAM__DOUBLE(eps), GLAM__INT(factor_min), GLAM__DOUBLE(update_clip), GLAM__DOUBLE(eps1),
     GLAM__DOUBLE(eps2), GLAM__INT(parameter_scale), GLAM__INT(aux_off_when_frozen),

@@ -2,7 +2,8 @@
 
    Build: cc -O2 -fopenmp bench/recipe.c -o recipe -lm
    Run:   ./recipe TEXT [name=value ...]
-   Names: steps seed optimizer (adamw, adafactor) lr embed_lr warmup min_lr decay clip beta1 beta2 batch
+   Names: steps seed optimizer (adamw, adafactor) lr embed_lr bias_lr warmup min_lr decay clip beta1
+          beta2 batch
           shape (nano, small) layers d_model heads hidden context buckets max_distance dense experts
           top_k every moe_hidden activation (relu, geglu, swiglu) aux router_z init threads
           eval_every sample (tokens of the validation part to use; 0: all) stop_at (a step)
@@ -71,6 +72,7 @@ static glam_recipe recipe(void)
     r.seed = (uint64_t)number("seed", 1);
     r.lr = number("lr", r.lr);
     r.embed_lr = number("embed_lr", r.embed_lr);
+    r.bias_lr = number("bias_lr", r.bias_lr);
     r.warmup = whole("warmup", r.warmup);
     r.min_lr = number("min_lr", r.min_lr);
     r.weight_decay = number("decay", r.weight_decay);

@@ -188,13 +188,14 @@ static void log_config(FILE *f, const glam_config *c)
 static void log_recipe(FILE *f, const glam_recipe *r)
 {
     fprintf(f, ",\"recipe\":{\"optimizer\":\"%s\",\"schedule\":\"%s\",\"lr\":%.9g,"
-            "\"embed_lr\":%.9g,\"warmup\":%d,\"min_lr\":%.9g,\"batch\":%d,\"context\":%d,"
+            "\"embed_lr\":%.9g,\"bias_lr\":%.9g,\"warmup\":%d,\"min_lr\":%.9g,\"batch\":%d,"
+            "\"context\":%d,"
             "\"accumulate\":%d,\"recompute\":%d,\"update_in_backward\":%d,\"clip\":%.9g,"
             "\"weight_decay\":%.9g,\"beta1\":%.9g,\"beta2\":%.9g,\"eval_every\":%d,"
             "\"patience\":%d}", optimizer_names[r->optimizer], schedule_names[r->schedule], r->lr,
-            r->embed_lr, r->warmup, r->min_lr, r->batch, r->context, r->accumulate, r->recompute,
-            r->update_in_backward, r->clip, r->weight_decay, r->beta1, r->beta2, r->eval_every,
-            r->patience);
+            r->embed_lr, r->bias_lr, r->warmup, r->min_lr, r->batch, r->context, r->accumulate,
+            r->recompute, r->update_in_backward, r->clip, r->weight_decay, r->beta1, r->beta2,
+            r->eval_every, r->patience);
 }
 
 static const char *compiler(void)
