@@ -712,6 +712,7 @@ typedef struct glam_trainer glam_trainer;
 GLAM_API glam_recipe glam_recipe_default(void);
 GLAM_API glam_recipe glam_recipe_paper(void);      // Adafactor, 1/sqrt schedule, reference 3.2, 3.3
 GLAM_API glam_recipe glam_recipe_finetune(void);   // lower rate, short warm-up, early stop
+GLAM_API glam_recipe glam_recipe_quick(void);      // as far as 230,000 bytes can go, in seconds
 // The learning rate of step t (counted from 0).
 GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t);
 
@@ -7600,6 +7601,18 @@ GLAM_API glam_recipe glam_recipe_finetune(void)
     r.eval_every = 50;
     r.patience = 3;
     r.aux_off_when_frozen = 1;
+    return r;
+}
+
+GLAM_API glam_recipe glam_recipe_quick(void)
+{
+    glam_recipe r = glam_recipe_default();
+    r.lr = 0.06;
+    r.warmup = 30;
+    r.min_lr = 0;
+    r.steps = 300;
+    r.batch = 12;
+    r.context = 64;
     return r;
 }
 

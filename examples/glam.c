@@ -48,6 +48,7 @@ static int failure(const glam_ctx *ctx)
 
 static const char *const position_names[]   = {"buckets", "transformer_xl", "none", NULL};
 static const char *const normalise_names[]  = {"before_drop", "after_drop", "none", NULL};
+static const char *const recipe_names[]     = {"default", "paper", "finetune", "quick", NULL};
 static const char *const optimizer_names[]  = {"adafactor", "adamw", NULL};
 static const char *const schedule_names[]   = {"paper", "cosine", "constant", NULL};
 static const char *const activation_names[] = {"relu", "gelu_tanh", "gelu_erf", "geglu", "swiglu",
@@ -133,8 +134,11 @@ static int make_config(const settings *s, glam_config *c)
 
 static int make_recipe(const settings *s, glam_recipe *r)
 {
-    *r = GIVEN(from) ? glam_recipe_finetune() : GIVEN(preset) ? glam_recipe_paper()
-                                                              : glam_recipe_default();
+    int named = GIVEN(recipe) ? find_word("recipe", s->recipe, recipe_names)
+              : GIVEN(from) ? 2 : GIVEN(preset) ? 1 : 0;
+    if (named < 0) return USAGE;
+    *r = named == 0 ? glam_recipe_default() : named == 1 ? glam_recipe_paper()
+       : named == 2 ? glam_recipe_finetune() : glam_recipe_quick();
     if (GIVEN(optimizer)) {
         int kind = find_word("optimizer", s->optimizer, optimizer_names);
         if (kind < 0) return USAGE;

@@ -430,6 +430,8 @@ static void train_aux_off_when_frozen(void)
     CHECK(glam_recipe_finetune().aux_off_when_frozen == 1);
     CHECK(glam_recipe_finetune().lr < glam_recipe_default().lr);
     CHECK(glam_recipe_finetune().patience > 0);
+    CHECK(glam_recipe_quick().steps < glam_recipe_default().steps);
+    CHECK_NEAR(glam_recipe_lr(NULL, 0), glam_recipe_default().lr / (glam_recipe_default().warmup + 1), 1e-12);
 }
 
 // --- steps that are not finite, cancelling -------------------------------------------------------
