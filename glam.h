@@ -491,9 +491,9 @@ GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32
 // Each field: default of glam_config_default(); the paper's value where it differs.
 typedef struct glam_config {
     int   vocab;               // V; 256: bytes.  Paper 256000 (its tables count with 32000)
-    int   context;             // trained length; 64.  Not a limit.  Paper 1024
+    int   context;             // trained length; 128.  Not a limit.  Paper 1024
     int   layers;              // L; 4
-    int   d_model;             // M; 128
+    int   d_model;             // M; 96
     int   heads;               // 4
     int   d_head;              // D; 0: d_model / heads
     int   hidden;              // H of a dense layer; 0: 4 * d_model
@@ -506,7 +506,7 @@ typedef struct glam_config {
     int   tied;                // 1: the logits use the embedding
     float logit_scale;         // 0: d_model^-0.5
     float z_loss;              // 1e-4 * mean logsumexp(logits)^2
-    glam_moe_config moe;
+    glam_moe_config moe;       // of every layer; paper: of every other
 } glam_config;
 
 typedef struct glam_model glam_model;
@@ -6127,9 +6127,9 @@ GLAM_API glam_config glam_config_default(void)
     glam_config c;
     memset(&c, 0, sizeof c);
     c.vocab = 256;
-    c.context = 64;
+    c.context = 128;
     c.layers = 4;
-    c.d_model = 128;
+    c.d_model = 96;
     c.heads = 4;
     c.position = GLAM_POSITION_BUCKETS;
     c.buckets = 32;
@@ -6141,6 +6141,7 @@ GLAM_API glam_config glam_config_default(void)
     c.tied = 1;
     c.z_loss = 1e-4f;
     c.moe = glam_moe_config_default();
+    c.moe.every = 1;
     return c;
 }
 
@@ -6178,6 +6179,7 @@ GLAM_API glam_status glam_config_preset(const char *name, glam_config *config)
         c.d_head = p->D;
         c.hidden = p->H;
         c.moe.experts = p->E;
+        c.moe.every = 2;
         c.moe.hidden = p->H;
         c.moe.activation = GLAM_RELU;
         c.moe.capacity_factor = 2.0f;
