@@ -494,7 +494,7 @@ typedef struct glam_config {
     int   context;             // trained length; 128.  Not a limit.  Paper 1024
     int   layers;              // L; 4
     int   d_model;             // M; 96
-    int   heads;               // 4
+    int   heads;               // 2
     int   d_head;              // D; 0: d_model / heads
     int   hidden;              // H of a dense layer; 0: 4 * d_model
     glam_position position;    // buckets
@@ -656,10 +656,10 @@ typedef struct glam_recipe {
     double   bias_lr;            // the position buckets' steps are lr * bias_lr, relative to
                                  // nothing: what they add to is a logit, of size 1 and more.
                                  // 0: they are like any other tensor [10, 0]
-    int      warmup;             // steps of linear warm-up [100, 0]
+    int      warmup;             // steps of linear warm-up [50, 0]
     double   min_lr;             // cosine ends at lr * min_lr [0.05, 0]
     int      steps;              // [2000, 2000]
-    int      batch;              // sequences per optimiser step [12, 16]
+    int      batch;              // sequences per optimiser step [16, 16]
     int      context;            // tokens per sequence; 0: the model's context
     int      accumulate;         // equal parts a batch is cut into; [1, 1]
     int      recompute;          // 1: blocks are run again in backward, for memory [0, 0]
@@ -6130,7 +6130,7 @@ GLAM_API glam_config glam_config_default(void)
     c.context = 128;
     c.layers = 4;
     c.d_model = 96;
-    c.heads = 4;
+    c.heads = 2;
     c.position = GLAM_POSITION_BUCKETS;
     c.buckets = 32;
     c.max_distance = 128;
@@ -7560,10 +7560,10 @@ GLAM_API glam_recipe glam_recipe_default(void)
     r.lr = 0.03;
     r.embed_lr = 1;
     r.bias_lr = 10;
-    r.warmup = 100;
+    r.warmup = 50;
     r.min_lr = 0.05;
     r.steps = 2000;
-    r.batch = 12;
+    r.batch = 16;
     r.accumulate = 1;
     r.clip = 1;
     r.weight_decay = 0.1;
