@@ -851,7 +851,7 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
 #define GLAM__RESTRICT
 #endif
 
-#define GLAM__KC    512    // products add up in blocks of this many terms, at fixed multiples
+#define GLAM__KC    256    // products add up in blocks of this many terms, at fixed multiples
 #define GLAM__ALIGN 64     // bytes: one cache line, one AVX-512 register
 #define GLAM__LINES 512    // longest message
 
@@ -2209,6 +2209,9 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
         glam__v_##isa sum[MR][2], row[2], old; \
         const glam__v_##isa zero = { 0 }; \
         GLAM__UNROLL for (int i = 0; i < mr; i++) \
+            GLAM__UNROLL for (int v = 0; v < nv; v++) \
+                __builtin_prefetch(c + (size_t)i * ldc + v * W, 1); \
+        GLAM__UNROLL for (int i = 0; i < mr; i++) \
             GLAM__UNROLL for (int v = 0; v < nv; v++) sum[i][v] = zero; \
         for (int p = 0; p < k; p++, a += ap, b += ldb) { \
             GLAM__UNROLL for (int v = 0; v < nv; v++) memcpy(&row[v], b + v * W, sizeof old); \
@@ -3137,7 +3140,8 @@ struct glam__product {
     const float *a;                // rows as they are, or
     size_t lda;
     void (*fill)(const glam__product *p, int row, int rows, float *out, size_t ld);
-    const void *arg;               // of fill
+    void (*before)(const glam__product *p, int row, int rows);     // makes these rows of a, or NULL
+    const void *arg;               // of fill and before
     int parts;
     glam__operand b[3];
     float *c[3];
@@ -3158,17 +3162,15 @@ static size_t glam__stride(int k)
     return ld % 256 ? ld : ld + 16;        // rows a power of two apart fight for one cache set
 }
 
+// Rows of A that a task takes: each time around, all of B passes by.
 static int glam__product_rows(int k)
 {
-    int rows = 65536 / (k > 0 ? k : 1) / 48 * 48;          // the block of A stays in L2
-    return rows < 48 ? 48 : rows > 96 ? 96 : rows;
+    int rows = 294912 / (k > 0 ? k : 1) / 48 * 48;
+    return rows < 48 ? 48 : rows > 192 ? 192 : rows;
 }
 
 static size_t glam__worker_floats(const glam_ctx *ctx, int k)
-{
-    return (size_t)glam__product_rows(k) * glam__stride(k) +
-           ((size_t)k * ctx->kernels->nr + 15) / 16 * 16;
-}
+{ return (size_t)glam__product_rows(k) * glam__stride(k) + (size_t)GLAM__KC * ctx->kernels->nr; }
 
 // Scratch of a product with inner size k.
 static uint64_t glam__product_bytes(const glam_ctx *ctx, int k)
@@ -3197,14 +3199,15 @@ static glam__operand glam__operand_of(const glam_ctx *ctx, const glam_tensor *w,
 typedef struct glam__packing { const glam_ctx *ctx; glam__operand b; float *out; int panels; }
     glam__packing;
 
-// Panel j of slice s, into out.
-static void glam__make_panel(const glam_ctx *ctx, const glam__operand *b, int s, int j, float *out)
+// Rows [p,p+terms) of panel j of slice s, into out.
+static void glam__make_panel(const glam_ctx *ctx, const glam__operand *b, int s, int j, int p,
+                             int terms, float *out)
 {
     const glam__kernels *k = ctx->kernels;
     int col = j * k->nr, n = b->n - col < k->nr ? b->n - col : k->nr;
     const float *from = b->data + (size_t)s * b->slice;
-    if (b->transposed) k->pack_t(b->k, n, from + (size_t)col * b->ld, b->ld, out);
-    else k->pack(b->k, n, from + col, b->ld, out);
+    if (b->transposed) k->pack_t(terms, n, from + (size_t)col * b->ld + p, b->ld, out);
+    else k->pack(terms, n, from + (size_t)p * b->ld + col, b->ld, out);
 }
 
 static void glam__packing_body(void *arg, int begin, int end, int worker)
@@ -3213,19 +3216,32 @@ static void glam__packing_body(void *arg, int begin, int end, int worker)
     size_t panel = (size_t)p->b.k * p->ctx->kernels->nr;
     (void)worker;
     for (int i = begin; i < end; i++)
-        glam__make_panel(p->ctx, &p->b, i / p->panels, i % p->panels, p->out + panel * (size_t)i);
+        glam__make_panel(p->ctx, &p->b, i / p->panels, i % p->panels, 0, p->b.k,
+                         p->out + panel * (size_t)i);
 }
 
+// Training uses each panel once between two updates: those of a matrix live in scratch, from
+// glam__weight() to the end of the op, when there are rows enough to pay for making them.
+enum { GLAM__PANEL_ROWS = 96, GLAM__PANEL_SCRATCH = 32 << 20 };
+
+static int glam__panels_pass(const glam_tensor *w, int rows, uint64_t bytes)
+{ return w->shape.dims == 2 && rows >= GLAM__PANEL_ROWS && bytes <= GLAM__PANEL_SCRATCH; }
+
+static uint64_t glam__panel_bytes(const glam_tensor *w, const glam__operand *b)
+{ return glam__floats(glam__mul(w->shape.dims == 3 ? (uint64_t)w->shape.dim[0] : 1, b->panel_slice)); }
+
 // In shape(): asks for panels of w, which the budget may refuse.
-static glam_status glam__want_panels(glam_ctx *ctx, glam_tensor *w, int transposed)
+static glam_status glam__want_panels(glam_ctx *ctx, glam_node *n, glam_tensor *w, int transposed)
 {
-    if (!w || !w->pack || w->shape.dims < 2 || w->pack->bytes[transposed]) return ctx->error;
+    if (!w || w->shape.dims < 2) return ctx->error;
     glam__operand b = glam__operand_of(ctx, w, transposed);
-    uint64_t slices = w->shape.dims == 3 ? (uint64_t)w->shape.dim[0] : 1;
-    uint64_t bytes = glam__floats(glam__mul(slices, b.panel_slice));
+    glam__pack *p = w->pack;
+    uint64_t bytes = glam__panel_bytes(w, &b);
+    int pass = n && glam__panels_pass(w, (int)glam__rows(n->in[0]), bytes);
+    if (pass) n->scratch_bytes += bytes;
+    if (!p || p->bytes[transposed] || (pass && n->flags & GLAM__NODE_RECORDED)) return ctx->error;
     if (bytes > ctx->options.pack_bytes || ctx->packed > ctx->options.pack_bytes - bytes)
         return ctx->error;
-    glam__pack *p = w->pack;
     if (!ctx->measuring) {
         p->block[transposed] = glam__alloc(ctx, (size_t)bytes + GLAM__ALIGN);
         if (!p->block[transposed]) return ctx->error;
@@ -3241,54 +3257,75 @@ static glam_status glam__want_panels(glam_ctx *ctx, glam_tensor *w, int transpos
     return GLAM_OK;
 }
 
-// In forward() and backward(): the operand, with its panels up to date where it has any.
-static glam__operand glam__weight(glam_ctx *ctx, glam_tensor *w, int transposed)
+// In forward() and backward() of an op over so many rows: the operand, with its panels up to date
+// where it has any.
+static glam__operand glam__weight(glam_ctx *ctx, glam_tensor *w, int transposed, int rows)
 {
     glam__pack *p = w->pack;
-    if (p && p->bytes[transposed] && p->epoch[transposed] != ctx->epoch) {
-        glam__packing job;
-        int slices = w->shape.dims == 3 ? w->shape.dim[0] : 1;
-        job.ctx = ctx;
-        job.b = glam__operand_of(ctx, w, transposed);
-        job.out = p->data[transposed];
-        job.panels = glam__panels_of(ctx, job.b.n);
-        glam__parallel(ctx, slices * job.panels, (double)slices * (double)job.b.panel_slice,
-                       glam__packing_body, &job);
-        p->epoch[transposed] = ctx->epoch;
-    }
-    return glam__operand_of(ctx, w, transposed);
+    glam__operand b = glam__operand_of(ctx, w, transposed);
+    uint64_t bytes = glam__panel_bytes(w, &b);
+    int kept = p && p->bytes[transposed];
+    if (b.panels || (!kept && !glam__panels_pass(w, rows, bytes))) return b;
+    glam__packing job;
+    int slices = w->shape.dims == 3 ? w->shape.dim[0] : 1;
+    job.ctx = ctx;
+    job.b = b;
+    job.out = kept ? p->data[transposed] : glam__scratch_floats(ctx, b.panel_slice);
+    job.panels = glam__panels_of(ctx, b.n);
+    glam__parallel(ctx, slices * job.panels, 4.0 * slices * (double)b.panel_slice,
+                   glam__packing_body, &job);
+    if (kept) p->epoch[transposed] = ctx->epoch;
+    b.panels = job.out;
+    return b;
 }
 
-// Panels [from,to) of the parts laid side by side, for one block of rows.
-static void glam__product_panels(const glam__product *p, const glam__span *s, int row, int rows,
-                                 const float *a, size_t lda, int from, int to, float *panel)
+// Panels [from,to) of the parts laid side by side, for one block of rows and `terms` steps of k
+// from p0 on.
+static void glam__product_panels(const glam__product *p, const glam__span *s, const float *a,
+                                 size_t lda, int p0, int terms, int from, int to, float *panel)
 {
     const glam__kernels *k = p->ctx->kernels;
-    int first = 0;
+    int first = 0, base = p->base && p0 == 0;
     for (int i = 0; i < p->parts; i++) {
         const glam__operand *b = &p->b[i];
         int panels = glam__panels_of(p->ctx, b->n);
         for (int j = from > first ? from - first : 0; j < panels && first + j < to; j++) {
             int col = j * k->nr, n = b->n - col < k->nr ? b->n - col : k->nr;
-            float *c = p->c[i] + (size_t)row * p->ldc + col;
+            float *c = p->c[i] + (size_t)s->row * p->ldc + col;
             const float *values = panel;
             size_t ldb = (size_t)k->nr;
             if (b->panels) {
-                values = b->panels + (size_t)s->slice * b->panel_slice + (size_t)j * b->k * k->nr;
-            } else if (!b->transposed && n == k->nr && rows <= 2 * k->mr) {
-                values = b->data + (size_t)s->slice * b->slice + col;   // too few rows to pay
-                ldb = b->ld;                                            // for packing
+                values = b->panels + (size_t)s->slice * b->panel_slice +
+                         ((size_t)j * b->k + p0) * k->nr;
+            } else if (!b->transposed && n == k->nr && s->rows <= 2 * k->mr) {
+                values = b->data + (size_t)s->slice * b->slice +    // too few rows to pay
+                         (size_t)p0 * b->ld + col;                  // for packing
+                ldb = b->ld;
             } else {
-                glam__make_panel(p->ctx, b, s->slice, j, panel);
+                glam__make_panel(p->ctx, b, s->slice, j, p0, terms, panel);
             }
-            if (p->base)
-                for (int r = 0; r < rows; r++)
-                    memcpy(c + (size_t)r * p->ldc, p->base + (size_t)(row + r) * p->ldc + col,
-                           (size_t)n * sizeof(float));
-            k->panel(rows, n, p->k, a, lda, values, ldb, c, p->ldc, p->add || p->base);
+            for (int r = 0; r < s->rows && base; r++)
+                memcpy(c + (size_t)r * p->ldc, p->base + (size_t)(s->row + r) * p->ldc + col,
+                       (size_t)n * sizeof(float));
+            k->panel(s->rows, n, terms, a, lda, values, ldb, c, p->ldc,
+                     p->add || p->base || p0 > 0);
         }
         first += panels;
     }
+}
+
+// The same for all of k: in blocks of GLAM__KC, so that a block of A stays near while B passes by.
+static void glam__product_block(const glam__product *p, const glam__span *s, int from, int to,
+                                float *scratch)
+{
+    float *panel = scratch, *rows = scratch + (size_t)GLAM__KC * p->ctx->kernels->nr;
+    const float *a = p->fill ? rows : p->a + (size_t)s->row * p->lda;
+    size_t lda = p->fill ? p->lds : p->lda;
+    if (p->before) p->before(p, s->row, s->rows);
+    if (p->fill) p->fill(p, s->row, s->rows, rows, lda);
+    for (int p0 = 0; p0 == 0 || p0 < p->k; p0 += GLAM__KC)
+        glam__product_panels(p, s, a + p0, lda, p0, p->k - p0 < GLAM__KC ? p->k - p0 : GLAM__KC,
+                             from, to, panel);
 }
 
 // Which block of which span is task number t; rows 0 when there is none.
@@ -3313,17 +3350,13 @@ static glam__span glam__find_block(const glam__span *spans, int count, int block
 static void glam__product_body(void *arg, int begin, int end, int worker)
 {
     const glam__product *p = (const glam__product *)arg;
-    float *rows = p->scratch + (size_t)worker * p->worker_floats;
-    float *panel = rows + (size_t)glam__product_rows(p->k) * p->lds;
     for (int t = begin; t < end; t++) {
         int part = t % p->cols;
         glam__span s = glam__find_block(p->spans, p->span_count, p->block, t / p->cols);
         int from = (int)((int64_t)p->panels * part / p->cols);
         int to = (int)((int64_t)p->panels * (part + 1) / p->cols);
-        if (!s.rows) continue;
-        if (p->fill) p->fill(p, s.row, s.rows, rows, p->lds);
-        glam__product_panels(p, &s, s.row, s.rows, p->fill ? rows : p->a + (size_t)s.row * p->lda,
-                             p->fill ? p->lds : p->lda, from, to, panel);
+        if (s.rows)
+            glam__product_block(p, &s, from, to, p->scratch + (size_t)worker * p->worker_floats);
     }
 }
 
@@ -3335,32 +3368,93 @@ static void glam__fill_copy(const glam__product *p, int row, int rows, float *ou
                (size_t)p->k * sizeof(float));
 }
 
-static void glam__product_run(glam_ctx *ctx, glam__product *p)
+static void glam__product_ready(glam_ctx *ctx, glam__product *p)
 {
-    size_t used = ctx->scratch_used;
-    int blocks = 0;
     p->ctx = ctx;
     p->lds = glam__stride(p->k);
     p->worker_floats = glam__worker_floats(ctx, p->k);
-    p->scratch = glam__scratch_floats(ctx, p->worker_floats * (size_t)ctx->options.threads);
     p->block = glam__product_rows(p->k);
     p->panels = 0;
     for (int i = 0; i < p->parts; i++) p->panels += glam__panels_of(ctx, p->b[i].n);
-    if (!p->fill && p->lda % 1024 == 0 && p->m >= p->block) p->fill = glam__fill_copy;
-    if (!p->spans) {
-        p->whole.row = p->whole.slice = 0;
-        p->whole.rows = p->m;
-        p->spans = &p->whole;
-        p->span_count = 1;
-        // panels made at each use: better each by one task, over all rows
-        if (!p->b[0].panels && !p->fill && p->m > p->block) p->block = p->m;
-    }
+    if (p->spans) return;
+    p->whole.row = p->whole.slice = 0;
+    p->whole.rows = p->m;
+    p->spans = &p->whole;
+    p->span_count = 1;
+}
+
+static int glam__block_count(const glam__product *p)
+{
+    int blocks = 0;
     for (int i = 0; i < p->span_count; i++)
         blocks += (p->spans[i].rows + p->block - 1) / p->block;
+    return blocks;
+}
+
+static void glam__product_run(glam_ctx *ctx, glam__product *p)
+{
+    size_t used = ctx->scratch_used;
+    glam__product_ready(ctx, p);
+    p->scratch = glam__scratch_floats(ctx, p->worker_floats * (size_t)ctx->options.threads);
+    if (!p->fill && p->lda % 1024 == 0 && p->m >= p->block) p->fill = glam__fill_copy;
+    // panels made at each use: better each by one task, over all rows
+    if (p->spans == &p->whole && !p->b[0].panels && !p->fill && p->m > p->block) p->block = p->m;
+    // all of B passes by for each block of rows: more of them only where it stays in L2
+    int near = (p->m / 16 + 7) / 8 * 8;
+    if (near >= 48 && near < p->block && (size_t)p->panels * ctx->kernels->nr * p->k <= 262144)
+        p->block = near;
+    int blocks = glam__block_count(p);
     p->cols = blocks ? (16 + blocks - 1) / blocks : 1;     // enough tasks for many workers
+    if (p->before) p->cols = 1;
     if (p->cols > p->panels) p->cols = p->panels;
     glam__parallel(ctx, blocks * p->cols, (double)p->m * p->k * p->panels * ctx->kernels->nr,
                    glam__product_body, p);
+    ctx->scratch_used = used;
+}
+
+// Products in a row: each takes the rows that those before it made.
+typedef struct glam__chain { const glam__product *p; int count; float *scratch; size_t floats; }
+    glam__chain;
+
+static void glam__chain_body(void *arg, int begin, int end, int worker)
+{
+    const glam__chain *c = (const glam__chain *)arg;
+    for (int t = begin; t < end; t++) {
+        glam__span s = glam__find_block(c->p->spans, c->p->span_count, c->p->block, t);
+        for (int i = 0; i < c->count && s.rows; i++)
+            glam__product_block(&c->p[i], &s, 0, c->p[i].panels,
+                                c->scratch + (size_t)worker * c->floats);
+    }
+}
+
+// With enough rows a task takes a block of them through all products, so that what one leaves for
+// the next is still in its core's cache; else one product after the other, cut by columns too.
+static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count)
+{
+    size_t used = ctx->scratch_used;
+    glam__chain c;
+    int block = (p->m / 16 + 7) / 8 * 8, packed = 1;
+    double work = 0;
+    c.p = p;
+    c.count = count;
+    c.floats = 0;
+    for (int i = 0; i < count; i++) {
+        glam__product_ready(ctx, &p[i]);
+        if (p[i].block < block) block = p[i].block;
+        if (p[i].worker_floats > c.floats) c.floats = p[i].worker_floats;
+        work += (double)p[i].m * p[i].k * p[i].panels * ctx->kernels->nr;
+        packed = packed && (p[i].b[0].panels || p->spans != &p->whole);
+    }
+    if (block < 48 || !packed) {
+        for (int i = 0; i < count; i++) {
+            if (p[i].spans == &p[i].whole) p[i].spans = NULL;
+            glam__product_run(ctx, &p[i]);
+        }
+        return;
+    }
+    p->block = block;
+    c.scratch = glam__scratch_floats(ctx, c.floats * (size_t)ctx->options.threads);
+    glam__parallel(ctx, glam__block_count(p), work, glam__chain_body, &c);
     ctx->scratch_used = used;
 }
 
@@ -3374,8 +3468,8 @@ static glam__product glam__product_new(int m, int k)
 }
 
 // C [m,n] = or += A [m,k] B.
-static void glam__times(glam_ctx *ctx, int m, const float *a, size_t lda, glam__operand b,
-                        float *c, size_t ldc, int add)
+static glam__product glam__product_of(int m, const float *a, size_t lda, glam__operand b, float *c,
+                                      size_t ldc, int add)
 {
     glam__product p = glam__product_new(m, b.k);
     p.a = a;
@@ -3385,28 +3479,40 @@ static void glam__times(glam_ctx *ctx, int m, const float *a, size_t lda, glam__
     p.c[0] = c;
     p.ldc = ldc;
     p.add = add;
+    return p;
+}
+
+static void glam__times(glam_ctx *ctx, int m, const float *a, size_t lda, glam__operand b,
+                        float *c, size_t ldc, int add)
+{
+    glam__product p = glam__product_of(m, a, lda, b, c, ldc, add);
     glam__product_run(ctx, &p);
 }
 
 // C_s [m,n] = or += A_s^T B_s with A [rows,m], B [rows,n]: the gradient of a weight.  Rows add up
 // in their order, whoever owns the element.
 typedef struct glam__outer {
-    glam_ctx *ctx;
     int m, n;
     const float *a, *b;
     size_t lda, ldb;
-    float *c;
+    float *c;                      // NULL: no gradient is wanted
     size_t ldc, slice;             // C's row stride, and elements from one expert to the next
     int add;
-    const glam__span *spans;
+    const glam__span *spans;       // NULL: whole
     int span_count, panels, parts, cols;   // set by run: panels of B, and what tasks they make
-    float *scratch;
-    size_t worker_floats;
+    glam__span whole;
 } glam__outer;
 
-// Columns of A that a task copies together, and the stride of the copy: it stays in L2 while the
-// panels of B pass by, where A's own rows lie pages apart.
-enum { GLAM__OUTER_M = 256, GLAM__OUTER_LD = GLAM__OUTER_M + 16 };
+typedef struct glam__outers {
+    const glam__kernels *kernels;
+    const glam__outer *list;
+    float *scratch;
+    size_t worker_floats;
+} glam__outers;
+
+// Columns of A that a task copies together, at most, and the stride of the copy: it stays in L2
+// while the panels of B pass by, where A's own rows lie pages apart.
+enum { GLAM__OUTER_M = 512, GLAM__OUTER_LD = GLAM__OUTER_M + 16 };
 
 static size_t glam__outer_floats(const glam_ctx *ctx)
 { return (size_t)GLAM__KC * (ctx->kernels->nr + GLAM__OUTER_LD); }
@@ -3414,81 +3520,103 @@ static size_t glam__outer_floats(const glam_ctx *ctx)
 static uint64_t glam__outer_bytes(const glam_ctx *ctx)
 { return glam__floats((uint64_t)glam__outer_floats(ctx) * ctx->options.threads); }
 
-static void glam__outer_body(void *arg, int begin, int end, int worker)
+static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t, float *panel)
 {
-    const glam__outer *o = (const glam__outer *)arg;
-    const glam__kernels *k = o->ctx->kernels;
-    float *panel = o->scratch + (size_t)worker * o->worker_floats;
+    const glam__span *s = &o->spans[t / (o->cols * o->parts)];
     float *copy = panel + (size_t)GLAM__KC * k->nr;
-    for (int t = begin; t < end; t++) {
-        const glam__span *s = &o->spans[t / (o->cols * o->parts)];
-        int part = t / o->cols % o->parts, col = t % o->cols;
-        int from = (int)((int64_t)o->m * part / o->parts);
-        int m = (int)((int64_t)o->m * (part + 1) / o->parts) - from;
-        int first = (int)((int64_t)o->panels * col / o->cols) * k->nr;
-        int last = (int)((int64_t)o->panels * (col + 1) / o->cols) * k->nr;
-        float *c = o->c + (size_t)s->slice * o->slice + (size_t)from * o->ldc;
-        if (last > o->n) last = o->n;
-        for (int i = 0; i < m && !s->rows && !o->add; i++)
-            memset(c + (size_t)i * o->ldc + first, 0, (size_t)(last - first) * sizeof(float));
-        for (int r = 0; r < s->rows; r += GLAM__KC) {
-            int rows = s->rows - r < GLAM__KC ? s->rows - r : GLAM__KC;
-            size_t at = (size_t)(s->row + r);
-            const float *a = o->a + at * o->lda + from;
-            size_t lda = o->lda;
-            if (last - first > 2 * k->nr) {            // it pays from three panels on
-                for (int i = 0; i < rows; i++)
-                    memcpy(copy + (size_t)i * GLAM__OUTER_LD, a + (size_t)i * lda,
-                           (size_t)m * sizeof(float));
-                a = copy;
-                lda = GLAM__OUTER_LD;
-            }
-            for (int j = first; j < last; j += k->nr) {
-                int n = last - j < k->nr ? last - j : k->nr;
-                k->pack(rows, n, o->b + at * o->ldb + j, o->ldb, panel);
-                k->panel_t(m, n, rows, a, lda, panel, (size_t)k->nr, c + j, o->ldc,
-                           o->add || r > 0);
-            }
+    int part = t / o->cols % o->parts, col = t % o->cols;
+    int from = (int)((int64_t)o->m * part / o->parts);
+    int m = (int)((int64_t)o->m * (part + 1) / o->parts) - from;
+    int first = (int)((int64_t)o->panels * col / o->cols) * k->nr;
+    int last = (int)((int64_t)o->panels * (col + 1) / o->cols) * k->nr;
+    float *c = o->c + (size_t)s->slice * o->slice + (size_t)from * o->ldc;
+    if (last > o->n) last = o->n;
+    for (int i = 0; i < m && !s->rows && !o->add; i++)
+        memset(c + (size_t)i * o->ldc + first, 0, (size_t)(last - first) * sizeof(float));
+    for (int r = 0; r < s->rows; r += GLAM__KC) {
+        int rows = s->rows - r < GLAM__KC ? s->rows - r : GLAM__KC;
+        size_t at = (size_t)(s->row + r), lda = o->lda;
+        const float *a = o->a + at * lda + from;
+        if (last - first > k->nr) {
+            for (int i = 0; i < rows; i++)
+                memcpy(copy + (size_t)i * GLAM__OUTER_LD, a + (size_t)i * lda,
+                       (size_t)m * sizeof(float));
+            a = copy;
+            lda = GLAM__OUTER_LD;
+        }
+        for (int j = first; j < last; j += k->nr) {
+            int n = last - j < k->nr ? last - j : k->nr;
+            k->pack(rows, n, o->b + at * o->ldb + j, o->ldb, panel);
+            k->panel_t(m, n, rows, a, lda, panel, (size_t)k->nr, c + j, o->ldc, o->add || r > 0);
         }
     }
 }
 
-static void glam__outer_run(glam_ctx *ctx, glam__outer *o)
+static void glam__outer_body(void *arg, int begin, int end, int worker)
+{
+    const glam__outers *all = (const glam__outers *)arg;
+    for (int t = begin; t < end; t++) {
+        const glam__outer *o = all->list;
+        int task = t;
+        for (; task >= o->span_count * o->parts * o->cols; o++)
+            task -= o->span_count * o->parts * o->cols;
+        glam__outer_task(all->kernels, o, task, all->scratch + (size_t)worker * all->worker_floats);
+    }
+}
+
+// All in one parallel loop: single ones may be too small to share out.
+static void glam__outer_run(glam_ctx *ctx, glam__outer *o, int count)
 {
     size_t used = ctx->scratch_used;
-    o->ctx = ctx;
-    o->panels = glam__panels_of(ctx, o->n);
-    o->parts = (o->m + GLAM__OUTER_M - 1) / GLAM__OUTER_M;
-    o->cols = (16 + o->span_count * o->parts - 1) / (o->span_count * o->parts);
-    if (o->cols > o->panels) o->cols = o->panels;
-    o->worker_floats = glam__outer_floats(ctx);
-    o->scratch = glam__scratch_floats(ctx, o->worker_floats * (size_t)ctx->options.threads);
-    double rows = 0;
-    for (int i = 0; i < o->span_count; i++) rows += o->spans[i].rows;
-    glam__parallel(ctx, o->span_count * o->cols * o->parts, rows * o->m * o->n,
-                   glam__outer_body, o);
+    glam__outers all;
+    int tasks = 0;
+    double work = 0;
+    all.kernels = ctx->kernels;
+    all.list = o;
+    all.worker_floats = glam__outer_floats(ctx);
+    all.scratch = glam__scratch_floats(ctx, all.worker_floats * (size_t)ctx->options.threads);
+    for (; count > 0; count--, o++) {
+        if (!o->spans) o->spans = &o->whole;
+        o->panels = glam__panels_of(ctx, o->n);
+        o->parts = (o->m + GLAM__OUTER_M - 1) / GLAM__OUTER_M;
+        o->cols = 1;
+        while (o->c && o->span_count * o->parts * o->cols < 16) {  // enough tasks for many workers
+            int m = o->m / o->parts, n = o->n / o->cols;           // of a size that pays for copies
+            if (m >= n && m >= 256) o->parts *= 2;
+            else if (n >= 256) o->cols *= 2;
+            else break;
+        }
+        if (!o->c) o->parts = 0;
+        tasks += o->span_count * o->parts * o->cols;
+        for (int i = 0; i < o->span_count && o->c; i++)
+            work += (double)o->spans[i].rows * o->m * o->n;
+    }
+    glam__parallel(ctx, tasks, work, glam__outer_body, &all);
     ctx->scratch_used = used;
 }
 
-// dW (+)= A^T B over rows 0..rows-1, for a weight [m,n]; nothing where no gradient is wanted.
-static void glam__grad_outer(glam_ctx *ctx, glam_tensor *w, int rows, const float *a, size_t lda,
-                             const float *b, size_t ldb)
+// dW (+)= A^T B over rows 0..rows-1, for a weight [m,n].
+static glam__outer glam__outer_of(glam_tensor *w, int rows, const float *a, size_t lda,
+                                  const float *b, size_t ldb)
 {
     glam__outer o;
-    glam__span all;
     memset(&o, 0, sizeof o);
-    o.c = glam__grad_of(w, &o.add);
-    if (!o.c) return;
-    all.row = all.slice = 0;
-    all.rows = rows;
-    o.m = w->shape.dim[0];
-    o.n = w->shape.dim[1];
+    o.c = w ? glam__grad_of(w, &o.add) : NULL;
+    o.whole.rows = rows;
+    o.m = w ? w->shape.dim[w->shape.dims - 2] : 0;
+    o.n = w ? w->shape.dim[w->shape.dims - 1] : 0;
     o.a = a; o.lda = lda;
     o.b = b; o.ldb = ldb;
     o.ldc = (size_t)o.n;
-    o.spans = &all;
     o.span_count = 1;
-    glam__outer_run(ctx, &o);
+    return o;
+}
+
+static void glam__grad_outer(glam_ctx *ctx, glam_tensor *w, int rows, const float *a, size_t lda,
+                             const float *b, size_t ldb)
+{
+    glam__outer o = glam__outer_of(w, rows, a, lda, b, ldb);
+    glam__outer_run(ctx, &o, 1);
 }
 
 // A parallel loop over rows, in chunks of a fixed number.
@@ -3669,8 +3797,8 @@ static glam_status glam__matmul_shape(glam_ctx *ctx, glam_node *n)
     n->scratch_bytes = (glam__product_bytes(ctx, w->shape.dim[0]) +
                                 glam__product_bytes(ctx, w->shape.dim[1]) +
                                 glam__outer_bytes(ctx));
-    if (glam__want_panels(ctx, w, transposed) != GLAM_OK) return ctx->error;
-    return x->wants_grad ? glam__want_panels(ctx, w, !transposed) : GLAM_OK;
+    if (glam__want_panels(ctx, n, w, transposed) != GLAM_OK) return ctx->error;
+    return x->wants_grad ? glam__want_panels(ctx, n, w, !transposed) : GLAM_OK;
 }
 
 static void glam__matmul_forward(glam_ctx *ctx, glam_node *n)
@@ -3678,7 +3806,7 @@ static void glam__matmul_forward(glam_ctx *ctx, glam_node *n)
     const int transposed = *(const int *)n->config;
     glam_tensor *x = n->in[0], *y = n->out[0];
     glam__times(ctx, (int)glam__rows(x), x->data, (size_t)glam__last(x),
-                glam__weight(ctx, n->in[1], transposed), y->data, (size_t)glam__last(y), 0);
+                glam__weight(ctx, n->in[1], transposed, (int)glam__rows(x)), y->data, (size_t)glam__last(y), 0);
 }
 
 static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
@@ -3688,7 +3816,7 @@ static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
     int rows = (int)glam__rows(x), adds = 0;
     size_t K = (size_t)glam__last(x), N = (size_t)glam__last(y);
     float *dx = glam__grad_of(x, &adds);
-    if (dx) glam__times(ctx, rows, y->grad, N, glam__weight(ctx, w, !transposed), dx, K, adds);
+    if (dx) glam__times(ctx, rows, y->grad, N, glam__weight(ctx, w, !transposed, rows), dx, K, adds);
     if (transposed) glam__grad_outer(ctx, w, rows, y->grad, N, x->data, K);
     else glam__grad_outer(ctx, w, rows, x->data, K, y->grad, N);
 }
@@ -4568,8 +4696,8 @@ static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
     n->scratch_bytes = glam__attention_scratch(ctx, n);
     if (n->in[GLAM__AT_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
     for (int i = GLAM__AT_Q; i <= GLAM__AT_O; i++) {
-        glam__want_panels(ctx, n->in[i], 0);
-        if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n->in[i], 1);
+        glam__want_panels(ctx, n, n->in[i], 0);
+        if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n, n->in[i], 1);
     }
     return ctx->error;
 }
@@ -4778,7 +4906,7 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
     p.arg = &w;
     p.parts = 3;
     for (int i = 0; i < 3; i++) {
-        p.b[i] = glam__weight(ctx, n->in[GLAM__AT_Q + i], 0);
+        p.b[i] = glam__weight(ctx, n->in[GLAM__AT_Q + i], 0, T);
         p.c[i] = h.qkv + (size_t)i * h.A;
     }
     p.ldc = 3 * (size_t)h.A;
@@ -4794,7 +4922,7 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
     out.a = h.o;
     out.lda = (size_t)h.A;
     out.parts = 1;
-    out.b[0] = glam__weight(ctx, n->in[GLAM__AT_O], 0);
+    out.b[0] = glam__weight(ctx, n->in[GLAM__AT_O], 0, T);
     out.c[0] = n->out[0]->data;
     out.ldc = (size_t)h.M;
     out.base = norm ? x->data : NULL;
@@ -4967,10 +5095,11 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     glam__normed w = glam__normed_of(ctx, x, norm, h.at->c.norm_eps);
     size_t T = (size_t)h.B * h.S, M = (size_t)h.M, A = (size_t)h.A;
     const float *dy = n->out[0]->grad;
+    glam__product p[3];
+    glam__outer o[4];
 
     h.dout = glam__scratch_floats(ctx, T * A);                    // do = dy Wo^T
-    glam__times(ctx, (int)T, dy, M, glam__weight(ctx, n->in[GLAM__AT_O], 1), h.dout, A, 0);
-    glam__grad_outer(ctx, n->in[GLAM__AT_O], (int)T, h.o, A, dy, M);
+    glam__times(ctx, (int)T, dy, M, glam__weight(ctx, n->in[GLAM__AT_O], 1, (int)T), h.dout, A, 0);
 
     glam__attention_positions(&h);
     h.dqkv = glam__scratch_floats(ctx, T * 3 * A);
@@ -4990,13 +5119,16 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     float *normed = glam__scratch_floats(ctx, T * M), *r = glam__scratch_floats(ctx, T);
     glam__norm_all(ctx, w, (int)T, normed, r);
     for (int i = 0; i < 3; i++)
-        glam__grad_outer(ctx, n->in[GLAM__AT_Q + i], (int)T, normed, M, h.dqkv + (size_t)i * A,
-                         3 * A);
+        o[i] = glam__outer_of(n->in[GLAM__AT_Q + i], (int)T, normed, M, h.dqkv + (size_t)i * A,
+                              3 * A);
+    o[3] = glam__outer_of(n->in[GLAM__AT_O], (int)T, h.o, A, dy, M);
+    glam__outer_run(ctx, o, 4);
     if (!x->wants_grad && !(norm && norm->wants_grad)) return;
     float *dn = glam__scratch_floats(ctx, T * M);
     for (int i = 0; i < 3; i++)
-        glam__times(ctx, (int)T, h.dqkv + (size_t)i * A, 3 * A,
-                    glam__weight(ctx, n->in[GLAM__AT_Q + i], 1), dn, M, i > 0);
+        p[i] = glam__product_of((int)T, h.dqkv + (size_t)i * A, 3 * A,
+                                glam__weight(ctx, n->in[GLAM__AT_Q + i], 1, (int)T), dn, M, i > 0);
+    glam__chain_run(ctx, p, 3);
     glam__norm_backward(ctx, n, norm, w, (int)T, r, dn);
 }
 
@@ -5076,18 +5208,22 @@ typedef struct glam__acted_back {
     float *dweight;
 } glam__acted_back;
 
-static void glam__acted_back_row(void *arg, int row, int worker)
+static void glam__acted_back_row(const glam__acted_back *a, int row)
 {
-    const glam__acted_back *a = (const glam__acted_back *)arg;
     size_t at = (size_t)row * a->H;
     float *g = a->g ? a->g + at : NULL, *u = a->u + at, *h = a->h + at;
-    (void)worker;
     a->kernels->act_back(a->kind, a->H, g, u, a->dh + at, h, g, u);
     if (!a->weight) return;
     a->dweight[row] = a->kernels->dot(a->H, a->dh + at, h);
     if (g) a->kernels->scale(a->H, a->weight[row], g);
     a->kernels->scale(a->H, a->weight[row], u);
     a->kernels->scale(a->H, a->weight[row], h);
+}
+
+static void glam__acted_back_rows(const glam__product *p, int row, int rows)
+{
+    for (int i = row; i < row + rows; i++)
+        glam__acted_back_row((const glam__acted_back *)p->arg, i);
 }
 
 typedef struct glam__ffn { int kind; float norm_eps; } glam__ffn;
@@ -5122,8 +5258,8 @@ static glam_status glam__ffn_shape(glam_ctx *ctx, glam_node *n)
     n->scratch_bytes = (n->flags & GLAM__NODE_RECORDED ? back : forward);
     if (n->in[GLAM__FF_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
     for (int i = GLAM__FF_GATE; i <= GLAM__FF_DOWN; i++) {
-        glam__want_panels(ctx, n->in[i], 0);
-        if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n->in[i], 1);
+        glam__want_panels(ctx, n, n->in[i], 0);
+        if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n, n->in[i], 1);
     }
     return ctx->error;
 }
@@ -5134,18 +5270,18 @@ static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
     glam_tensor *x = n->in[0], *norm = n->in[GLAM__FF_NORM];
     int T = (int)glam__rows(x), M = glam__last(x), H = n->in[GLAM__FF_UP]->shape.dim[1];
     glam__normed w = glam__normed_of(ctx, x, norm, f->norm_eps);
+    glam__product stages[2];
     glam__acted a;
 
     glam__product in = glam__product_new(T, M);            // g, u = RMS(x) [Wg Wu]
     in.fill = glam__fill_normed;
     in.arg = &w;
     in.parts = 2;
-    in.b[0] = glam__weight(ctx, n->in[GLAM__FF_GATE], 0);
-    in.b[1] = glam__weight(ctx, n->in[GLAM__FF_UP], 0);
+    in.b[0] = glam__weight(ctx, n->in[GLAM__FF_GATE], 0, T);
+    in.b[1] = glam__weight(ctx, n->in[GLAM__FF_UP], 0, T);
     in.c[0] = (float *)n->saved;
     in.c[1] = in.c[0] + (size_t)T * H;
     in.ldc = (size_t)H;
-    glam__product_run(ctx, &in);
 
     a.kernels = ctx->kernels;                              // y = x + (f(g) * u) Wd
     a.kind = f->kind;
@@ -5156,11 +5292,13 @@ static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
     out.fill = glam__fill_acted;
     out.arg = &a;
     out.parts = 1;
-    out.b[0] = glam__weight(ctx, n->in[GLAM__FF_DOWN], 0);
+    out.b[0] = glam__weight(ctx, n->in[GLAM__FF_DOWN], 0, T);
     out.c[0] = n->out[0]->data;
     out.ldc = (size_t)M;
     out.base = norm ? x->data : NULL;
-    glam__product_run(ctx, &out);
+    stages[0] = in;
+    stages[1] = out;
+    glam__chain_run(ctx, stages, 2);
 }
 
 static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
@@ -5173,8 +5311,10 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     const float *dy = n->out[0]->grad;
     glam__acted_back a;
     float *dh = glam__scratch_floats(ctx, (size_t)T * H);
+    float *dn = glam__scratch_floats(ctx, (size_t)T * M);
+    glam__product p[3];
+    glam__outer o[3];
 
-    glam__times(ctx, T, dy, M, glam__weight(ctx, n->in[GLAM__FF_DOWN], 1), dh, H, 0);
     memset(&a, 0, sizeof a);
     a.kernels = ctx->kernels;
     a.kind = f->kind;
@@ -5183,18 +5323,23 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     a.u = a.g + (size_t)T * H;
     a.h = glam__scratch_floats(ctx, (size_t)T * H);
     a.dh = dh;
-    glam__each_row(ctx, T, 40.0 * (double)H, glam__acted_back_row, &a);   // g, u: dg, du from here
+    for (int i = 0; i < 3; i++) {          // dh = dy Wd^T; g, u: dg, du; dn = dg Wg^T + du Wu^T
+        glam__operand b = glam__weight(ctx, n->in[i ? GLAM__FF_GATE + i - 1 : GLAM__FF_DOWN], 1, T);
+        p[i] = i ? glam__product_of(T, i > 1 ? a.u : a.g, H, b, dn, M, i > 1)
+                 : glam__product_of(T, dy, M, b, dh, H, 0);
+    }
+    p[1].before = glam__acted_back_rows;
+    p[1].arg = &a;
+    glam__chain_run(ctx, p, 3);
 
     float *normed = glam__scratch_floats(ctx, (size_t)T * M);
     float *r = glam__scratch_floats(ctx, (size_t)T);
     glam__norm_all(ctx, w, T, normed, r);
-    glam__grad_outer(ctx, n->in[GLAM__FF_DOWN], T, a.h, H, dy, M);
-    glam__grad_outer(ctx, n->in[GLAM__FF_GATE], T, normed, M, a.g, H);
-    glam__grad_outer(ctx, n->in[GLAM__FF_UP], T, normed, M, a.u, H);
+    o[0] = glam__outer_of(n->in[GLAM__FF_DOWN], T, a.h, H, dy, M);
+    o[1] = glam__outer_of(n->in[GLAM__FF_GATE], T, normed, M, a.g, H);
+    o[2] = glam__outer_of(n->in[GLAM__FF_UP], T, normed, M, a.u, H);
+    glam__outer_run(ctx, o, 3);
     if (!x->wants_grad && !(norm && norm->wants_grad)) return;
-    float *dn = glam__scratch_floats(ctx, (size_t)T * M);
-    glam__times(ctx, T, a.g, H, glam__weight(ctx, n->in[GLAM__FF_GATE], 1), dn, M, 0);
-    glam__times(ctx, T, a.u, H, glam__weight(ctx, n->in[GLAM__FF_UP], 1), dn, M, 1);
     glam__norm_backward(ctx, n, norm, w, T, r, dn);
 }
 
@@ -5329,7 +5474,7 @@ static void glam__moe_gate(glam__moe *m)
     float *r = glam__scratch_floats(ctx, (size_t)m->T);
     glam__norm_all(ctx, glam__normed_of(ctx, m->n->in[0], m->n->in[GLAM__MO_NORM],
                                         m->s->norm_eps), m->T, m->normed, r);
-    glam__times(ctx, m->T, m->normed, (size_t)m->M, glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 0),
+    glam__times(ctx, m->T, m->normed, (size_t)m->M, glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 0, 0),
                 p, (size_t)m->E, 0);
     for (int t = 0; t < m->T; t++)
         m->lse[t] = ctx->kernels->softmax(m->E, p + (size_t)t * m->E, 0);
@@ -5479,19 +5624,19 @@ static glam__product glam__expert_product(const glam__moe *m, int k)
 static void glam__moe_experts(glam__moe *m)
 {
     glam__gather rows = glam__gather_of(m, m->normed);
+    glam__product p[2];
     glam__acted a;
     glam__product in = glam__expert_product(m, m->M);
     in.fill = glam__fill_gathered;
     in.arg = &rows;
-    in.b[0] = glam__weight(m->ctx, m->n->in[GLAM__MO_UP], 0);
+    in.b[0] = glam__weight(m->ctx, m->n->in[GLAM__MO_UP], 0, 0);
     in.c[0] = m->u;
     in.ldc = (size_t)m->H;
     if (m->gated) {
         in.parts = 2;
-        in.b[1] = glam__weight(m->ctx, m->n->in[GLAM__MO_GATE], 0);
+        in.b[1] = glam__weight(m->ctx, m->n->in[GLAM__MO_GATE], 0, 0);
         in.c[1] = m->g;
     }
-    glam__product_run(m->ctx, &in);
 
     a.kernels = m->ctx->kernels;
     a.kind = m->kind;
@@ -5501,10 +5646,12 @@ static void glam__moe_experts(glam__moe *m)
     glam__product out = glam__expert_product(m, m->H);
     out.fill = glam__fill_acted;
     out.arg = &a;
-    out.b[0] = glam__weight(m->ctx, m->n->in[GLAM__MO_DOWN], 0);
+    out.b[0] = glam__weight(m->ctx, m->n->in[GLAM__MO_DOWN], 0, 0);
     out.c[0] = m->out;
     out.ldc = (size_t)m->M;
-    glam__product_run(m->ctx, &out);
+    p[0] = in;
+    p[1] = out;
+    glam__chain_run(m->ctx, p, 2);
 }
 
 // y_t = x_t (residual) + sum of the kept choices, best first.
@@ -5664,36 +5811,25 @@ static void glam__moe_gather_row(void *arg, int row, int worker)
 }
 
 // dW of all experts: A_e^T B_e over each one's rows.
-static void glam__moe_outer(const glam__moe *m, glam_tensor *w, const float *a, int M,
-                            const float *b, int N)
+static glam__outer glam__moe_outer(const glam__moe *m, glam_tensor *w, const float *a, int M,
+                                   const float *b, int N)
 {
-    glam__outer o;
-    memset(&o, 0, sizeof o);
-    o.c = w ? glam__grad_of(w, &o.add) : NULL;
-    if (!o.c) return;
-    o.m = M;
-    o.n = N;
-    o.a = a; o.lda = (size_t)M;
-    o.b = b; o.ldb = (size_t)N;
-    o.ldc = (size_t)N;
+    glam__outer o = glam__outer_of(w, 0, a, (size_t)M, b, (size_t)N);
     o.slice = (size_t)M * N;
     o.spans = m->spans;
     o.span_count = m->E;
-    glam__outer_run(m->ctx, &o);
+    return o;
 }
 
 // C (+)= A B_e^T, row by row with the expert of the row.
-static void glam__moe_times(const glam__moe *m, const float *a, glam_tensor *w, float *c, int add)
+static glam__product glam__moe_times(const glam__moe *m, const float *a, glam_tensor *w, float *c,
+                                     int add)
 {
-    glam__operand b = glam__weight(m->ctx, w, 1);
-    glam__product p = glam__expert_product(m, b.k);
-    p.a = a;
-    p.lda = (size_t)b.k;
-    p.b[0] = b;
-    p.c[0] = c;
-    p.ldc = (size_t)b.n;
-    p.add = add;
-    glam__product_run(m->ctx, &p);
+    glam__operand b = glam__weight(m->ctx, w, 1, 0);
+    glam__product p = glam__product_of(m->rows, a, (size_t)b.k, b, c, (size_t)b.n, add);
+    p.spans = m->spans;
+    p.span_count = m->E;
+    return p;
 }
 
 // dh = dy Wd^T; through the activation; the gradients of the experts and of their inputs.
@@ -5702,8 +5838,9 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     const glam__moe *m = &g->m;
     glam_tensor **in = m->n->in;
     glam__acted_back a;
+    glam__product p[3];
+    glam__outer o[3];
     glam__each_row(m->ctx, m->rows, 2.0 * m->M, glam__moe_gather_row, g);
-    glam__moe_times(m, g->dyr, in[GLAM__MO_DOWN], g->dh, 0);
     a.kernels = m->ctx->kernels;
     a.kind = m->kind;
     a.H = m->H;
@@ -5713,14 +5850,16 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     a.dh = g->dh;
     a.weight = g->weight;
     a.dweight = g->dweight;
-    // g, u and h become dg, du and the weighted h
-    glam__each_row(m->ctx, m->rows, 40.0 * m->H, glam__acted_back_row, &a);
-    glam__moe_outer(m, in[GLAM__MO_DOWN], g->h, m->H, g->dyr, m->M);
-    glam__moe_outer(m, in[GLAM__MO_UP], g->xr, m->M, m->u, m->H);
-    glam__moe_outer(m, in[GLAM__MO_GATE], g->xr, m->M, m->g, m->H);
-    if (!g->dxr) return;
-    glam__moe_times(m, m->u, in[GLAM__MO_UP], g->dxr, 0);
-    if (m->gated) glam__moe_times(m, m->g, in[GLAM__MO_GATE], g->dxr, 1);
+    p[0] = glam__moe_times(m, g->dyr, in[GLAM__MO_DOWN], g->dh, 0);
+    p[1] = glam__moe_times(m, m->u, in[GLAM__MO_UP], g->dxr, 0);
+    p[1].before = glam__acted_back_rows;       // g, u and h become dg, du and the weighted h
+    p[1].arg = &a;
+    if (m->gated) p[2] = glam__moe_times(m, m->g, in[GLAM__MO_GATE], g->dxr, 1);
+    glam__chain_run(m->ctx, p, m->gated ? 3 : 2);
+    o[0] = glam__moe_outer(m, in[GLAM__MO_DOWN], g->h, m->H, g->dyr, m->M);
+    o[1] = glam__moe_outer(m, in[GLAM__MO_UP], g->xr, m->M, m->u, m->H);
+    if (m->gated) o[2] = glam__moe_outer(m, in[GLAM__MO_GATE], g->xr, m->M, m->g, m->H);
+    glam__outer_run(m->ctx, o, m->gated ? 3 : 2);
 }
 
 static float *glam__settled(glam_tensor *t)
@@ -5825,7 +5964,7 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
     g.dh = glam__scratch_floats(ctx, R * m->H);
     g.weight = glam__scratch_floats(ctx, R);
     g.dweight = glam__scratch_floats(ctx, R);
-    g.dxr = below ? glam__scratch_floats(ctx, R * M) : NULL;
+    g.dxr = glam__scratch_floats(ctx, R * M);
     g.dlogits = glam__scratch_floats(ctx, T * m->E);
     glam__norm_all(ctx, w, m->T, m->normed, r);
     if (ctx->plain) glam__moe_plain_backward(&g);
@@ -5834,7 +5973,7 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
     glam__grad_outer(ctx, n->in[GLAM__MO_ROUTER], m->T, m->normed, M, g.dlogits, (size_t)m->E);
     if (!below) return;
     g.dn = glam__scratch_floats(ctx, T * M);
-    glam__times(ctx, m->T, g.dlogits, (size_t)m->E, glam__weight(ctx, n->in[GLAM__MO_ROUTER], 1),
+    glam__times(ctx, m->T, g.dlogits, (size_t)m->E, glam__weight(ctx, n->in[GLAM__MO_ROUTER], 1, 0),
                 g.dn, M, 0);
     if (ctx->plain) for (size_t t = 0; t < T; t++)
         ctx->kernels->add(m->M, g.dyr + t * M, g.dn + t * M);
@@ -5915,8 +6054,8 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     n->scratch_bytes = (n->flags & GLAM__NODE_RECORDED ? back : forward);
     if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
     for (int i = GLAM__MO_ROUTER; i <= GLAM__MO_DOWN; i++) {
-        glam__want_panels(ctx, n->in[i], 0);
-        if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n->in[i], 1);
+        glam__want_panels(ctx, n, n->in[i], 0);
+        if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n, n->in[i], 1);
     }
     return ctx->error;
 }
@@ -6703,8 +6842,8 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
                                 3 * glam__floats((uint64_t)T) + glam__product_bytes(ctx, M) +
                                 glam__product_bytes(ctx, V) + glam__outer_bytes(ctx) +
                                 glam__floats(glam__norm_back_floats(T, M)));
-    glam__want_panels(ctx, n->in[2], 1);
-    if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n->in[2], 0);
+    glam__want_panels(ctx, n, n->in[2], 1);
+    if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n, n->in[2], 0);
     return ctx->error;
 }
 
@@ -6752,12 +6891,11 @@ static glam__normed glam__head_normed(const glam_ctx *ctx, const glam_node *n)
 }
 
 // logits [rows,V] of the rows of a from `row` on.
-static void glam__head_logits(glam_ctx *ctx, const glam_node *n, const float *a, int row, int rows,
+static void glam__head_logits(glam_ctx *ctx, glam__operand embed, const float *a, int row, int rows,
                               float *logits)
 {
-    size_t M = (size_t)glam__last(n->in[0]);
-    glam__times(ctx, rows, a + (size_t)row * M, M, glam__weight(ctx, n->in[2], 1), logits,
-                (size_t)n->in[2]->shape.dim[0], 0);
+    size_t M = (size_t)embed.k;
+    glam__times(ctx, rows, a + (size_t)row * M, M, embed, logits, (size_t)embed.n, 0);
 }
 
 // What forward and backward begin with: a = logit_scale RMS(x), its 1/rms, and where logits go.
@@ -6786,10 +6924,11 @@ static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
     float *a, *rms;
     double xent = 0, z = 0;
     glam__head_rows r = glam__head_begin(ctx, n, chunk, &a, &rms);
+    glam__operand embed = glam__weight(ctx, n->in[2], 1, T);
     r.xent = glam__scratch_floats(ctx, (size_t)T);
     for (r.row = 0; r.row < T; r.row += chunk) {
         int rows = T - r.row < chunk ? T - r.row : chunk;
-        glam__head_logits(ctx, n, a, r.row, rows, r.logits);
+        glam__head_logits(ctx, embed, a, r.row, rows, r.logits);
         glam__each_row(ctx, rows, 8.0 * r.V, glam__head_forward_row, &r);
     }
     for (int t = 0; t < T; t++) {
@@ -6809,14 +6948,16 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
     glam__normed w = glam__head_normed(ctx, n);
     float *a, *rms, *da = glam__scratch_floats(ctx, (size_t)T * M);
     glam__head_rows r = glam__head_begin(ctx, n, chunk, &a, &rms);
+    glam__operand back = glam__weight(ctx, n->in[2], 0, T), embed = back;
+    if (chunk < T) embed = glam__weight(ctx, n->in[2], 1, T);
     r.scale = (float)((double)n->out[0]->grad[0] / h->count);
     for (r.row = 0; r.row < T; r.row += chunk) {
         int rows = T - r.row < chunk ? T - r.row : chunk;
         float *at = da + (size_t)r.row * M;
-        if (chunk < T) glam__head_logits(ctx, n, a, r.row, rows, r.logits);
+        if (chunk < T) glam__head_logits(ctx, embed, a, r.row, rows, r.logits);
         glam__each_row(ctx, rows, 10.0 * V, glam__head_backward_row, &r);
         glam__grad_outer(ctx, n->in[2], rows, r.logits, (size_t)V, a + (size_t)r.row * M, M);
-        glam__times(ctx, rows, r.logits, (size_t)V, glam__weight(ctx, n->in[2], 0), at, M, 0);
+        glam__times(ctx, rows, r.logits, (size_t)V, back, at, M, 0);
         for (int i = 0; i < rows; i++)                       // back through the scale
             ctx->kernels->scale((int)M, h->logit_scale, at + (size_t)i * M);
     }

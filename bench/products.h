@@ -23,7 +23,7 @@ typedef struct product {
 static glam__operand product_operand(const product *p)
 {
     glam__operand b;
-    if (p->w) return glam__weight(p->ctx, p->w, p->kind == NT);
+    if (p->w) return glam__weight(p->ctx, p->w, p->kind == NT, 0);
     memset(&b, 0, sizeof b);
     b.data = p->b;
     b.ld = (size_t)(p->kind == NT ? p->k : p->n);
@@ -49,7 +49,7 @@ static void product_ours(void *state)
     o.c = p->c; o.ldc = (size_t)p->n;
     o.spans = &all;
     o.span_count = 1;
-    glam__outer_run(p->ctx, &o);
+    glam__outer_run(p->ctx, &o, 1);
 }
 
 static void product_peer(void *state)
@@ -95,7 +95,7 @@ static void open_product(bench *b, const int *v)
     if (v[4]) {
         ours->w = glam_param(p.ctx, "w", p.kind == NT ? glam_dim2(p.n, p.k) : glam_dim2(p.k, p.n));
         memcpy(ours->w->data, p.b, glam_size(ours->w) * sizeof(float));
-        glam__want_panels(p.ctx, ours->w, p.kind == NT);
+        glam__want_panels(p.ctx, NULL, ours->w, p.kind == NT);
     }
     enter(b, "glam", product_ours, ours);
     peers_open(b->threads);
