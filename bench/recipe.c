@@ -37,7 +37,12 @@ static glam_config shape(void)
 {
     glam_config c = glam_config_default();
     const char *expert = value("activation", "");
-    if (!strcmp(value("shape", "nano"), "small")) {
+    if (!strcmp(value("shape", ""), "nano")) {
+        c.d_model = 128;
+        c.heads = 4;
+        c.context = 64;
+    }
+    if (!strcmp(value("shape", ""), "small")) {
         c.layers = 6;
         c.d_model = 384;
         c.heads = 6;
