@@ -518,10 +518,10 @@ GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32
 // Each field: default of glam_config_default(); the paper's value where it differs.
 typedef struct glam_config {
     int   vocab;               // V; 256: bytes.  Paper 256000 (its tables count with 32000)
-    int   context;             // trained length; 64.  Not a limit.  Paper 1024
+    int   context;             // trained length; 128.  Not a limit.  Paper 1024
     int   layers;              // L; 4
-    int   d_model;             // M; 128
-    int   heads;               // 4
+    int   d_model;             // M; 96
+    int   heads;               // 2
     int   d_head;              // D; 0: d_model / heads
     int   hidden;              // H of a dense layer; 0: 4 * d_model
     glam_position position;    // buckets
@@ -533,7 +533,7 @@ typedef struct glam_config {
     int   tied;                // 1: the logits use the embedding
     float logit_scale;         // 0: d_model^-0.5
     float z_loss;              // 1e-4 * mean logsumexp(logits)^2
-    glam_moe_config moe;
+    glam_moe_config moe;       // of every layer; paper: of every other
 } glam_config;
 
 typedef struct glam_model glam_model;
@@ -681,10 +681,13 @@ typedef struct glam_recipe {
     double   lr;                 // Adafactor with parameter_scale: relative to the weights' RMS;
                                  // AdamW: absolute, 1e-3 to 3e-3 suit it [0.03, 0.01]
     double   embed_lr;           // factor on lr for embed and unembed [1, 1]
-    int      warmup;             // steps of linear warm-up [100, 0]
+    double   bias_lr;            // the position buckets' steps are lr * bias_lr, relative to
+                                 // nothing: what they add to is a logit, of size 1 and more.
+                                 // 0: they are like any other tensor [10, 0]
+    int      warmup;             // steps of linear warm-up [50, 0]
     double   min_lr;             // cosine ends at lr * min_lr [0.05, 0]
     int      steps;              // [2000, 2000]
-    int      batch;              // sequences per optimiser step [12, 16]
+    int      batch;              // sequences per optimiser step [16, 16]
     int      context;            // tokens per sequence; 0: the model's context
     int      accumulate;         // equal parts a batch is cut into; [1, 1]
     int      recompute;          // 1: blocks are run again in backward, for memory [0, 0]
@@ -737,6 +740,7 @@ typedef struct glam_trainer glam_trainer;
 GLAM_API glam_recipe glam_recipe_default(void);
 GLAM_API glam_recipe glam_recipe_paper(void);      // Adafactor, 1/sqrt schedule, reference 3.2, 3.3
 GLAM_API glam_recipe glam_recipe_finetune(void);   // lower rate, short warm-up, early stop
+GLAM_API glam_recipe glam_recipe_quick(void);      // as far as 230,000 bytes can go, in seconds
 // The learning rate of step t (counted from 0).
 GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t);
 
@@ -7124,10 +7128,10 @@ GLAM_API glam_config glam_config_default(void)
     glam_config c;
     memset(&c, 0, sizeof c);
     c.vocab = 256;
-    c.context = 64;
+    c.context = 128;
     c.layers = 4;
-    c.d_model = 128;
-    c.heads = 4;
+    c.d_model = 96;
+    c.heads = 2;
     c.position = GLAM_POSITION_BUCKETS;
     c.buckets = 32;
     c.max_distance = 128;
@@ -7138,6 +7142,7 @@ GLAM_API glam_config glam_config_default(void)
     c.tied = 1;
     c.z_loss = 1e-4f;
     c.moe = glam_moe_config_default();
+    c.moe.every = 1;
     return c;
 }
 
@@ -7175,6 +7180,7 @@ GLAM_API glam_status glam_config_preset(const char *name, glam_config *config)
         c.d_head = p->D;
         c.hidden = p->H;
         c.moe.experts = p->E;
+        c.moe.every = 2;
         c.moe.hidden = p->H;
         c.moe.activation = GLAM_RELU;
         c.moe.capacity_factor = 2.0f;
@@ -8679,10 +8685,11 @@ GLAM_API glam_recipe glam_recipe_default(void)
     r.schedule = GLAM_SCHEDULE_COSINE;
     r.lr = 0.03;
     r.embed_lr = 1;
-    r.warmup = 100;
+    r.bias_lr = 10;
+    r.warmup = 50;
     r.min_lr = 0.05;
     r.steps = 2000;
-    r.batch = 12;
+    r.batch = 16;
     r.accumulate = 1;
     r.clip = 1;
     r.weight_decay = 0.1;
@@ -8704,6 +8711,7 @@ GLAM_API glam_recipe glam_recipe_paper(void)
     glam_recipe r = glam_recipe_default();
     r.schedule = GLAM_SCHEDULE_PAPER;
     r.lr = 0.01;
+    r.bias_lr = 0;
     r.warmup = 0;
     r.min_lr = 0;
     r.batch = 16;
@@ -8724,6 +8732,18 @@ GLAM_API glam_recipe glam_recipe_finetune(void)
     return r;
 }
 
+GLAM_API glam_recipe glam_recipe_quick(void)
+{
+    glam_recipe r = glam_recipe_default();
+    r.lr = 0.06;
+    r.warmup = 30;
+    r.min_lr = 0;
+    r.steps = 300;
+    r.batch = 12;
+    r.context = 64;
+    return r;
+}
+
 GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t)
 {
     const glam_recipe d = glam_recipe_default(), *r = recipe ? recipe : &d;
@@ -8738,12 +8758,12 @@ GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t)
 
 static glam_status glam__recipe_check(glam_ctx *ctx, const glam_recipe *r)
 {
-    if (!(r->lr > 0) || !(r->embed_lr >= 0) || !(r->clip >= 0) || !(r->weight_decay >= 0) ||
-        !(r->min_lr >= 0) || r->warmup < 0)
-        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: lr %g must be above 0; embed_lr %g, clip "
-                         "%g, weight_decay %g, min_lr %g, warmup %d not below: start from "
-                         "glam_recipe_default()", r->lr, r->embed_lr, r->clip, r->weight_decay,
-                         r->min_lr, r->warmup);
+    if (!(r->lr > 0) || !(r->embed_lr >= 0) || !(r->bias_lr >= 0) || !(r->clip >= 0) ||
+        !(r->weight_decay >= 0) || !(r->min_lr >= 0) || r->warmup < 0)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: lr %g must be above 0; embed_lr %g, "
+                         "bias_lr %g, clip %g, weight_decay %g, min_lr %g, warmup %d not below: "
+                         "start from glam_recipe_default()", r->lr, r->embed_lr, r->bias_lr,
+                         r->clip, r->weight_decay, r->min_lr, r->warmup);
     if (!(r->beta1 >= 0 && r->beta1 < 1) || !(r->beta2 >= 0 && r->beta2 < 1) || !(r->eps > 0) ||
         !(r->update_clip > 0) || !(r->eps1 > 0) || !(r->eps2 > 0) || r->factor_min < 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: beta1 %g and beta2 %g must be in [0,1), eps "
@@ -9116,6 +9136,10 @@ static int glam__decays(const glam_recipe *r, const glam_tensor *t)
            (r->decay_all || !glam__called(t->name, "embed unembed bias router u v_bias"));
 }
 
+// The position buckets, where their steps are not relative to their size.
+static int glam__own_rate(const glam_recipe *r, const glam_tensor *t)
+{ return r->bias_lr > 0 && glam__called(t->name, "bias"); }
+
 // Decoupled weight decay and bias correction (Loshchilov and Hutter 2019).
 static void glam__adamw_chunk(void *arg, size_t from, size_t count, double *sum)
 {
@@ -9311,7 +9335,8 @@ static void glam__adafactor(glam_ctx *ctx, glam__updating *u, int param)
     else glam__each_slice(ctx, u->t, glam__none_chunk, u, o->sums);
     glam__totals(o, param, 1, o->sums, &squares);
     double rms = sqrt(squares / n) / r->update_clip;
-    double scale = r->parameter_scale ? (weights > r->eps2 ? weights : r->eps2) : 1;
+    int relative = r->parameter_scale && !glam__own_rate(r, u->t);
+    double scale = relative ? (weights > r->eps2 ? weights : r->eps2) : 1;
     u->step = (float)(u->lr * scale / (rms > 1 ? rms : 1));
     if (factored) glam__parallel(ctx, tasks, 4.0 * (double)glam_size(u->t),
                                  glam__factor_step_body, u);
@@ -9373,7 +9398,8 @@ static void glam__update_tensor(glam_optimizer *o, int i, double s)
     u.slots = o->slots[i];
     u.s = (float)s;
     u.lr = glam_recipe_lr(&o->recipe, o->step) *
-           (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr : 1);
+           (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr :
+            glam__own_rate(&o->recipe, u.t) ? o->recipe.bias_lr : 1);
     if (o->recipe.optimizer == GLAM_ADAMW)
         glam__each_chunk(o->ctx, 0, glam_size(u.t), glam__adamw_chunk, &u);
     else glam__adafactor(o->ctx, &u, i);
@@ -10277,9 +10303,9 @@ static const glam__field glam__config_rows[] = {
 #define GLAM__OF glam_recipe
 static const glam__field glam__recipe_rows[] = {
     GLAM__ENUM(optimizer, "adafactor|adamw"), GLAM__ENUM(schedule, "paper|cosine|constant"),
-    GLAM__DOUBLE(lr), GLAM__DOUBLE(embed_lr), GLAM__INT(warmup), GLAM__DOUBLE(min_lr),
-    GLAM__INT(steps), GLAM__INT(batch), GLAM__INT(context), GLAM__INT(accumulate),
-    GLAM__INT(recompute), GLAM__INT(update_in_backward), GLAM__DOUBLE(clip),
+    GLAM__DOUBLE(lr), GLAM__DOUBLE(embed_lr), GLAM__DOUBLE(bias_lr), GLAM__INT(warmup),
+    GLAM__DOUBLE(min_lr), GLAM__INT(steps), GLAM__INT(batch), GLAM__INT(context),
+    GLAM__INT(accumulate), GLAM__INT(recompute), GLAM__INT(update_in_backward), GLAM__DOUBLE(clip),
     GLAM__DOUBLE(weight_decay), GLAM__INT(decay_all), GLAM__DOUBLE(beta1), GLAM__DOUBLE(beta2),
     GLAM__DOUBLE(eps), GLAM__INT(factor_min), GLAM__DOUBLE(update_clip), GLAM__DOUBLE(eps1),
     GLAM__DOUBLE(eps2), GLAM__INT(parameter_scale), GLAM__INT(aux_off_when_frozen),

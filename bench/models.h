@@ -116,6 +116,7 @@ static glam_config lm_config(const int *v)
     c.context = v[CONTEXT];
     c.vocab = v[VOCAB];
     c.moe.experts = v[EXPERTS];
+    c.moe.every = 2;
     c.moe.hidden = v[HIDDEN];
     c.moe.activation = GLAM_RELU;
     return c;

@@ -39,7 +39,8 @@ int main(int argc, char **argv)
 
     glam_config size = glam_config_default();
     size.d_model     = 128;
-    size.layers      = 4;                               // every second one is a mixture
+    size.layers      = 4;
+    size.moe.every   = 2;                               // every second layer is a mixture
     size.moe.experts = 8;                               // each token visits two of them
     glam_model *model = glam_model_new(ctx, &size);
 

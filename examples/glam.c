@@ -52,6 +52,7 @@ static int failure(const glam_ctx *ctx)
 
 static const char *const position_names[]   = {"buckets", "transformer_xl", "none", NULL};
 static const char *const normalise_names[]  = {"before_drop", "after_drop", "none", NULL};
+static const char *const recipe_names[]     = {"default", "paper", "finetune", "quick", NULL};
 static const char *const optimizer_names[]  = {"adafactor", "adamw", NULL};
 static const char *const schedule_names[]   = {"paper", "cosine", "constant", NULL};
 static const char *const activation_names[] = {"relu", "gelu_tanh", "gelu_erf", "geglu", "swiglu",
@@ -137,8 +138,11 @@ static int make_config(const settings *s, glam_config *c)
 
 static int make_recipe(const settings *s, glam_recipe *r)
 {
-    *r = GIVEN(from) ? glam_recipe_finetune() : GIVEN(preset) ? glam_recipe_paper()
-                                                              : glam_recipe_default();
+    int named = GIVEN(recipe) ? find_word("recipe", s->recipe, recipe_names)
+              : GIVEN(from) ? 2 : GIVEN(preset) ? 1 : 0;
+    if (named < 0) return USAGE;
+    *r = named == 0 ? glam_recipe_default() : named == 1 ? glam_recipe_paper()
+       : named == 2 ? glam_recipe_finetune() : glam_recipe_quick();
     if (GIVEN(optimizer)) {
         int kind = find_word("optimizer", s->optimizer, optimizer_names);
         if (kind < 0) return USAGE;
@@ -192,13 +196,14 @@ static void log_config(FILE *f, const glam_config *c)
 static void log_recipe(FILE *f, const glam_recipe *r)
 {
     fprintf(f, ",\"recipe\":{\"optimizer\":\"%s\",\"schedule\":\"%s\",\"lr\":%.9g,"
-            "\"embed_lr\":%.9g,\"warmup\":%d,\"min_lr\":%.9g,\"batch\":%d,\"context\":%d,"
+            "\"embed_lr\":%.9g,\"bias_lr\":%.9g,\"warmup\":%d,\"min_lr\":%.9g,\"batch\":%d,"
+            "\"context\":%d,"
             "\"accumulate\":%d,\"recompute\":%d,\"update_in_backward\":%d,\"clip\":%.9g,"
             "\"weight_decay\":%.9g,\"beta1\":%.9g,\"beta2\":%.9g,\"eval_every\":%d,"
             "\"patience\":%d}", optimizer_names[r->optimizer], schedule_names[r->schedule], r->lr,
-            r->embed_lr, r->warmup, r->min_lr, r->batch, r->context, r->accumulate, r->recompute,
-            r->update_in_backward, r->clip, r->weight_decay, r->beta1, r->beta2, r->eval_every,
-            r->patience);
+            r->embed_lr, r->bias_lr, r->warmup, r->min_lr, r->batch, r->context, r->accumulate,
+            r->recompute, r->update_in_backward, r->clip, r->weight_decay, r->beta1, r->beta2,
+            r->eval_every, r->patience);
 }
 
 static const char *compiler(void)

@@ -18,7 +18,7 @@ enum { DONE = 0, FAILED = 1, USAGE = 2, STOPPED = 130 };      // exit status
 
 typedef struct settings {
     const char *from, *freeze, *out, *checkpoint, *resume, *preset, *log, *simd;
-    const char *optimizer, *activation, *normalise, *position, *prompt, *mesh;
+    const char *recipe, *optimizer, *activation, *normalise, *position, *prompt, *mesh;
     int    checkpoint_every, steps, batch, context, accumulate, recompute, warmup;
     int    update_in_backward, mesh_store;
     int    threads, eval_every, quiet, force, dense;
@@ -96,6 +96,7 @@ static const option option_rows[] = {
     ROW("update-in-backward", "", NEW, FLAG, update_in_backward,
         "hold one layer's gradient at a time, for memory; without --clip"),
     ROW("pack", "MB", NEW | RESUME, REAL, pack, "for copies of weights in the kernels' order; 64"),
+    ROW("recipe", "NAME", NEW, WORD, recipe, "default, paper, finetune, or quick: 300 steps"),
     ROW("optimizer", "KIND", NEW, WORD, optimizer, "adafactor or adamw"),
     ROW("lr", "R", NEW, REAL, lr, "highest learning rate"),
     ROW("warmup", "N", NEW, WHOLE, warmup, "steps until it is reached"),

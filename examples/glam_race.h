@@ -11,7 +11,8 @@
 #define GLAM_RACE_H
 
 enum { POINTS = 24,                           // of a curve
-       CHUNKS = 16, CHUNK = 2048,             // places of the validation text for the curves
+       CHUNKS = 16, MOST_CHUNKS = 64,         // places of the validation text for the curves
+       CHUNK = 2048,                          // tokens at each
        WIDE = 60, HIGH = 12 };                // the plot
 static const double TURN = 0.5;               // seconds
 static const double LEVEL = 0.01;             // nats: another seed may change as much
@@ -73,12 +74,15 @@ static int equal_work(race *x)
     return failure(b->ctx);
 }
 
-// Some 32,000 tokens of the validation text, from places spread evenly over it; all of it when it
-// has no more.
-static glam_text *take_sample(run *r)
+// Tokens of the validation text from places spread evenly over it; all of it when it has no more.
+// Some 32,000 for a race of a minute, 131,000 for one of ten, whose crossing is read from flatter
+// curves; evaluation takes about a tenth of the time.
+static glam_text *take_sample(run *r, double budget)
 {
     int length = CHUNK / window(r) < 1 ? window(r) : CHUNK / window(r) * window(r);
-    int chunks = CHUNK * CHUNKS / length < 1 ? 1 : CHUNK * CHUNKS / length;
+    int many = budget < 4 * CHUNKS ? CHUNKS : budget > 4 * MOST_CHUNKS ? MOST_CHUNKS
+                                                                       : (int)(budget / 4);
+    int chunks = CHUNK * many / length < 1 ? 1 : CHUNK * many / length;
     size_t all = glam_text_length(r->valid), size = (size_t)length + 1;   // and the one after
     if (all <= (size_t)chunks * size) return r->valid;
     glam_text **part = (glam_text **)calloc((size_t)chunks, sizeof *part);
@@ -119,7 +123,7 @@ static int prepare_race(race *x)
                             "from it");
         if (!r->valid)
             return complain(USAGE, "--val-fraction 0: a race wants a part to validate on");
-        x->of[i].sample = take_sample(r);
+        x->of[i].sample = take_sample(r, x->budget);
         if (failure(r->ctx)) return FAILED;
     }
     if (equal_work(x)) return FAILED;

@@ -128,6 +128,7 @@ static glam_config test_config(void)
     c.d_head = 5;
     c.hidden = 19;
     c.moe.experts = 4;
+    c.moe.every = 2;
     c.moe.hidden = 7;
     return c;
 }

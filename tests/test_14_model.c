@@ -188,6 +188,7 @@ static void model_init_statistics(void)
     c.d_head = 16;
     c.hidden = 200;
     c.moe.experts = 8;
+    c.moe.every = 2;
     c.moe.hidden = 80;
     c.moe.activation = GLAM_SWIGLU;
     glam_model *model = glam_model_new(ctx, &c);

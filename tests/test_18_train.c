@@ -178,6 +178,26 @@ static void train_adafactor_first_step(void)
     CLOSE_CLEAN(ctx);
 }
 
+// A table of position buckets: its first step is lr * bias_lr whatever its size, and relative to
+// it, like that of any other tensor, where bias_lr is 0.
+static void train_bias_rate(void)
+{
+    for (int i = 0; i < 4; i++) {
+        glam_ctx *ctx = test_ctx();
+        glam_recipe recipe = plain_recipe(i < 2 ? GLAM_ADAFACTOR : GLAM_ADAMW);
+        glam_tensor *x = glam_param(ctx, "layers.0.attn.bias", glam_dim1(4));
+        float g[4] = { 1e-3f, -3, 0.2f, 7 };
+        recipe.bias_lr = i % 2 ? 10 : 0;
+        glam_fill(x, 0.5f);
+        glam_optimizer *opt = glam_optimizer_new(ctx, &x, 1, &recipe);
+        CHECK(opt_step(ctx, opt, x, g, NULL) == GLAM_OK);
+        double step = i % 2 ? 0.01 * 10 : i == 0 ? 0.01 * 0.5 : 0.01;
+        for (int k = 0; k < 4; k++)
+            CHECK_NEAR(x->data[k], 0.5 - step * (g[k] > 0 ? 1 : -1), 1e-5);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
 static void train_adamw_values(void)
 {
     for (int all = 0; all < 2; all++) {
@@ -410,6 +430,8 @@ static void train_aux_off_when_frozen(void)
     CHECK(glam_recipe_finetune().aux_off_when_frozen == 1);
     CHECK(glam_recipe_finetune().lr < glam_recipe_default().lr);
     CHECK(glam_recipe_finetune().patience > 0);
+    CHECK(glam_recipe_quick().steps < glam_recipe_default().steps);
+    CHECK_NEAR(glam_recipe_lr(NULL, 0), glam_recipe_default().lr / (glam_recipe_default().warmup + 1), 1e-12);
 }
 
 // --- steps that are not finite, cancelling -------------------------------------------------------
@@ -972,6 +994,7 @@ static void test_18_train(void)
     RUN(train_cosine_rate);
     RUN(train_adafactor_values);
     RUN(train_adafactor_first_step);
+    RUN(train_bias_rate);
     RUN(train_adamw_values);
     RUN(train_decay_by_name);
     RUN(train_embed_rate);

@@ -96,7 +96,7 @@ printf 'too short' >"$work/short.txt"
 head -c 300 $text >"$work/damaged.safetensors"
 try 1 'missing.txt' train "$work/missing.txt" --out "$work/x"
 try 1 'empty' train "$work/empty.txt" --out "$work/x"
-try 1 'too few for a context of 64' train "$work/short.txt" --out "$work/x"
+try 1 'too few for a context of 128' train "$work/short.txt" --out "$work/x"
 try 1 'too few for a context' train $text --context 100000 --out "$work/x"
 try 1 'too few for a context' train $text --val-fraction 0.001 --out "$work/x"
 try 1 'there is no preset 64B/64F; did you mean 64B/64E' info --preset 64B/64F
@@ -119,7 +119,7 @@ try 1 'damaged' route "$work/damaged.safetensors" abc
 try 1 'damaged' info "$work/damaged.safetensors"
 try 1 'missing' generate "$work/missing"
 try 1 'missing.txt' race "$work/missing.txt"
-try 1 'too few for a context of 64' race "$work/short.txt"
+try 1 'too few for a context of 128' race "$work/short.txt"
 try 1 'top_k' race $text $small --top-k 9
 try 1 'steps' race $text $small --steps 0
 try 1 'is no log' race $text $small --steps 1 --log "$work/book.txt"
