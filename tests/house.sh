@@ -132,7 +132,8 @@ awk -v file="$header" '
     }' "$work/code" >"$work/faults"
 rule "confinement" "$work/faults"
 
-# --- the page: 100 columns, no tabs, no blanks at the end, functions of 80 lines, 10000 lines in all
+# --- the page: 100 columns, no tabs, no blanks at the end, functions of 80 lines; 12000 lines in all:
+# 10000 for one machine, the rest for what many machines take (a third of room 03 and parts of 13 to 21)
 awk -v file="$header" '
     { wide = $0; gsub(/[\200-\277]/, "", wide) }
     length(wide) > 100 { print file ":" NR ": " length(wide) " columns, 100 are allowed" }
@@ -146,7 +147,7 @@ awk -v file="$header" '
         if (NR - open + 1 > 80) print file ":" open ": a function of " NR - open + 1 " lines, 80 are allowed"
         open = 0
     }
-    END { if (NR > 10000) print file ":" NR ": " NR " lines, 10000 are allowed" }' "$header" >"$work/faults"
+    END { if (NR > 12000) print file ":" NR ": " NR " lines, 12000 are allowed" }' "$header" >"$work/faults"
 rule "the page" "$work/faults"
 
 # --- symbols
@@ -174,7 +175,7 @@ fi
 
 # --- every public function is in a test
 : >"$work/faults"
-cat tests/*.c | grep -o 'glam_[a-z0-9_]*' | sort -u >"$work/tested"
+cat tests/*.c tests/*.h | grep -o 'glam_[a-z0-9_]*' | sort -u >"$work/tested"
 comm -23 "$work/declared" "$work/tested" | sed "s#^#$header:1: in no test: #" >"$work/faults"
 rule "every public function is tested" "$work/faults"
 
