@@ -14,7 +14,7 @@
        step   10  loss ...
        step   40  loss ...
        sent by rank 0 in a step: rows ... kB, gradients ... kB, in all ... kB
-       saved mpi.safetensors: the bytes do not depend on the mesh's X */
+       saved mpi.safetensors: any mesh loads it, and one machine */
 
 #define GLAM_IMPLEMENTATION
 #include "../glam.h"
@@ -94,7 +94,7 @@ int main(int argc, char **argv)
     // One file, written by all ranks together; any mesh, or one machine, loads it.
     glam_save(model, "mpi.safetensors");
     or_abort(ctx, comm.rank);
-    if (comm.rank == 0) printf("saved mpi.safetensors: the bytes do not depend on the mesh's X\n");
+    if (comm.rank == 0) printf("saved mpi.safetensors: any mesh loads it, and one machine\n");
 
     glam_close(ctx);
     comm.release(&comm);                                // the copy of MPI_COMM_WORLD
