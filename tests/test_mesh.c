@@ -849,7 +849,7 @@ static void mesh_dies_anywhere(void)
             mesh_fails(&j, &w, 0.15 + MESH_GRACE, "rank ", "");
             for (int r = 0; r < 4; r++) named |= strstr(j.out[r].text, "layer ") != NULL;
         }
-        CHECK(named);
+        if (!mesh_short()) CHECK(named);       // a few places may all lie between the layers
         glam_ctx *ctx = test_ctx();
         glam_text *text = mesh_text(ctx);
         CHECK(glam_load_checkpoint(ctx, path, text, text) != NULL);
