@@ -22,7 +22,7 @@ static void test_mesh(void)
 
 #define MESH_LOSS     1e-5             // per step from the one-rank state
 #define MESH_GRADIENT 1e-4             // of the largest of its tensor
-#define MESH_RUNNING  1e-3             // loss at the end of a run of its own
+#define MESH_RUNNING  1e-3             // loss on the whole text at the end of a run of its own
 #define MESH_MARGIN   1e-5             // routing may differ where two experts are as close as this
 #define MESH_GRACE    2.0              // seconds that ranks may need after the deadline
 
@@ -129,6 +129,7 @@ typedef struct mesh_trace {            // of one rank: a state, and what one ste
     mesh_layout layout;
     float      *gradients[MESH_LONG];
     glam_report report[MESH_LONG];
+    double      end;                   // loss on the whole text after the last step
     mesh_choice choice[MESH_LONG][2];
 } mesh_trace;
 
@@ -217,6 +218,9 @@ static void mesh_trace_make(mesh_trace *tr, const mesh_case *kind, int parts, in
         mesh_gather(NULL, mesh_of(1, 1, 0), model, 1, &tr->layout, tr->gradients[s]);
         glam_forget(ctx);
     }
+    glam_perplexity_report end;
+    glam_perplexity(model, text, 0, &end);
+    tr->end = end.loss;
     CLOSE_CLEAN(ctx);
 }
 
@@ -233,7 +237,9 @@ typedef struct mesh_follow {           // a mesh that takes each step of a trace
     const mesh_trace *trace;
     mesh_size    mesh;
     float       *gradients[MESH_LONG];
-    glam_report  report[MESH_LONG][MESH_RANKS], last;    // last: of a run of its own
+    glam_report  report[MESH_LONG][MESH_RANKS];
+    double       running[MESH_LONG];   // losses of a run of its own, and in the end on the whole text
+    double       end;
     mesh_choice  choice[MESH_LONG][2];
     mesh_out     out[MESH_RANKS];
 } mesh_follow;
@@ -262,9 +268,12 @@ static void mesh_follow_rank(glam_comm *comm, void *arg)
     mesh_state_path(path, sizeof path, tr->kind->name, 0);
     glam_trainer *trainer = glam_load_checkpoint(ctx, path, text, NULL);
     glam_report report;
-    memset(&report, 0, sizeof report);
-    while (trainer && glam_trainer_done(trainer) < tr->steps && glam_train_step(trainer, &report)) { }
-    if (comm->rank == 0) f->last = report;
+    for (int s = 0; trainer && s < tr->steps && glam_train_step(trainer, &report); s++)
+        if (comm->rank == 0) f->running[s] = report.loss;
+    glam_perplexity_report end;
+    memset(&end, 0, sizeof end);
+    if (trainer) glam_perplexity(glam_trainer_model(trainer), text, 0, &end);
+    if (comm->rank == 0) f->end = end.loss;
     mesh_note_error(out, ctx);
     glam_close(ctx);
 }
@@ -289,8 +298,14 @@ static void mesh_follow_check(const mesh_trace *tr, const mesh_follow *f, int ra
                f->mesh.store ? "s" : "", s + 1);
         return;
     }
-    CHECK(f->last.step == tr->steps);
-    CHECK_NEAR(f->last.loss, tr->report[tr->steps - 1].loss, MESH_RUNNING);
+    int last = tr->steps - 1, leaves = 0;
+    // on the whole text: in a batch of 128 tokens one that goes elsewhere is worth more than 1e-3
+    if (CHECK(tr->end > 0) && CHECK_NEAR(f->end, tr->end, MESH_RUNNING)) return;
+    while (fabs(f->running[leaves] - tr->report[leaves].loss) <= MESH_LOSS) leaves++;
+    printf("  ^ %s on %dx%d%s, %d parts, a run of its own: 1e-5 off from step %d on\n", tr->kind->name,
+           f->mesh.X, f->mesh.Y, f->mesh.store ? "s" : "", tr->parts, leaves + 1);
+    for (int s = leaves; s <= last; s += 1 + (last - leaves) / 12)
+        printf("    step %d: %.6f, one rank %.6f\n", s + 1, f->running[s], tr->report[s].loss);
 }
 
 static void mesh_follow_run(const mesh_trace *tr, mesh_size m)
@@ -408,7 +423,11 @@ static void mesh_files(void)
         good &= CHECK(mesh_files_same(path[0], path[3]));
         good &= CHECK(mesh_files_same(path[2], path[5]));
         if (meshes[i].Y == 1 && !meshes[i].store) good &= CHECK(mesh_files_same(path[1], path[4]));
-        good &= CHECK(!files_exists(path[3], ".tmp") && !files_exists(path[5], ".tmp"));
+        for (int k = 3; k < 6; k += 2) {
+            char temporary[408];
+            snprintf(temporary, sizeof temporary, "%s.tmp", path[k]);
+            good &= CHECK(access(temporary, F_OK) != 0);
+        }
         if (!good) printf("  ^ on %dx%d%s: \"%s\"\n", meshes[i].X, meshes[i].Y, meshes[i].store ? "s" : "",
                           j.out[0].text);
     }
@@ -744,6 +763,7 @@ static void mesh_fails(mesh_fail_job *j, threads_world *w, double most, const ch
         const mesh_out *o = &j->out[r];
         if (r == j->odd && (j->trouble == MESH_LEAVES || j->trouble == MESH_NO_MEMORY ||
                             j->trouble == MESH_FAULT)) continue;
+        if (j->trouble == MESH_FAULT && o->error == GLAM_OK && o->steps == 3) continue;   // was done
         good &= CHECK(o->error != GLAM_OK && strstr(o->text, part) && strstr(o->text, also));
     }
     if (good) return;
