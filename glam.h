@@ -1804,26 +1804,22 @@ static GLAM__INLINE void glam__unary_back_of(int kind, size_t n, const float *x,
 }
 
 // One copy of the loop per kind: a test inside it would keep it from being vectorised.
+#define GLAM__CASE(kind, row, ...) case kind: row(kind, __VA_ARGS__); break;
 #define GLAM__EACH_ACT(row, ...) \
     switch (kind) { \
-    case GLAM__ACT_RELU:       row(GLAM__ACT_RELU, __VA_ARGS__); break; \
-    case GLAM__ACT_GELU_TANH:  row(GLAM__ACT_GELU_TANH, __VA_ARGS__); break; \
-    case GLAM__ACT_GELU_ERF:   row(GLAM__ACT_GELU_ERF, __VA_ARGS__); break; \
-    case GLAM__ACT_GEGLU_TANH: row(GLAM__ACT_GEGLU_TANH, __VA_ARGS__); break; \
-    case GLAM__ACT_GEGLU_ERF:  row(GLAM__ACT_GEGLU_ERF, __VA_ARGS__); break; \
-    case GLAM__ACT_SWIGLU:     row(GLAM__ACT_SWIGLU, __VA_ARGS__); break; \
-    default:                   row(GLAM__ACT_GEGLU_LITERAL, __VA_ARGS__); break; \
+    GLAM__CASE(GLAM__ACT_RELU, row, __VA_ARGS__) GLAM__CASE(GLAM__ACT_SWIGLU, row, __VA_ARGS__) \
+    GLAM__CASE(GLAM__ACT_GELU_TANH, row, __VA_ARGS__) \
+    GLAM__CASE(GLAM__ACT_GELU_ERF, row, __VA_ARGS__) \
+    GLAM__CASE(GLAM__ACT_GEGLU_TANH, row, __VA_ARGS__) \
+    GLAM__CASE(GLAM__ACT_GEGLU_ERF, row, __VA_ARGS__) \
+    default: row(GLAM__ACT_GEGLU_LITERAL, __VA_ARGS__); \
     }
-
 #define GLAM__EACH_UNARY(row, ...) \
     switch (kind) { \
-    case GLAM__EXP:      row(GLAM__EXP, __VA_ARGS__); break; \
-    case GLAM__TANH:     row(GLAM__TANH, __VA_ARGS__); break; \
-    case GLAM__SIGMOID:  row(GLAM__SIGMOID, __VA_ARGS__); break; \
-    case GLAM__RELU:     row(GLAM__RELU, __VA_ARGS__); break; \
-    case GLAM__GELU:     row(GLAM__GELU, __VA_ARGS__); break; \
-    case GLAM__GELU_ERF: row(GLAM__GELU_ERF, __VA_ARGS__); break; \
-    default:             row(GLAM__SILU, __VA_ARGS__); break; \
+    GLAM__CASE(GLAM__EXP, row, __VA_ARGS__) GLAM__CASE(GLAM__TANH, row, __VA_ARGS__) \
+    GLAM__CASE(GLAM__SIGMOID, row, __VA_ARGS__) GLAM__CASE(GLAM__RELU, row, __VA_ARGS__) \
+    GLAM__CASE(GLAM__GELU, row, __VA_ARGS__) GLAM__CASE(GLAM__GELU_ERF, row, __VA_ARGS__) \
+    default: row(GLAM__SILU, __VA_ARGS__); \
     }
 
 // A tail is padded to one more block and handed to the function itself: twice the body would be
@@ -2193,6 +2189,33 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
 #define GLAM__UNROLL _Pragma("GCC unroll 16")
 #endif
 
+// Panels of a transpose: squares of 4 by 4 are turned in registers; edges take room 05's way.
+typedef float glam__v4 __attribute__((vector_size(16)));
+#if defined(__clang__) || __GNUC__ >= 12
+#define GLAM__TURNS (sizeof(float) == 4)
+#define GLAM__MIX(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define GLAM__TURNS 0
+#define GLAM__MIX(a, b, i, j, k, l) (a)
+#endif
+static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, float *out)
+{
+    glam__v4 in[4], t[4], r[4];
+    for (int p = 0; p + 4 <= k; p += 4, b += 4, out += 4 * nr)
+        for (int j = 0; j < nr; j += 4) {
+            for (int i = 0; i < 4; i++) memcpy(&in[i], b + (size_t)(j + i) * ldb, sizeof in[i]);
+            for (int i = 0; i < 4; i += 2) {
+                t[i] = GLAM__MIX(in[i], in[i + 1], 0, 4, 1, 5);
+                t[i + 1] = GLAM__MIX(in[i], in[i + 1], 2, 6, 3, 7);
+            }
+            for (int i = 0; i < 2; i++) {
+                r[2 * i] = GLAM__MIX(t[i], t[2 + i], 0, 1, 4, 5);
+                r[2 * i + 1] = GLAM__MIX(t[i], t[2 + i], 2, 3, 6, 7);
+            }
+            for (int i = 0; i < 4; i++) memcpy(out + i * nr + j, &r[i], sizeof r[i]);
+        }
+}
+
 // The tile, the loop over rows and the two panel functions for registers of W floats.  A runs by
 // strides, element (i,p) is a[i*ai + p*ap].  What is left of m takes tiles of 4, 2 and 1 rows: a
 // single row costs a single row.  MR is 8 at most: rows of A that are a power of two apart share
@@ -2272,6 +2295,12 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
                                          const float *b, size_t ldb, float *c, size_t ldc, \
                                          int add) \
     { glam__blocks_##isa(m, n, k, a, 1, lda, b, ldb, c, ldc, add); } \
+    attr static void glam__turn_##isa(int k, int n, const float *b, size_t ldb, float *out) \
+    { \
+        int whole = GLAM__TURNS && n == 2 * W ? k & ~3 : 0; \
+        glam__turn(2 * W, whole, b, ldb, out); \
+        glam__row_pack_t(2 * W, k - whole, n, b + whole, ldb, out + (size_t)whole * 2 * W); \
+    } \
     static void glam__table_##isa(glam__kernels *t) \
     { \
         t->name = #isa; \
@@ -2280,6 +2309,7 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
         t->panel = glam__panel_##isa; \
         t->panel_t = glam__panel_t_##isa; \
         glam__rows_of_##isa(t); \
+        t->pack_t = glam__turn_##isa; \
     }
 
 #ifdef __x86_64__
@@ -3228,7 +3258,10 @@ static int glam__panels_pass(const glam_tensor *w, int rows, uint64_t bytes)
 { return w->shape.dims == 2 && rows >= GLAM__PANEL_ROWS && bytes <= GLAM__PANEL_SCRATCH; }
 
 static uint64_t glam__panel_bytes(const glam_tensor *w, const glam__operand *b)
-{ return glam__floats(glam__mul(w->shape.dims == 3 ? (uint64_t)w->shape.dim[0] : 1, b->panel_slice)); }
+{
+    uint64_t slices = w->shape.dims == 3 ? (uint64_t)w->shape.dim[0] : 1;
+    return glam__floats(glam__mul(slices, b->panel_slice));
+}
 
 // In shape(): asks for panels of w, which the budget may refuse.
 static glam_status glam__want_panels(glam_ctx *ctx, glam_node *n, glam_tensor *w, int transposed)
@@ -3266,12 +3299,9 @@ static glam__operand glam__weight(glam_ctx *ctx, glam_tensor *w, int transposed,
     uint64_t bytes = glam__panel_bytes(w, &b);
     int kept = p && p->bytes[transposed];
     if (b.panels || (!kept && !glam__panels_pass(w, rows, bytes))) return b;
-    glam__packing job;
     int slices = w->shape.dims == 3 ? w->shape.dim[0] : 1;
-    job.ctx = ctx;
-    job.b = b;
+    glam__packing job = { ctx, b, NULL, glam__panels_of(ctx, b.n) };
     job.out = kept ? p->data[transposed] : glam__scratch_floats(ctx, b.panel_slice);
-    job.panels = glam__panels_of(ctx, b.n);
     glam__parallel(ctx, slices * job.panels, 4.0 * slices * (double)b.panel_slice,
                    glam__packing_body, &job);
     if (kept) p->epoch[transposed] = ctx->epoch;
@@ -3331,18 +3361,14 @@ static void glam__product_block(const glam__product *p, const glam__span *s, int
 // Which block of which span is task number t; rows 0 when there is none.
 static glam__span glam__find_block(const glam__span *spans, int count, int block, int t)
 {
-    glam__span found;
-    found.row = found.rows = found.slice = 0;
-    for (int i = 0; i < count; i++) {
-        int blocks = (spans[i].rows + block - 1) / block;
-        if (t < blocks) {
-            found = spans[i];
-            found.row += t * block;
-            found.rows -= t * block;
-            if (found.rows > block) found.rows = block;
-            return found;
-        }
-        t -= blocks;
+    glam__span found = { 0, 0, 0 };
+    for (int i = 0; i < count; t -= (spans[i].rows + block - 1) / block, i++) {
+        if (t * block >= spans[i].rows) continue;
+        found = spans[i];
+        found.row += t * block;
+        found.rows -= t * block;
+        if (found.rows > block) found.rows = block;
+        break;
     }
     return found;
 }
@@ -3376,8 +3402,7 @@ static void glam__product_ready(glam_ctx *ctx, glam__product *p)
     p->block = glam__product_rows(p->k);
     p->panels = 0;
     for (int i = 0; i < p->parts; i++) p->panels += glam__panels_of(ctx, p->b[i].n);
-    if (p->spans) return;
-    p->whole.row = p->whole.slice = 0;
+    if (p->span_count > 0 && p->spans != &p->whole) return;
     p->whole.rows = p->m;
     p->spans = &p->whole;
     p->span_count = 1;
@@ -3432,12 +3457,9 @@ static void glam__chain_body(void *arg, int begin, int end, int worker)
 static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count)
 {
     size_t used = ctx->scratch_used;
-    glam__chain c;
+    glam__chain c = { p, count, NULL, 0 };
     int block = (p->m / 16 + 7) / 8 * 8, packed = 1;
     double work = 0;
-    c.p = p;
-    c.count = count;
-    c.floats = 0;
     for (int i = 0; i < count; i++) {
         glam__product_ready(ctx, &p[i]);
         if (p[i].block < block) block = p[i].block;
@@ -3446,13 +3468,10 @@ static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count)
         packed = packed && (p[i].b[0].panels || p->spans != &p->whole);
     }
     if (block < 48 || !packed) {
-        for (int i = 0; i < count; i++) {
-            if (p[i].spans == &p[i].whole) p[i].spans = NULL;
-            glam__product_run(ctx, &p[i]);
-        }
+        for (int i = 0; i < count; i++) glam__product_run(ctx, &p[i]);
         return;
     }
-    p->block = block;
+    p->block = block < 96 ? block : 96;        // what they leave for each other stays in L2
     c.scratch = glam__scratch_floats(ctx, c.floats * (size_t)ctx->options.threads);
     glam__parallel(ctx, glam__block_count(p), work, glam__chain_body, &c);
     ctx->scratch_used = used;
@@ -3472,12 +3491,10 @@ static glam__product glam__product_of(int m, const float *a, size_t lda, glam__o
                                       size_t ldc, int add)
 {
     glam__product p = glam__product_new(m, b.k);
-    p.a = a;
-    p.lda = lda;
+    p.a = a; p.lda = lda;
     p.parts = 1;
     p.b[0] = b;
-    p.c[0] = c;
-    p.ldc = ldc;
+    p.c[0] = c; p.ldc = ldc;
     p.add = add;
     return p;
 }
@@ -3568,12 +3585,9 @@ static void glam__outer_body(void *arg, int begin, int end, int worker)
 static void glam__outer_run(glam_ctx *ctx, glam__outer *o, int count)
 {
     size_t used = ctx->scratch_used;
-    glam__outers all;
+    glam__outers all = { ctx->kernels, o, NULL, glam__outer_floats(ctx) };
     int tasks = 0;
     double work = 0;
-    all.kernels = ctx->kernels;
-    all.list = o;
-    all.worker_floats = glam__outer_floats(ctx);
     all.scratch = glam__scratch_floats(ctx, all.worker_floats * (size_t)ctx->options.threads);
     for (; count > 0; count--, o++) {
         if (!o->spans) o->spans = &o->whole;
@@ -3637,11 +3651,7 @@ static void glam__each_body(void *arg, int begin, int end, int worker)
 static void glam__each_row(glam_ctx *ctx, int rows, double work, void (*row)(void *, int, int),
                            void *arg)
 {
-    glam__each e;
-    e.row = row;
-    e.arg = arg;
-    e.rows = rows;
-    e.chunk = 32;
+    glam__each e = { row, arg, rows, 32 };
     glam__parallel(ctx, (rows + e.chunk - 1) / e.chunk, work * rows, glam__each_body, &e);
 }
 
@@ -3805,8 +3815,9 @@ static void glam__matmul_forward(glam_ctx *ctx, glam_node *n)
 {
     const int transposed = *(const int *)n->config;
     glam_tensor *x = n->in[0], *y = n->out[0];
-    glam__times(ctx, (int)glam__rows(x), x->data, (size_t)glam__last(x),
-                glam__weight(ctx, n->in[1], transposed, (int)glam__rows(x)), y->data, (size_t)glam__last(y), 0);
+    int rows = (int)glam__rows(x);
+    glam__times(ctx, rows, x->data, (size_t)glam__last(x),
+                glam__weight(ctx, n->in[1], transposed, rows), y->data, (size_t)glam__last(y), 0);
 }
 
 static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
@@ -3816,7 +3827,8 @@ static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
     int rows = (int)glam__rows(x), adds = 0;
     size_t K = (size_t)glam__last(x), N = (size_t)glam__last(y);
     float *dx = glam__grad_of(x, &adds);
-    if (dx) glam__times(ctx, rows, y->grad, N, glam__weight(ctx, w, !transposed, rows), dx, K, adds);
+    if (dx)
+        glam__times(ctx, rows, y->grad, N, glam__weight(ctx, w, !transposed, rows), dx, K, adds);
     if (transposed) glam__grad_outer(ctx, w, rows, y->grad, N, x->data, K);
     else glam__grad_outer(ctx, w, rows, x->data, K, y->grad, N);
 }
@@ -4446,27 +4458,25 @@ typedef struct glam__normed {
     int M;
 } glam__normed;
 
+static float glam__norm_one(const glam__normed *w, int row, float *out)
+{
+    const float *x = w->x + (size_t)row * w->M;
+    float r = w->gain ? w->kernels->rmsnorm(w->M, w->eps, x, w->gain, out) : 1.0f;
+    if (!w->gain) memcpy(out, x, (size_t)w->M * sizeof(float));
+    if (w->scale != 1) w->kernels->scale(w->M, w->scale, out);
+    return r;
+}
+
 static void glam__fill_normed(const glam__product *p, int row, int rows, float *out, size_t ld)
 {
-    const glam__normed *w = (const glam__normed *)p->arg;
-    for (int i = 0; i < rows; i++) {
-        const float *x = w->x + (size_t)(row + i) * w->M;
-        if (w->gain) w->kernels->rmsnorm(w->M, w->eps, x, w->gain, out + (size_t)i * ld);
-        else memcpy(out + (size_t)i * ld, x, (size_t)w->M * sizeof(float));
-        if (w->scale != 1) w->kernels->scale(w->M, w->scale, out + (size_t)i * ld);
-    }
+    for (int i = 0; i < rows; i++)
+        glam__norm_one((const glam__normed *)p->arg, row + i, out + (size_t)i * ld);
 }
 
 static glam__normed glam__normed_of(const glam_ctx *ctx, const glam_tensor *x,
                                     const glam_tensor *norm, float eps)
 {
-    glam__normed w;
-    w.kernels = ctx->kernels;
-    w.x = x->data;
-    w.gain = norm ? norm->data : NULL;
-    w.eps = eps;
-    w.scale = 1;
-    w.M = glam__last(x);
+    glam__normed w = { ctx->kernels, x->data, norm ? norm->data : NULL, eps, 1, glam__last(x) };
     return w;
 }
 
@@ -4476,21 +4486,13 @@ typedef struct glam__norm_rows { glam__normed w; float *out, *r; } glam__norm_ro
 static void glam__norm_row(void *arg, int row, int worker)
 {
     const glam__norm_rows *n = (const glam__norm_rows *)arg;
-    size_t at = (size_t)row * n->w.M;
     (void)worker;
-    n->r[row] = 1;
-    if (n->w.gain)
-        n->r[row] = n->w.kernels->rmsnorm(n->w.M, n->w.eps, n->w.x + at, n->w.gain, n->out + at);
-    else memcpy(n->out + at, n->w.x + at, (size_t)n->w.M * sizeof(float));
-    if (n->w.scale != 1) n->w.kernels->scale(n->w.M, n->w.scale, n->out + at);
+    n->r[row] = glam__norm_one(&n->w, row, n->out + (size_t)row * n->w.M);
 }
 
 static void glam__norm_all(glam_ctx *ctx, glam__normed w, int rows, float *out, float *r)
 {
-    glam__norm_rows n;
-    n.w = w;
-    n.out = out;
-    n.r = r;
+    glam__norm_rows n = { w, out, r };
     glam__each_row(ctx, rows, 4.0 * w.M, glam__norm_row, &n);
 }
 
@@ -4918,13 +4920,9 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
     glam__parallel(ctx, h.B * h.heads, 2.0 * T * h.keys * h.A, glam__attend_body, &h);
     if (h.at->cache) h.at->cache->length += h.S;
 
-    glam__product out = glam__product_new(T, h.A);         // y = x + o Wo
-    out.a = h.o;
-    out.lda = (size_t)h.A;
-    out.parts = 1;
-    out.b[0] = glam__weight(ctx, n->in[GLAM__AT_O], 0, T);
-    out.c[0] = n->out[0]->data;
-    out.ldc = (size_t)h.M;
+    glam__product out = glam__product_of(T, h.o, (size_t)h.A,             // y = x + o Wo
+                                         glam__weight(ctx, n->in[GLAM__AT_O], 0, T),
+                                         n->out[0]->data, (size_t)h.M, 0);
     out.base = norm ? x->data : NULL;
     glam__product_run(ctx, &out);
 }
@@ -5208,22 +5206,19 @@ typedef struct glam__acted_back {
     float *dweight;
 } glam__acted_back;
 
-static void glam__acted_back_row(const glam__acted_back *a, int row)
-{
-    size_t at = (size_t)row * a->H;
-    float *g = a->g ? a->g + at : NULL, *u = a->u + at, *h = a->h + at;
-    a->kernels->act_back(a->kind, a->H, g, u, a->dh + at, h, g, u);
-    if (!a->weight) return;
-    a->dweight[row] = a->kernels->dot(a->H, a->dh + at, h);
-    if (g) a->kernels->scale(a->H, a->weight[row], g);
-    a->kernels->scale(a->H, a->weight[row], u);
-    a->kernels->scale(a->H, a->weight[row], h);
-}
-
 static void glam__acted_back_rows(const glam__product *p, int row, int rows)
 {
-    for (int i = row; i < row + rows; i++)
-        glam__acted_back_row((const glam__acted_back *)p->arg, i);
+    const glam__acted_back *a = (const glam__acted_back *)p->arg;
+    for (int t = row; t < row + rows; t++) {
+        size_t at = (size_t)t * a->H;
+        float *g = a->g ? a->g + at : NULL, *u = a->u + at, *h = a->h + at;
+        a->kernels->act_back(a->kind, a->H, g, u, a->dh + at, h, g, u);
+        if (!a->weight) continue;
+        a->dweight[t] = a->kernels->dot(a->H, a->dh + at, h);
+        if (g) a->kernels->scale(a->H, a->weight[t], g);
+        a->kernels->scale(a->H, a->weight[t], u);
+        a->kernels->scale(a->H, a->weight[t], h);
+    }
 }
 
 typedef struct glam__ffn { int kind; float norm_eps; } glam__ffn;
@@ -5270,35 +5265,27 @@ static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
     glam_tensor *x = n->in[0], *norm = n->in[GLAM__FF_NORM];
     int T = (int)glam__rows(x), M = glam__last(x), H = n->in[GLAM__FF_UP]->shape.dim[1];
     glam__normed w = glam__normed_of(ctx, x, norm, f->norm_eps);
-    glam__product stages[2];
+    glam__product p[2];
     glam__acted a;
 
-    glam__product in = glam__product_new(T, M);            // g, u = RMS(x) [Wg Wu]
-    in.fill = glam__fill_normed;
-    in.arg = &w;
-    in.parts = 2;
-    in.b[0] = glam__weight(ctx, n->in[GLAM__FF_GATE], 0, T);
-    in.b[1] = glam__weight(ctx, n->in[GLAM__FF_UP], 0, T);
-    in.c[0] = (float *)n->saved;
-    in.c[1] = in.c[0] + (size_t)T * H;
-    in.ldc = (size_t)H;
+    float *g = (float *)n->saved, *u = g + (size_t)T * H;
+    p[0] = glam__product_of(T, NULL, 0, glam__weight(ctx, n->in[GLAM__FF_GATE], 0, T), g,
+                            (size_t)H, 0);                 // g, u = RMS(x) [Wg Wu]
+    p[0].fill = glam__fill_normed;
+    p[0].arg = &w;
+    p[0].parts = 2;
+    p[0].b[1] = glam__weight(ctx, n->in[GLAM__FF_UP], 0, T);
+    p[0].c[1] = u;
 
     a.kernels = ctx->kernels;                              // y = x + (f(g) * u) Wd
-    a.kind = f->kind;
-    a.H = H;
-    a.g = in.c[0];
-    a.u = in.c[1];
-    glam__product out = glam__product_new(T, H);
-    out.fill = glam__fill_acted;
-    out.arg = &a;
-    out.parts = 1;
-    out.b[0] = glam__weight(ctx, n->in[GLAM__FF_DOWN], 0, T);
-    out.c[0] = n->out[0]->data;
-    out.ldc = (size_t)M;
-    out.base = norm ? x->data : NULL;
-    stages[0] = in;
-    stages[1] = out;
-    glam__chain_run(ctx, stages, 2);
+    a.kind = f->kind; a.H = H;
+    a.g = g; a.u = u;
+    p[1] = glam__product_of(T, NULL, 0, glam__weight(ctx, n->in[GLAM__FF_DOWN], 0, T),
+                            n->out[0]->data, (size_t)M, 0);
+    p[1].fill = glam__fill_acted;
+    p[1].arg = &a;
+    p[1].base = norm ? x->data : NULL;
+    glam__chain_run(ctx, p, 2);
 }
 
 static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
@@ -5317,10 +5304,8 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
 
     memset(&a, 0, sizeof a);
     a.kernels = ctx->kernels;
-    a.kind = f->kind;
-    a.H = (int)H;
-    a.g = (float *)n->saved;
-    a.u = a.g + (size_t)T * H;
+    a.kind = f->kind; a.H = (int)H;
+    a.g = (float *)n->saved; a.u = a.g + (size_t)T * H;
     a.h = glam__scratch_floats(ctx, (size_t)T * H);
     a.dh = dh;
     for (int i = 0; i < 3; i++) {          // dh = dy Wd^T; g, u: dg, du; dn = dg Wg^T + du Wu^T
@@ -5474,7 +5459,8 @@ static void glam__moe_gate(glam__moe *m)
     float *r = glam__scratch_floats(ctx, (size_t)m->T);
     glam__norm_all(ctx, glam__normed_of(ctx, m->n->in[0], m->n->in[GLAM__MO_NORM],
                                         m->s->norm_eps), m->T, m->normed, r);
-    glam__times(ctx, m->T, m->normed, (size_t)m->M, glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 0, 0),
+    glam__times(ctx, m->T, m->normed, (size_t)m->M,
+                glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 0, 0),
                 p, (size_t)m->E, 0);
     for (int t = 0; t < m->T; t++)
         m->lse[t] = ctx->kernels->softmax(m->E, p + (size_t)t * m->E, 0);
@@ -5603,20 +5589,15 @@ static void glam__fill_gathered(const glam__product *p, int row, int rows, float
 
 static glam__gather glam__gather_of(const glam__moe *m, const float *x)
 {
-    glam__gather g;
-    g.x = x;
-    g.source = m->source;
-    g.k = m->k;
-    g.M = m->M;
+    glam__gather g = { x, m->source, m->k, m->M };
     return g;
 }
 
-static glam__product glam__expert_product(const glam__moe *m, int k)
+// The same product with the experts' slices of B, each for its own rows.
+static glam__product glam__expert_product(const glam__moe *m, glam__product p)
 {
-    glam__product p = glam__product_new(m->rows, k);
     p.spans = m->spans;
     p.span_count = m->E;
-    p.parts = 1;
     return p;
 }
 
@@ -5626,31 +5607,23 @@ static void glam__moe_experts(glam__moe *m)
     glam__gather rows = glam__gather_of(m, m->normed);
     glam__product p[2];
     glam__acted a;
-    glam__product in = glam__expert_product(m, m->M);
-    in.fill = glam__fill_gathered;
-    in.arg = &rows;
-    in.b[0] = glam__weight(m->ctx, m->n->in[GLAM__MO_UP], 0, 0);
-    in.c[0] = m->u;
-    in.ldc = (size_t)m->H;
+    p[0] = glam__expert_product(m, glam__product_of(m->rows, NULL, 0, glam__weight(m->ctx,
+                                    m->n->in[GLAM__MO_UP], 0, 0), m->u, (size_t)m->H, 0));
+    p[0].fill = glam__fill_gathered;
+    p[0].arg = &rows;
     if (m->gated) {
-        in.parts = 2;
-        in.b[1] = glam__weight(m->ctx, m->n->in[GLAM__MO_GATE], 0, 0);
-        in.c[1] = m->g;
+        p[0].parts = 2;
+        p[0].b[1] = glam__weight(m->ctx, m->n->in[GLAM__MO_GATE], 0, 0);
+        p[0].c[1] = m->g;
     }
 
     a.kernels = m->ctx->kernels;
-    a.kind = m->kind;
-    a.H = m->H;
-    a.g = m->g;
-    a.u = m->u;
-    glam__product out = glam__expert_product(m, m->H);
-    out.fill = glam__fill_acted;
-    out.arg = &a;
-    out.b[0] = glam__weight(m->ctx, m->n->in[GLAM__MO_DOWN], 0, 0);
-    out.c[0] = m->out;
-    out.ldc = (size_t)m->M;
-    p[0] = in;
-    p[1] = out;
+    a.kind = m->kind; a.H = m->H;
+    a.g = m->g; a.u = m->u;
+    p[1] = glam__expert_product(m, glam__product_of(m->rows, NULL, 0, glam__weight(m->ctx,
+                                    m->n->in[GLAM__MO_DOWN], 0, 0), m->out, (size_t)m->M, 0));
+    p[1].fill = glam__fill_acted;
+    p[1].arg = &a;
     glam__chain_run(m->ctx, p, 2);
 }
 
@@ -5826,10 +5799,8 @@ static glam__product glam__moe_times(const glam__moe *m, const float *a, glam_te
                                      int add)
 {
     glam__operand b = glam__weight(m->ctx, w, 1, 0);
-    glam__product p = glam__product_of(m->rows, a, (size_t)b.k, b, c, (size_t)b.n, add);
-    p.spans = m->spans;
-    p.span_count = m->E;
-    return p;
+    return glam__expert_product(m, glam__product_of(m->rows, a, (size_t)b.k, b, c, (size_t)b.n,
+                                                    add));
 }
 
 // dh = dy Wd^T; through the activation; the gradients of the experts and of their inputs.
@@ -5842,14 +5813,9 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     glam__outer o[3];
     glam__each_row(m->ctx, m->rows, 2.0 * m->M, glam__moe_gather_row, g);
     a.kernels = m->ctx->kernels;
-    a.kind = m->kind;
-    a.H = m->H;
-    a.g = m->g;
-    a.u = m->u;
-    a.h = g->h;
-    a.dh = g->dh;
-    a.weight = g->weight;
-    a.dweight = g->dweight;
+    a.kind = m->kind; a.H = m->H;
+    a.g = m->g; a.u = m->u; a.h = g->h; a.dh = g->dh;
+    a.weight = g->weight; a.dweight = g->dweight;
     p[0] = glam__moe_times(m, g->dyr, in[GLAM__MO_DOWN], g->dh, 0);
     p[1] = glam__moe_times(m, m->u, in[GLAM__MO_UP], g->dxr, 0);
     p[1].before = glam__acted_back_rows;       // g, u and h become dg, du and the weighted h
@@ -6890,14 +6856,6 @@ static glam__normed glam__head_normed(const glam_ctx *ctx, const glam_node *n)
     return w;
 }
 
-// logits [rows,V] of the rows of a from `row` on.
-static void glam__head_logits(glam_ctx *ctx, glam__operand embed, const float *a, int row, int rows,
-                              float *logits)
-{
-    size_t M = (size_t)embed.k;
-    glam__times(ctx, rows, a + (size_t)row * M, M, embed, logits, (size_t)embed.n, 0);
-}
-
 // What forward and backward begin with: a = logit_scale RMS(x), its 1/rms, and where logits go.
 static glam__head_rows glam__head_begin(glam_ctx *ctx, glam_node *n, int chunk, float **a,
                                         float **rms)
@@ -6928,7 +6886,8 @@ static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
     r.xent = glam__scratch_floats(ctx, (size_t)T);
     for (r.row = 0; r.row < T; r.row += chunk) {
         int rows = T - r.row < chunk ? T - r.row : chunk;
-        glam__head_logits(ctx, embed, a, r.row, rows, r.logits);
+        glam__times(ctx, rows, a + (size_t)r.row * embed.k, (size_t)embed.k, embed, r.logits,
+                    (size_t)r.V, 0);
         glam__each_row(ctx, rows, 8.0 * r.V, glam__head_forward_row, &r);
     }
     for (int t = 0; t < T; t++) {
@@ -6954,7 +6913,8 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
     for (r.row = 0; r.row < T; r.row += chunk) {
         int rows = T - r.row < chunk ? T - r.row : chunk;
         float *at = da + (size_t)r.row * M;
-        if (chunk < T) glam__head_logits(ctx, embed, a, r.row, rows, r.logits);
+        if (chunk < T)
+            glam__times(ctx, rows, a + (size_t)r.row * M, M, embed, r.logits, (size_t)V, 0);
         glam__each_row(ctx, rows, 10.0 * V, glam__head_backward_row, &r);
         glam__grad_outer(ctx, n->in[2], rows, r.logits, (size_t)V, a + (size_t)r.row * M, M);
         glam__times(ctx, rows, r.logits, (size_t)V, back, at, M, 0);
@@ -7798,7 +7758,7 @@ static glam_status glam__recipe_check(glam_ctx *ctx, const glam_recipe *r)
 
 // ---- sums over a tensor, in chunks of a fixed size joined as a tree
 
-enum { GLAM__SUM_CHUNK = 65536 };
+enum { GLAM__SUM_CHUNK = 8192 };
 
 typedef struct glam__chunks {
     void (*chunk)(void *arg, size_t from, size_t count, double *sum);
@@ -7835,7 +7795,7 @@ static double glam__each_chunk(glam_ctx *ctx, size_t n,
     c.arg = arg;
     c.n = n;
     c.sums = (double *)glam_scratch(ctx, (size_t)count * sizeof(double));
-    glam__parallel(ctx, count, 4.0 * (double)n, glam__chunks_body, &c);
+    glam__parallel(ctx, count, 16.0 * (double)n, glam__chunks_body, &c);
     ctx->scratch_used = used;
     return glam__tree(c.sums, count);
 }
@@ -7985,6 +7945,7 @@ static void glam__squares_chunk(void *arg, size_t from, size_t count, double *su
 {
     const glam__updating *u = (const glam__updating *)arg;
     *sum = u->kernels->sum_squares(count, u->squared + from);
+    if (!u->kernels->finite(count, u->squared + from)) *sum = 1e301;    // also under -ffast-math
 }
 
 // 1 when the last part of a tensor's name is one of the words: "layers.0.moe.router" is "router".
@@ -8191,8 +8152,7 @@ static double glam__grad_squares(glam_optimizer *o, int i)
     glam_tensor *t = o->params[i];
     glam__grad_settle(t);
     u.squared = t->grad;
-    double squares = glam__each_chunk(o->ctx, glam_size(t), glam__squares_chunk, &u);
-    return u.kernels->finite(glam_size(t), t->grad) ? squares : 1e301;
+    return glam__each_chunk(o->ctx, glam_size(t), glam__squares_chunk, &u);
 }
 
 // One tensor's step; s scales its gradient.

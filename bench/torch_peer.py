@@ -60,7 +60,7 @@ class Config:
 
 # ---- two operations that torch.compile calls as they are: attention and the mixture ----
 
-def operation(name, outputs, forward, shapes, backward=None, gradients=None):
+def operation(name, outputs, forward, shapes, backward=None, gradients=None, count=4):
     """A custom operation on tensors. backward(gradient of output 0, inputs, other outputs) makes the inputs' gradients."""
     def register(name, function, outputs, shapes):
         tensors = ", ".join(f"Tensor {n}" for n in inspect.signature(function).parameters)
@@ -70,15 +70,16 @@ def operation(name, outputs, forward, shapes, backward=None, gradients=None):
         return op
 
     def gradient(ctx, dy, *unused):
-        made = iter(back(dy.contiguous(), *ctx.saved_tensors))
+        made = back(dy.contiguous(), *ctx.saved_tensors)
+        made = iter((made,) if count == 1 else made)
         return tuple(next(made) if needed else None for needed in ctx.differentiable)
 
     def save(ctx, inputs, output):
         ctx.differentiable = [t.is_floating_point() for t in inputs]
-        ctx.save_for_backward(*inputs, *output[1:])
+        ctx.save_for_backward(*inputs, *(output[1:] if outputs > 1 else ()))
     op = register(name, forward, outputs, shapes)
     if backward:
-        back = register(name + "_back", backward, 4, gradients)
+        back = register(name + "_back", backward, count, gradients)
         op.register_autograd(gradient, setup_context=save)
     return op
 
@@ -114,6 +115,14 @@ def attention_back(dy, q, k, v, line, p):
         dk[:, keys] += torch.bmm(d.transpose(1, 2), q[:, rows])
     # sheared, so that a column is a distance
     return dq, dk, dv, dbias.flip(1).view(N, -1)[:, :S * (2 * S - 1)].view(N, S, 2 * S - 1).sum(1)
+
+# The bias of distances S-1 .. 0, then of the future.  As an operation of its own, because the code that torch.compile
+# makes for its gradient writes past its buffers with two threads and S = 256.
+def line_of(table, bucket):
+    return F.pad(table[bucket].flip(0).t(), (0, len(bucket) - 1), value=-1e9).contiguous()
+
+def line_back(dline, table, bucket):
+    return torch.zeros_like(table).index_add_(0, bucket, dline[:, :len(bucket)].flip(1).t())
 
 def expert_rows(count):
     first = 0
@@ -158,6 +167,8 @@ def like(*tensors):
 
 attend = operation("attention", 2, attention, lambda q, k, v, line: (torch.empty_like(q), room(q)),
                    attention_back, lambda dy, q, k, v, line, p: like(q, k, v, line))
+bias_line = operation("line", 1, line_of, lambda table, bucket: table.new_empty(table.shape[1], 2 * len(bucket) - 1),
+                      line_back, lambda dline, table, bucket: torch.empty_like(table), 1)
 mix = operation("mixture", 7, mixture, mixture_shapes,
                 mixture_back, lambda dy, x, weight, choice, up, down, *_: like(x, weight, up, down))
 mix_one = operation("one_token", 1, one_token, lambda x, weight, choice, up, down: torch.empty_like(x))
@@ -184,8 +195,8 @@ class Attention(nn.Module):
         far = 16 + (torch.log(d.clamp(min=1) / 16) / math.log(8) * 16).long().clamp(max=15)
         self.register_buffer("bucket", torch.where(d < 16, d, far), persistent=False)
 
-    def line(self, S):      # the bias of distances S-1 .. 0, then of the future
-        return F.pad(self.table[self.bucket[:S]].flip(0).t(), (0, S - 1), value=-1e9)
+    def line(self, S):
+        return bias_line(self.table, self.bucket[:S])
 
     def forward(self, x, cache=None, at=None):
         B, S, M = x.shape
