@@ -11530,7 +11530,12 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
 
 /* Changes, newest first.
 
-   v0.1  ADDED  the single-machine library: rooms 00 to 21.
+   v0.1  ADDED   a mesh of ranks: batch parts, experts, heads, widths, vocabulary and stored weights
+                 shared out over MPI or any other glam_comm; glam_sent, glam_plan_traffic.
+         ADDED   glam_recipe_quick, and bias_lr: the position buckets have a rate of their own.
+         CHANGED the default model: every layer a mixture, 96 wide, context 128; the default recipe:
+                 16 sequences, 50 steps of warm-up.
+         ADDED   the single-machine library: rooms 00 to 21.
          ADDED  the mesh: many ranks over glam_comm, MPI with GLAM_MPI.
 
    Licence: MIT-0 (MIT No Attribution)
