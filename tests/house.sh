@@ -174,7 +174,7 @@ fi
 
 # --- every public function is in a test
 : >"$work/faults"
-cat tests/*.c | grep -o 'glam_[a-z0-9_]*' | sort -u >"$work/tested"
+cat tests/*.[ch] | grep -o 'glam_[a-z0-9_]*' | sort -u >"$work/tested"
 comm -23 "$work/declared" "$work/tested" | sed "s#^#$header:1: in no test: #" >"$work/faults"
 rule "every public function is tested" "$work/faults"
 
