@@ -40,7 +40,7 @@ try() {
 
 text=examples/02_autograd.c
 other=examples/05_generate.c
-small="--layers 2 --d-model 32 --heads 2 --experts 4 --context 32 --batch 4"
+small="--layers 2 --moe-every 2 --d-model 32 --heads 2 --experts 4 --context 32 --batch 4"
 
 # --- help, and a command line that is wrong: status 2, and what was meant --------------------
 try 0 'Start with any text file'
