@@ -7704,6 +7704,7 @@ static glam_tensor *glam__whole_logits(glam_model *model, glam_tensor *part)
 static glam_tensor *glam__logits(glam_model *model, glam_tensor *x)
 {
     glam_ctx *ctx = model->ctx;
+    if (!x) return NULL;                           // cancelled
     x = glam_rmsnorm(ctx, x, model->norm, model->config.norm_eps);
     x = glam_scale(ctx, x, model->config.logit_scale);
     return glam__whole_logits(model, glam_matmul_t(ctx, x, glam__unembed(model)));

@@ -488,6 +488,22 @@ static void model_bad_configs(void)
     model_refuses("d_model", model_bad_odd_xl);
 }
 
+static int model_cancel_now(void *user) { (void)user; return 1; }
+
+static void model_cancelled(void)          // no result, and no failure either
+{
+    glam_options options = test_options();
+    options.cancel = model_cancel_now;
+    glam_ctx *ctx = glam_open(&options);
+    glam_model *model = glam_model_new(ctx, NULL);
+    int32_t tokens[2] = { 1, 2 };
+    glam_batch batch = { 1, 2, tokens, tokens, NULL, NULL };
+    CHECK(glam_forward(model, &batch, GLAM_INFER) == NULL);
+    CHECK(glam_loss(model, &batch, GLAM_INFER, NULL) == NULL);
+    CHECK(glam_error(ctx) == GLAM_OK);
+    glam_close(ctx);
+}
+
 static void model_bad_batches(void)
 {
     glam_ctx *ctx = test_ctx();
@@ -542,4 +558,5 @@ static void test_14_model(void)
     RUN(model_freezing);
     RUN(model_bad_configs);
     RUN(model_bad_batches);
+    RUN(model_cancelled);
 }
