@@ -217,7 +217,7 @@ try 0 '0:02 of training each' race $text $other $small --minutes 0.04 --val-frac
     --log "$work/clock.jsonl"
 grep -q 'm mixture, d dense' "$work/out" && grep -q '^peak memory ' "$work/out" && pass ||
     fail "the race does not show what it should"
-try 0 'the twin has .* 100.* of the mixture' race $text $small --experts 64 --steps 1
+try 0 'the twin has .* 100.* of the mixture' race $text $small --experts 64 --moe-every 2 --steps 1
 race="race $text $other $small --val-fraction 0.2 --quiet --steps"
 try 0 'the mixture' $race 200 --log "$work/race.jsonl"
 [ "$(wc -l <"$work/out")" -eq 1 ] && pass || fail "--quiet prints more than the sentence"
