@@ -384,7 +384,7 @@ static void sums_chunk(void *arg, size_t from, size_t count, double *sum)
 }
 
 static void sums_norm(void *state)
-{ sums *s = (sums *)state; s->out += (float)glam__each_chunk(s->ctx, s->n, sums_chunk, s); }
+{ sums *s = (sums *)state; s->out += (float)glam__each_chunk(s->ctx, 0, s->n, sums_chunk, s); }
 
 static void sums_norm_free(void *state)
 {
