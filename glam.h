@@ -2659,8 +2659,10 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
 
 #ifdef __clang__
 #define GLAM__UNROLL _Pragma("clang loop unroll(full)")
+#define GLAM__BY_4 _Pragma("clang loop unroll_count(4)")
 #else
 #define GLAM__UNROLL _Pragma("GCC unroll 16")
+#define GLAM__BY_4 _Pragma("GCC unroll 4")
 #endif
 
 // Panels of a transpose: squares of 4 by 4 are turned in registers; edges take room 05's way.
@@ -2710,7 +2712,7 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
                 __builtin_prefetch(c + (size_t)i * ldc + v * W, 1); \
         GLAM__UNROLL for (int i = 0; i < mr; i++) \
             GLAM__UNROLL for (int v = 0; v < nv; v++) sum[i][v] = zero; \
-        for (int p = 0; p < k; p++, a += ap, b += ldb) { \
+        GLAM__BY_4 for (int p = 0; p < k; p++, a += ap, b += ldb) { \
             GLAM__UNROLL for (int v = 0; v < nv; v++) memcpy(&row[v], b + v * W, sizeof old); \
             GLAM__UNROLL for (int i = 0; i < mr; i++) { \
                 const float x = a[(size_t)i * ai]; \
@@ -3822,13 +3824,18 @@ struct glam__product {
     int m, k;
     const float *a;                // rows as they are, or
     size_t lda;
-    void (*fill)(const glam__product *p, int row, int rows, float *out, size_t ld);
-    void (*before)(const glam__product *p, int row, int rows);     // makes these rows of a, or NULL
+    // columns [at, at+terms) of those rows, made on the fly
+    void (*fill)(const glam__product *p, int row, int rows, int at, int terms, float *out,
+                 size_t ld);
+    // makes such a piece of a from what the first product of a chain hands over; or NULL
+    void (*before)(const glam__product *p, int row, int rows, int at, int terms,
+                   const float *handed, size_t ld);
     const void *arg;               // of fill and before
     int parts;
     glam__operand b[3];
-    float *c[3];
+    float *c[3];                   // NULL: handed over in a chain
     size_t ldc;
+    int skip;                      // columns that C lacks on the left
     int add;                       // 1: C += A B
     const float *base;             // C = base + A B; base has the shape and stride of C
     const glam__span *spans;       // NULL: all rows use slice 0
@@ -3838,6 +3845,8 @@ struct glam__product {
     float *scratch;
     glam__span whole;
 };
+
+static int glam__up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
 static size_t glam__stride(int k)
 {
@@ -3974,7 +3983,7 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
         int panels = glam__panels_of(p->ctx, b->n);
         for (int j = from > first ? from - first : 0; j < panels && first + j < to; j++) {
             int col = j * k->nr, n = b->n - col < k->nr ? b->n - col : k->nr;
-            float *c = p->c[i] + (size_t)s->row * p->ldc + col;
+            float *c = p->c[i] + (size_t)s->row * p->ldc + (col - p->skip);
             const float *values = panel;
             size_t ldb = (size_t)k->nr;
             if (b->panels) {
@@ -4004,8 +4013,7 @@ static void glam__product_block(const glam__product *p, const glam__span *s, int
     float *panel = scratch, *rows = scratch + (size_t)GLAM__KC * p->ctx->kernels->nr;
     const float *a = p->fill ? rows : p->a + (size_t)s->row * p->lda;
     size_t lda = p->fill ? p->lds : p->lda;
-    if (p->before) p->before(p, s->row, s->rows);
-    if (p->fill) p->fill(p, s->row, s->rows, rows, lda);
+    if (p->fill) p->fill(p, s->row, s->rows, 0, p->k, rows, lda);
     for (int p0 = 0; p0 == 0 || p0 < p->k; p0 += GLAM__KC)
         glam__product_panels(p, s, a + p0, lda, p0, p->k - p0 < GLAM__KC ? p->k - p0 : GLAM__KC,
                              from, to, panel);
@@ -4040,11 +4048,12 @@ static void glam__product_body(void *arg, int begin, int end, int worker)
 }
 
 // fill() for rows whose stride would make them fight for one cache set.
-static void glam__fill_copy(const glam__product *p, int row, int rows, float *out, size_t ld)
+static void glam__fill_copy(const glam__product *p, int row, int rows, int at, int terms,
+                            float *out, size_t ld)
 {
     for (int r = 0; r < rows; r++)
-        memcpy(out + (size_t)r * ld, p->a + (size_t)(row + r) * p->lda,
-               (size_t)p->k * sizeof(float));
+        memcpy(out + (size_t)r * ld, p->a + (size_t)(row + r) * p->lda + at,
+               (size_t)terms * sizeof(float));
 }
 
 static void glam__product_ready(glam_ctx *ctx, glam__product *p)
@@ -4083,50 +4092,182 @@ static void glam__product_run(glam_ctx *ctx, glam__product *p)
         p->block = near;
     int blocks = glam__block_count(p);
     p->cols = blocks ? (16 + blocks - 1) / blocks : 1;     // enough tasks for many workers
-    if (p->before) p->cols = 1;
     if (p->cols > p->panels) p->cols = p->panels;
     glam__parallel(ctx, blocks * p->cols, (double)p->m * p->k * p->panels * ctx->kernels->nr,
                    glam__product_body, p);
     ctx->scratch_used = used;
 }
 
-// Products in a row: each takes the rows that those before it made.
-typedef struct glam__chain { const glam__product *p; int count; float *scratch; size_t floats; }
-    glam__chain;
+// A parallel loop over rows, in chunks of a fixed number.
+typedef struct glam__each {
+    void (*row)(void *arg, int row, int worker);
+    void *arg;
+    int rows, chunk;
+} glam__each;
+
+static void glam__each_body(void *arg, int begin, int end, int worker)
+{
+    const glam__each *e = (const glam__each *)arg;
+    int last = end * e->chunk < e->rows ? end * e->chunk : e->rows;
+    for (int r = begin * e->chunk; r < last; r++) e->row(e->arg, r, worker);
+}
+
+// work: operations of one row.
+static void glam__each_row(glam_ctx *ctx, int rows, double work, void (*row)(void *, int, int),
+                           void *arg)
+{
+    glam__each e = { row, arg, rows, 32 };
+    glam__parallel(ctx, (rows + e.chunk - 1) / e.chunk, work * rows, glam__each_body, &e);
+}
+
+// Products over the same rows that add up to one C: C = A_1 B_1 + A_2 B_2 + ..., in blocks of
+// GLAM__KC terms of each in turn.  A wide chain has a product before them, which makes such a
+// block of columns at a time and hands them over while they are near: the layers of a feed-forward.
+typedef struct glam__chain {
+    const glam__product *p;
+    int count, wide, cols;
+    size_t floats, first;          // of a worker's share, of it for rows of the first product
+    float *scratch;
+} glam__chain;
+
+enum { GLAM__HANDED_LD = GLAM__KC + 16 };
+
+// Rows of a task: what it touches between two looks at a weight stays in L2.
+static int glam__chain_rows(int k, int n)
+{
+    int rows = 294912 / (k + n + 3 * GLAM__KC) / 8 * 8;
+    return rows < 48 ? 48 : rows > 128 ? 128 : rows;
+}
+
+static size_t glam__chain_floats(const glam_ctx *ctx, int k)
+{ return (size_t)glam__chain_rows(k, k) * (glam__stride(k) + GLAM__HANDED_LD) +
+         (size_t)GLAM__KC * ctx->kernels->nr; }
+
+// Scratch of a wide chain over T rows from width k to H and back, its short form included.
+static uint64_t glam__chain_bytes(const glam_ctx *ctx, uint64_t T, int k, int H)
+{
+    uint64_t workers = (uint64_t)ctx->options.threads, few = 128 * workers;
+    return glam__floats(glam__chain_floats(ctx, k) * workers) + glam__product_bytes(ctx, k) +
+           glam__floats((T < few ? T : few) * (uint64_t)H);
+}
+
+// Columns [at, at+terms) of the first product, into `handed` unless it has a C of its own.
+static void glam__chain_first(const glam__product *p, const glam__span *s, int at, int terms,
+                              const float *a, size_t lda, float *handed, float *panel)
+{
+    glam__product piece = *p;
+    glam__span here = *s;
+    int panels = glam__panels_of(p->ctx, p->b[0].n), nr = p->ctx->kernels->nr;
+    if (!p->c[0]) {
+        piece.c[0] = handed;
+        piece.ldc = GLAM__HANDED_LD;
+        piece.skip = at;
+        here.row = 0;
+    }
+    for (int i = 0; i < p->parts; i++)
+        for (int p0 = 0; p0 < p->k; p0 += GLAM__KC)
+            glam__product_panels(&piece, &here, a + p0, lda, p0,
+                                 p->k - p0 < GLAM__KC ? p->k - p0 : GLAM__KC,
+                                 i * panels + at / nr, i * panels + glam__up(at + terms, nr) / nr,
+                                 panel);
+}
+
+static void glam__chain_block(const glam__chain *c, const glam__span *s, int from, int to,
+                              float *panel)
+{
+    const glam__product *p = c->p, *last = c->p + c->count;
+    float *rows = panel + (size_t)GLAM__KC * p->ctx->kernels->nr, *handed = rows + c->first;
+    int k = p[c->wide].k;
+    const float *a0 = p->fill ? rows : p->a + (size_t)s->row * p->lda;
+    if (c->wide && p->fill) p->fill(p, s->row, s->rows, 0, p->k, rows, p->lds);
+    for (int at = 0; at < k; at += GLAM__KC) {
+        int terms = k - at < GLAM__KC ? k - at : GLAM__KC;
+        if (c->wide)
+            glam__chain_first(p, s, at, terms, a0, p->fill ? p->lds : p->lda, handed, panel);
+        for (const glam__product *q = p + c->wide; q < last; q++) {
+            const float *a = q->fill ? handed : q->a + (size_t)s->row * q->lda + at;
+            if (q->before) q->before(q, s->row, s->rows, at, terms, handed, GLAM__HANDED_LD);
+            if (q->fill) q->fill(q, s->row, s->rows, at, terms, handed, GLAM__HANDED_LD);
+            glam__product_panels(q, s, a, q->fill ? (size_t)GLAM__HANDED_LD : q->lda, at, terms,
+                                 from, to, panel);
+        }
+    }
+}
 
 static void glam__chain_body(void *arg, int begin, int end, int worker)
 {
     const glam__chain *c = (const glam__chain *)arg;
+    const glam__product *last = &c->p[c->count - 1];
     for (int t = begin; t < end; t++) {
-        glam__span s = glam__find_block(c->p->spans, c->p->span_count, c->p->block, t);
-        for (int i = 0; i < c->count && s.rows; i++)
-            glam__product_block(&c->p[i], &s, 0, c->p[i].panels,
-                                c->scratch + (size_t)worker * c->floats);
+        int part = t % c->cols;
+        glam__span s = glam__find_block(c->p->spans, c->p->span_count, c->p->block, t / c->cols);
+        if (s.rows)
+            glam__chain_block(c, &s, (int)((int64_t)last->panels * part / c->cols),
+                              (int)((int64_t)last->panels * (part + 1) / c->cols),
+                              c->scratch + (size_t)worker * c->floats);
     }
 }
 
-// With enough rows a task takes a block of them through all products, so that what one leaves for
-// the next is still in its core's cache; else one product after the other, cut by columns too.
-static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count)
+// What lies between the first product and the others, row by row and for all columns.
+typedef struct glam__between { const glam__product *first, *next; float *made; } glam__between;
+
+static void glam__between_row(void *arg, int row, int worker)
+{
+    const glam__between *b = (const glam__between *)arg;
+    const glam__product *q = b->next;
+    float *made = b->made + (size_t)row * q->k;
+    (void)worker;
+    for (int at = 0; at < q->k; at += GLAM__KC) {
+        int terms = q->k - at < GLAM__KC ? q->k - at : GLAM__KC;
+        if (q->before) q->before(q, row, 1, at, terms, made + at, (size_t)q->k);
+        if (q->fill) q->fill(q, row, 1, at, terms, made + at, (size_t)q->k);
+    }
+}
+
+// Too few rows for every worker to have some: first one product, then what lies between.
+static void glam__chain_apart(glam_ctx *ctx, glam__product *p)
+{
+    glam__product *q = p + 1;
+    glam__between b = { p, q, glam__scratch_floats(ctx, (size_t)p->m * q->k) };
+    if (!p->c[0]) {
+        p->c[0] = b.made;
+        p->ldc = (size_t)q->k;
+    }
+    glam__product_run(ctx, p);
+    glam__each_row(ctx, p->m, 16.0 * q->k, glam__between_row, &b);
+    if (q->fill) {
+        q->a = b.made;
+        q->lda = (size_t)q->k;
+    }
+    q->before = NULL;
+    q->fill = NULL;
+}
+
+static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count, int wide)
 {
     size_t used = ctx->scratch_used;
-    glam__chain c = { p, count, NULL, 0 };
-    int block = (p->m / 16 + 7) / 8 * 8, packed = 1;
+    int workers = ctx->options.threads, tasks, most = glam__chain_rows(p->k, p[count - 1].b[0].n);
     double work = 0;
     for (int i = 0; i < count; i++) {
         glam__product_ready(ctx, &p[i]);
-        if (p[i].block < block) block = p[i].block;
-        if (p[i].worker_floats > c.floats) c.floats = p[i].worker_floats;
         work += (double)p[i].m * p[i].k * p[i].panels * ctx->kernels->nr;
-        packed = packed && (p[i].b[0].panels || p->spans != &p->whole);
     }
-    if (block < 48 || !packed) {
-        for (int i = 0; i < count; i++) glam__product_run(ctx, &p[i]);
-        return;
+    tasks = glam__up((p->m + most - 1) / most, workers);           // blocks as even as they can be
+    p->block = glam__up((p->m + tasks - 1) / tasks, ctx->kernels->mr);
+    if (p->block < 48) p->block = 48;
+    int blocks = glam__block_count(p);
+    if (wide && blocks < workers) {
+        glam__chain_apart(ctx, p);
+        p[1].block = p->block;
+        p++, count--, wide = 0;
     }
-    p->block = block < 96 ? block : 96;        // what they leave for each other stays in L2
-    c.scratch = glam__scratch_floats(ctx, c.floats * (size_t)ctx->options.threads);
-    glam__parallel(ctx, glam__block_count(p), work, glam__chain_body, &c);
+    glam__chain c = { p, count, wide, 1, 0, 0, NULL };
+    if (!wide && blocks) c.cols = (2 * workers + blocks - 1) / blocks;
+    if (c.cols > p->panels) c.cols = p->panels;
+    c.first = wide && p->fill ? (size_t)p->block * p->lds : 0;
+    c.floats = c.first + (size_t)p->block * GLAM__HANDED_LD + (size_t)GLAM__KC * ctx->kernels->nr;
+    c.scratch = glam__scratch_floats(ctx, c.floats * (size_t)workers);
+    glam__parallel(ctx, blocks * c.cols, work, glam__chain_body, &c);
     ctx->scratch_used = used;
 }
 
@@ -4247,8 +4388,8 @@ static void glam__outer_run(glam_ctx *ctx, glam__outer *o, int count)
         o->panels = glam__panels_of(ctx, o->n);
         o->parts = (o->m + GLAM__OUTER_M - 1) / GLAM__OUTER_M;
         o->cols = 1;
-        while (o->c && o->span_count * o->parts * o->cols < 16) {  // enough tasks for many workers
-            int m = o->m / o->parts, n = o->n / o->cols;           // of a size that pays for copies
+        while (o->c && o->span_count * o->parts * o->cols < 2 * ctx->options.threads) {
+            int m = o->m / o->parts, n = o->n / o->cols;   // few: each copies its A and packs its B
             if (m >= n && m >= 256) o->parts *= 2;
             else if (n >= 256) o->cols *= 2;
             else break;
@@ -4291,28 +4432,6 @@ static void glam__add_all(const glam__kernels *k, size_t n, const float *from, f
     const size_t most = (size_t)1 << 24;                 // kernels count in int
     for (size_t at = 0; at < n; at += most)
         k->add((int)(n - at < most ? n - at : most), from + at, to + at);
-}
-
-// A parallel loop over rows, in chunks of a fixed number.
-typedef struct glam__each {
-    void (*row)(void *arg, int row, int worker);
-    void *arg;
-    int rows, chunk;
-} glam__each;
-
-static void glam__each_body(void *arg, int begin, int end, int worker)
-{
-    const glam__each *e = (const glam__each *)arg;
-    int last = end * e->chunk < e->rows ? end * e->chunk : e->rows;
-    for (int r = begin * e->chunk; r < last; r++) e->row(e->arg, r, worker);
-}
-
-// work: operations of one row.
-static void glam__each_row(glam_ctx *ctx, int rows, double work, void (*row)(void *, int, int),
-                           void *arg)
-{
-    glam__each e = { row, arg, rows, 32 };
-    glam__parallel(ctx, (rows + e.chunk - 1) / e.chunk, work * rows, glam__each_body, &e);
 }
 
 // The public name of an op whose config is its kind: of one operand, of two.
@@ -5046,7 +5165,8 @@ static float glam__norm_one(const glam__normed *w, int row, float *out)
     return r;
 }
 
-static void glam__fill_normed(const glam__product *p, int row, int rows, float *out, size_t ld)
+static void glam__fill_normed(const glam__product *p, int row, int rows, int at GLAM__UNUSED,
+                              int terms GLAM__UNUSED, float *out, size_t ld)
 {
     for (int i = 0; i < rows; i++)
         glam__norm_one((const glam__normed *)p->arg, row + i, out + (size_t)i * ld);
@@ -5143,8 +5263,6 @@ static glam_status glam__norm_fits(glam_ctx *ctx, const char *op, const glam_ten
     return GLAM_OK;
 }
 
-static int glam__up(int n, int unit) { return (n + unit - 1) / unit * unit; }
-
 // Sizes that shape, forward and backward share.
 static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n)
 {
@@ -5240,7 +5358,7 @@ static uint64_t glam__attention_scratch(glam_ctx *ctx, glam_node *n)
 {
     glam__heads h = glam__heads_of(ctx, n);
     uint64_t T = (uint64_t)h.B * h.S, workers = (uint64_t)ctx->options.threads;
-    uint64_t product = glam__product_bytes(ctx, h.M > h.A ? h.M : h.A);
+    uint64_t product = glam__chain_bytes(ctx, 0, h.M > h.A ? h.M : h.A, 0);
     uint64_t both = glam__floats((uint64_t)h.heads * h.keys);
     if (glam__is_xl(&h)) both += glam__floats((uint64_t)h.distances * h.A);
     uint64_t forward = both + product + glam__floats(workers * glam__slice_floats(&h, 0));
@@ -5301,7 +5419,8 @@ static const float *glam__bias_rows(const glam__heads *h)
 }
 
 // Row c of the sinusoid is that of distance p->m - 1 - c: sines, then cosines.
-static void glam__fill_sinusoid(const glam__product *p, int row, int rows, float *out, size_t ld)
+static void glam__fill_sinusoid(const glam__product *p, int row, int rows, int at GLAM__UNUSED,
+                                int terms GLAM__UNUSED, float *out, size_t ld)
 {
     int half = p->k / 2;
     for (int i = 0; i < rows; i++)
@@ -5656,7 +5775,7 @@ static void glam__attention_position_grads(const glam__heads *h)
     float *dr = glam__scratch_floats(ctx, (size_t)h->distances * h->A);
     float *sinusoid = glam__scratch_floats(ctx, (size_t)h->distances * h->M);
     glam__product p = glam__product_new(h->distances, h->M);
-    glam__fill_sinusoid(&p, 0, h->distances, sinusoid, (size_t)h->M);
+    glam__fill_sinusoid(&p, 0, h->distances, 0, h->M, sinusoid, (size_t)h->M);
     memcpy(dr, h->dr, (size_t)h->distances * h->A * sizeof(float));
     for (int b = 1; b < h->B; b++)
         for (int j = 0; j < h->distances; j++)
@@ -5706,7 +5825,7 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     for (int i = 0; i < 3; i++)
         p[i] = glam__product_of((int)T, h.dqkv + (size_t)i * A, 3 * A,
                                 glam__weight(ctx, n->in[GLAM__AT_Q + i], 1, (int)T), dn, M, i > 0);
-    glam__chain_run(ctx, p, 3);
+    glam__chain_run(ctx, p, 3, 0);
     glam__sum_over_y(ctx, n->in[GLAM__AT_O], "attention backward", dn, T * M);
     glam__norm_backward(ctx, n, norm, w, (int)T, r, dn);
 }
@@ -5768,37 +5887,40 @@ typedef struct glam__acted {
     const float *g, *u;            // [rows,H]; g NULL for two-matrix forms
 } glam__acted;
 
-static void glam__fill_acted(const glam__product *p, int row, int rows, float *out, size_t ld)
+static void glam__fill_acted(const glam__product *p, int row, int rows, int at, int terms,
+                             float *out, size_t ld)
 {
     const glam__acted *a = (const glam__acted *)p->arg;
     for (int i = 0; i < rows; i++) {
-        size_t at = (size_t)(row + i) * a->H;
-        a->kernels->act(a->kind, a->H, a->g ? a->g + at : NULL, a->u + at, out + (size_t)i * ld);
+        size_t from = (size_t)(row + i) * a->H + at;
+        a->kernels->act(a->kind, terms, a->g ? a->g + from : NULL, a->u + from,
+                        out + (size_t)i * ld);
     }
 }
 
-// Backward of it row by row: g and u become dg and du, h is written again.  With a weight (the
-// mixture's gate) all three are scaled by it, and its own gradient is dh.h.
+// Backward of it where dh is handed over: g and u become dg and du, h is written again.  With a
+// weight (the mixture's gate) all three are scaled by it, and its own gradient is dh.h.
 typedef struct glam__acted_back {
     const glam__kernels *kernels;
     int kind, H;
     float *g, *u, *h;
-    const float *dh, *weight;      // weight NULL: 1
+    const float *weight;           // NULL: 1
     float *dweight;
 } glam__acted_back;
 
-static void glam__acted_back_rows(const glam__product *p, int row, int rows)
+static void glam__acted_back_rows(const glam__product *p, int row, int rows, int at, int terms,
+                                  const float *dh, size_t ld)
 {
     const glam__acted_back *a = (const glam__acted_back *)p->arg;
-    for (int t = row; t < row + rows; t++) {
-        size_t at = (size_t)t * a->H;
-        float *g = a->g ? a->g + at : NULL, *u = a->u + at, *h = a->h + at;
-        a->kernels->act_back(a->kind, a->H, g, u, a->dh + at, h, g, u);
+    for (int t = row; t < row + rows; t++, dh += ld) {
+        size_t from = (size_t)t * a->H + at;
+        float *g = a->g ? a->g + from : NULL, *u = a->u + from, *h = a->h + from;
+        a->kernels->act_back(a->kind, terms, g, u, dh, h, g, u);
         if (!a->weight) continue;
-        a->dweight[t] = a->kernels->dot(a->H, a->dh + at, h);
-        if (g) a->kernels->scale(a->H, a->weight[t], g);
-        a->kernels->scale(a->H, a->weight[t], u);
-        a->kernels->scale(a->H, a->weight[t], h);
+        a->dweight[t] = (at ? a->dweight[t] : 0) + a->kernels->dot(terms, dh, h);
+        if (g) a->kernels->scale(terms, a->weight[t], g);
+        a->kernels->scale(terms, a->weight[t], u);
+        a->kernels->scale(terms, a->weight[t], h);
     }
 }
 
@@ -5827,8 +5949,8 @@ static glam_status glam__ffn_shape(glam_ctx *ctx, glam_node *n)
     uint64_t T = glam__rows(x);
     n->out_shape[0] = x->shape;
     n->saved_bytes = (2 * T * H * sizeof(float));
-    uint64_t forward = glam__product_bytes(ctx, M > H ? M : H);
-    uint64_t back = 2 * glam__floats(T * H) + 2 * glam__floats(T * M) + glam__floats(T) +
+    uint64_t forward = glam__chain_bytes(ctx, T, M, H);
+    uint64_t back = glam__floats(T * H) + 2 * glam__floats(T * M) + glam__floats(T) +
                     forward + glam__outer_bytes(ctx) +
                     glam__floats(glam__norm_back_floats((int)T, M));
     n->scratch_bytes = (n->flags & GLAM__NODE_RECORDED ? back : forward);
@@ -5866,7 +5988,7 @@ static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
     p[1].fill = glam__fill_acted;
     p[1].arg = &a;
     p[1].base = norm && glam__first_of_y(ctx, n->in[GLAM__FF_DOWN]) ? x->data : NULL;
-    glam__chain_run(ctx, p, 2);
+    glam__chain_run(ctx, p, 2, 1);
     glam__sum_over_y(ctx, n->in[GLAM__FF_DOWN], "ffn", n->out[0]->data, glam_size(x));
 }
 
@@ -5879,7 +6001,6 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     glam__normed w = glam__normed_of(ctx, x, norm, f->norm_eps);
     const float *dy = n->out[0]->grad;
     glam__acted_back a;
-    float *dh = glam__scratch_floats(ctx, (size_t)T * H);
     float *dn = glam__scratch_floats(ctx, (size_t)T * M);
     glam__product p[3];
     glam__outer o[3];
@@ -5889,15 +6010,14 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     a.kind = f->kind; a.H = (int)H;
     a.g = (float *)n->saved; a.u = a.g + (size_t)T * H;
     a.h = glam__scratch_floats(ctx, (size_t)T * H);
-    a.dh = dh;
     for (int i = 0; i < 3; i++) {          // dh = dy Wd^T; g, u: dg, du; dn = dg Wg^T + du Wu^T
         glam__operand b = glam__weight(ctx, n->in[i ? GLAM__FF_GATE + i - 1 : GLAM__FF_DOWN], 1, T);
         p[i] = i ? glam__product_of(T, i > 1 ? a.u : a.g, H, b, dn, M, i > 1)
-                 : glam__product_of(T, dy, M, b, dh, H, 0);
+                 : glam__product_of(T, dy, M, b, NULL, H, 0);
     }
     p[1].before = glam__acted_back_rows;
     p[1].arg = &a;
-    glam__chain_run(ctx, p, 3);
+    glam__chain_run(ctx, p, 3, 1);
 
     float *normed = glam__scratch_floats(ctx, (size_t)T * M);
     float *r = glam__scratch_floats(ctx, (size_t)T);
@@ -6192,7 +6312,8 @@ static void glam__moe_dispatch(glam__moe *m)
 // Rows of [T,M] in the order of the experts.
 typedef struct glam__gather { const float *x; const int32_t *source; int k, M; } glam__gather;
 
-static void glam__fill_gathered(const glam__product *p, int row, int rows, float *out, size_t ld)
+static void glam__fill_gathered(const glam__product *p, int row, int rows, int at GLAM__UNUSED,
+                                int terms GLAM__UNUSED, float *out, size_t ld)
 {
     const glam__gather *g = (const glam__gather *)p->arg;
     for (int i = 0; i < rows; i++)
@@ -6343,7 +6464,7 @@ static void glam__moe_experts(glam__moe *m)
                                     m->n->in[GLAM__MO_DOWN], 0, 0), m->made, (size_t)m->M, 0));
     p[1].fill = glam__fill_acted;
     p[1].arg = &a;
-    glam__chain_run(m->ctx, p, 2);
+    glam__chain_run(m->ctx, p, 2, 1);
 }
 
 // y_t = x_t (residual) + sum of the kept choices, best first.
@@ -6495,7 +6616,7 @@ typedef struct glam__moe_grads {
     float *dy_out, *weight_out, *dweight, *dxr;        // [R,M] [R] [R] [R,M]
     // of the rows that my experts work on: the same arrays where all experts are here
     float *dyr, *xr, *weight, *dweight_here, *dxr_here;
-    float *h, *dh;                 // [here,H]
+    float *h;                      // [here,H]
     float *dlogits, *dn;           // [T,E] [T,M]
     float dbalance;
     int   below;                   // whether anything below wants a gradient
@@ -6571,14 +6692,14 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     int count = m->gated ? 3 : 2;
     a.kernels = m->ctx->kernels;
     a.kind = m->kind; a.H = m->H;
-    a.g = m->g; a.u = m->u; a.h = g->h; a.dh = g->dh;
+    a.g = m->g; a.u = m->u; a.h = g->h;
     a.weight = g->weight; a.dweight = g->dweight_here;
-    p[0] = glam__moe_times(m, g->dyr, in[GLAM__MO_DOWN], g->dh, 0);
+    p[0] = glam__moe_times(m, g->dyr, in[GLAM__MO_DOWN], NULL, 0);
     p[1] = glam__moe_times(m, m->u, in[GLAM__MO_UP], g->dxr_here, 0);
     p[1].before = glam__acted_back_rows;       // g, u and h become dg, du and the weighted h
     p[1].arg = &a;
     if (m->gated) p[2] = glam__moe_times(m, m->g, in[GLAM__MO_GATE], g->dxr_here, 1);
-    glam__chain_run(m->ctx, p, count);
+    glam__chain_run(m->ctx, p, count, 1);
     o[0] = glam__moe_outer(m, in[GLAM__MO_DOWN], g->h, m->H, g->dyr, m->M);
     o[1] = glam__moe_outer(m, in[GLAM__MO_UP], g->xr, m->M, m->u, m->H);
     if (m->gated) o[2] = glam__moe_outer(m, in[GLAM__MO_GATE], g->xr, m->M, m->g, m->H);
@@ -6729,7 +6850,6 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
     g.dyr = g.dy_out = glam__scratch_floats(ctx, R * M);
     g.xr = m->X > 1 ? m->xr : glam__scratch_floats(ctx, R * M);
     g.h = glam__scratch_floats(ctx, (size_t)m->room * m->H);
-    g.dh = glam__scratch_floats(ctx, (size_t)m->room * m->H);
     g.weight = g.weight_out = glam__scratch_floats(ctx, R);
     g.dweight = g.dweight_here = glam__scratch_floats(ctx, R);
     g.dxr = g.dxr_here = glam__scratch_floats(ctx, R * M);
@@ -6815,7 +6935,7 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     if (glam__moe_config_check(ctx, &s->c) != GLAM_OK || glam__moe_fits(ctx, n) != GLAM_OK)
         return ctx->error;
     glam__moe m = glam__moe_view(ctx, n);
-    uint64_t T = (uint64_t)m.T, R = T * m.k, wide = (uint64_t)(m.M > m.H ? m.M : m.H);
+    uint64_t T = (uint64_t)m.T, R = T * m.k;
     uint64_t room = (uint64_t)m.room, far = m.X > 1;
     if (!room)
         return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: %d tokens on each of %d ranks are too many at "
@@ -6826,12 +6946,12 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
                       far * room * m.M * sizeof(float) + 2 * R * sizeof(int32_t) +
                       (1 + far) * (uint64_t)m.E * sizeof(glam__span));
     uint64_t small = 4 * glam__align((uint64_t)m.E * sizeof(int)) + glam__floats(T) +
-                     glam__product_bytes(ctx, (int)wide) + glam__product_bytes(ctx, m.E) +
+                     glam__chain_bytes(ctx, room, m.M, m.H) + glam__product_bytes(ctx, m.E) +
                      glam__floats(4 * (uint64_t)m.H);
     uint64_t forward = small + glam__floats(T * m.M) + glam__floats(R * m.M) +
                        far * (glam__floats(room * m.M) + glam__floats(far * m.X * (m.E + 1)));
     uint64_t back = small + 2 * glam__floats(T * m.M) + 3 * glam__floats(R * m.M) +
-                    2 * glam__floats(room * m.H) + 2 * glam__floats(R) + glam__floats(T * m.E) +
+                    glam__floats(room * m.H) + 2 * glam__floats(R) + glam__floats(T * m.E) +
                     glam__outer_bytes(ctx) + glam__floats(glam__norm_back_floats(m.T, m.M)) +
                     far * (2 * glam__floats(room * m.M) + 2 * glam__floats(room) +
                            glam__floats(glam__moe_levels(&m) * (uint64_t)m.M * m.H));
