@@ -103,6 +103,7 @@ try 1 'there is no preset 64B/64F; did you mean 64B/64E' info --preset 64B/64F
 try 1 'there is no preset' train $text --preset huge --out "$work/x"
 try 1 'top_k' train $text $small --top-k 9 --out "$work/x"
 try 1 'd_model' train $text --d-model 0 --out "$work/x"
+try 1 'logit_cap' train $text $small --logit-cap 1e-40 --out "$work/x"
 try 1 'vocab' train $text $small --vocab 64 --out "$work/x"
 try 1 'exists already; --force' train $text --out "$work/there.safetensors"
 try 1 'cannot be written' train $text --out "$work/nowhere/x.safetensors"
