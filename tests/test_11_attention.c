@@ -186,6 +186,30 @@ static void attention_capped(void)
     }
 }
 
+// Backward of a capped row reads nothing that was not written: scratch is full of NaN before it.
+static void attention_capped_padding(void)
+{
+    int32_t segments[60];
+    for (int i = 0; i < 60; i++) segments[i] = i % 9 < 6 ? 1 + i / 30 : 0;
+    for (int position = 0; position < 3; position++) {
+        slow_attention_case a = { 2, 30, 8, 2, 5, position, 1, 8, 20, 1, 1e-6, 0.5 };
+        glam_ctx *ctx = test_ctx();
+        glam_attention_config c = attention_config(&a);
+        glam_attention_weights w = attention_weights(ctx, &a);
+        float *x = test_floats(60 * 8, 5, -1, 1);
+        glam_tensor *y = glam_attention(ctx, glam_input(ctx, x, glam_dim3(2, 30, 8)), &w, &c, segments);
+        y = glam_sum(ctx, glam_mul(ctx, y, y));
+        memset(ctx->scratch, 0xff, (size_t)ctx->scratch_bytes);
+        glam_backward(ctx, y);
+        double sum = 0;
+        for (size_t i = 0; CHECK(w.q->grad && w.k->grad) && i < glam_size(w.q); i++)
+            sum += fabs((double)w.q->grad[i]) + fabs((double)w.k->grad[i]);
+        CHECK(sum > 0 && sum < 1e6);
+        free(x);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
 // Large scores: the maximum must be subtracted, also where it is far below or above the sink.
 static void attention_extreme_scores(void)
 {
@@ -334,6 +358,7 @@ static void test_11_attention(void)
     RUN(attention_values);
     RUN(attention_packed);
     RUN(attention_capped);
+    RUN(attention_capped_padding);
     RUN(attention_extreme_scores);
     RUN(attention_is_causal);
     RUN(attention_with_norm);

@@ -337,6 +337,49 @@ static void model_logits_capped(void)
     }
 }
 
+// Backward of the loss against the ops that glam_forward and the cross-entropy are made of, over a
+// vocabulary of several strips and a piece.
+static void model_loss_capped(void)
+{
+    for (int i = 0; i < 4; i++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = test_config();
+        int32_t tokens[22], targets[22];
+        c.vocab = 1300;
+        c.tied = i % 2;
+        c.z_loss = 0;
+        c.logit_cap = i / 2 ? 0.75f : 4;
+        c.moe.aux_weight = 0;
+        test_ids(tokens, 22, 1, c.vocab);
+        test_ids(targets, 22, 2, c.vocab);
+        glam_model *model = glam_model_new(ctx, &c);
+        glam_batch batch = { 2, 11, tokens, targets, NULL, NULL };
+        glam_tensor *t = glam_loss(model, &batch, GLAM_TRAIN, NULL);
+        size_t n = (size_t)glam_model_count(model, NULL), at = 0;
+        double *want = (double *)calloc(n, sizeof(double));
+        float *got = test_floats(n, 1, 0, 0);
+        double loss = t ? (double)t->data[0] : NAN;
+        glam_backward(ctx, t);
+        for (int p = 0; (t = glam_model_tensor_at(model, p)) != NULL; at += glam_size(t), p++)
+            if (t->grad) memcpy(got + at, t->grad, glam_size(t) * sizeof(float));
+        glam_forget(ctx);
+        t = glam_forward(model, &batch, GLAM_TRAIN);
+        t = glam_cross_entropy(ctx, glam_view(ctx, t, glam_dim2(22, c.vocab)), targets, NULL);
+        if (CHECK(t != NULL)) CHECK_NEAR(loss, t->data[0], 1e-5);
+        glam_backward(ctx, t);
+        at = 0;
+        for (int p = 0; (t = glam_model_tensor_at(model, p)) != NULL; at += glam_size(t), p++)
+            for (size_t e = 0; t->grad && e < glam_size(t); e++) want[at + e] = (double)t->grad[e];
+        CHECK(test_off(got, want, n) < 1e-5);
+        double sum = 0;
+        for (size_t e = 0; e < n; e++) sum += fabs(want[e]);
+        CHECK(sum > 1e-2);
+        free(want);
+        free(got);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
 // Gradient of `mean over rows` times their number, for rows [from, from + rows) of one token each.
 static double model_row_grads(glam_model *model, const int32_t *tokens, int from, int rows, double *sum)
 {
@@ -635,6 +678,7 @@ static void test_14_model(void)
     RUN(model_init_is_keyed);
     RUN(model_loss_parts);
     RUN(model_logits_capped);
+    RUN(model_loss_capped);
     RUN(model_loss_in_chunks);
     RUN(model_is_causal);
     RUN(model_padding_and_batch);
