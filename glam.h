@@ -406,6 +406,8 @@ typedef struct glam_attention_config {
     float scale;                   // of q.k; with Transformer-XL of the whole sum
     int   sink;                    // 1: one more logit, fixed at 0, in each softmax
     float norm_eps;
+    float cap;                     // > 0: cap tanh(s / cap) of each score s = scale q.k, before the
+                                   // buckets' bias and the mask; 0: off
 } glam_attention_config;
 
 // [in, out], A = heads*D.  norm NULL: y = Attn(x).  norm given: y = x + Attn(RMS(x) * norm),
@@ -471,6 +473,7 @@ typedef struct glam_moe_config {
                                // tokens of a batch part
     float aux_weight;          // of the balance loss E * sum f P; default 0.01
     float router_z_weight;     // of mean logsumexp^2 of the router's logits; default 0
+    float router_cap;          // > 0: cap tanh(l / cap) of the router's logits; default 0: off
 } glam_moe_config;
 
 typedef struct glam_moe_weights {
@@ -528,10 +531,12 @@ typedef struct glam_config {
     int   buckets, max_distance;   // 32, 128
     float attention_scale;     // 1: the scale lives in the query's initialisation
     int   attention_sink;      // 1: one more logit of 0 in each attention softmax
+    float attention_cap;       // > 0: soft cap of the scores, see glam_attention_config; 0: off
     glam_activation activation;    // of dense layers; GLAM_GELU_TANH
     float norm_eps;            // 1e-6
     int   tied;                // 1: the logits use the embedding
     float logit_scale;         // 0: d_model^-0.5
+    float logit_cap;           // > 0: cap tanh(l / cap) of the logits; 0: off
     float z_loss;              // 1e-4 * mean logsumexp(logits)^2
     glam_moe_config moe;       // of every layer; paper: of every other
 } glam_config;
@@ -5099,8 +5104,10 @@ GLAM_API glam_tensor *glam_cross_entropy(glam_ctx *ctx, glam_tensor *logits,
    values are laid out as panels, in training for one (row, head) at a time, in generation as the
    cache itself, so that decoding runs the same arithmetic and gives the same bits.
 
-     s[i][j] = scale q_i.k_j + bias[bucket(i-j)]        buckets, reference 1.5 A
-     s[i][j] = scale ((q_i+u).k_j + (q_i+v).r_{i-j})    Transformer-XL, 1.5 B
+     s[i][j] = cap(scale q_i.k_j) + bias[bucket(i-j)]        buckets, reference 1.5 A
+     s[i][j] = cap(scale ((q_i+u).k_j + (q_i+v).r_{i-j}))    Transformer-XL, 1.5 B
+     cap(l) = cap tanh(l / cap), where there is one: in the code of record the bias comes in with
+     the mask, after the cap, while the terms of Transformer-XL are part of the product itself
      P = softmax over visible j (plus one logit 0),  o_i = sum_j P_ij v_j
      dv_j = sum_i P_ij do_i,  dP_ij = do_i.v_j,  dS_ij = P_ij (dP_ij - do_i.o_i) */
 
@@ -5146,6 +5153,26 @@ GLAM_API int glam_bucket(int distance, int buckets, int max_distance)
     double far = log((double)distance / exact) / log((double)max_distance / exact);
     int bucket = exact + (int)(far * (buckets - exact));
     return bucket < buckets - 1 ? bucket : buckets - 1;
+}
+
+// ---- a soft cap, of scores here and of logits in later rooms
+
+// 1 / cap must be a number, too.
+static int glam__cap_fits(float cap) { return cap == 0 || (cap >= 1e-30f && cap <= 1e30f); }
+
+// x := cap tanh(x / cap)
+static void glam__cap(const glam__kernels *k, float cap, int n, float *x)
+{
+    k->scale(n, 1 / cap, x);
+    k->unary(GLAM__TANH, (size_t)n, x, x);
+    k->scale(n, cap, x);
+}
+
+// From the capped y: dx *= 1 - (y / cap)^2.
+static void glam__cap_back(float cap, int n, const float *y, float *dx)
+{
+    float r = 1 / cap;
+    for (int i = 0; i < n; i++) dx[i] *= 1 - y[i] * r * (y[i] * r);
 }
 
 // x normalised on the way into a product: rows of RMS(x) * gain.
@@ -5295,8 +5322,10 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n)
 static int glam__is_xl(const glam__heads *h)
 { return h->at->c.position == GLAM_POSITION_TRANSFORMER_XL; }
 
-// Parts of a worker's slice; the last four are for backward.
-typedef struct glam__slice { float *k, *v, *s, *rp, *raw, *q, *kn, *ds, *pack, *dq; } glam__slice;
+// Parts of a worker's slice; the last five are for backward.
+typedef struct glam__slice {
+    float *k, *v, *s, *rp, *raw, *q, *kn, *ds, *pack, *dq, *capped;
+} glam__slice;
 
 static float *glam__cut(float *from, size_t *used, size_t count)
 {
@@ -5323,6 +5352,7 @@ static glam__slice glam__slice_of(const glam__heads *h, float *at, int back, siz
     w.ds = glam__cut(at, n, b * block * h->lds);
     w.pack = glam__cut(at, n, b * block * nr);
     w.dq = glam__cut(at, n, b * xl * block * (size_t)h->D);
+    w.capped = glam__cut(at, n, h->at->c.cap > 0 ? b * block * h->lds : 0);
     return w;
 }
 
@@ -5387,6 +5417,9 @@ static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
                                                   c->max_distance <= c->buckets / 2)))
         return glam_fail(ctx, GLAM_ERR_VALUE, "attention: %d heads of %d, %d buckets to distance "
                          "%d make no sense", c->heads, c->d_head, c->buckets, c->max_distance);
+    if (!glam__cap_fits(c->cap))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "attention: cap is %g; it must be 0 (off), or from "
+                         "1e-30 to 1e30", (double)c->cap);
     if (glam__norm_fits(ctx, "attention", n->in[0], n->in[GLAM__AT_NORM]) != GLAM_OK ||
         glam__attention_fits(ctx, n, s.dim[2]) != GLAM_OK) return ctx->error;
     uint64_t T = (uint64_t)s.dim[0] * s.dim[1], A = (uint64_t)c->heads * c->d_head;
@@ -5519,17 +5552,25 @@ static void glam__scores(const glam__heads *h, const glam__slice *w, int b, int 
         k->panel(rows, nr, h->D, q, ldq, w->k + (size_t)j * h->D, (size_t)nr, w->s + j, h->lds, 0);
 }
 
-// Scale, position and mask of one row of scores; returns how many keys it may see, 0 at padding.
+// Scale, cap, position and mask of one row of scores; returns how many keys it may see, 0 at
+// padding.  capped: NULL, or where backward finds what the cap made.
 static int glam__score_row(const glam__heads *h, int b, int head, int i, float *s,
-                           const float *raw)
+                           const float *raw, float *capped)
 {
     const glam_attention_config *c = &h->at->c;
     int count = h->start + i + 1;
     const int32_t *segment = h->at->segments ? h->at->segments + (size_t)b * h->S : NULL;
-    if (segment && !segment[i]) return 0;
+    if (segment && !segment[i]) {
+        if (capped && c->cap > 0) memset(capped, 0, (size_t)count * sizeof *s);
+        return 0;
+    }
     if (c->position == GLAM_POSITION_TRANSFORMER_XL)
         h->kernels->add(count, raw + h->distances - count, s);
     if (c->scale != 1) h->kernels->scale(count, c->scale, s);
+    if (c->cap > 0) {
+        glam__cap(h->kernels, c->cap, count, s);
+        if (capped) memcpy(capped, s, (size_t)count * sizeof *s);
+    }
     if (c->position == GLAM_POSITION_BUCKETS)
         h->kernels->add(count, h->bias + (size_t)head * h->keys + h->keys - count, s);
     for (int j = 0; j < count && segment; j++)
@@ -5571,7 +5612,7 @@ static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
         for (int i = 0; i < rows; i++) {
             float *s = w->s + (size_t)i * h->lds;
             size_t t = (size_t)b * h->S + i0 + i;
-            int count = glam__score_row(h, b, head, i0 + i, s, w->raw + (size_t)i * h->ldr);
+            int count = glam__score_row(h, b, head, i0 + i, s, w->raw + (size_t)i * h->ldr, NULL);
             h->lse[t * h->heads + head] = count ? k->softmax(count, s, h->at->c.sink) : 0;
             if (count) glam__hide_keys(h, b, i0 + i, s);
             memset(s + count, 0, (size_t)(last - count) * sizeof(float));
@@ -5643,7 +5684,8 @@ static void glam__attend_back_scores(const glam__heads *h, const glam__slice *w,
     for (int i = 0; i < rows; i++) {
         float *s = w->s + (size_t)i * h->lds, *ds = w->ds + (size_t)i * h->lds;
         size_t t = (size_t)b * h->S + i0 + i;
-        int count = glam__score_row(h, b, head, i0 + i, s, w->raw + (size_t)i * h->ldr);
+        int count = glam__score_row(h, b, head, i0 + i, s, w->raw + (size_t)i * h->ldr,
+                                    w->capped + (size_t)i * h->lds);
         k->exp_minus(count, h->lse[t * h->heads + head], s, s);
         if (count) glam__hide_keys(h, b, i0 + i, s);
         float delta = k->dot(h->D, dout + (size_t)i * h->A, o + (size_t)i * h->A);
@@ -5724,6 +5766,8 @@ static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b,
         for (int i = 0; i < rows; i++) {
             float *ds = w->ds + (size_t)i * h->lds;
             k->add(i0 + i + 1, ds, dbias + h->keys - (i0 + i + 1));
+            if (h->at->c.cap > 0)
+                glam__cap_back(h->at->c.cap, i0 + i + 1, w->capped + (size_t)i * h->lds, ds);
             if (h->at->c.scale != 1) k->scale(last, h->at->c.scale, ds);
         }
         for (int d = 0; d < h->D; d += k->nr)
@@ -6054,7 +6098,7 @@ GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_wei
    A gate scores every expert for every token; the best k do the work, their outputs are mixed by
    the gate's own weights (paper section 4; GShard algorithm 1; reference 2).
 
-     p = softmax(x Wr)                                    gate       [T,E]
+     p = softmax(cap(x Wr)), cap as in room 11            gate       [T,E]
      e_1..e_k = the k best, g_i = p[e_i] / (sum + 1e-9)   route      [T,k]
      slot of each choice, first choices first; no slot left: dropped
      rows = tokens sorted by expert                       dispatch   [R,M], R <= T*k
@@ -6111,6 +6155,7 @@ typedef struct glam__moe {
     int T, M, H, E, k, group, groups, capacity, gated, kind;
     float *g, *u;                  // [R,H] before the activation; g only where gated
     float *lse;                    // [T] logsumexp of the router's logits
+    float *capped;                 // [T,E] those logits, where they have a cap
     int32_t *place, *source;       // [T,k] row of a choice or -1; [R] choice of a row
     glam__span *spans;             // [E] rows of each expert
     int rows;                      // R: kept choices
@@ -6172,6 +6217,8 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     if (m.gated) { m.g = (float *)(void *)at; at += wide; }
     if (m.X > 1) { m.xr = (float *)(void *)at; at += (size_t)m.room * m.M * sizeof(float); }
     m.lse = (float *)(void *)at;          at += (size_t)m.T * sizeof(float);
+    m.capped = (float *)(void *)at;
+    if (m.s->c.router_cap > 0) at += (size_t)m.T * m.E * sizeof(float);
     m.spans = (glam__span *)(void *)at;   at += (size_t)m.E * sizeof(glam__span);
     m.at_work = m.spans;
     if (m.X > 1) { m.at_work = (glam__span *)(void *)at; at += (size_t)m.E * sizeof(glam__span); }
@@ -6185,16 +6232,20 @@ static int glam__real(const glam__moe *m, int t) { return !m->s->mask || m->s->m
 
 // ---- forward, step by step
 
-// p = softmax(RMS(x) Wr), in float32 as the code of record has it.
+// p = softmax(cap(RMS(x) Wr)), in float32 as the code of record has it.
 static void glam__moe_gate(glam__moe *m)
 {
     glam_ctx *ctx = m->ctx;
-    float *p = m->s->route.probability;
+    float *p = m->s->route.probability, cap = m->s->c.router_cap;
     float *r = glam__scratch_floats(ctx, (size_t)m->T);
     glam__norm_all(ctx, glam__normed_of(ctx, m->n->in[0], m->n->in[GLAM__MO_NORM],
                                         m->s->norm_eps), m->T, m->normed, r);
     glam__operand router = glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 0, 0);
     glam__times(ctx, m->T, m->normed, (size_t)m->M, router, p, (size_t)m->E, 0);
+    for (int t = 0; t < m->T && cap > 0; t++) {
+        glam__cap(ctx->kernels, cap, m->E, p + (size_t)t * m->E);
+        memcpy(m->capped + (size_t)t * m->E, p + (size_t)t * m->E, (size_t)m->E * sizeof *p);
+    }
     for (int t = 0; t < m->T; t++)
         m->lse[t] = ctx->kernels->softmax(m->E, p + (size_t)t * m->E, 0);
 }
@@ -6773,6 +6824,8 @@ static void glam__moe_gate_back(glam__moe_grads *g)
         glam__moe_weights_back(g, t, d);
         float dot = m->ctx->kernels->dot(m->E, p, d);
         for (int e = 0; e < m->E; e++) d[e] = p[e] * (d[e] - dot + z * m->lse[t]);
+        if (c->router_cap > 0)
+            glam__cap_back(c->router_cap, m->E, m->capped + (size_t)t * m->E, d);
     }
 }
 
@@ -6899,6 +6952,9 @@ static glam_status glam__moe_config_check(glam_ctx *ctx, const glam_moe_config *
     if (!(c->aux_weight >= 0) || !(c->router_z_weight >= 0))
         return glam_fail(ctx, GLAM_ERR_VALUE, "moe: aux_weight %g and router_z_weight %g must not "
                          "be negative", (double)c->aux_weight, (double)c->router_z_weight);
+    if (!glam__cap_fits(c->router_cap))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: router_cap is %g; it must be 0 (off), or from "
+                         "1e-30 to 1e30", (double)c->router_cap);
     return GLAM_OK;
 }
 
@@ -6944,6 +7000,7 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     n->out_shape[1] = glam_dim1(1);
     n->saved_bytes = (room * m.H * (m.gated ? 2 : 1) * sizeof(float) + T * sizeof(float) +
                       far * room * m.M * sizeof(float) + 2 * R * sizeof(int32_t) +
+                      (s->c.router_cap > 0 ? T * m.E * sizeof(float) : 0) +
                       (1 + far) * (uint64_t)m.E * sizeof(glam__span));
     uint64_t small = 4 * glam__align((uint64_t)m.E * sizeof(int)) + glam__floats(T) +
                      glam__chain_bytes(ctx, room, m.M, m.H) + glam__product_bytes(ctx, m.E) +
@@ -7327,6 +7384,10 @@ static glam_status glam__config_check(glam_ctx *ctx, const glam_config *c)
                          "logit_scale %g must be above 0, z_loss %g not below: start from "
                          "glam_config_default()", (double)c->norm_eps, (double)c->attention_scale,
                          (double)c->logit_scale, (double)c->z_loss);
+    if (!glam__cap_fits(c->attention_cap) || !glam__cap_fits(c->logit_cap))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: attention_cap is %g and logit_cap %g; each "
+                         "must be 0 (off), or from 1e-30 to 1e30", (double)c->attention_cap,
+                         (double)c->logit_cap);
     if (!c->moe.experts) return GLAM_OK;
     if (c->moe.every < 1 || c->moe.offset < 0 || c->moe.offset >= c->moe.every)
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: moe.every is %d and moe.offset %d; layer i "
@@ -7673,6 +7734,7 @@ static glam_attention_config glam__attention_config(const glam_config *c)
     a.scale = c->attention_scale;
     a.sink = c->attention_sink != 0;
     a.norm_eps = c->norm_eps;
+    a.cap = c->attention_cap;
     return a;
 }
 
@@ -7820,14 +7882,17 @@ static glam_tensor *glam__whole_logits(glam_model *model, glam_tensor *part)
     return y;
 }
 
-// Logits of the residual stream: logit_scale * RMS(x) E^T.
+// Logits of the residual stream: cap(logit_scale * RMS(x) E^T), the cap where there is one.
 static glam_tensor *glam__logits(glam_model *model, glam_tensor *x)
 {
     glam_ctx *ctx = model->ctx;
+    float cap = model->config.logit_cap;
     if (!x) return NULL;                           // cancelled
     x = glam_rmsnorm(ctx, x, model->norm, model->config.norm_eps);
     x = glam_scale(ctx, x, model->config.logit_scale);
-    return glam__whole_logits(model, glam_matmul_t(ctx, x, glam__unembed(model)));
+    x = glam_matmul_t(ctx, x, glam__unembed(model));
+    if (cap > 0) x = glam_scale(ctx, glam_tanh(ctx, glam_scale(ctx, x, 1 / cap)), cap);
+    return glam__whole_logits(model, x);
 }
 
 GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, glam_mode mode)
@@ -7845,10 +7910,11 @@ GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, g
 //   xent = mean(lse - logit[target]),  z = mean(lse^2),  y = xent + z_loss z
 //   dlogits = (p (1 + 2 z_loss lse) - [target]) / count * dy
 //   dE += dlogits^T a,  da = dlogits E,  a = logit_scale RMS(x)
+// With a logit_cap, logit = cap(a E^T), and dlogits go back through it first.
 
 typedef struct glam__head {
     const int32_t *targets, *segments;
-    float norm_eps, logit_scale, z_loss;
+    float norm_eps, logit_scale, logit_cap, z_loss;
     double count;
     double *parts;                 // xent and z, for the report
 } glam__head;
@@ -7893,16 +7959,18 @@ typedef struct glam__head_rows {
     int V, row;                    // first row of the chunk
     int from;                      // on a mesh: where our part of the vocabulary begins
     float *logits, *lse, *xent, scale;
+    int again;                     // backward: logits were made again, and have no cap yet
 } glam__head_rows;
 
 static void glam__head_forward_row(void *arg, int i, int worker)
 {
     const glam__head_rows *r = (const glam__head_rows *)arg;
-    const float *l = r->logits + (size_t)i * r->V;
+    float *l = r->logits + (size_t)i * r->V;
     int t = r->row + i;
     (void)worker;
     r->lse[t] = r->xent[t] = 0;
     if (r->h->segments && !r->h->segments[t]) return;
+    if (r->h->logit_cap > 0) glam__cap(r->kernels, r->h->logit_cap, r->V, l);
     int target = r->h->targets[t] - r->from;
     r->lse[t] = r->kernels->logsumexp(r->V, l);
     r->xent[t] = target >= 0 && target < r->V ? l[target] : 0;     // the logit, for now
@@ -7934,20 +8002,29 @@ static void glam__head_join(glam_ctx *ctx, const glam_tensor *w, glam__head_rows
     }
 }
 
+enum { GLAM__HEAD_STRIP = 512 };       // logits at a time, when their capped values are needed
+
 static void glam__head_backward_row(void *arg, int i, int worker)
 {
     const glam__head_rows *r = (const glam__head_rows *)arg;
-    float *l = r->logits + (size_t)i * r->V;
+    float *l = r->logits + (size_t)i * r->V, capped[GLAM__HEAD_STRIP], cap = r->h->logit_cap;
+    int strip = cap > 0 ? GLAM__HEAD_STRIP : r->V;
     int t = r->row + i;
     (void)worker;
     if (r->h->segments && !r->h->segments[t]) {
         memset(l, 0, (size_t)r->V * sizeof(float));
         return;
     }
-    r->kernels->exp_minus(r->V, r->lse[t], l, l);
-    r->kernels->scale(r->V, r->scale * (1 + 2 * r->h->z_loss * r->lse[t]), l);
     int target = r->h->targets[t] - r->from;
-    if (target >= 0 && target < r->V) l[target] -= r->scale;
+    for (int v = 0; v < r->V; v += strip, l += strip, target -= strip) {
+        int n = r->V - v < strip ? r->V - v : strip;
+        if (cap > 0 && r->again) glam__cap(r->kernels, cap, n, l);
+        if (cap > 0) memcpy(capped, l, (size_t)n * sizeof *l);
+        r->kernels->exp_minus(n, r->lse[t], l, l);
+        r->kernels->scale(n, r->scale * (1 + 2 * r->h->z_loss * r->lse[t]), l);
+        if (target >= 0 && target < n) l[target] -= r->scale;
+        if (cap > 0) glam__cap_back(cap, n, capped, l);
+    }
 }
 
 static glam__normed glam__head_normed(const glam_ctx *ctx, const glam_node *n)
@@ -8015,6 +8092,7 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
     glam__operand back = glam__weight(ctx, n->in[2], 0, T), embed = back;
     if (chunk < T) embed = glam__weight(ctx, n->in[2], 1, T);
     r.scale = (float)((double)n->out[0]->grad[0] / h->count);
+    r.again = chunk < T;
     for (r.row = 0; r.row < T; r.row += chunk) {
         int rows = T - r.row < chunk ? T - r.row : chunk;
         float *at = da + (size_t)r.row * M;
@@ -8052,6 +8130,7 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     h.segments = run->segments;
     h.norm_eps = c->norm_eps;
     h.logit_scale = c->logit_scale;
+    h.logit_cap = c->logit_cap;
     h.z_loss = c->z_loss;
     h.count = run->count;
     for (size_t t = 0; t < T && run->count <= 0; t++) h.count += !h.segments || h.segments[t];
@@ -10349,7 +10428,8 @@ static const glam__field glam__moe_rows[] = {
     GLAM__ENUM(activation, GLAM__ACTIVATIONS), GLAM__ONLY("second_policy", "all"),
     GLAM__FLOAT(capacity_factor), GLAM__INT(capacity), GLAM__INT(group),
     GLAM__ENUM(normalise, "before_drop|after_drop|none"),
-    GLAM__FLOAT(aux_weight), GLAM__FLOAT(router_z_weight), GLAM__LAST(END)
+    GLAM__FLOAT(aux_weight), GLAM__FLOAT(router_z_weight), GLAM__FLOAT(router_cap),
+    GLAM__LAST(END)
 };
 #undef GLAM__OF
 
@@ -10358,8 +10438,9 @@ static const glam__field glam__config_rows[] = {
     GLAM__INT(vocab), GLAM__INT(context), GLAM__INT(layers), GLAM__INT(d_model), GLAM__INT(heads),
     GLAM__INT(d_head), GLAM__INT(hidden), GLAM__ENUM(position, "buckets|transformer_xl|none"),
     GLAM__INT(buckets), GLAM__INT(max_distance), GLAM__FLOAT(attention_scale),
-    GLAM__FIELD(BOOL, attention_sink), GLAM__ENUM(activation, GLAM__ACTIVATIONS),
-    GLAM__FLOAT(norm_eps), GLAM__FIELD(BOOL, tied), GLAM__FLOAT(logit_scale), GLAM__FLOAT(z_loss),
+    GLAM__FIELD(BOOL, attention_sink), GLAM__FLOAT(attention_cap),
+    GLAM__ENUM(activation, GLAM__ACTIVATIONS), GLAM__FLOAT(norm_eps), GLAM__FIELD(BOOL, tied),
+    GLAM__FLOAT(logit_scale), GLAM__FLOAT(logit_cap), GLAM__FLOAT(z_loss),
     { "moe", GLAM__FIELD_OBJECT, offsetof(glam_config, moe), 0, NULL, glam__moe_rows },
     GLAM__LAST(END)
 };

@@ -129,6 +129,9 @@ static int make_config(const settings *s, glam_config *c)
     if (GIVEN(capacity))   c->moe.capacity_factor = (float)s->capacity;
     if (GIVEN(group))      c->moe.group = s->group;
     if (GIVEN(aux))        c->moe.aux_weight = (float)s->aux;
+    if (GIVEN(attention_cap)) c->attention_cap = (float)s->attention_cap;
+    if (GIVEN(router_cap))    c->moe.router_cap = (float)s->router_cap;
+    if (GIVEN(logit_cap))     c->logit_cap = (float)s->logit_cap;
     // One expert whose weight is normalised always has weight 1: its router would learn nothing.
     if (c->moe.top_k == 1) c->moe.normalise = GLAM_NORMALISE_NONE;
     int status = words_to_config(s, c);
@@ -178,19 +181,22 @@ static void log_config(FILE *f, const glam_config *c)
     fprintf(f, ",\"config\":{\"vocab\":%d,\"context\":%d,\"layers\":%d,\"d_model\":%d,"
             "\"heads\":%d,\"d_head\":%d,\"hidden\":%d,\"position\":\"%s\",\"buckets\":%d,"
             "\"max_distance\":%d,\"attention_scale\":%s,\"attention_sink\":%s,"
-            "\"activation\":\"%s\",\"norm_eps\":%s,\"tied\":%s,\"logit_scale\":%s,"
-            "\"z_loss\":%s,", c->vocab, c->context, c->layers, c->d_model, c->heads, c->d_head,
+            "\"attention_cap\":%s,\"activation\":\"%s\",\"norm_eps\":%s,\"tied\":%s,"
+            "\"logit_scale\":%s,\"logit_cap\":%s,\"z_loss\":%s,", c->vocab, c->context, c->layers, c->d_model, c->heads, c->d_head,
             c->hidden, position_names[c->position], c->buckets, c->max_distance,
             short_float(c->attention_scale), c->attention_sink ? "true" : "false",
-            activation_names[c->activation], short_float(c->norm_eps), c->tied ? "true" : "false",
-            short_float(c->logit_scale), short_float(c->z_loss));
+            short_float(c->attention_cap), activation_names[c->activation],
+            short_float(c->norm_eps), c->tied ? "true" : "false", short_float(c->logit_scale),
+            short_float(c->logit_cap), short_float(c->z_loss));
     const glam_moe_config *m = &c->moe;
     fprintf(f, "\"moe\":{\"experts\":%d,\"top_k\":%d,\"every\":%d,\"offset\":%d,\"hidden\":%d,"
             "\"activation\":\"%s\",\"normalise\":\"%s\",\"capacity_factor\":%s,"
-            "\"capacity\":%d,\"group\":%d,\"aux_weight\":%s,\"router_z_weight\":%s}}",
+            "\"capacity\":%d,\"group\":%d,\"aux_weight\":%s,\"router_z_weight\":%s,"
+            "\"router_cap\":%s}}",
             m->experts, m->top_k, m->every, m->offset, m->hidden, activation_names[m->activation],
             normalise_names[m->normalise], short_float(m->capacity_factor), m->capacity, m->group,
-            short_float(m->aux_weight), short_float(m->router_z_weight));
+            short_float(m->aux_weight), short_float(m->router_z_weight),
+            short_float(m->router_cap));
 }
 
 static void log_recipe(FILE *f, const glam_recipe *r)

@@ -25,6 +25,7 @@ typedef struct settings {
     int    vocab, layers, d_model, heads, d_head, hidden, experts, top_k, moe_every, moe_hidden;
     int    group, tokens, pick_top_k;
     double minutes, lr, min_lr, weight_decay, clip, val_fraction, capacity, aux, pack;
+    double attention_cap, router_cap, logit_cap;
     double temperature, top_p, min_p;
     uint64_t seed;
 } settings;
@@ -87,6 +88,10 @@ static const option option_rows[] = {
         "slots: group * F / experts (2: balanced top-2); 0: none dropped"),
     ROW("group", "N", NEW | SHAPE, WHOLE, group, "tokens that share slots; 0: all of a part"),
     ROW("aux", "W", NEW | SHAPE, REAL, aux, "weight of the balance loss"),
+    ROW("attention-cap", "C", NEW | SHAPE, REAL, attention_cap,
+        "scores s of attention become C tanh(s / C); 0: as they are"),
+    ROW("router-cap", "C", NEW | SHAPE, REAL, router_cap, "the same for the router's logits"),
+    ROW("logit-cap", "C", NEW | SHAPE, REAL, logit_cap, "the same for the output's logits"),
     ROW("dense", "", TRAIN | SHAPE, FLAG, dense, "the dense twin: the same work per token"),
     TITLE(NEW, "the recipe"),
     ROW("batch", "N", NEW, WHOLE, batch, "sequences per step"),

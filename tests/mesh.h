@@ -21,29 +21,30 @@ typedef struct mesh_case {
     float  capacity_factor;            // 0: dropless
     double clip;
     const char *frozen;                // pattern or NULL
+    float  cap;                        // of scores and logits; 0: none
 } mesh_case;
 
 static const mesh_case mesh_cases[] = {
     { "balanced", GLAM_ADAFACTOR, GLAM_RELU, GLAM_POSITION_BUCKETS, GLAM_NORMALISE_BEFORE_DROP,
-      MESH_EVEN, 2, 0, 0, 0, 0, 1, NULL },
+      MESH_EVEN, 2, 0, 0, 0, 0, 1, NULL, 0 },
     { "skewed", GLAM_ADAMW, GLAM_RELU, GLAM_POSITION_BUCKETS, GLAM_NORMALISE_BEFORE_DROP,
-      MESH_SKEWED, 2, 0, 0, 0, 0, 1, NULL },
+      MESH_SKEWED, 2, 0, 0, 0, 0, 1, NULL, 0 },
     { "hot", GLAM_ADAFACTOR, GLAM_RELU, GLAM_POSITION_BUCKETS, GLAM_NORMALISE_BEFORE_DROP,
-      MESH_HOT, 2, 0, 0, 0, 0, 0, NULL },
+      MESH_HOT, 2, 0, 0, 0, 0, 0, NULL, 0 },
     { "starved", GLAM_ADAMW, GLAM_GELU_TANH, GLAM_POSITION_BUCKETS, GLAM_NORMALISE_NONE,
-      MESH_STARVED, 1, 0, 0, 0, 0, 0.5, NULL },
+      MESH_STARVED, 1, 0, 0, 0, 0, 0.5, NULL, 0 },
     { "drops", GLAM_ADAFACTOR, GLAM_RELU, GLAM_POSITION_BUCKETS, GLAM_NORMALISE_AFTER_DROP,
-      MESH_SKEWED, 2, 0, 0, 0, 1, 1, NULL },
+      MESH_SKEWED, 2, 0, 0, 0, 1, 1, NULL, 1.5f },
     { "drops_in_groups", GLAM_ADAMW, GLAM_RELU, GLAM_POSITION_BUCKETS, GLAM_NORMALISE_BEFORE_DROP,
-      MESH_HOT, 2, 8, 0, 1, 2, 1, NULL },
+      MESH_HOT, 2, 8, 0, 1, 2, 1, NULL, 0 },
     { "gated_xl", GLAM_ADAMW, GLAM_GEGLU, GLAM_POSITION_TRANSFORMER_XL, GLAM_NORMALISE_BEFORE_DROP,
-      MESH_EVEN, 3, 0, 0, 0, 0, 0.1, NULL },
+      MESH_EVEN, 3, 0, 0, 0, 0, 0.1, NULL, 1.5f },
     { "xl_drops", GLAM_ADAFACTOR, GLAM_SWIGLU, GLAM_POSITION_TRANSFORMER_XL,
-      GLAM_NORMALISE_AFTER_DROP, MESH_SKEWED, 2, 0, 1, 1, 1, 0.1, NULL },
+      GLAM_NORMALISE_AFTER_DROP, MESH_SKEWED, 2, 0, 1, 1, 1, 0.1, NULL, 1.5f },
     { "frozen_experts", GLAM_ADAMW, GLAM_RELU, GLAM_POSITION_BUCKETS, GLAM_NORMALISE_BEFORE_DROP,
-      MESH_EVEN, 2, 0, 0, 0, 0, 1, "experts" },
+      MESH_EVEN, 2, 0, 0, 0, 0, 1, "experts", 0 },
     { "frozen_attention", GLAM_ADAFACTOR, GLAM_GEGLU, GLAM_POSITION_NONE,
-      GLAM_NORMALISE_BEFORE_DROP, MESH_SKEWED, 2, 0, 1, 0, 0, 1, "attention" },
+      GLAM_NORMALISE_BEFORE_DROP, MESH_SKEWED, 2, 0, 1, 0, 0, 1, "attention", 0 },
 };
 enum { MESH_CASES = sizeof mesh_cases / sizeof mesh_cases[0] };
 
@@ -76,6 +77,7 @@ static glam_config mesh_config(const mesh_case *k)
     c.moe.capacity_factor = k->capacity_factor;
     c.moe.group = k->group;
     c.moe.router_z_weight = 1e-3f;
+    c.attention_cap = c.moe.router_cap = c.logit_cap = k->cap;
     return c;
 }
 

@@ -3,7 +3,7 @@
 
 typedef struct slow_attention_case {
     int rows, S, M, heads, D, position, sink, buckets, max_distance;
-    double scale, eps;
+    double scale, eps, cap;
 } slow_attention_case;
 
 // From reference 1.5 A, in double and without the shortcuts of the library.
@@ -35,6 +35,7 @@ static double slow_score(const slow_attention_case *a, const double *q, const do
         } else sum += qd * kd;
     }
     sum *= a->scale;
+    if (a->cap > 0) sum = a->cap * tanh(sum / a->cap);    // before the bias, as in 1.4
     if (a->position == GLAM_POSITION_BUCKETS) {
         int bucket = slow_bucket(i - j, a->buckets, a->max_distance);
         sum += (double)w->bias->data[head * a->buckets + bucket];
@@ -98,6 +99,7 @@ static glam_attention_config attention_config(const slow_attention_case *a)
     c.scale = (float)a->scale;
     c.sink = a->sink;
     c.norm_eps = (float)a->eps;
+    c.cap = (float)a->cap;
     return c;
 }
 
@@ -153,7 +155,7 @@ static void attention_values(void)
     for (int position = 0; position < 3; position++) {
         for (int i = 0; i < 8; i++) {
             slow_attention_case a = { 2, lengths[i], 10, 1 + i % 3, 3 + i * 2, position, i % 2, 32, 128,
-                                      i % 3 ? 1 : 0.4, 1e-6 };
+                                      i % 3 ? 1 : 0.4, 1e-6, 0 };
             attention_value(&a, NULL);
         }
     }
@@ -166,8 +168,45 @@ static void attention_packed(void)
     segments[3] = 0;                               // a hole in the middle of a text
     segments[70] = 0;
     for (int i = 0; i < 6; i++) {
-        slow_attention_case a = { 2, 40, 8, 2, 4, i % 3, i / 3, 8, 20, 1, 1e-6 };
+        slow_attention_case a = { 2, 40, 8, 2, 4, i % 3, i / 3, 8, 20, 1, 1e-6, 0 };
         attention_value(&a, segments);
+    }
+}
+
+// Caps that bend everything, a part, and next to nothing; with packed texts as well.
+static void attention_capped(void)
+{
+    static const double caps[4] = { 0.25, 1.5, 50, 1e6 };
+    int32_t segments[80];
+    for (int i = 0; i < 80; i++) segments[i] = i % 40 < 13 ? 1 : i % 40 < 25 ? 2 : i % 40 < 37 ? 5 : 0;
+    for (int i = 0; i < 24; i++) {
+        slow_attention_case a = { 2, i % 2 ? 40 : 67, 8, 2, 5, i % 3, i / 3 % 2, 8, 20,
+                                  i % 2 ? 1 : 3, 1e-6, caps[i / 6] };
+        attention_value(&a, i % 2 ? segments : NULL);
+    }
+}
+
+// Backward of a capped row reads nothing that was not written: scratch is full of NaN before it.
+static void attention_capped_padding(void)
+{
+    int32_t segments[60];
+    for (int i = 0; i < 60; i++) segments[i] = i % 9 < 6 ? 1 + i / 30 : 0;
+    for (int position = 0; position < 3; position++) {
+        slow_attention_case a = { 2, 30, 8, 2, 5, position, 1, 8, 20, 1, 1e-6, 0.5 };
+        glam_ctx *ctx = test_ctx();
+        glam_attention_config c = attention_config(&a);
+        glam_attention_weights w = attention_weights(ctx, &a);
+        float *x = test_floats(60 * 8, 5, -1, 1);
+        glam_tensor *y = glam_attention(ctx, glam_input(ctx, x, glam_dim3(2, 30, 8)), &w, &c, segments);
+        y = glam_sum(ctx, glam_mul(ctx, y, y));
+        memset(ctx->scratch, 0xff, (size_t)ctx->scratch_bytes);
+        glam_backward(ctx, y);
+        double sum = 0;
+        for (size_t i = 0; CHECK(w.q->grad && w.k->grad) && i < glam_size(w.q); i++)
+            sum += fabs((double)w.q->grad[i]) + fabs((double)w.k->grad[i]);
+        CHECK(sum > 0 && sum < 1e6);
+        free(x);
+        CLOSE_CLEAN(ctx);
     }
 }
 
@@ -175,7 +214,7 @@ static void attention_packed(void)
 static void attention_extreme_scores(void)
 {
     for (int i = 0; i < 4; i++) {
-        slow_attention_case a = { 1, 19, 6, 2, 4, 2, i % 2, 8, 20, i < 2 ? 200.0 : -200.0, 1e-6 };
+        slow_attention_case a = { 1, 19, 6, 2, 4, 2, i % 2, 8, 20, i < 2 ? 200.0 : -200.0, 1e-6, 0 };
         attention_value(&a, NULL);
     }
 }
@@ -238,7 +277,7 @@ static void attention_buckets(void)
 static void attention_is_causal(void)
 {
     for (int position = 0; position < 3; position++) {
-        slow_attention_case a = { 1, 70, 6, 2, 4, position, 1, 8, 20, 1, 1e-6 };
+        slow_attention_case a = { 1, 70, 6, 2, 4, position, 1, 8, 20, 1, 1e-6, 0 };
         glam_ctx *ctx = test_ctx();
         glam_attention_config c = attention_config(&a);
         glam_attention_weights w = attention_weights(ctx, &a);
@@ -258,7 +297,7 @@ static void attention_is_causal(void)
 // The sub-layer form: y = x + Attn(rmsnorm(x)).
 static void attention_with_norm(void)
 {
-    slow_attention_case a = { 2, 21, 6, 2, 4, 0, 1, 8, 20, 1, 1e-6 };
+    slow_attention_case a = { 2, 21, 6, 2, 4, 0, 1, 8, 20, 1, 1e-6, 0 };
     glam_ctx *ctx = test_ctx();
     glam_attention_config c = attention_config(&a);
     glam_attention_weights w = attention_weights(ctx, &a);
@@ -276,7 +315,7 @@ static void attention_with_norm(void)
 
 static void attention_failures(void)
 {
-    slow_attention_case a = { 1, 5, 6, 2, 4, 0, 1, 8, 20, 1, 1e-6 };
+    slow_attention_case a = { 1, 5, 6, 2, 4, 0, 1, 8, 20, 1, 1e-6, 0 };
     glam_ctx *ctx = test_ctx();
     glam_attention_config c = attention_config(&a), bad;
     glam_attention_weights w = attention_weights(ctx, &a), w2;
@@ -300,6 +339,13 @@ static void attention_failures(void)
     bad.heads = 0;
     CHECK(glam_attention(ctx, x, &w, &bad, NULL) == NULL);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "heads");
+    static const float caps[4] = { -1, NAN, INFINITY, 1e-35f };
+    for (int i = 0; i < 4; i++) {
+        bad = c;
+        bad.cap = caps[i];
+        CHECK(glam_attention(ctx, x, &w, &bad, NULL) == NULL);
+        ERROR_IS(ctx, GLAM_ERR_VALUE, "attention: cap is");
+    }
     CHECK(glam_attention(ctx, NULL, &w, &c, NULL) == NULL);
     glam_clear_error(ctx);
     CLOSE_CLEAN(ctx);
@@ -311,6 +357,8 @@ static void test_11_attention(void)
     RUN(attention_sink_example);
     RUN(attention_values);
     RUN(attention_packed);
+    RUN(attention_capped);
+    RUN(attention_capped_padding);
     RUN(attention_extreme_scores);
     RUN(attention_is_causal);
     RUN(attention_with_norm);

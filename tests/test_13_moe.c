@@ -52,6 +52,8 @@ static void slow_choose(slow_mixture *s, const float *x, const int32_t *mask, co
         for (int e = 0; e < E; e++) {
             logit[e] = 0;
             for (int m = 0; m < s->M; m++) logit[e] += (double)x[t * s->M + m] * (double)router[m * E + e];
+            double cap = (double)c->router_cap;
+            if (cap > 0) logit[e] = cap * tanh(logit[e] / cap);
             if (logit[e] > top) top = logit[e];
         }
         for (int e = 0; e < E; e++) sum += exp(logit[e] - top);
@@ -265,6 +267,22 @@ static void moe_values_masked(void)
         c.capacity = i / 3 % 2 ? 3 : 0;
         c.group = i / 6 ? 20 : 0;
         moe_value(60, 11, &c, mask);
+    }
+}
+
+// A cap on the router: dropless and with drops, with groups and padding.
+static void moe_values_capped(void)
+{
+    int32_t mask[60];
+    for (int i = 0; i < 60; i++) mask[i] = i % 7 != 3 && i < 52;
+    for (int i = 0; i < 16; i++) {
+        glam_moe_config c = moe_config(5, 1 + i % 3, 9);
+        c.activation = i % 2 ? GLAM_GEGLU : GLAM_RELU;
+        c.router_cap = i % 4 ? 1.25f : 30;
+        c.capacity = i / 2 % 2 ? 5 : 0;
+        c.group = i / 4 % 2 ? 20 : 0;
+        c.router_z_weight = 0.01f;
+        moe_value(60, 11, &c, i / 8 ? mask : NULL);
     }
 }
 
@@ -612,6 +630,10 @@ static void moe_failures(void)
     CHECK(balance == NULL);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "top_k");
     bad = c;
+    bad.router_cap = -0.5f;
+    CHECK(glam_moe(ctx, x, &w, &bad, NULL, NULL) == NULL);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "router_cap is -0.5");
+    bad = c;
     bad.group = 7;
     CHECK(glam_moe(ctx, x, &w, &bad, NULL, NULL) == NULL);
     CHECK(strstr(glam_error_text(ctx), "group") != NULL && strstr(glam_error_text(ctx), "7") != NULL);
@@ -643,6 +665,7 @@ static void test_13_moe(void)
     RUN(moe_capacities);
     RUN(moe_values_everywhere);
     RUN(moe_values_masked);
+    RUN(moe_values_capped);
     RUN(moe_values_large);
     RUN(moe_invariants);
     RUN(moe_uniform_balance);

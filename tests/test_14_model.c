@@ -267,7 +267,7 @@ static void model_init_is_keyed(void)
 // The parts of the loss from the logits, in double.
 static void model_loss_parts(void)
 {
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 8; i++) {
         glam_ctx *ctx = test_ctx();
         glam_config c = test_config();
         int32_t tokens[33], targets[33], mask[33];
@@ -276,9 +276,10 @@ static void model_loss_parts(void)
         for (int t = 0; t < 33; t++) mask[t] = t % 11 < 7 + t / 11;
         c.tied = i % 2;
         c.z_loss = 0.01f;
+        c.logit_cap = i / 4 ? 0.75f : 0;
         c.moe.router_z_weight = 0.02f;
         glam_model *model = glam_model_new(ctx, &c);
-        glam_batch batch = { 3, 11, tokens, targets, i / 2 ? mask : NULL, NULL };
+        glam_batch batch = { 3, 11, tokens, targets, i / 2 % 2 ? mask : NULL, NULL };
         glam_losses losses;
         double xent = 0, z = 0, real = 0;
         glam_tensor *logits = glam_forward(model, &batch, GLAM_TRAIN);
@@ -307,6 +308,125 @@ static void model_loss_parts(void)
             CHECK(glam_model_routing(model, 1) == NULL && glam_model_routing(model, 2) == NULL);
             CHECK(glam_model_routing(model, -1) == NULL);
         }
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// With a cap the logits are cap tanh(l / cap) of those without.
+static void model_logits_capped(void)
+{
+    for (int i = 0; i < 4; i++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = test_config();
+        float cap = i / 2 ? 0.5f : 20;
+        int32_t tokens[22];
+        double want[22 * 37];
+        c.tied = i % 2;
+        test_ids(tokens, 22, 1, c.vocab);
+        glam_batch batch = { 2, 11, tokens, NULL, NULL, NULL };
+        glam_tensor *l = glam_forward(glam_model_new(ctx, &c), &batch, GLAM_INFER);
+        c.logit_cap = cap;
+        glam_tensor *y = glam_forward(glam_model_new(ctx, &c), &batch, GLAM_INFER);
+        if (CHECK(l && y)) {
+            for (int v = 0; v < 22 * 37; v++)
+                want[v] = (double)cap * tanh((double)l->data[v] / (double)cap);
+            CHECK(test_off(y->data, want, 22 * 37) < 1e-6);
+            CHECK(memcmp(l->data, y->data, glam_size(y) * sizeof(float)) != 0);
+        }
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// Backward of the loss against the ops that glam_forward and the cross-entropy are made of, over a
+// vocabulary of several strips and a piece.
+static void model_loss_capped(void)
+{
+    for (int i = 0; i < 4; i++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = test_config();
+        int32_t tokens[22], targets[22];
+        c.vocab = 1300;
+        c.tied = i % 2;
+        c.z_loss = 0;
+        c.logit_cap = i / 2 ? 0.75f : 4;
+        c.moe.aux_weight = 0;
+        test_ids(tokens, 22, 1, c.vocab);
+        test_ids(targets, 22, 2, c.vocab);
+        glam_model *model = glam_model_new(ctx, &c);
+        glam_batch batch = { 2, 11, tokens, targets, NULL, NULL };
+        glam_tensor *t = glam_loss(model, &batch, GLAM_TRAIN, NULL);
+        size_t n = (size_t)glam_model_count(model, NULL), at = 0;
+        double *want = (double *)calloc(n, sizeof(double));
+        float *got = test_floats(n, 1, 0, 0);
+        double loss = t ? (double)t->data[0] : NAN;
+        glam_backward(ctx, t);
+        for (int p = 0; (t = glam_model_tensor_at(model, p)) != NULL; at += glam_size(t), p++)
+            if (t->grad) memcpy(got + at, t->grad, glam_size(t) * sizeof(float));
+        glam_forget(ctx);
+        t = glam_forward(model, &batch, GLAM_TRAIN);
+        t = glam_cross_entropy(ctx, glam_view(ctx, t, glam_dim2(22, c.vocab)), targets, NULL);
+        if (CHECK(t != NULL)) CHECK_NEAR(loss, t->data[0], 1e-5);
+        glam_backward(ctx, t);
+        at = 0;
+        for (int p = 0; (t = glam_model_tensor_at(model, p)) != NULL; at += glam_size(t), p++)
+            for (size_t e = 0; t->grad && e < glam_size(t); e++) want[at + e] = (double)t->grad[e];
+        CHECK(test_off(got, want, n) < 1e-5);
+        double sum = 0;
+        for (size_t e = 0; e < n; e++) sum += fabs(want[e]);
+        CHECK(sum > 1e-2);
+        free(want);
+        free(got);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// Gradient of `mean over rows` times their number, for rows [from, from + rows) of one token each.
+static double model_row_grads(glam_model *model, const int32_t *tokens, int from, int rows, double *sum)
+{
+    glam_ctx *ctx = glam_model_ctx(model);
+    glam_batch batch = { rows, 1, tokens + from, tokens + from + 1, NULL, NULL };
+    glam_tensor *loss = glam_loss(model, &batch, GLAM_TRAIN, NULL), *t;
+    double value = loss ? (double)loss->data[0] * rows : NAN;
+    glam_backward(ctx, loss);
+    for (int i = 0; (t = glam_model_tensor_at(model, i)) != NULL; sum += glam_size(t), i++)
+        for (size_t e = 0; t->grad && e < glam_size(t); e++) sum[e] += rows * (double)t->grad[e];
+    glam_forget(ctx);
+    return value;
+}
+
+// A vocabulary so large that the loss makes its logits in two chunks, and again in backward; with a
+// cap and without it agrees with two batches of one chunk each.
+static void model_loss_in_chunks(void)
+{
+    enum { V = 180000, T = 98 };
+    for (int i = 0; i < 2; i++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = test_config();
+        int32_t tokens[T + 1];
+        c.vocab = V;
+        c.layers = 1;
+        c.d_model = 4;
+        c.heads = 1;
+        c.moe.experts = 0;
+        c.z_loss = 0.01f;
+        c.logit_cap = i ? 1 : 0;
+        test_ids(tokens, T + 1, 3, V);
+        glam_model *model = glam_model_new(ctx, &c);
+        if (!CHECK(model != NULL)) { glam_close(ctx); return; }
+        CHECK(glam__head_chunk(T, V) < T && glam__head_chunk(T / 2, V) == T / 2);
+        size_t n = (size_t)glam_model_count(model, NULL);
+        double *one = (double *)calloc(2 * n, sizeof(double)), *two = one + n;
+        double whole = model_row_grads(model, tokens, 0, T, one);
+        double parts = model_row_grads(model, tokens, 0, T / 2, two);
+        parts += model_row_grads(model, tokens, T / 2, T / 2, two);
+        double top = 0, off = 0;
+        for (size_t e = 0; e < n; e++) {
+            if (fabs(two[e]) > top) top = fabs(two[e]);
+            if (!(fabs(one[e] - two[e]) <= off)) off = fabs(one[e] - two[e]);
+        }
+        CHECK_NEAR(whole, parts, 1e-5 * parts);
+        CHECK(top > 1e-2 && off < 1e-5 * top);
+        free(one);
         CLOSE_CLEAN(ctx);
     }
 }
@@ -458,6 +578,9 @@ static void model_bad_moe_act(glam_config *c)  { c->moe.activation = GLAM_GEGLU_
 static void model_bad_context(glam_config *c)  { c->context = 0; }
 static void model_bad_eps(glam_config *c)      { c->norm_eps = -1; }
 static void model_bad_position(glam_config *c) { c->position = (glam_position)9; }
+static void model_bad_cap_1(glam_config *c)    { c->attention_cap = -1; }
+static void model_bad_cap_2(glam_config *c)    { c->logit_cap = INFINITY; }
+static void model_bad_cap_3(glam_config *c)    { c->moe.router_cap = NAN; }
 static void model_bad_odd_xl(glam_config *c)
 {
     c->position = GLAM_POSITION_TRANSFORMER_XL;
@@ -486,6 +609,9 @@ static void model_bad_configs(void)
     model_refuses("norm_eps", model_bad_eps);
     model_refuses("position", model_bad_position);
     model_refuses("d_model", model_bad_odd_xl);
+    model_refuses("attention_cap is -1", model_bad_cap_1);
+    model_refuses("logit_cap inf", model_bad_cap_2);
+    model_refuses("router_cap", model_bad_cap_3);
 }
 
 static int model_cancel_now(void *user) { (void)user; return 1; }
@@ -551,6 +677,9 @@ static void test_14_model(void)
     RUN(model_init_other_positions);
     RUN(model_init_is_keyed);
     RUN(model_loss_parts);
+    RUN(model_logits_capped);
+    RUN(model_loss_capped);
+    RUN(model_loss_in_chunks);
     RUN(model_is_causal);
     RUN(model_padding_and_batch);
     RUN(model_segments);

@@ -1,10 +1,16 @@
 /* Room 16: generation.  Kinds: same bits (cache against full forward, alone against batch), value
    (sampling against a slow filter), property, failure. */
 
-static glam_model *generate_model(glam_ctx *ctx, int position)
+// kind: the position, plus 3 where everything that can have a cap has one.
+static glam_model *generate_model(glam_ctx *ctx, int kind)
 {
     glam_config c = test_config();
-    c.position = (glam_position)position;
+    c.position = (glam_position)(kind % 3);
+    if (kind > 2) {
+        c.attention_cap = 0.5f;
+        c.moe.router_cap = 0.75f;
+        c.logit_cap = 1.5f;
+    }
     c.layers = 4;
     c.moe.capacity_factor = 1;             // must not matter: inference drops nothing
     return glam_model_new(ctx, &c);
@@ -15,9 +21,9 @@ static void generate_cache_has_full_bits(void)
 {
     static const int pieces[5][6] = { { 50 }, { 1, 1, 1, 47 }, { 3, 17, 1, 29 }, { 16, 16, 18 },
                                       { 49, 1 } };
-    for (int position = 0; position < 3; position++) {
+    for (int kind = 0; kind < 6; kind++) {
         glam_ctx *ctx = test_ctx();
-        glam_model *model = generate_model(ctx, position);
+        glam_model *model = generate_model(ctx, kind);
         int32_t tokens[50];
         int V = 37;
         test_ids(tokens, 50, 8, V);
@@ -52,9 +58,9 @@ static void generate_cache_has_full_bits(void)
 
 static void generate_alone_is_in_batch(void)
 {
-    for (int position = 0; position < 3; position++) {
+    for (int kind = 0; kind < 6; kind++) {
         glam_ctx *ctx = test_ctx();
-        glam_model *model = generate_model(ctx, position);
+        glam_model *model = generate_model(ctx, kind);
         int32_t tokens[7 * 13];
         test_ids(tokens, 7 * 13, 8, 37);
         glam_batch all = { 7, 13, tokens, NULL, NULL, NULL };

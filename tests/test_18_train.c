@@ -609,7 +609,12 @@ static uint64_t train_hash(int threads, int host, int recompute, int kind, doubl
     c.moe.hidden = 40;
     c.context = 40;
     c.position = kind % 2 ? GLAM_POSITION_TRANSFORMER_XL : GLAM_POSITION_BUCKETS;
-    c.moe.capacity_factor = kind / 2 ? 2.0f : 0;
+    c.moe.capacity_factor = kind / 2 % 2 ? 2.0f : 0;
+    if (kind > 3) {
+        c.attention_cap = 0.5f;
+        c.moe.router_cap = 0.75f;
+        c.logit_cap = 1.5f;
+    }
     glam_model *model = glam_model_new(ctx, &c);
     glam_recipe recipe = train_recipe(10);
     glam_report report;
@@ -632,17 +637,18 @@ static uint64_t train_hash(int threads, int host, int recompute, int kind, doubl
 static void train_threads_same_bits(void)
 {
     static const int threads[5] = { 1, 2, 3, 4, 7 };
-    for (int kind = 0; kind < 4; kind++) {
+    for (int kind = 0; kind < 6; kind++) {
         uint64_t want = train_hash(1, 0, 0, kind, NULL);
         for (int i = 1; i < 5; i++) CHECK(train_hash(threads[i], 0, 0, kind, NULL) == want);
         CHECK(train_hash(0, 1, 0, kind, NULL) == want);
     }
     CHECK(train_hash(1, 0, 0, 0, NULL) != train_hash(1, 0, 0, 1, NULL));
+    CHECK(train_hash(1, 0, 0, 2, NULL) != train_hash(1, 0, 0, 6, NULL));      // caps do something
 }
 
 static void train_recompute_same_bits(void)
 {
-    for (int kind = 0; kind < 4; kind++) {
+    for (int kind = 0; kind < 8; kind++) {
         CHECK(train_hash(2, 0, 0, kind, NULL) == train_hash(2, 0, 1, kind, NULL));
     }
 }

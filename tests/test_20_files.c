@@ -135,10 +135,12 @@ static void files_config(void)
     c.context = 77;
     c.attention_scale = 0.1f;
     c.attention_sink = 0;
+    c.attention_cap = 0.1f;
     c.activation = GLAM_GELU_ERF;
     c.norm_eps = 1.17549449e-38f;
     c.tied = 0;
     c.logit_scale = 0.333333343f;
+    c.logit_cap = 16777217.0f;
     c.z_loss = 16777217.0f;
     c.moe.capacity_factor = 1.10000002f;
     c.moe.group = 9;
@@ -146,6 +148,7 @@ static void files_config(void)
     c.moe.normalise = GLAM_NORMALISE_AFTER_DROP;
     c.moe.aux_weight = 1e-45f;
     c.moe.router_z_weight = 3.40282347e+38f;
+    c.moe.router_cap = 1.10000002f;
     glam_model *model = glam_model_new(ctx, &c);
     if (!CHECK(model)) { printf("%s\n", glam_error_text(ctx)); return; }
     files_block b = files_save(model);
@@ -155,6 +158,8 @@ static void files_config(void)
         CHECK(x->context == 77 && y->context == 77 && y->activation == GLAM_GELU_ERF);
         CHECK(y->attention_sink == 0 && y->tied == 0 && y->moe.group == 9);
         CHECK(y->moe.activation == GLAM_SWIGLU);
+        CHECK(y->attention_cap == 0.1f && y->logit_cap == 16777217.0f);
+        CHECK(y->moe.router_cap == 1.10000002f);
         CHECK(y->moe.normalise == GLAM_NORMALISE_AFTER_DROP);
         CHECK(memcmp(&x->attention_scale, &y->attention_scale, sizeof(float)) == 0);
         CHECK(memcmp(&x->norm_eps, &y->norm_eps, sizeof(float)) == 0);
@@ -338,12 +343,23 @@ static void files_defaults(void)
     glam_ctx *ctx = test_ctx();
     glam_config config = files_tiny();
     config.moe.experts = 0;
+    config.attention_cap = config.logit_cap = 1.5f;
     glam_model *model = glam_model_new(ctx, &config);
     if (!CHECK(model)) return;
     files_block b = files_save(model);
     files_block less = files_edit(b, "\\\"context\\\":11,", "");
     glam_model *back = glam_load_memory(ctx, less.data, less.size);
     CHECK(back && glam_model_config(back)->context == 64);
+    free(less.data);
+    less = files_edit(b, "\\\"attention_cap\\\":1.5,", "");
+    back = glam_load_memory(ctx, less.data, less.size);
+    CHECK(back && glam_model_config(back)->attention_cap == 0);
+    CHECK(back && glam_model_config(back)->logit_cap == 1.5f);
+    free(less.data);
+    less = files_edit(b, "\\\"logit_cap\\\":1.5,", "\\\"logit_cap\\\":-1.5,");
+    CHECK(!glam_load_memory(ctx, less.data, less.size));
+    CHECK(glam_error(ctx) != GLAM_OK && strstr(glam_error_text(ctx), "logit_cap"));
+    glam_clear_error(ctx);
     free(less.data);
     less = files_edit(b, "\\\"experts\\\":0,", "");
     back = glam_load_memory(ctx, less.data, less.size);

@@ -330,7 +330,10 @@ static glam_tensor *case_cross_entropy(world *w)
 
 // --- attention -----------------------------------------------------------------------------------
 
-typedef struct attention_variant { int position, sink, norm, segments, S, heads, D; } attention_variant;
+typedef struct attention_variant {
+    int position, sink, norm, segments, S, heads, D;
+    double cap;
+} attention_variant;
 
 static glam_tensor *case_attention(world *w)
 {
@@ -349,6 +352,7 @@ static glam_tensor *case_attention(world *w)
     c.scale = 0.6;
     c.sink = a->sink;
     c.norm_eps = 1e-6;
+    c.cap = a->cap;
     glam_tensor *x = par(w, glam_dim3(rows, a->S, M), 0.1, 1);
     if (a->norm) t.norm = par(w, glam_dim1(M), 1, 0.4);
     t.q = par(w, glam_dim2(M, A), 0, 0.7);
@@ -367,16 +371,16 @@ static glam_tensor *case_attention(world *w)
 static void check_attention(void)
 {
     char what[96];
-    for (int i = 0; i < 24; i++) {
-        attention_variant a = { i % 3, i / 3 % 2, i / 6 % 2, i / 12, 5, 2, 3 };
-        sprintf(what, "attention position %d sink %d norm %d segments %d", a.position, a.sink, a.norm,
-                a.segments);
+    for (int i = 0; i < 48; i++) {
+        attention_variant a = { i % 3, i / 3 % 2, i / 6 % 2, i / 12 % 2, 5, 2, 3, i / 24 ? 0.8 : 0 };
+        sprintf(what, "attention position %d sink %d norm %d segments %d cap %g", a.position, a.sink,
+                a.norm, a.segments, a.cap);
         CHECK(world_check(case_attention, what, 0, &a, 3 + (uint64_t)i) > 1e-3);
     }
     // Longer than any tile of queries or keys is likely to be.
-    for (int i = 0; i < 3; i++) {
-        attention_variant a = { i, 1, 1, 0, 71, 3, 5 };
-        sprintf(what, "long attention position %d", i);
+    for (int i = 0; i < 6; i++) {
+        attention_variant a = { i % 3, 1, 1, 0, 71, 3, 5, i / 3 ? 1.2 : 0 };
+        sprintf(what, "long attention position %d cap %g", a.position, a.cap);
         CHECK(world_check(case_attention, what, 0, &a, 31) > 1e-3);
     }
 }
@@ -402,6 +406,7 @@ typedef struct moe_variant {
     int k, activation, normalise, drops, group, norm, mask;
     double aux, z;
     int only_balance;
+    double cap;
 } moe_variant;
 
 enum { MOE_T = 12, MOE_M = 5, MOE_H = 3, MOE_E = 4 };
@@ -462,6 +467,7 @@ static glam_tensor *case_moe(world *w)
     c.group = v->group;
     c.aux_weight = v->aux;
     c.router_z_weight = v->z;
+    c.router_cap = v->cap;
     glam_tensor *x = par(w, glam_dim3(2, MOE_T / 2, MOE_M), 0.2, 1);
     if (v->norm) t.norm = par(w, glam_dim1(MOE_M), 1, 0.4);
     t.router = par(w, glam_dim2(MOE_M, MOE_E), 0, 1);
@@ -501,8 +507,8 @@ static uint64_t case_moe_seed(const moe_variant *v)
 static double check_moe_variant(const moe_variant *v)
 {
     char what[160];
-    sprintf(what, "moe k %d act %d normalise %d drops %d group %d norm %d mask %d aux %g z %g",
-            v->k, v->activation, v->normalise, v->drops, v->group, v->norm, v->mask, v->aux, v->z);
+    sprintf(what, "moe k %d act %d normalise %d drops %d group %d norm %d mask %d aux %g z %g cap %g",
+            v->k, v->activation, v->normalise, v->drops, v->group, v->norm, v->mask, v->aux, v->z, v->cap);
     uint64_t seed = case_moe_seed(v);
     if (!CHECK(seed != 0)) {
         printf("  no fair seed for %s\n", what);
@@ -518,7 +524,7 @@ static void check_moe(void)
         for (int drops = 0; drops < 2; drops++) {
             for (int k = 1; k <= 3; k++) {
                 for (int a = 0; a < 5; a++) {
-                    moe_variant v = { k, kinds[a], normalise, drops, 0, (k + a) % 2, 0, 0.3, 0.2, 0 };
+                    moe_variant v = { k, kinds[a], normalise, drops, 0, (k + a) % 2, 0, 0.3, 0.2, 0, 0 };
                     CHECK(check_moe_variant(&v) > 1e-3);
                 }
             }
@@ -526,18 +532,25 @@ static void check_moe(void)
     }
     // Top-k equal to the number of experts; groups; masks; both.
     for (int i = 0; i < 12; i++) {
-        moe_variant v = { 2, kinds[i % 4], i % 3, i / 6, i % 2 ? 6 : 4, i / 3 % 2, i % 4 != 0, 0.3, 0.2, 0 };
+        moe_variant v = { 2, kinds[i % 4], i % 3, i / 6, i % 2 ? 6 : 4, i / 3 % 2, i % 4 != 0, 0.3, 0.2, 0, 0 };
         CHECK(check_moe_variant(&v) > 1e-3);
     }
-    moe_variant every = { MOE_E, GLAM_GEGLU, 0, 0, 0, 1, 0, 0.3, 0.2, 0 };
+    moe_variant every = { MOE_E, GLAM_GEGLU, 0, 0, 0, 1, 0, 0.3, 0.2, 0, 0 };
     CHECK(check_moe_variant(&every) > 1e-3);
+    // A cap on the router: every way to normalise, dropless and with drops, with groups and a mask.
+    for (int i = 0; i < 12; i++) {
+        moe_variant v = { 1 + i % 2, GLAM_GEGLU, i % 3, i / 3 % 2, i / 6 ? 6 : 0, i % 2, i / 6, 0.3, 0.2,
+                          0, 0.7 };
+        CHECK(check_moe_variant(&v) > 1e-3);
+    }
 }
 
 // The balance loss alone, the router's z-loss alone, each with mask and groups.
 static void check_balance(void)
 {
-    for (int i = 0; i < 8; i++) {
-        moe_variant v = { 2, GLAM_GEGLU, 0, i / 4, i % 2 ? 4 : 0, 1, i / 2 % 2, 1, 0, 1 };
+    for (int i = 0; i < 16; i++) {
+        moe_variant v = { 2, GLAM_GEGLU, 0, i / 4 % 2, i % 2 ? 4 : 0, 1, i / 2 % 2, 1, 0, 1,
+                          i / 8 ? 0.9 : 0 };
         CHECK(check_moe_variant(&v) > 1e-3);
         v.aux = 0;
         v.z = 1;
@@ -584,7 +597,9 @@ static glam_tensor *case_recompute(world *w)
 
 // --- a whole model -------------------------------------------------------------------------------
 
-typedef struct model_variant { int position, tied, activation, k, normalise, capacity, packed; } model_variant;
+typedef struct model_variant {
+    int position, tied, activation, k, normalise, capacity, packed, capped;
+} model_variant;
 
 typedef struct model_world { glam_model *model; glam_batch batch; const model_variant *v; } model_world;
 
@@ -629,6 +644,11 @@ static glam_model *model_make(const model_variant *v, uint64_t seed)
     c.moe.group = v->capacity ? 7 : 0;
     c.moe.aux_weight = 0.1;
     c.moe.router_z_weight = 0.05;
+    if (v->capped) {
+        c.attention_cap = 0.6;
+        c.moe.router_cap = 0.9;
+        c.logit_cap = 0.8;
+    }
     glam_model *model = glam_model_new(ctx, &c);
     if (!CHECK(model != NULL)) {
         printf("  model: %s\n", glam_error_text(ctx));
@@ -716,9 +736,9 @@ static void model_check(const model_variant *v, const char *what)
 
 static void gradient_model(void)
 {
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 12; i++) {
         model_variant v = { i % 3, i % 2, i % 2 ? GLAM_SWIGLU : GLAM_GEGLU, 1 + i % 3, i % 3,
-                            i < 3 ? 0 : 2, i / 2 % 2 };
+                            i % 6 < 3 ? 0 : 2, i / 2 % 2, i / 6 };
         char what[64];
         sprintf(what, "model %d", i);
         model_check(&v, what);

@@ -103,6 +103,7 @@ try 1 'there is no preset 64B/64F; did you mean 64B/64E' info --preset 64B/64F
 try 1 'there is no preset' train $text --preset huge --out "$work/x"
 try 1 'top_k' train $text $small --top-k 9 --out "$work/x"
 try 1 'd_model' train $text --d-model 0 --out "$work/x"
+try 1 'logit_cap' train $text $small --logit-cap 1e-40 --out "$work/x"
 try 1 'vocab' train $text $small --vocab 64 --out "$work/x"
 try 1 'exists already; --force' train $text --out "$work/there.safetensors"
 try 1 'cannot be written' train $text --out "$work/nowhere/x.safetensors"
@@ -143,6 +144,12 @@ try 0 'hidden 128' info "$work/dense"
 try 0 'top 1' train $text $small --top-k 1 --steps 2 --out "$work/top1" --log "$work/top1.jsonl"
 grep -q '"normalise":"none"' "$work/top1.jsonl" && pass || fail "top-1 is not set to normalise none"
 try 0 'optimizer' help train
+try 0 'attention-cap C' help race
+try 0 'saved' train $text $small --attention-cap 20 --router-cap 8.5 --logit-cap 30 --steps 2 \
+    --out "$work/capped" --log "$work/capped.jsonl"
+grep -q '"attention_cap":20,.*"logit_cap":30,.*"router_cap":8.5}' "$work/capped.jsonl" && pass ||
+    fail "the caps are not in the log"
+try 0 '.' generate "$work/capped" --prompt 'static ' --tokens 5 --temperature 0
 try 0 'trains .* of .*' train $other --from "$model" --freeze experts,router --steps 3 \
     --out "$work/tuned"
 try 2 'comes from the file' train $text --from "$model" --layers 3
