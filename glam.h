@@ -4024,16 +4024,22 @@ static void glam__product_block(const glam__product *p, const glam__span *s, int
                              from, to, panel);
 }
 
-// Which block of which span is task number t; rows 0 when there is none.
-static glam__span glam__find_block(const glam__span *spans, int count, int block, int t)
+// Spans are cut into blocks of at most p->block rows, as even as they can be.  Which block of which
+// span is number t; rows 0 when there is none.
+static glam__span glam__find_block(const glam__product *p, int t)
 {
     glam__span found = { 0, 0, 0 };
-    for (int i = 0; i < count; t -= (spans[i].rows + block - 1) / block, i++) {
-        if (t * block >= spans[i].rows) continue;
-        found = spans[i];
-        found.row += t * block;
-        found.rows -= t * block;
-        if (found.rows > block) found.rows = block;
+    for (int i = 0; i < p->span_count; i++) {
+        int rows = p->spans[i].rows, blocks = (rows + p->block - 1) / p->block, each;
+        if (t >= blocks) {
+            t -= blocks;
+            continue;
+        }
+        each = glam__up((rows + blocks - 1) / blocks, p->ctx->kernels->mr);
+        found = p->spans[i];
+        found.row += t * each;
+        found.rows = rows - t * each < each ? rows - t * each : each;
+        if (found.rows < 0) found.rows = 0;
         break;
     }
     return found;
@@ -4044,7 +4050,7 @@ static void glam__product_body(void *arg, int begin, int end, int worker)
     const glam__product *p = (const glam__product *)arg;
     for (int t = begin; t < end; t++) {
         int part = t % p->cols;
-        glam__span s = glam__find_block(p->spans, p->span_count, p->block, t / p->cols);
+        glam__span s = glam__find_block(p, t / p->cols);
         int from = (int)((int64_t)p->panels * part / p->cols);
         int to = (int)((int64_t)p->panels * (part + 1) / p->cols);
         if (s.rows)
@@ -4083,6 +4089,16 @@ static int glam__block_count(const glam__product *p)
     return blocks;
 }
 
+enum { GLAM__BLOCK_ROWS = 48 };        // fewer do not pay for a look at B
+
+// All of B passes by for each block of rows: few blocks, but as many for every worker.
+static void glam__cut_rows(const glam_ctx *ctx, glam__product *p, int most)
+{
+    int workers = ctx->options.threads, tasks = glam__up((p->m + most - 1) / most, workers);
+    p->block = glam__up((p->m + tasks - 1) / tasks, ctx->kernels->mr);
+    if (p->block < GLAM__BLOCK_ROWS) p->block = GLAM__BLOCK_ROWS;
+}
+
 static void glam__product_run(glam_ctx *ctx, glam__product *p)
 {
     size_t used = ctx->scratch_used;
@@ -4090,13 +4106,12 @@ static void glam__product_run(glam_ctx *ctx, glam__product *p)
     p->scratch = glam__scratch_floats(ctx, p->worker_floats * (size_t)ctx->options.threads);
     if (!p->fill && p->lda % 1024 == 0 && p->m >= p->block) p->fill = glam__fill_copy;
     // panels made at each use: better each by one task, over all rows
-    if (p->spans == &p->whole && !p->b[0].panels && !p->fill && p->m > p->block) p->block = p->m;
-    // all of B passes by for each block of rows: more of them only where it stays in L2
-    int near = (p->m / 16 + 7) / 8 * 8;
-    if (near >= 48 && near < p->block && (size_t)p->panels * ctx->kernels->nr * p->k <= 262144)
-        p->block = near;
-    int blocks = glam__block_count(p);
-    p->cols = blocks ? (16 + blocks - 1) / blocks : 1;     // enough tasks for many workers
+    int apart = p->spans == &p->whole && !p->b[0].panels && !p->fill && p->m > p->block;
+    if (apart) p->block = p->m;
+    else glam__cut_rows(ctx, p, p->block < 128 ? p->block : 128);
+    int blocks = glam__block_count(p), workers = ctx->options.threads;
+    p->cols = blocks && blocks < workers ? (8 * workers + blocks - 1) / blocks : 1;
+    if (apart) p->cols = p->panels;
     if (p->cols > p->panels) p->cols = p->panels;
     glam__parallel(ctx, blocks * p->cols, (double)p->m * p->k * p->panels * ctx->kernels->nr,
                    glam__product_body, p);
@@ -4137,21 +4152,25 @@ typedef struct glam__chain {
 
 enum { GLAM__HANDED_LD = GLAM__KC + 16 };
 
-// Rows of a task: what it touches between two looks at a weight stays in L2.
-static int glam__chain_rows(int k, int n)
+// Rows of a task: what it touches between two looks at a weight stays in L2.  More of them where
+// panels are made on the way.
+static int glam__chain_rows(int k, int n, int packed)
 {
-    int rows = 294912 / (k + n + 3 * GLAM__KC) / 8 * 8;
-    return rows < 48 ? 48 : rows > 128 ? 128 : rows;
+    int most = packed ? 128 : 256;
+    int rows = (packed ? 294912 : 442368) / (k + n + 3 * GLAM__KC) / 24 * 24;
+    return rows < 48 ? 48 : rows > most ? most : rows;
 }
 
 static size_t glam__chain_floats(const glam_ctx *ctx, int k)
-{ return (size_t)glam__chain_rows(k, k) * (glam__stride(k) + GLAM__HANDED_LD) +
-         (size_t)GLAM__KC * ctx->kernels->nr; }
+{
+    size_t rows = (size_t)glam__up(glam__chain_rows(k, k, 0), 24);
+    return rows * (glam__stride(k) + GLAM__HANDED_LD) + (size_t)GLAM__KC * ctx->kernels->nr;
+}
 
 // Scratch of a wide chain over T rows from width k to H and back, its short form included.
 static uint64_t glam__chain_bytes(const glam_ctx *ctx, uint64_t T, int k, int H)
 {
-    uint64_t workers = (uint64_t)ctx->options.threads, few = 128 * workers;
+    uint64_t workers = (uint64_t)ctx->options.threads, few = GLAM__BLOCK_ROWS * workers;
     return glam__floats(glam__chain_floats(ctx, k) * workers) + glam__product_bytes(ctx, k) +
            glam__floats((T < few ? T : few) * (uint64_t)H);
 }
@@ -4205,7 +4224,7 @@ static void glam__chain_body(void *arg, int begin, int end, int worker)
     const glam__product *last = &c->p[c->count - 1];
     for (int t = begin; t < end; t++) {
         int part = t % c->cols;
-        glam__span s = glam__find_block(c->p->spans, c->p->span_count, c->p->block, t / c->cols);
+        glam__span s = glam__find_block(c->p, t / c->cols);
         if (s.rows)
             glam__chain_block(c, &s, (int)((int64_t)last->panels * part / c->cols),
                               (int)((int64_t)last->panels * (part + 1) / c->cols),
@@ -4214,7 +4233,7 @@ static void glam__chain_body(void *arg, int begin, int end, int worker)
 }
 
 // What lies between the first product and the others, row by row and for all columns.
-typedef struct glam__between { const glam__product *first, *next; float *made; } glam__between;
+typedef struct glam__between { const glam__product *next; float *made; } glam__between;
 
 static void glam__between_row(void *arg, int row, int worker)
 {
@@ -4229,11 +4248,11 @@ static void glam__between_row(void *arg, int row, int worker)
     }
 }
 
-// Too few rows for every worker to have some: first one product, then what lies between.
+// Too few rows for every worker to have some: the first product by itself, cut by columns.
 static void glam__chain_apart(glam_ctx *ctx, glam__product *p)
 {
     glam__product *q = p + 1;
-    glam__between b = { p, q, glam__scratch_floats(ctx, (size_t)p->m * q->k) };
+    glam__between b = { q, glam__scratch_floats(ctx, (size_t)p->m * q->k) };
     if (!p->c[0]) {
         p->c[0] = b.made;
         p->ldc = (size_t)q->k;
@@ -4248,20 +4267,19 @@ static void glam__chain_apart(glam_ctx *ctx, glam__product *p)
     q->fill = NULL;
 }
 
+// p[0..count): the products of a chain; wide 1: the first makes what the others take.
 static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count, int wide)
 {
     size_t used = ctx->scratch_used;
-    int workers = ctx->options.threads, tasks, most = glam__chain_rows(p->k, p[count - 1].b[0].n);
+    int workers = ctx->options.threads;
     double work = 0;
     for (int i = 0; i < count; i++) {
         glam__product_ready(ctx, &p[i]);
         work += (double)p[i].m * p[i].k * p[i].panels * ctx->kernels->nr;
     }
-    tasks = glam__up((p->m + most - 1) / most, workers);           // blocks as even as they can be
-    p->block = glam__up((p->m + tasks - 1) / tasks, ctx->kernels->mr);
-    if (p->block < 48) p->block = 48;
+    glam__cut_rows(ctx, p, glam__chain_rows(p->k, p[count - 1].b[0].n, p->b[0].panels != NULL));
     int blocks = glam__block_count(p);
-    if (wide && blocks < workers) {
+    if (wide && blocks < workers && p->block == GLAM__BLOCK_ROWS) {
         glam__chain_apart(ctx, p);
         p[1].block = p->block;
         p++, count--, wide = 0;
@@ -5305,7 +5323,7 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n)
     h.start = h.at->cache ? h.at->cache->length : 0;
     h.keys = h.start + h.S;
     h.distances = h.at->cache ? h.at->cache->most : h.keys;
-    h.block = h.keys > 1024 ? 24 : 48;
+    h.block = h.keys > 1024 ? 24 : 32;
     h.key_panels = glam__panels_of(ctx, h.keys);
     h.d_panels = glam__panels_of(ctx, h.D);
     h.lds = glam__stride(h.key_panels * ctx->kernels->nr);

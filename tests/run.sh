@@ -412,6 +412,17 @@ example_runs()
         built
         run tool sh tests/tool.sh "$work/tool_program"
     fi
+    # the benchmark looks into the header: what it calls must still be there
+    for file in bench/bench.c bench/recipe.c bench/mpi.c; do
+        [ -f "$file" ] || continue
+        name=bench_$(basename "$file" .c)
+        if [ "$file" = bench/mpi.c ] && ! have mpicc; then skip "$name" "no mpicc"; continue; fi
+        compiler=$CC
+        [ "$file" = bench/mpi.c ] && compiler=mpicc
+        build "$name" $compiler -O1 $warn -Werror $openmp "$file" -o "$work/$name" -lm -ldl
+        built
+        compiled "$name"
+    done
 }
 
 strict_builds
