@@ -2707,7 +2707,7 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
     typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
     attr static GLAM__INLINE void glam__tile_##isa( \
         const int mr, const int nv, int n, int k, const float *a, size_t ai, size_t ap, \
-        const float *b, size_t ldb, float *c, size_t ldc, int add) \
+        const float *b, size_t ldb, uintptr_t ahead, float *c, size_t ldc, int add) \
     { \
         GLAM__FUSED \
         glam__v_##isa sum[MR][2], row[2], old; \
@@ -2718,6 +2718,8 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
         GLAM__UNROLL for (int i = 0; i < mr; i++) \
             GLAM__UNROLL for (int v = 0; v < nv; v++) sum[i][v] = zero; \
         GLAM__BY_4 for (int p = 0; p < k; p++, a += ap, b += ldb) { \
+            if (mr == MR) \
+                __builtin_prefetch((const void *)(ahead + 16 * (uintptr_t)p), 0, 2); \
             GLAM__UNROLL for (int v = 0; v < nv; v++) memcpy(&row[v], b + v * W, sizeof old); \
             GLAM__UNROLL for (int i = 0; i < mr; i++) { \
                 const float x = a[(size_t)i * ai]; \
@@ -2746,17 +2748,21 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
         const int nv, int m, int n, int k, const float *a, size_t ai, size_t ap, const float *b, \
         size_t ldb, float *c, size_t ldc, int add) \
     { \
-        for (; m >= MR; m -= MR, a += (size_t)MR * ai, c += (size_t)MR * ldc) \
-            glam__tile_##isa(MR, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
+        uintptr_t next = (uintptr_t)b + (uintptr_t)k * ldb * sizeof *b, ahead = next; \
+        for (; m >= MR; m -= MR, a += (size_t)MR * ai, c += (size_t)MR * ldc) { \
+            glam__tile_##isa(MR, nv, n, k, a, ai, ap, b, ldb, ahead, c, ldc, add); \
+            ahead += 16 * (uintptr_t)k; \
+            if (ahead - next >= (uintptr_t)k * 2 * W * sizeof *b) ahead = (uintptr_t)b; \
+        } \
         if (MR > 4 && m >= 4) { \
-            glam__tile_##isa(MR > 4 ? 4 : 1, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
+            glam__tile_##isa(MR > 4 ? 4 : 1, nv, n, k, a, ai, ap, b, ldb, 0, c, ldc, add); \
             m -= 4, a += 4 * ai, c += 4 * ldc; \
         } \
         if (m >= 2) { \
-            glam__tile_##isa(2, nv, n, k, a, ai, ap, b, ldb, c, ldc, add); \
+            glam__tile_##isa(2, nv, n, k, a, ai, ap, b, ldb, 0, c, ldc, add); \
             m -= 2, a += 2 * ai, c += 2 * ldc; \
         } \
-        if (m) glam__tile_##isa(1, 2, n, k, a, ai, ap, b, ldb, c, ldc, add); \
+        if (m) glam__tile_##isa(1, 2, n, k, a, ai, ap, b, ldb, 0, c, ldc, add); \
     } \
     attr static GLAM__INLINE void glam__blocks_##isa( \
         int m, int n, int k, const float *a, size_t ai, size_t ap, const float *b, size_t ldb, \
@@ -3893,8 +3899,9 @@ static glam__operand glam__operand_of(const glam_ctx *ctx, const glam_tensor *w,
     return b;
 }
 
-typedef struct glam__packing { const glam_ctx *ctx; glam__operand b; float *out; int panels; }
-    glam__packing;
+// Weights whose panels are made in one parallel loop; tasks are those of all panels.
+typedef struct glam__packing { glam__operand b; float *out; int panels, tasks; } glam__packing;
+typedef struct glam__packings { const glam_ctx *ctx; glam__packing job[4]; } glam__packings;
 
 // Rows [p,p+terms) of panel j of slice s, into out.
 static void glam__make_panel(const glam_ctx *ctx, const glam__operand *b, int s, int j, int p,
@@ -3907,14 +3914,28 @@ static void glam__make_panel(const glam_ctx *ctx, const glam__operand *b, int s,
     else k->pack(terms, n, from + (size_t)p * b->ld + col, b->ld, out);
 }
 
+// Where panels lie: by blocks of GLAM__KC rows of B, in a block panel after panel, so that what
+// follows one in memory is what a product takes next.
+static size_t glam__panel_at(const glam__operand *b, int panels, int nr, int s, int j, int p0,
+                             int terms)
+{ return (size_t)s * b->panel_slice + ((size_t)p0 * panels + (size_t)j * terms) * nr; }
+
 static void glam__packing_body(void *arg, int begin, int end, int worker)
 {
-    const glam__packing *p = (const glam__packing *)arg;
-    size_t panel = (size_t)p->b.k * p->ctx->kernels->nr;
+    const glam__packings *all = (const glam__packings *)arg;
+    int nr = all->ctx->kernels->nr;
     (void)worker;
-    for (int i = begin; i < end; i++)
-        glam__make_panel(p->ctx, &p->b, i / p->panels, i % p->panels, 0, p->b.k,
-                         p->out + panel * (size_t)i);
+    for (int i = begin; i < end; i++) {
+        const glam__packing *p = all->job;
+        int task = i;
+        for (; task >= p->tasks; p++) task -= p->tasks;
+        for (int p0 = 0; p0 < p->b.k; p0 += GLAM__KC) {
+            int s = task / p->panels, j = task % p->panels;
+            int terms = p->b.k - p0 < GLAM__KC ? p->b.k - p0 : GLAM__KC;
+            glam__make_panel(all->ctx, &p->b, s, j, p0, terms,
+                             p->out + glam__panel_at(&p->b, p->panels, nr, s, j, p0, terms));
+        }
+    }
 }
 
 // Training uses each panel once between two updates: those of a matrix live in scratch, from
@@ -3957,22 +3978,41 @@ static glam_status glam__want_panels(glam_ctx *ctx, glam_node *n, glam_tensor *w
     return GLAM_OK;
 }
 
-// In forward() and backward() of an op over so many rows: the operand, with its panels up to date
-// where it has any.
+// In forward() and backward() of an op over so many rows: the operands b[0..count) of up to four
+// weights (NULL: none), with their panels up to date where they have any.
+static void glam__weights(glam_ctx *ctx, glam_tensor *const *w, int count, int transposed,
+                          int rows, glam__operand *b)
+{
+    glam__packings all;
+    double work = 0;
+    int tasks = 0, jobs = 0;
+    all.ctx = ctx;
+    for (int i = 0; i < count; i++) {
+        glam__packing *job = &all.job[jobs];
+        if (!w[i]) continue;
+        glam__pack *p = w[i]->pack;
+        int slices = w[i]->shape.dims == 3 ? w[i]->shape.dim[0] : 1;
+        b[i] = glam__operand_of(ctx, w[i], transposed);
+        int kept = p && p->bytes[transposed], fresh = b[i].panels != NULL;
+        if (fresh || (!kept && !glam__panels_pass(w[i], rows, glam__panel_bytes(w[i], &b[i]))))
+            continue;
+        job->b = b[i];
+        job->out = kept ? p->data[transposed] : glam__scratch_floats(ctx, b[i].panel_slice);
+        job->panels = glam__panels_of(ctx, b[i].n);
+        job->tasks = slices * job->panels;
+        if (kept) p->epoch[transposed] = ctx->epoch;
+        b[i].panels = job->out;
+        tasks += job->tasks;
+        work += 4.0 * slices * (double)b[i].panel_slice;
+        jobs++;
+    }
+    if (tasks) glam__parallel(ctx, tasks, work, glam__packing_body, &all);
+}
+
 static glam__operand glam__weight(glam_ctx *ctx, glam_tensor *w, int transposed, int rows)
 {
-    glam__pack *p = w->pack;
-    glam__operand b = glam__operand_of(ctx, w, transposed);
-    uint64_t bytes = glam__panel_bytes(w, &b);
-    int kept = p && p->bytes[transposed];
-    if (b.panels || (!kept && !glam__panels_pass(w, rows, bytes))) return b;
-    int slices = w->shape.dims == 3 ? w->shape.dim[0] : 1;
-    glam__packing job = { ctx, b, NULL, glam__panels_of(ctx, b.n) };
-    job.out = kept ? p->data[transposed] : glam__scratch_floats(ctx, b.panel_slice);
-    glam__parallel(ctx, slices * job.panels, 4.0 * slices * (double)b.panel_slice,
-                   glam__packing_body, &job);
-    if (kept) p->epoch[transposed] = ctx->epoch;
-    b.panels = job.out;
+    glam__operand b;
+    glam__weights(ctx, &w, 1, transposed, rows, &b);
     return b;
 }
 
@@ -3992,8 +4032,7 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
             const float *values = panel;
             size_t ldb = (size_t)k->nr;
             if (b->panels) {
-                values = b->panels + (size_t)s->slice * b->panel_slice +
-                         ((size_t)j * b->k + p0) * k->nr;
+                values = b->panels + glam__panel_at(b, panels, k->nr, s->slice, j, p0, terms);
             } else if (!b->transposed && n == k->nr && s->rows <= 2 * k->mr) {
                 values = b->data + (size_t)s->slice * b->slice +    // too few rows to pay
                          (size_t)p0 * b->ld + col;                  // for packing
@@ -5660,12 +5699,14 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
     glam__normed w = glam__normed_of(ctx, x, norm, h.at->c.norm_eps);
     int T = h.B * h.S;
 
+    glam__operand b[4];
+    glam__weights(ctx, n->in + GLAM__AT_Q, 4, 0, T, b);
     glam__product p = glam__product_new(T, h.M);           // q, k, v = RMS(x) [Wq Wk Wv]
     p.fill = glam__fill_normed;
     p.arg = &w;
     p.parts = 3;
     for (int i = 0; i < 3; i++) {
-        p.b[i] = glam__weight(ctx, n->in[GLAM__AT_Q + i], 0, T);
+        p.b[i] = b[i];
         p.c[i] = h.qkv + (size_t)i * h.A;
     }
     p.ldc = 3 * (size_t)h.A;
@@ -5677,8 +5718,7 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
     glam__parallel(ctx, h.B * h.heads, 2.0 * T * h.keys * h.A, glam__attend_body, &h);
     if (h.at->cache) h.at->cache->length += h.S;
 
-    glam__product out = glam__product_of(T, h.o, (size_t)h.A,             // y = x + o Wo
-                                         glam__weight(ctx, n->in[GLAM__AT_O], 0, T),
+    glam__product out = glam__product_of(T, h.o, (size_t)h.A, b[3],       // y = x + o Wo
                                          n->out[0]->data, (size_t)h.M, 0);
     out.base = norm && glam__first_of_y(ctx, n->in[GLAM__AT_O]) ? x->data : NULL;
     glam__product_run(ctx, &out);
@@ -5854,11 +5894,13 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     glam__normed w = glam__normed_of(ctx, x, norm, h.at->c.norm_eps);
     size_t T = (size_t)h.B * h.S, M = (size_t)h.M, A = (size_t)h.A;
     const float *dy = n->out[0]->grad;
+    glam__operand b[4];
     glam__product p[3];
     glam__outer o[4];
 
     h.dout = glam__scratch_floats(ctx, T * A);                    // do = dy Wo^T
-    glam__times(ctx, (int)T, dy, M, glam__weight(ctx, n->in[GLAM__AT_O], 1, (int)T), h.dout, A, 0);
+    glam__weights(ctx, n->in + GLAM__AT_Q, 4, 1, (int)T, b);
+    glam__times(ctx, (int)T, dy, M, b[3], h.dout, A, 0);
 
     glam__attention_positions(&h);
     h.dqkv = glam__scratch_floats(ctx, T * 3 * A);
@@ -5885,8 +5927,7 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     if (!x->wants_grad && !(norm && norm->wants_grad)) return;
     float *dn = glam__scratch_floats(ctx, T * M);
     for (int i = 0; i < 3; i++)
-        p[i] = glam__product_of((int)T, h.dqkv + (size_t)i * A, 3 * A,
-                                glam__weight(ctx, n->in[GLAM__AT_Q + i], 1, (int)T), dn, M, i > 0);
+        p[i] = glam__product_of((int)T, h.dqkv + (size_t)i * A, 3 * A, b[i], dn, M, i > 0);
     glam__chain_run(ctx, p, 3, 0);
     glam__sum_over_y(ctx, n->in[GLAM__AT_O], "attention backward", dn, T * M);
     glam__norm_backward(ctx, n, norm, w, (int)T, r, dn);
@@ -6030,23 +6071,23 @@ static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
     glam_tensor *x = n->in[0], *norm = n->in[GLAM__FF_NORM];
     int T = (int)glam__rows(x), M = glam__last(x), H = n->in[GLAM__FF_UP]->shape.dim[1];
     glam__normed w = glam__normed_of(ctx, x, norm, f->norm_eps);
+    glam__operand b[3];            // Wg, Wu, Wd
     glam__product p[2];
     glam__acted a;
 
     float *g = (float *)n->saved, *u = g + (size_t)T * H;
-    p[0] = glam__product_of(T, NULL, 0, glam__weight(ctx, n->in[GLAM__FF_GATE], 0, T), g,
-                            (size_t)H, 0);                 // g, u = RMS(x) [Wg Wu]
+    glam__weights(ctx, n->in + GLAM__FF_GATE, 3, 0, T, b);
+    p[0] = glam__product_of(T, NULL, 0, b[0], g, (size_t)H, 0);    // g, u = RMS(x) [Wg Wu]
     p[0].fill = glam__fill_normed;
     p[0].arg = &w;
     p[0].parts = 2;
-    p[0].b[1] = glam__weight(ctx, n->in[GLAM__FF_UP], 0, T);
+    p[0].b[1] = b[1];
     p[0].c[1] = u;
 
     a.kernels = ctx->kernels;                              // y = x + (f(g) * u) Wd
     a.kind = f->kind; a.H = H;
     a.g = g; a.u = u;
-    p[1] = glam__product_of(T, NULL, 0, glam__weight(ctx, n->in[GLAM__FF_DOWN], 0, T),
-                            n->out[0]->data, (size_t)M, 0);
+    p[1] = glam__product_of(T, NULL, 0, b[2], n->out[0]->data, (size_t)M, 0);
     p[1].fill = glam__fill_acted;
     p[1].arg = &a;
     p[1].base = norm && glam__first_of_y(ctx, n->in[GLAM__FF_DOWN]) ? x->data : NULL;
@@ -6064,6 +6105,7 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     const float *dy = n->out[0]->grad;
     glam__acted_back a;
     float *dn = glam__scratch_floats(ctx, (size_t)T * M);
+    glam__operand b[3];
     glam__product p[3];
     glam__outer o[3];
 
@@ -6072,11 +6114,10 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     a.kind = f->kind; a.H = (int)H;
     a.g = (float *)n->saved; a.u = a.g + (size_t)T * H;
     a.h = glam__scratch_floats(ctx, (size_t)T * H);
-    for (int i = 0; i < 3; i++) {          // dh = dy Wd^T; g, u: dg, du; dn = dg Wg^T + du Wu^T
-        glam__operand b = glam__weight(ctx, n->in[i ? GLAM__FF_GATE + i - 1 : GLAM__FF_DOWN], 1, T);
-        p[i] = i ? glam__product_of(T, i > 1 ? a.u : a.g, H, b, dn, M, i > 1)
-                 : glam__product_of(T, dy, M, b, NULL, H, 0);
-    }
+    glam__weights(ctx, n->in + GLAM__FF_GATE, 3, 1, T, b);
+    p[0] = glam__product_of(T, dy, M, b[2], NULL, H, 0);   // dh = dy Wd^T; g, u become dg, du
+    p[1] = glam__product_of(T, a.g, H, b[0], dn, M, 0);    // dn = dg Wg^T + du Wu^T
+    p[2] = glam__product_of(T, a.u, H, b[1], dn, M, 1);
     p[1].before = glam__acted_back_rows;
     p[1].arg = &a;
     glam__chain_run(ctx, p, 3, 1);
@@ -6514,23 +6555,25 @@ static uint64_t glam__moe_levels(const glam__moe *m)
 static void glam__moe_experts(glam__moe *m)
 {
     glam__gather rows = glam__gather_of(m, m->normed);
+    glam__operand b[3];                                    // gate, up, down
     glam__product p[2];
     glam__acted a;
-    p[0] = glam__expert_product(m, glam__product_of(m->here, m->xr, (size_t)m->M, glam__weight(
-                                    m->ctx, m->n->in[GLAM__MO_UP], 0, 0), m->u, (size_t)m->H, 0));
+    glam__weights(m->ctx, m->n->in + GLAM__MO_GATE, 3, 0, 0, b);
+    p[0] = glam__expert_product(m, glam__product_of(m->here, m->xr, (size_t)m->M, b[1], m->u,
+                                                    (size_t)m->H, 0));
     if (m->X == 1) p[0].fill = glam__fill_gathered;
     p[0].arg = &rows;
     if (m->gated) {
         p[0].parts = 2;
-        p[0].b[1] = glam__weight(m->ctx, m->n->in[GLAM__MO_GATE], 0, 0);
+        p[0].b[1] = b[0];
         p[0].c[1] = m->g;
     }
 
     a.kernels = m->ctx->kernels;
     a.kind = m->kind; a.H = m->H;
     a.g = m->g; a.u = m->u;
-    p[1] = glam__expert_product(m, glam__product_of(m->here, NULL, 0, glam__weight(m->ctx,
-                                    m->n->in[GLAM__MO_DOWN], 0, 0), m->made, (size_t)m->M, 0));
+    p[1] = glam__expert_product(m, glam__product_of(m->here, NULL, 0, b[2], m->made,
+                                                    (size_t)m->M, 0));
     p[1].fill = glam__fill_acted;
     p[1].arg = &a;
     glam__chain_run(m->ctx, p, 2, 1);
@@ -6742,10 +6785,9 @@ static glam__outer glam__moe_outer(const glam__moe *m, glam_tensor *w, const flo
 }
 
 // C (+)= A B_e^T, row by row with the expert of the row.
-static glam__product glam__moe_times(const glam__moe *m, const float *a, glam_tensor *w, float *c,
+static glam__product glam__moe_times(const glam__moe *m, const float *a, glam__operand b, float *c,
                                      int add)
 {
-    glam__operand b = glam__weight(m->ctx, w, 1, 0);
     return glam__expert_product(m, glam__product_of(m->here, a, (size_t)b.k, b, c, (size_t)b.n,
                                                     add));
 }
@@ -6756,18 +6798,20 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     const glam__moe *m = &g->m;
     glam_tensor **in = m->n->in;
     glam__acted_back a;
+    glam__operand b[3];                        // gate, up, down
     glam__product p[3];
     glam__outer o[3];
     int count = m->gated ? 3 : 2;
+    glam__weights(m->ctx, in + GLAM__MO_GATE, 3, 1, 0, b);
     a.kernels = m->ctx->kernels;
     a.kind = m->kind; a.H = m->H;
     a.g = m->g; a.u = m->u; a.h = g->h;
     a.weight = g->weight; a.dweight = g->dweight_here;
-    p[0] = glam__moe_times(m, g->dyr, in[GLAM__MO_DOWN], NULL, 0);
-    p[1] = glam__moe_times(m, m->u, in[GLAM__MO_UP], g->dxr_here, 0);
+    p[0] = glam__moe_times(m, g->dyr, b[2], NULL, 0);
+    p[1] = glam__moe_times(m, m->u, b[1], g->dxr_here, 0);
     p[1].before = glam__acted_back_rows;       // g, u and h become dg, du and the weighted h
     p[1].arg = &a;
-    if (m->gated) p[2] = glam__moe_times(m, m->g, in[GLAM__MO_GATE], g->dxr_here, 1);
+    if (m->gated) p[2] = glam__moe_times(m, m->g, b[0], g->dxr_here, 1);
     glam__chain_run(m->ctx, p, count, 1);
     o[0] = glam__moe_outer(m, in[GLAM__MO_DOWN], g->h, m->H, g->dyr, m->M);
     o[1] = glam__moe_outer(m, in[GLAM__MO_UP], g->xr, m->M, m->u, m->H);
