@@ -879,11 +879,13 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
 #define GLAM__INLINE __inline__ __attribute__((always_inline, unused))
 #define GLAM__UNUSED __attribute__((unused))
 #define GLAM__APART __attribute__((noinline))
+#define GLAM__FETCH(p) __builtin_prefetch(p, 0, 2)     // into the second cache
 #define GLAM__RESTRICT __restrict__
 #else
 #define GLAM__INLINE inline
 #define GLAM__UNUSED
 #define GLAM__APART
+#define GLAM__FETCH(p) ((void)(p))
 #define GLAM__RESTRICT
 #endif
 
@@ -1174,15 +1176,42 @@ static void glam__on_rewind(glam_ctx *ctx, void (*undo)(glam_ctx *, void *), voi
 /* == 02 threads : implementation ==========================================================
    The one parallel loop.  Chunks are cut by shapes, never by the number of threads, and are
    taken as workers come free: a busy neighbour costs its share and no more, and the result does
-   not depend on who did what.  A loop with little to do is not worth waking anybody for. */
+   not depend on who did what.  A loop with little to do is not worth waking anybody for.
+
+   Inside of it numbers below 1.2e-38 are zero.  A trained attention has weights that small, and an
+   x86 processor takes a hundred times as long for each product that they enter: steps become
+   three times slower in the course of a run.  The mode is the thread's own and is put back. */
 
 #ifndef GLAM__WORTH
 #define GLAM__WORTH 200000     // operations that take about as long as waking the workers
 #endif
 
-// work: about how many multiply-adds, or as long, the whole loop takes.
-static void glam__parallel(glam_ctx *ctx, int chunks, double work, glam_body *body, void *arg)
+#if defined(__GNUC__) && !defined(__TINYC__) && defined(__SSE__)
+#define GLAM__MODE() __builtin_ia32_stmxcsr()
+#define GLAM__SET_MODE(m) __builtin_ia32_ldmxcsr(m)
+#else
+#define GLAM__MODE() 0u
+#define GLAM__SET_MODE(m) ((void)(m))
+#endif
+enum { GLAM__FLUSH = 0x8040 };  // results, and operands, that are subnormal become zero
+
+typedef struct glam__flushing { glam_body *body; void *arg; } glam__flushing;
+
+static void glam__flush(void *arg, int begin, int end, int worker)
 {
+    const glam__flushing *f = (const glam__flushing *)arg;
+    const unsigned mode = GLAM__MODE();
+    GLAM__SET_MODE(mode | GLAM__FLUSH);
+    f->body(f->arg, begin, end, worker);
+    GLAM__SET_MODE(mode);
+}
+
+// work: about how many multiply-adds, or as long, the whole loop takes.
+static void glam__parallel(glam_ctx *ctx, int chunks, double work, glam_body *inner, void *state)
+{
+    glam__flushing flushing = { inner, state };
+    glam_body *body = glam__flush;
+    void *arg = &flushing;
     if (chunks <= 0) return;
     if (ctx->options.threads == 1 || chunks == 1 || work < GLAM__WORTH) {
         body(arg, 0, chunks, 0);
@@ -4016,6 +4045,39 @@ static glam__operand glam__weight(glam_ctx *ctx, glam_tensor *w, int transposed,
     return b;
 }
 
+// Rows that a panel will soon be made of: their cache lines are asked for a few at a time, between
+// the tiles of the panel before.
+typedef struct glam__soon {
+    const float *from;             // NULL: nothing to ask for
+    size_t ld;
+    int rows, cols, row, col;      // row, col: the next line
+} glam__soon;
+
+static void glam__fetch_lines(glam__soon *s, int lines)
+{
+    if (!s->from) return;
+    for (; lines > 0 && s->row < s->rows; lines--) {
+        GLAM__FETCH(s->from + (size_t)s->row * s->ld + s->col);
+        s->col += 16;
+        if (s->col < s->cols) continue;
+        s->col = 0;
+        s->row++;
+    }
+}
+
+// Rows [p0,p0+terms) of panel j of slice s, before they are made.
+static glam__soon glam__panel_soon(const glam_ctx *ctx, const glam__operand *b, int s, int j,
+                                   int p0, int terms)
+{
+    const glam__kernels *k = ctx->kernels;
+    int col = j * k->nr, n = b->n - col < k->nr ? b->n - col : k->nr;
+    glam__soon soon = { NULL, b->ld, b->transposed ? n : terms, b->transposed ? terms : n, 0, 0 };
+    if (n > 0 && !b->panels)
+        soon.from = b->data + (size_t)s * b->slice +
+                    (b->transposed ? (size_t)col * b->ld + p0 : (size_t)p0 * b->ld + col);
+    return soon;
+}
+
 // Panels [from,to) of the parts laid side by side, for one block of rows and `terms` steps of k
 // from p0 on.
 static void glam__product_panels(const glam__product *p, const glam__span *s, const float *a,
@@ -4043,8 +4105,15 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
             for (int r = 0; r < s->rows && base; r++)
                 memcpy(c + (size_t)r * p->ldc, p->base + (size_t)(s->row + r) * p->ldc + col,
                        (size_t)n * sizeof(float));
-            k->panel(s->rows, n, terms, a, lda, values, ldb, c, p->ldc,
-                     p->add || p->base || p0 > 0);
+            int some = b->panels || s->rows <= 2 * k->mr ? s->rows : 2 * k->mr;
+            int lines = some < s->rows ? terms * k->nr / 16 * some / s->rows + 1 : 0;
+            glam__soon soon = glam__panel_soon(p->ctx, b, s->slice, j + 1, p0, terms);
+            for (int r = 0; r < s->rows; r += some) {
+                int rows = s->rows - r < some ? s->rows - r : some;
+                glam__fetch_lines(&soon, lines);
+                k->panel(rows, n, terms, a + (size_t)r * lda, lda, values, ldb,
+                         c + (size_t)r * p->ldc, p->ldc, p->add || p->base || p0 > 0);
+            }
         }
         first += panels;
     }
@@ -4134,7 +4203,7 @@ enum { GLAM__BLOCK_ROWS = 48 };        // fewer do not pay for a look at B
 static void glam__cut_rows(const glam_ctx *ctx, glam__product *p, int most)
 {
     int workers = ctx->options.threads, tasks = glam__up((p->m + most - 1) / most, workers);
-    p->block = glam__up((p->m + tasks - 1) / tasks, ctx->kernels->mr);
+    p->block = p->m ? glam__up((p->m + tasks - 1) / tasks, ctx->kernels->mr) : 0;
     if (p->block < GLAM__BLOCK_ROWS) p->block = GLAM__BLOCK_ROWS;
 }
 
@@ -4418,9 +4487,15 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
             lda = GLAM__OUTER_LD;
         }
         for (int j = first; j < last; j += k->nr) {
-            int n = last - j < k->nr ? last - j : k->nr;
+            int n = last - j < k->nr ? last - j : k->nr, some = 2 * k->mr;
+            glam__soon soon = { NULL, o->ldb, rows, k->nr, 0, 0 };
+            if (j + k->nr < last) soon.from = o->b + at * o->ldb + j + k->nr;
             k->pack(rows, n, o->b + at * o->ldb + j, o->ldb, panel);
-            k->panel_t(m, n, rows, a, lda, panel, (size_t)k->nr, c + j, o->ldc, o->add || r > 0);
+            for (int i = 0; i < m; i += some) {
+                glam__fetch_lines(&soon, rows * k->nr / 16 * some / m + 1);
+                k->panel_t(m - i < some ? m - i : some, n, rows, a + i, lda, panel, (size_t)k->nr,
+                           c + (size_t)i * o->ldc + j, o->ldc, o->add || r > 0);
+            }
         }
     }
 }
