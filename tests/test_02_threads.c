@@ -67,8 +67,54 @@ static void threads_of_the_host(void)
     CLOSE_CLEAN(ctx);
 }
 
+// 1e-40 where subnormal numbers are kept, 0 where they are not
+static float threads_small(void)
+{
+    volatile float a = 1e-30f, b = 1e-10f;
+    return a * b;
+}
+
+typedef struct threads_smalls { float inside[8]; int kept; } threads_smalls;
+
+static void threads_small_body(void *arg, int begin, int end, int worker GLAM__UNUSED)
+{ for (int i = begin; i < end; i++) ((threads_smalls *)arg)->inside[i] = threads_small(); }
+
+static void threads_small_host(void *user, int chunks, glam_body *body, void *arg)
+{
+    for (int i = 0; i < chunks; i++) {
+        body(arg, i, i + 1, 0);
+        ((threads_smalls *)user)->kept += threads_small() > 0;
+    }
+}
+
+// Subnormal numbers are zero inside of the loop where the processor offers it; a thread of the
+// host has its own mode back as soon as the body returns.
+static void threads_flush(void)
+{
+    const unsigned mode = GLAM__MODE();
+    GLAM__SET_MODE(mode | GLAM__FLUSH);
+    const float expected = threads_small();
+    GLAM__SET_MODE(mode);
+    for (int host = 0; host < 2; host++) {
+        threads_smalls smalls;
+        glam_options options = test_options();
+        memset(&smalls, 0, sizeof smalls);
+        options.threads = 2;
+        if (host) {
+            options.parallel_for = threads_small_host;
+            options.parallel_user = &smalls;
+        }
+        glam_ctx *ctx = glam_open(&options);
+        glam__parallel(ctx, 8, 1e9, threads_small_body, &smalls);
+        for (int i = 0; i < 8; i++) CHECK(smalls.inside[i] == expected);
+        CHECK(threads_small() > 0 && GLAM__MODE() == mode && (!host || smalls.kept == 8));
+        CLOSE_CLEAN(ctx);
+    }
+}
+
 static void test_02_threads(void)
 {
     RUN(threads_each_chunk_once);
     RUN(threads_of_the_host);
+    RUN(threads_flush);
 }
