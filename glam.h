@@ -5521,7 +5521,7 @@ static uint64_t glam__attention_scratch(glam_ctx *ctx, glam_node *n)
     glam__heads h = glam__heads_of(ctx, n);
     uint64_t T = (uint64_t)h.B * h.S, workers = (uint64_t)ctx->options.threads;
     uint64_t product = glam__chain_bytes(ctx, 0, h.M > h.A ? h.M : h.A, 0);
-    uint64_t both = glam__floats((uint64_t)h.heads * h.keys);
+    uint64_t both = glam__floats((uint64_t)h.heads * h.keys) + glam__floats((uint64_t)h.keys);
     if (glam__is_xl(&h)) both += glam__floats((uint64_t)h.distances * h.A);
     uint64_t forward = both + product + glam__floats(workers * glam__slice_floats(&h, 0));
     if (!(n->flags & GLAM__NODE_RECORDED)) return forward;
@@ -5933,11 +5933,13 @@ static void glam__attention_position_grads(const glam__heads *h)
         glam_tensor *table = h->n->in[GLAM__AT_BIAS];
         if (!table->wants_grad) return;
         glam__grad_settle(table);
+        int32_t *bucket = (int32_t *)glam_scratch(ctx, (size_t)h->keys * sizeof(int32_t));
+        for (int j = 0; j < h->keys; j++)
+            bucket[j] = glam_bucket(h->keys - 1 - j, c->buckets, c->max_distance);
         for (int b = 0; b < h->B; b++)
             for (int i = 0; i < h->heads; i++)
                 for (int j = 0; j < h->keys; j++)
-                    table->grad[(size_t)i * c->buckets +
-                                glam_bucket(h->keys - 1 - j, c->buckets, c->max_distance)] +=
+                    table->grad[(size_t)i * c->buckets + bucket[j]] +=
                         h->dbias[((size_t)b * h->heads + i) * h->keys + j];
     }
     if (c->position != GLAM_POSITION_TRANSFORMER_XL) return;
@@ -6367,21 +6369,30 @@ static int glam__real(const glam__moe *m, int t) { return !m->s->mask || m->s->m
 // ---- forward, step by step
 
 // p = softmax(cap(RMS(x) Wr)), in float32 as the code of record has it.
+static void glam__moe_softmax(void *arg, int t, int worker)
+{
+    const glam__moe *m = (const glam__moe *)arg;
+    const glam__kernels *k = m->ctx->kernels;
+    size_t at = (size_t)t * m->E;
+    float *p = m->s->route.probability + at;
+    (void)worker;
+    if (m->s->c.router_cap > 0) {
+        glam__cap(k, m->s->c.router_cap, m->E, p);
+        memcpy(m->capped + at, p, (size_t)m->E * sizeof *p);
+    }
+    m->lse[t] = k->softmax(m->E, p, 0);
+}
+
 static void glam__moe_gate(glam__moe *m)
 {
     glam_ctx *ctx = m->ctx;
-    float *p = m->s->route.probability, cap = m->s->c.router_cap;
+    float *p = m->s->route.probability;
     float *r = glam__scratch_floats(ctx, (size_t)m->T);
     glam__norm_all(ctx, glam__normed_of(ctx, m->n->in[0], m->n->in[GLAM__MO_NORM],
                                         m->s->norm_eps), m->T, m->normed, r);
     glam__operand router = glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 0, 0);
     glam__times(ctx, m->T, m->normed, (size_t)m->M, router, p, (size_t)m->E, 0);
-    for (int t = 0; t < m->T && cap > 0; t++) {
-        glam__cap(ctx->kernels, cap, m->E, p + (size_t)t * m->E);
-        memcpy(m->capped + (size_t)t * m->E, p + (size_t)t * m->E, (size_t)m->E * sizeof *p);
-    }
-    for (int t = 0; t < m->T; t++)
-        m->lse[t] = ctx->kernels->softmax(m->E, p + (size_t)t * m->E, 0);
+    glam__each_row(ctx, m->T, 40.0 * m->E, glam__moe_softmax, m);
 }
 
 // The k best experts of one token, best first; the lowest index wins a tie.
@@ -6440,34 +6451,47 @@ static void glam__moe_weights(const glam__moe *m, int t, int after)
         for (int i = 0; i < m->k; i++) g[i] /= sum;
 }
 
+// Choices of one token and their probabilities; of padding, none.
+static void glam__moe_choices(void *arg, int t, int worker)
+{
+    const glam__moe *m = (const glam__moe *)arg;
+    const glam__route *r = &m->s->route;
+    size_t at = (size_t)t * m->k;
+    (void)worker;
+    if (glam__real(m, t)) {
+        glam__moe_choose(r->probability + (size_t)t * m->E, m->E, m->k, r->expert + at);
+        glam__moe_weights(m, t, 0);
+        return;
+    }
+    for (int i = 0; i < m->k; i++) {
+        r->expert[at + i] = r->slot[at + i] = -1;
+        r->kept[at + i] = 0;
+        r->gate[at + i] = 0;
+    }
+}
+
+// What the drops leave of them.
+static void glam__moe_kept(void *arg, int t, int worker)
+{
+    const glam__moe *m = (const glam__moe *)arg;
+    const glam__route *r = &m->s->route;
+    (void)worker;
+    if (!glam__real(m, t)) return;
+    glam__moe_weights(m, t, 1);
+    for (size_t at = (size_t)t * m->k; at < (size_t)(t + 1) * m->k; at++)
+        if (r->gate[at] == 0) {                // a weight of 0 sends nothing anywhere
+            r->kept[at] = 0;
+            r->slot[at] = -1;
+        }
+}
+
 static void glam__moe_route(glam__moe *m)
 {
-    const glam__route *r = &m->s->route;
     int *taken = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
     int *seen = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
-    for (int t = 0; t < m->T; t++) {
-        size_t at = (size_t)t * m->k;
-        if (glam__real(m, t)) {
-            glam__moe_choose(r->probability + (size_t)t * m->E, m->E, m->k, r->expert + at);
-            glam__moe_weights(m, t, 0);
-        } else {
-            for (int i = 0; i < m->k; i++) {
-                r->expert[at + i] = r->slot[at + i] = -1;
-                r->kept[at + i] = 0;
-                r->gate[at + i] = 0;
-            }
-        }
-    }
+    glam__each_row(m->ctx, m->T, 8.0 * m->k * m->E, glam__moe_choices, m);
     for (int group = 0; group < m->groups; group++) glam__moe_slots(m, group, taken, seen);
-    for (int t = 0; t < m->T; t++) {
-        if (!glam__real(m, t)) continue;
-        glam__moe_weights(m, t, 1);
-        for (size_t at = (size_t)t * m->k; at < (size_t)(t + 1) * m->k; at++)
-            if (r->gate[at] == 0) {            // a weight of 0 sends nothing anywhere
-                r->kept[at] = 0;
-                r->slot[at] = -1;
-            }
-    }
+    glam__each_row(m->ctx, m->T, 16.0 * m->k, glam__moe_kept, m);
 }
 
 // Counting sort of the kept choices by expert, tokens in their order.
@@ -6719,28 +6743,51 @@ static void glam__moe_plain_forward(glam__moe *m)
     glam__plain_forward(&p, m->ctx->kernels);
 }
 
+// How many tokens of each group put an expert first, [groups,E].
+static int *glam__moe_firsts(const glam__moe *m)
+{
+    int *first = (int *)glam_scratch(m->ctx, (size_t)m->groups * m->E * sizeof(int));
+    for (int group = 0; group < m->groups; group++)
+        glam__moe_first(m, group, first + (size_t)group * m->E);
+    return first;
+}
+
+// Of one token: sum over experts of f P, and of p log p.
+typedef struct glam__moe_sums { const glam__moe *m; const int *first; double *fp, *plogp; }
+    glam__moe_sums;
+
+static void glam__moe_token_sums(void *arg, int t, int worker)
+{
+    const glam__moe_sums *s = (const glam__moe_sums *)arg;
+    const glam__moe *m = s->m;
+    const float *p = m->s->route.probability + (size_t)t * m->E;
+    const int *first = s->first + (size_t)(t / m->group) * m->E;
+    double fp = 0, plogp = 0;
+    (void)worker;
+    for (int e = 0; e < m->E; e++) {
+        fp += (double)first[e] * (double)p[e];
+        if (p[e] > 0) plogp += (double)p[e] * log((double)p[e]);
+    }
+    s->fp[t] = fp;
+    s->plogp[t] = plogp;
+}
+
 // Balance loss, router z-loss and entropy; their weighted sum is the second output.
 static void glam__moe_balance(glam__moe *m)
 {
     const glam__moe_setup *s = m->s;
-    int *first = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
+    glam__moe_sums sums = { m, glam__moe_firsts(m), NULL, NULL };
     double aux = 0, z = 0, entropy = 0;
     int real = 0;
-    for (int group = 0; group < m->groups; group++) {
-        glam__moe_first(m, group, first);
-        for (int t = group * m->group; t < (group + 1) * m->group; t++) {
-            const float *p = s->route.probability + (size_t)t * m->E;
-            double fp = 0, plogp = 0;
-            if (!glam__real(m, t)) continue;
-            for (int e = 0; e < m->E; e++) {
-                fp += (double)first[e] * (double)p[e];
-                if (p[e] > 0) plogp += (double)p[e] * log((double)p[e]);
-            }
-            aux += fp / m->group;
-            z += (double)m->lse[t] * (double)m->lse[t];
-            entropy -= plogp;
-            real++;
-        }
+    sums.fp = (double *)glam_scratch(m->ctx, 2 * (size_t)m->T * sizeof(double));
+    sums.plogp = sums.fp + m->T;
+    glam__each_row(m->ctx, m->T, 60.0 * m->E, glam__moe_token_sums, &sums);
+    for (int t = 0; t < m->T; t++) {
+        if (!glam__real(m, t)) continue;
+        aux += sums.fp[t] / m->group;
+        z += (double)m->lse[t] * (double)m->lse[t];
+        entropy -= sums.plogp[t];
+        real++;
     }
     aux *= (double)m->E / m->group / m->groups;
     z /= m->T;
@@ -6805,7 +6852,8 @@ typedef struct glam__moe_grads {
     float *dyr, *xr, *weight, *dweight_here, *dxr_here;
     float *h;                      // [here,H]
     float *dlogits, *dn;           // [T,E] [T,M]
-    float dbalance;
+    float dbalance, aux, z;        // of the second output; what it gives to f P and to lse^2
+    const int *first;              // [groups,E]
     int   below;                   // whether anything below wants a gradient
 } glam__moe_grads;
 
@@ -6943,27 +6991,33 @@ static void glam__moe_weights_back(const glam__moe_grads *g, int t, float *dp)
 }
 
 // dlogits = p (dp - sum p dp) + z-loss;  dp from the weights and from the balance loss.
+static void glam__moe_gate_back_row(void *arg, int t, int worker)
+{
+    const glam__moe_grads *g = (const glam__moe_grads *)arg;
+    const glam__moe *m = &g->m;
+    size_t at = (size_t)t * m->E;
+    float *d = g->dlogits + at;
+    const float *p = m->s->route.probability + at;
+    const int *first = g->first + (size_t)(t / m->group) * m->E;
+    (void)worker;
+    memset(d, 0, (size_t)m->E * sizeof(float));
+    if (!glam__real(m, t)) return;
+    for (int e = 0; e < m->E; e++) d[e] = g->aux * (float)first[e];
+    glam__moe_weights_back(g, t, d);
+    float dot = m->ctx->kernels->dot(m->E, p, d);
+    for (int e = 0; e < m->E; e++) d[e] = p[e] * (d[e] - dot + g->z * m->lse[t]);
+    if (m->s->c.router_cap > 0) glam__cap_back(m->s->c.router_cap, m->E, m->capped + at, d);
+}
+
 static void glam__moe_gate_back(glam__moe_grads *g)
 {
     const glam__moe *m = &g->m;
     const glam_moe_config *c = &m->s->c;
-    int *first = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
-    float aux = g->dbalance * m->s->part * c->aux_weight * (float)m->E /
-                ((float)m->group * (float)m->group * (float)m->groups);
-    float z = g->dbalance * m->s->part * c->router_z_weight * 2 / (float)m->T;
-    for (int t = 0; t < m->T; t++) {
-        float *d = g->dlogits + (size_t)t * m->E;
-        const float *p = m->s->route.probability + (size_t)t * m->E;
-        if (t % m->group == 0) glam__moe_first(m, t / m->group, first);
-        memset(d, 0, (size_t)m->E * sizeof(float));
-        if (!glam__real(m, t)) continue;
-        for (int e = 0; e < m->E; e++) d[e] = aux * (float)first[e];
-        glam__moe_weights_back(g, t, d);
-        float dot = m->ctx->kernels->dot(m->E, p, d);
-        for (int e = 0; e < m->E; e++) d[e] = p[e] * (d[e] - dot + z * m->lse[t]);
-        if (c->router_cap > 0)
-            glam__cap_back(c->router_cap, m->E, m->capped + (size_t)t * m->E, d);
-    }
+    g->first = glam__moe_firsts(m);
+    g->aux = g->dbalance * m->s->part * c->aux_weight * (float)m->E /
+             ((float)m->group * (float)m->group * (float)m->groups);
+    g->z = g->dbalance * m->s->part * c->router_z_weight * 2 / (float)m->T;
+    glam__each_row(m->ctx, m->T, 40.0 * m->E, glam__moe_gate_back_row, g);
 }
 
 // On a mesh: gradients of the outputs of my choices, with their weights, to their experts' ranks.
@@ -7139,7 +7193,8 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
                       far * room * m.M * sizeof(float) + 2 * R * sizeof(int32_t) +
                       (s->c.router_cap > 0 ? T * m.E * sizeof(float) : 0) +
                       (1 + far) * (uint64_t)m.E * sizeof(glam__span));
-    uint64_t small = 4 * glam__align((uint64_t)m.E * sizeof(int)) + glam__floats(T) +
+    uint64_t small = 4 * glam__align((uint64_t)m.E * sizeof(int)) + glam__floats(5 * T) +
+                     glam__floats((uint64_t)m.groups * m.E) +
                      glam__chain_bytes(ctx, room, m.M, m.H) + glam__product_bytes(ctx, m.E) +
                      glam__floats(4 * (uint64_t)m.H);
     uint64_t forward = small + glam__floats(T * m.M) + glam__floats(R * m.M) +
