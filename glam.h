@@ -2699,28 +2699,36 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
 #define GLAM__BY_4 _Pragma("GCC unroll 4")
 #endif
 
-// Panels of a transpose: squares of 4 by 4 are turned in registers; edges take room 05's way.
+// Panels of a transpose: two squares of 4 by 4 at a time are turned in registers; edges take room
+// 05's way.
 typedef float glam__v4 __attribute__((vector_size(16)));
+typedef float glam__v8 __attribute__((vector_size(32)));
 #if defined(__clang__) || __GNUC__ >= 12
 #define GLAM__TURNS (sizeof(float) == 4)
-#define GLAM__MIX(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#define GLAM__MIX(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
 #else
 #define GLAM__TURNS 0
-#define GLAM__MIX(a, b, i, j, k, l) (a)
+#define GLAM__MIX(x, y, ...) none
 #endif
 static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, float *out)
 {
-    glam__v4 in[4], t[4], r[4];
+    glam__v4 low, high;
+    const glam__v8 none GLAM__UNUSED = { 0 };
+    glam__v8 in[4], t[4], r[4];
     for (int p = 0; p + 4 <= k; p += 4, b += 4, out += 4 * nr)
-        for (int j = 0; j < nr; j += 4) {
-            for (int i = 0; i < 4; i++) memcpy(&in[i], b + (size_t)(j + i) * ldb, sizeof in[i]);
+        for (int j = 0; j < nr; j += 8) {
+            for (int i = 0; i < 4; i++) {                  // rows i and 4 + i
+                memcpy(&low, b + (size_t)(j + i) * ldb, sizeof low);
+                memcpy(&high, b + (size_t)(j + 4 + i) * ldb, sizeof high);
+                in[i] = GLAM__MIX(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+            }
             for (int i = 0; i < 4; i += 2) {
-                t[i] = GLAM__MIX(in[i], in[i + 1], 0, 4, 1, 5);
-                t[i + 1] = GLAM__MIX(in[i], in[i + 1], 2, 6, 3, 7);
+                t[i] = GLAM__MIX(in[i], in[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+                t[i + 1] = GLAM__MIX(in[i], in[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
             }
             for (int i = 0; i < 2; i++) {
-                r[2 * i] = GLAM__MIX(t[i], t[2 + i], 0, 1, 4, 5);
-                r[2 * i + 1] = GLAM__MIX(t[i], t[2 + i], 2, 3, 6, 7);
+                r[2 * i] = GLAM__MIX(t[i], t[2 + i], 0, 1, 8, 9, 4, 5, 12, 13);
+                r[2 * i + 1] = GLAM__MIX(t[i], t[2 + i], 2, 3, 10, 11, 6, 7, 14, 15);
             }
             for (int i = 0; i < 4; i++) memcpy(out + i * nr + j, &r[i], sizeof r[i]);
         }
