@@ -2739,7 +2739,8 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
 // single row costs a single row.  MR is 8 at most: rows of A that are a power of two apart share
 // one set of the first cache, and that has eight ways.  The last row never goes with one register
 // of B alone: tuned for some processors gcc does not fuse a loop of a single sum, and then the bits
-// of a row would depend on its company.
+// of a row would depend on its company.  What follows B in memory is what a product mostly takes
+// next: whole tiles fetch it, a little at each step.
 #define GLAM__TILES(isa, attr, W, MR) \
     typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
     attr static GLAM__INLINE void glam__tile_##isa( \
