@@ -23,6 +23,8 @@ static void test_mesh(void)
 #define MESH_LOSS     1e-5             // per step from the one-rank state
 #define MESH_GRADIENT 1e-4             // of the largest of its tensor
 #define MESH_RUNNING  1e-3             // loss on the whole text at the end of a run of its own
+#define MESH_TIED     1e-2             // the same where the trace has a margin below MESH_TIE
+#define MESH_TIE      1e-7             // a margin that is rounding
 #define MESH_MARGIN   1e-5             // routing may differ where two experts are as close as this
 #define MESH_GRACE    2.0              // seconds that ranks may need after the deadline
 
@@ -163,6 +165,7 @@ static void mesh_choice_of(const glam_model *model, mesh_choice *c)
 {
     for (int l = 0; l < MESH_LAYERS; l++) {
         const glam_routing *r = glam_model_routing(model, l);
+        for (int t = 0; t < 256; t++) c->gap[l][t] = 1;
         if (!r) continue;
         c->tokens = r->tokens;
         c->top_k = r->top_k;
@@ -278,6 +281,19 @@ static void mesh_follow_rank(glam_comm *comm, void *arg)
     glam_close(ctx);
 }
 
+// Tokens of a trace that two experts share to the last bit: where those go, and with drops those
+// behind them, is up to any rounding on the way there.
+static int mesh_ties(const mesh_trace *tr)
+{
+    int ties = 0;
+    for (int s = 0; s < tr->steps; s++)
+        for (int p = 0; p < tr->parts; p++)
+            for (int l = 0; l < MESH_LAYERS; l++)
+                for (int t = 0; t < tr->choice[s][p].tokens; t++)
+                    ties += (double)tr->choice[s][p].gap[l][t] < MESH_TIE;
+    return ties;
+}
+
 static void mesh_follow_check(const mesh_trace *tr, const mesh_follow *f, int ranks)
 {
     for (int s = 0; s < tr->steps; s++) {
@@ -287,8 +303,8 @@ static void mesh_follow_check(const mesh_trace *tr, const mesh_follow *f, int ra
         good &= CHECK(same);
         for (int r = 1; r < ranks; r++)
             good &= CHECK(mesh_reports_same(&f->report[s][r], &f->report[s][0]));
-        good &= CHECK_NEAR(f->report[s][0].loss, tr->report[s].loss, MESH_LOSS);
         if (same && !excused) {
+            good &= CHECK_NEAR(f->report[s][0].loss, tr->report[s].loss, MESH_LOSS);
             good &= CHECK_NEAR(f->report[s][0].grad_norm, tr->report[s].grad_norm,
                                MESH_GRADIENT * tr->report[s].grad_norm);
             good &= CHECK(mesh_near(&tr->layout, f->gradients[s], tr->gradients[s], MESH_GRADIENT));
@@ -300,7 +316,8 @@ static void mesh_follow_check(const mesh_trace *tr, const mesh_follow *f, int ra
     }
     int last = tr->steps - 1, leaves = 0;
     // on the whole text: in a batch of 128 tokens one that goes elsewhere is worth more than 1e-3
-    if (CHECK(tr->end > 0) && CHECK_NEAR(f->end, tr->end, MESH_RUNNING)) return;
+    int ties = mesh_ties(tr);
+    if (CHECK(tr->end > 0) && CHECK_NEAR(f->end, tr->end, ties ? MESH_TIED : MESH_RUNNING)) return;
     while (fabs(f->running[leaves] - tr->report[leaves].loss) <= MESH_LOSS) leaves++;
     printf("  ^ %s on %dx%d%s, %d parts, a run of its own: 1e-5 off from step %d on\n", tr->kind->name,
            f->mesh.X, f->mesh.Y, f->mesh.store ? "s" : "", tr->parts, leaves + 1);
