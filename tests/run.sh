@@ -418,7 +418,7 @@ example_runs()
         name=bench_$(basename "$file" .c)
         if [ "$file" = bench/mpi.c ] && ! have mpicc; then skip "$name" "no mpicc"; continue; fi
         compiler=$CC
-        [ "$file" = bench/mpi.c ] && compiler=mpicc
+        [ "$file" = bench/mpi.c ] && compiler="mpicc -DGLAM_MPI"
         build "$name" $compiler -O1 $warn -Werror $openmp "$file" -o "$work/$name" -lm -ldl
         built
         compiled "$name"
