@@ -1174,9 +1174,10 @@ static void glam__on_rewind(glam_ctx *ctx, void (*undo)(glam_ctx *, void *), voi
 }
 
 /* == 02 threads : implementation ==========================================================
-   The one parallel loop.  Chunks are cut by shapes, never by the number of threads, and are
-   taken as workers come free: a busy neighbour costs its share and no more, and the result does
-   not depend on who did what.  A loop with little to do is not worth waking anybody for.
+   The one parallel loop.  Chunks are taken as workers come free: a busy neighbour costs its share
+   and no more.  Sums are cut by shapes alone; products also by the number of workers, for an
+   element's bits do not depend on its block.  So nothing depends on who did what.  A loop with
+   little to do is not worth waking anybody for.
 
    Inside of it numbers below 1.2e-38 are zero.  A trained attention has weights that small, and an
    x86 processor takes a hundred times as long for each product that they enter: steps become
@@ -3852,8 +3853,8 @@ GLAM_API double glam_check_grad(glam_ctx *ctx, glam_tensor *(*loss)(glam_ctx *ct
    First the products that every layer is made of, then the ops one by one: shape, forward,
    backward, wrapper.  A product takes rows of A as they are or made on the fly (normalised,
    gathered, activated), and a weight as panels: made once per step where the budget allows, else
-   at each use.  Invariants: a row of the result does not depend on the other rows; tasks are cut
-   by shapes; an output element is written by one task. */
+   at each use.  Invariants: a row of the result does not depend on the other rows, nor an element
+   on how tasks are cut; an output element is written by one task. */
 
 // B of a product: [k,n] row-major with row stride ld, or the transpose of [n,k]; slices are
 // the experts.

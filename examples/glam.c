@@ -182,7 +182,8 @@ static void log_config(FILE *f, const glam_config *c)
             "\"heads\":%d,\"d_head\":%d,\"hidden\":%d,\"position\":\"%s\",\"buckets\":%d,"
             "\"max_distance\":%d,\"attention_scale\":%s,\"attention_sink\":%s,"
             "\"attention_cap\":%s,\"activation\":\"%s\",\"norm_eps\":%s,\"tied\":%s,"
-            "\"logit_scale\":%s,\"logit_cap\":%s,\"z_loss\":%s,", c->vocab, c->context, c->layers, c->d_model, c->heads, c->d_head,
+            "\"logit_scale\":%s,\"logit_cap\":%s,\"z_loss\":%s,",
+            c->vocab, c->context, c->layers, c->d_model, c->heads, c->d_head,
             c->hidden, position_names[c->position], c->buckets, c->max_distance,
             short_float(c->attention_scale), c->attention_sink ? "true" : "false",
             short_float(c->attention_cap), activation_names[c->activation],
