@@ -2738,18 +2738,19 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
 // The tile, the loop over rows and the two panel functions for registers of W floats.  A runs by
 // strides, element (i,p) is a[i*ai + p*ap].  What is left of m takes tiles of 4, 2 and 1 rows: a
 // single row costs a single row.  MR is 8 at most: rows of A that are a power of two apart share
-// one set of the first cache, and that has eight ways.  The last row never goes with one register
-// of B alone: tuned for some processors gcc does not fuse a loop of a single sum, and then the bits
-// of a row would depend on its company.  What follows B in memory is what a product mostly takes
-// next: whole tiles fetch it, a little at each step.
-#define GLAM__TILES(isa, attr, W, MR) \
+// one set of the first cache, and that has eight ways.  MT, for A by columns, may be more: each
+// step then reads one or two lines of A.  The last row never goes with one register of B alone:
+// tuned for some processors gcc does not fuse a loop of a single sum, and then the bits of a row
+// would depend on its company.  What follows B in memory is what a product mostly takes next: whole
+// tiles fetch it, a little at each step.
+#define GLAM__TILES(isa, attr, W, MR, MT) \
     typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
     attr static GLAM__INLINE void glam__tile_##isa( \
         const int mr, const int nv, int n, int k, const float *a, size_t ai, size_t ap, \
         const float *b, size_t ldb, uintptr_t ahead, float *c, size_t ldc, int add) \
     { \
         GLAM__FUSED \
-        glam__v_##isa sum[MR][2], row[2], old; \
+        glam__v_##isa sum[MT][2], row[2], old; \
         const glam__v_##isa zero = { 0 }; \
         GLAM__UNROLL for (int i = 0; i < mr; i++) \
             GLAM__UNROLL for (int v = 0; v < nv; v++) \
@@ -2757,7 +2758,7 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
         GLAM__UNROLL for (int i = 0; i < mr; i++) \
             GLAM__UNROLL for (int v = 0; v < nv; v++) sum[i][v] = zero; \
         GLAM__BY_4 for (int p = 0; p < k; p++, a += ap, b += ldb) { \
-            if (mr == MR) \
+            if (mr >= MR) \
                 __builtin_prefetch((const void *)(ahead + 16 * (uintptr_t)p), 0, 2); \
             GLAM__UNROLL for (int v = 0; v < nv; v++) memcpy(&row[v], b + v * W, sizeof old); \
             GLAM__UNROLL for (int i = 0; i < mr; i++) { \
@@ -2766,7 +2767,7 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
             } \
         } \
         if (n < nv * W) { \
-            float tile[MR * 2 * W]; \
+            float tile[MT * 2 * W]; \
             GLAM__UNROLL for (int i = 0; i < mr; i++) \
                 GLAM__UNROLL for (int v = 0; v < nv; v++) \
                     memcpy(tile + (i * nv + v) * W, &sum[i][v], sizeof old); \
@@ -2784,17 +2785,17 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
             } \
     } \
     attr static GLAM__INLINE void glam__rows_##isa( \
-        const int nv, int m, int n, int k, const float *a, size_t ai, size_t ap, const float *b, \
-        size_t ldb, float *c, size_t ldc, int add) \
+        const int tall, const int nv, int m, int n, int k, const float *a, size_t ai, size_t ap, \
+        const float *b, size_t ldb, float *c, size_t ldc, int add) \
     { \
         uintptr_t next = (uintptr_t)b + (uintptr_t)k * ldb * sizeof *b, ahead = next; \
-        for (; m >= MR; m -= MR, a += (size_t)MR * ai, c += (size_t)MR * ldc) { \
-            glam__tile_##isa(MR, nv, n, k, a, ai, ap, b, ldb, ahead, c, ldc, add); \
+        for (; m >= tall; m -= tall, a += (size_t)tall * ai, c += (size_t)tall * ldc) { \
+            glam__tile_##isa(tall, nv, n, k, a, ai, ap, b, ldb, ahead, c, ldc, add); \
             ahead += 16 * (uintptr_t)k; \
             if (ahead - next >= (uintptr_t)k * 2 * W * sizeof *b) ahead = (uintptr_t)b; \
         } \
-        if (MR > 4 && m >= 4) { \
-            glam__tile_##isa(MR > 4 ? 4 : 1, nv, n, k, a, ai, ap, b, ldb, 0, c, ldc, add); \
+        while (tall > 4 && m >= 4) { \
+            glam__tile_##isa(tall > 4 ? 4 : 1, nv, n, k, a, ai, ap, b, ldb, 0, c, ldc, add); \
             m -= 4, a += 4 * ai, c += 4 * ldc; \
         } \
         if (m >= 2) { \
@@ -2804,23 +2805,23 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
         if (m) glam__tile_##isa(1, 2, n, k, a, ai, ap, b, ldb, 0, c, ldc, add); \
     } \
     attr static GLAM__INLINE void glam__blocks_##isa( \
-        int m, int n, int k, const float *a, size_t ai, size_t ap, const float *b, size_t ldb, \
-        float *c, size_t ldc, int add) \
+        const int tall, int m, int n, int k, const float *a, size_t ai, size_t ap, \
+        const float *b, size_t ldb, float *c, size_t ldc, int add) \
     { \
         for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1) { \
             int terms = k - p < GLAM__KC ? k - p : GLAM__KC; \
             const float *ab = a + (size_t)p * ap, *bb = b + (size_t)p * ldb; \
-            if (n > W) glam__rows_##isa(2, m, n, terms, ab, ai, ap, bb, ldb, c, ldc, add); \
-            else glam__rows_##isa(1, m, n, terms, ab, ai, ap, bb, ldb, c, ldc, add); \
+            if (n > W) glam__rows_##isa(tall, 2, m, n, terms, ab, ai, ap, bb, ldb, c, ldc, add); \
+            else glam__rows_##isa(tall, 1, m, n, terms, ab, ai, ap, bb, ldb, c, ldc, add); \
         } \
     } \
     attr static void glam__panel_##isa(int m, int n, int k, const float *a, size_t lda, \
                                        const float *b, size_t ldb, float *c, size_t ldc, int add) \
-    { glam__blocks_##isa(m, n, k, a, lda, 1, b, ldb, c, ldc, add); } \
+    { glam__blocks_##isa(MR, m, n, k, a, lda, 1, b, ldb, c, ldc, add); } \
     attr static void glam__panel_t_##isa(int m, int n, int k, const float *a, size_t lda, \
                                          const float *b, size_t ldb, float *c, size_t ldc, \
                                          int add) \
-    { glam__blocks_##isa(m, n, k, a, 1, lda, b, ldb, c, ldc, add); } \
+    { glam__blocks_##isa(MT, m, n, k, a, 1, lda, b, ldb, c, ldc, add); } \
     attr static void glam__turn_##isa(int k, int n, const float *b, size_t ldb, float *out) \
     { \
         int whole = GLAM__TURNS && n == 2 * W ? k & ~3 : 0; \
@@ -2847,14 +2848,14 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
     __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,prefer-vector-width=512")))
 #endif
 #define glam__rows_of_sse2 glam__rows_of_base   // the compiler's own baseline
-GLAM__TILES(sse2, GLAM__NO_ATTRIBUTE, 4, 4)
+GLAM__TILES(sse2, GLAM__NO_ATTRIBUTE, 4, 4, 4)
 GLAM__ROWS(avx2, GLAM__AVX2, 16)
-GLAM__TILES(avx2, GLAM__AVX2, 8, 6)
+GLAM__TILES(avx2, GLAM__AVX2, 8, 6, 6)
 GLAM__ROWS(avx512, GLAM__AVX512, 32)
-GLAM__TILES(avx512, GLAM__AVX512, 16, 8)
+GLAM__TILES(avx512, GLAM__AVX512, 16, 8, 12)
 #else
 #define glam__rows_of_neon glam__rows_of_base
-GLAM__TILES(neon, GLAM__NO_ATTRIBUTE, 4, 8)
+GLAM__TILES(neon, GLAM__NO_ATTRIBUTE, 4, 8, 8)
 #endif
 
 #endif /* GLAM__SIMD */
@@ -3942,15 +3943,31 @@ static glam__operand glam__operand_of(const glam_ctx *ctx, const glam_tensor *w,
 typedef struct glam__packing { glam__operand b; float *out; int panels, tasks; } glam__packing;
 typedef struct glam__packings { const glam_ctx *ctx; glam__packing job[4]; } glam__packings;
 
-// Rows [p,p+terms) of panel j of slice s, into out.
-static void glam__make_panel(const glam_ctx *ctx, const glam__operand *b, int s, int j, int p,
+// The part of B that a panel is made of: cols floats of each of some rows.
+typedef struct glam__patch {
+    const float *from;             // NULL: nothing
+    size_t ld;
+    int rows, cols, row, col;      // row, col: the cache line to ask for next
+} glam__patch;
+
+// For steps [p,p+terms) of panel j of slice s.
+static glam__patch glam__panel_source(const glam__kernels *k, const glam__operand *b, int s, int j,
+                                      int p, int terms)
+{
+    int col = j * k->nr, n = b->n - col < k->nr ? b->n - col : k->nr;
+    glam__patch of = { NULL, b->ld, b->transposed ? n : terms, b->transposed ? terms : n, 0, 0 };
+    if (n > 0)
+        of.from = b->data + (size_t)s * b->slice +
+                  (b->transposed ? (size_t)col * b->ld + p : (size_t)p * b->ld + col);
+    return of;
+}
+
+static void glam__make_panel(const glam__kernels *k, const glam__operand *b, int s, int j, int p,
                              int terms, float *out)
 {
-    const glam__kernels *k = ctx->kernels;
-    int col = j * k->nr, n = b->n - col < k->nr ? b->n - col : k->nr;
-    const float *from = b->data + (size_t)s * b->slice;
-    if (b->transposed) k->pack_t(terms, n, from + (size_t)col * b->ld + p, b->ld, out);
-    else k->pack(terms, n, from + (size_t)p * b->ld + col, b->ld, out);
+    glam__patch of = glam__panel_source(k, b, s, j, p, terms);
+    if (b->transposed) k->pack_t(terms, of.rows, of.from, of.ld, out);
+    else k->pack(terms, of.cols, of.from, of.ld, out);
 }
 
 // Where panels lie: by blocks of GLAM__KC rows of B, in a block panel after panel, so that what
@@ -3971,7 +3988,7 @@ static void glam__packing_body(void *arg, int begin, int end, int worker)
         for (int p0 = 0; p0 < p->b.k; p0 += GLAM__KC) {
             int s = task / p->panels, j = task % p->panels;
             int terms = p->b.k - p0 < GLAM__KC ? p->b.k - p0 : GLAM__KC;
-            glam__make_panel(all->ctx, &p->b, s, j, p0, terms,
+            glam__make_panel(all->ctx->kernels, &p->b, s, j, p0, terms,
                              p->out + glam__panel_at(&p->b, p->panels, nr, s, j, p0, terms));
         }
     }
@@ -4055,15 +4072,9 @@ static glam__operand glam__weight(glam_ctx *ctx, glam_tensor *w, int transposed,
     return b;
 }
 
-// Rows that a panel will soon be made of: their cache lines are asked for a few at a time, between
-// the tiles of the panel before.
-typedef struct glam__soon {
-    const float *from;             // NULL: nothing to ask for
-    size_t ld;
-    int rows, cols, row, col;      // row, col: the next line
-} glam__soon;
-
-static void glam__fetch_lines(glam__soon *s, int lines)
+// Asks for the next cache lines of what a panel will soon be made of, between the tiles of the
+// panel before.
+static void glam__fetch_lines(glam__patch *s, int lines)
 {
     if (!s->from) return;
     for (; lines > 0 && s->row < s->rows; lines--) {
@@ -4073,19 +4084,6 @@ static void glam__fetch_lines(glam__soon *s, int lines)
         s->col = 0;
         s->row++;
     }
-}
-
-// Rows [p0,p0+terms) of panel j of slice s, before they are made.
-static glam__soon glam__panel_soon(const glam_ctx *ctx, const glam__operand *b, int s, int j,
-                                   int p0, int terms)
-{
-    const glam__kernels *k = ctx->kernels;
-    int col = j * k->nr, n = b->n - col < k->nr ? b->n - col : k->nr;
-    glam__soon soon = { NULL, b->ld, b->transposed ? n : terms, b->transposed ? terms : n, 0, 0 };
-    if (n > 0 && !b->panels)
-        soon.from = b->data + (size_t)s * b->slice +
-                    (b->transposed ? (size_t)col * b->ld + p0 : (size_t)p0 * b->ld + col);
-    return soon;
 }
 
 // Panels [from,to) of the parts laid side by side, for one block of rows and `terms` steps of k
@@ -4110,14 +4108,15 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
                          (size_t)p0 * b->ld + col;                  // for packing
                 ldb = b->ld;
             } else {
-                glam__make_panel(p->ctx, b, s->slice, j, p0, terms, panel);
+                glam__make_panel(k, b, s->slice, j, p0, terms, panel);
             }
             for (int r = 0; r < s->rows && base; r++)
                 memcpy(c + (size_t)r * p->ldc, p->base + (size_t)(s->row + r) * p->ldc + col,
                        (size_t)n * sizeof(float));
             int some = b->panels || s->rows <= 2 * k->mr ? s->rows : 2 * k->mr;
             int lines = some < s->rows ? terms * k->nr / 16 * some / s->rows + 1 : 0;
-            glam__soon soon = glam__panel_soon(p->ctx, b, s->slice, j + 1, p0, terms);
+            glam__patch soon = glam__panel_source(k, b, s->slice, j + 1, p0, terms);
+            if (b->panels) soon.from = NULL;
             for (int r = 0; r < s->rows; r += some) {
                 int rows = s->rows - r < some ? s->rows - r : some;
                 glam__fetch_lines(&soon, lines);
@@ -4462,12 +4461,15 @@ typedef struct glam__outers {
     size_t worker_floats;
 } glam__outers;
 
-// Columns of A that a task copies together, at most, and the stride of the copy: it stays in L2
-// while the panels of B pass by, where A's own rows lie pages apart.
-enum { GLAM__OUTER_M = 512, GLAM__OUTER_LD = GLAM__OUTER_M + 16 };
+// Columns and rows of A that a task copies together, at most, and the stride of the copy: it stays
+// in L2 while the panels of B pass by, where A's own rows lie pages apart.  Two blocks of
+// GLAM__KC rows each: a panel of C is still near when the second adds to it.  And how many rows of
+// C a call of the kernel makes: whole tiles of every instruction set.
+enum { GLAM__OUTER_M = 512, GLAM__OUTER_LD = GLAM__OUTER_M + 16, GLAM__OUTER_ROWS = 2 * GLAM__KC,
+       GLAM__OUTER_CALL = 24 };
 
 static size_t glam__outer_floats(const glam_ctx *ctx)
-{ return (size_t)GLAM__KC * (ctx->kernels->nr + GLAM__OUTER_LD); }
+{ return (size_t)GLAM__KC * ctx->kernels->nr + (size_t)GLAM__OUTER_ROWS * GLAM__OUTER_LD; }
 
 static uint64_t glam__outer_bytes(const glam_ctx *ctx)
 { return glam__floats((uint64_t)glam__outer_floats(ctx) * ctx->options.threads); }
@@ -4485,9 +4487,9 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
     if (last > o->n) last = o->n;
     for (int i = 0; i < m && !s->rows && !o->add; i++)
         memset(c + (size_t)i * o->ldc + first, 0, (size_t)(last - first) * sizeof(float));
-    for (int r = 0; r < s->rows; r += GLAM__KC) {
-        int rows = s->rows - r < GLAM__KC ? s->rows - r : GLAM__KC;
-        size_t at = (size_t)(s->row + r), lda = o->lda;
+    for (int r0 = 0; r0 < s->rows; r0 += GLAM__OUTER_ROWS) {
+        int rows = s->rows - r0 < GLAM__OUTER_ROWS ? s->rows - r0 : GLAM__OUTER_ROWS;
+        size_t at = (size_t)(s->row + r0), lda = o->lda;
         const float *a = o->a + at * lda + from;
         if (last - first > k->nr) {
             for (int i = 0; i < rows; i++)
@@ -4496,17 +4498,22 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
             a = copy;
             lda = GLAM__OUTER_LD;
         }
-        for (int j = first; j < last; j += k->nr) {
-            int n = last - j < k->nr ? last - j : k->nr, some = 2 * k->mr;
-            glam__soon soon = { NULL, o->ldb, rows, k->nr, 0, 0 };
-            if (j + k->nr < last) soon.from = o->b + at * o->ldb + j + k->nr;
-            k->pack(rows, n, o->b + at * o->ldb + j, o->ldb, panel);
-            for (int i = 0; i < m; i += some) {
-                glam__fetch_lines(&soon, rows * k->nr / 16 * some / m + 1);
-                k->panel_t(m - i < some ? m - i : some, n, rows, a + i, lda, panel, (size_t)k->nr,
-                           c + (size_t)i * o->ldc + j, o->ldc, o->add || r > 0);
+        for (int j = first; j < last; j += k->nr)
+            for (int r = 0; r < rows; r += GLAM__KC) {
+                int n = last - j < k->nr ? last - j : k->nr, some = GLAM__OUTER_CALL;
+                int terms = rows - r < GLAM__KC ? rows - r : GLAM__KC, more = r + terms < rows;
+                const float *b = o->b + (at + (size_t)r) * o->ldb + j;
+                glam__patch soon = { NULL, o->ldb, terms, k->nr, 0, 0 };
+                if (more) soon.from = b + (size_t)terms * o->ldb;
+                else if (j + k->nr < last) soon.from = o->b + at * o->ldb + j + k->nr;
+                k->pack(terms, n, b, o->ldb, panel);
+                for (int i = 0; i < m; i += some) {
+                    glam__fetch_lines(&soon, terms * k->nr / 16 * some / m + 1);
+                    k->panel_t(m - i < some ? m - i : some, n, terms, a + (size_t)r * lda + i, lda,
+                               panel, (size_t)k->nr, c + (size_t)i * o->ldc + j, o->ldc,
+                               o->add || r0 + r > 0);
+                }
             }
-        }
     }
 }
 
