@@ -189,7 +189,8 @@ typedef struct glam_options {
     void      (*parallel_for)(void *user, int chunks, glam_body *body, void *arg);
     void       *parallel_user;
     const char *simd;          // force "base", "sse2", "avx2", "avx512", "neon"; NULL: the best
-    size_t      pack_bytes;    // budget for packed copies of weights; default 64 MiB, 0: none
+    size_t      pack_bytes;    // for packed copies of weights, where nothing is trained; default
+                               // 64 MiB, 0: none
     uint64_t    seed;          // of the initialisers and of dropout; default 1
     void      (*log)(void *user, const char *line);   // one line at a time, no newline
     void       *log_user;
@@ -3994,12 +3995,17 @@ static void glam__packing_body(void *arg, int begin, int end, int worker)
     }
 }
 
-// Training uses each panel once between two updates: those of a matrix live in scratch, from
-// glam__weight() to the end of the op, when there are rows enough to pay for making them.
-enum { GLAM__PANEL_ROWS = 96, GLAM__PANEL_SCRATCH = 32 << 20 };
+// Training uses each panel once between two updates: it keeps none.  They live in scratch, from
+// glam__weights() to the end of the op, where there are rows enough to pay for making them: of an
+// expert, more than a task takes, which else makes its panels on the way.
+enum { GLAM__PANEL_ROWS = 96, GLAM__PANEL_EXPERT_ROWS = 256, GLAM__PANEL_SCRATCH = 32 << 20 };
 
 static int glam__panels_pass(const glam_tensor *w, int rows, uint64_t bytes)
-{ return w->shape.dims == 2 && rows >= GLAM__PANEL_ROWS && bytes <= GLAM__PANEL_SCRATCH; }
+{
+    int enough = w->shape.dims == 2 ? rows >= GLAM__PANEL_ROWS
+                                    : rows / w->shape.dim[0] > GLAM__PANEL_EXPERT_ROWS;
+    return enough && bytes <= GLAM__PANEL_SCRATCH;
+}
 
 static uint64_t glam__panel_bytes(const glam_tensor *w, const glam__operand *b)
 {
@@ -4007,21 +4013,21 @@ static uint64_t glam__panel_bytes(const glam_tensor *w, const glam__operand *b)
     return glam__floats(glam__mul(slices, b->panel_slice));
 }
 
-// In shape(): asks for panels of w, which the budget may refuse.
-static glam_status glam__want_panels(glam_ctx *ctx, glam_node *n, glam_tensor *w, int transposed)
+// In shape(): asks for panels of w, which the budget may refuse.  What they take of scratch.
+static uint64_t glam__want_panels(glam_ctx *ctx, const glam_node *n, const glam_tensor *w,
+                                  int transposed, int rows)
 {
-    if (!w || w->shape.dims < 2) return ctx->error;
+    if (!w || w->shape.dims < 2) return 0;
     glam__operand b = glam__operand_of(ctx, w, transposed);
     glam__pack *p = w->pack;
     uint64_t bytes = glam__panel_bytes(w, &b);
-    int pass = n && glam__panels_pass(w, (int)glam__rows(n->in[0]), bytes);
-    if (pass) n->scratch_bytes += bytes;
-    if (!p || p->bytes[transposed] || (pass && n->flags & GLAM__NODE_RECORDED)) return ctx->error;
-    if (bytes > ctx->options.pack_bytes || ctx->packed > ctx->options.pack_bytes - bytes)
-        return ctx->error;
+    uint64_t scratch = glam__panels_pass(w, rows, bytes) ? bytes : 0;
+    if (!p || p->bytes[transposed] || n->flags & GLAM__NODE_RECORDED ||
+        bytes > ctx->options.pack_bytes || ctx->packed > ctx->options.pack_bytes - bytes)
+        return scratch;
     if (!ctx->measuring) {
         p->block[transposed] = glam__alloc(ctx, (size_t)bytes + GLAM__ALIGN);
-        if (!p->block[transposed]) return ctx->error;
+        if (!p->block[transposed]) return 0;
         p->data[transposed] = (float *)(void *)glam__aligned(p->block[transposed]);
     }
     if (!p->bytes[0] && !p->bytes[1]) {
@@ -4031,7 +4037,18 @@ static glam_status glam__want_panels(glam_ctx *ctx, glam_node *n, glam_tensor *w
     p->bytes[transposed] = (size_t)bytes;
     p->epoch[transposed] = 0;
     ctx->packed += bytes;
-    return GLAM_OK;
+    return scratch;
+}
+
+// The same for inputs [first,first+count): as they are in forward, turned round in backward.
+static glam_status glam__want_all(glam_ctx *ctx, glam_node *n, int first, int count, int rows)
+{
+    uint64_t bytes[2] = { 0, 0 };
+    for (int back = 0; back <= (n->flags & GLAM__NODE_RECORDED); back++)
+        for (int i = first; i < first + count; i++)
+            bytes[back] += glam__want_panels(ctx, n, n->in[i], back, rows);
+    n->scratch_bytes += bytes[0] > bytes[1] ? bytes[0] : bytes[1];
+    return ctx->error;
 }
 
 // In forward() and backward() of an op over so many rows: the operands b[0..count) of up to four
@@ -4757,8 +4774,10 @@ static glam_status glam__matmul_shape(glam_ctx *ctx, glam_node *n)
     n->out_shape[0].dim[x->shape.dims - 1] = w->shape.dim[!transposed];
     n->scratch_bytes = glam__product_bytes(ctx, w->shape.dim[0]) +
                        glam__product_bytes(ctx, w->shape.dim[1]) + glam__outer_bytes(ctx);
-    if (glam__want_panels(ctx, n, w, transposed) != GLAM_OK) return ctx->error;
-    return x->wants_grad ? glam__want_panels(ctx, n, w, !transposed) : GLAM_OK;
+    n->scratch_bytes += glam__want_panels(ctx, n, w, transposed, (int)glam__rows(x));
+    if (x->wants_grad)
+        n->scratch_bytes += glam__want_panels(ctx, n, w, !transposed, (int)glam__rows(x));
+    return ctx->error;
 }
 
 static void glam__matmul_forward(glam_ctx *ctx, glam_node *n)
@@ -5576,11 +5595,7 @@ static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
     n->saved_bytes = ((T * 4 * A + T * c->heads) * sizeof(float));
     n->scratch_bytes = glam__attention_scratch(ctx, n);
     if (n->in[GLAM__AT_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
-    for (int i = GLAM__AT_Q; i <= GLAM__AT_O; i++) {
-        glam__want_panels(ctx, n, n->in[i], 0);
-        if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n, n->in[i], 1);
-    }
-    return ctx->error;
+    return glam__want_all(ctx, n, GLAM__AT_Q, 4, (int)glam__rows(n->in[0]));
 }
 
 // ---- positions
@@ -6152,11 +6167,7 @@ static glam_status glam__ffn_shape(glam_ctx *ctx, glam_node *n)
                     glam__floats(glam__norm_back_floats((int)T, M));
     n->scratch_bytes = (n->flags & GLAM__NODE_RECORDED ? back : forward);
     if (n->in[GLAM__FF_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
-    for (int i = GLAM__FF_GATE; i <= GLAM__FF_DOWN; i++) {
-        glam__want_panels(ctx, n, n->in[i], 0);
-        if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n, n->in[i], 1);
-    }
-    return ctx->error;
+    return glam__want_all(ctx, n, GLAM__FF_GATE, 3, (int)T);
 }
 
 static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
@@ -6674,7 +6685,7 @@ static void glam__moe_experts(glam__moe *m)
     glam__operand b[3];                                    // gate, up, down
     glam__product p[2];
     glam__acted a;
-    glam__weights(m->ctx, m->n->in + GLAM__MO_GATE, 3, 0, 0, b);
+    glam__weights(m->ctx, m->n->in + GLAM__MO_GATE, 3, 0, m->T * m->k, b);
     p[0] = glam__expert_product(m, glam__product_of(m->here, m->xr, (size_t)m->M, b[1], m->u,
                                                     (size_t)m->H, 0));
     if (m->X == 1) p[0].fill = glam__fill_gathered;
@@ -6942,7 +6953,7 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     glam__product p[3];
     glam__outer o[3];
     int count = m->gated ? 3 : 2;
-    glam__weights(m->ctx, in + GLAM__MO_GATE, 3, 1, 0, b);
+    glam__weights(m->ctx, in + GLAM__MO_GATE, 3, 1, m->T * m->k, b);
     a.kernels = m->ctx->kernels;
     a.kind = m->kind; a.H = m->H;
     a.g = m->g; a.u = m->u; a.h = g->h;
@@ -7223,11 +7234,8 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
                            glam__floats(glam__moe_levels(&m) * (uint64_t)m.M * m.H));
     n->scratch_bytes = (n->flags & GLAM__NODE_RECORDED ? back : forward);
     if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
-    for (int i = GLAM__MO_ROUTER; i <= GLAM__MO_DOWN; i++) {
-        glam__want_panels(ctx, n, n->in[i], 0);
-        if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n, n->in[i], 1);
-    }
-    return ctx->error;
+    glam__want_all(ctx, n, GLAM__MO_ROUTER, 1, 0);
+    return glam__want_all(ctx, n, GLAM__MO_GATE, 3, m.T * m.k);
 }
 
 GLAM__ROW(moe, GLAM__MO_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
@@ -8156,8 +8164,9 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
                                 glam__floats(glam__norm_back_floats(T, M)));
     if (glam__is_over(n->in[2], GLAM__OVER_Y))
         n->scratch_bytes += glam__floats(2 * (uint64_t)ctx->mesh->Y * T);
-    glam__want_panels(ctx, n, n->in[2], 1);
-    if (n->flags & GLAM__NODE_RECORDED) glam__want_panels(ctx, n, n->in[2], 0);
+    n->scratch_bytes += glam__want_panels(ctx, n, n->in[2], 1, T);
+    if (n->flags & GLAM__NODE_RECORDED)
+        n->scratch_bytes += glam__want_panels(ctx, n, n->in[2], 0, T);
     return ctx->error;
 }
 
