@@ -4014,7 +4014,7 @@ static uint64_t glam__panel_bytes(const glam_tensor *w, const glam__operand *b)
 }
 
 // In shape(): asks for panels of w, which the budget may refuse.  What they take of scratch.
-static uint64_t glam__want_panels(glam_ctx *ctx, const glam_node *n, const glam_tensor *w,
+static uint64_t glam__want_panels(glam_ctx *ctx, int training, const glam_tensor *w,
                                   int transposed, int rows)
 {
     if (!w || w->shape.dims < 2) return 0;
@@ -4022,7 +4022,7 @@ static uint64_t glam__want_panels(glam_ctx *ctx, const glam_node *n, const glam_
     glam__pack *p = w->pack;
     uint64_t bytes = glam__panel_bytes(w, &b);
     uint64_t scratch = glam__panels_pass(w, rows, bytes) ? bytes : 0;
-    if (!p || p->bytes[transposed] || n->flags & GLAM__NODE_RECORDED ||
+    if (!p || p->bytes[transposed] || training ||
         bytes > ctx->options.pack_bytes || ctx->packed > ctx->options.pack_bytes - bytes)
         return scratch;
     if (!ctx->measuring) {
@@ -4043,10 +4043,11 @@ static uint64_t glam__want_panels(glam_ctx *ctx, const glam_node *n, const glam_
 // The same for inputs [first,first+count): as they are in forward, turned round in backward.
 static glam_status glam__want_all(glam_ctx *ctx, glam_node *n, int first, int count, int rows)
 {
+    int training = n->flags & GLAM__NODE_RECORDED;
     uint64_t bytes[2] = { 0, 0 };
-    for (int back = 0; back <= (n->flags & GLAM__NODE_RECORDED); back++)
+    for (int back = 0; back <= training; back++)
         for (int i = first; i < first + count; i++)
-            bytes[back] += glam__want_panels(ctx, n, n->in[i], back, rows);
+            bytes[back] += glam__want_panels(ctx, training, n->in[i], back, rows);
     n->scratch_bytes += bytes[0] > bytes[1] ? bytes[0] : bytes[1];
     return ctx->error;
 }
@@ -4774,9 +4775,10 @@ static glam_status glam__matmul_shape(glam_ctx *ctx, glam_node *n)
     n->out_shape[0].dim[x->shape.dims - 1] = w->shape.dim[!transposed];
     n->scratch_bytes = glam__product_bytes(ctx, w->shape.dim[0]) +
                        glam__product_bytes(ctx, w->shape.dim[1]) + glam__outer_bytes(ctx);
-    n->scratch_bytes += glam__want_panels(ctx, n, w, transposed, (int)glam__rows(x));
+    int training = n->flags & GLAM__NODE_RECORDED, rows = (int)glam__rows(x);
+    n->scratch_bytes += glam__want_panels(ctx, training, w, transposed, rows);
     if (x->wants_grad)
-        n->scratch_bytes += glam__want_panels(ctx, n, w, !transposed, (int)glam__rows(x));
+        n->scratch_bytes += glam__want_panels(ctx, training, w, !transposed, rows);
     return ctx->error;
 }
 
@@ -8164,9 +8166,9 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
                                 glam__floats(glam__norm_back_floats(T, M)));
     if (glam__is_over(n->in[2], GLAM__OVER_Y))
         n->scratch_bytes += glam__floats(2 * (uint64_t)ctx->mesh->Y * T);
-    n->scratch_bytes += glam__want_panels(ctx, n, n->in[2], 1, T);
-    if (n->flags & GLAM__NODE_RECORDED)
-        n->scratch_bytes += glam__want_panels(ctx, n, n->in[2], 0, T);
+    int training = n->flags & GLAM__NODE_RECORDED;
+    for (int turned = 1; turned >= !training; turned--)
+        n->scratch_bytes += glam__want_panels(ctx, training, n->in[2], turned, T);
     return ctx->error;
 }
 

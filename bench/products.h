@@ -95,7 +95,7 @@ static void open_product(bench *b, const int *v)
     if (v[4]) {
         ours->w = glam_param(p.ctx, "w", p.kind == NT ? glam_dim2(p.n, p.k) : glam_dim2(p.k, p.n));
         memcpy(ours->w->data, p.b, glam_size(ours->w) * sizeof(float));
-        glam__want_panels(p.ctx, NULL, ours->w, p.kind == NT);
+        glam__want_panels(p.ctx, 0, ours->w, p.kind == NT, 0);
     }
     enter(b, "glam", product_ours, ours);
     peers_open(b->threads);
