@@ -189,8 +189,8 @@ typedef struct glam_options {
     void      (*parallel_for)(void *user, int chunks, glam_body *body, void *arg);
     void       *parallel_user;
     const char *simd;          // force "base", "sse2", "avx2", "avx512", "neon"; NULL: the best
-    size_t      pack_bytes;    // for packed copies of weights, where nothing is trained; default
-                               // 64 MiB, 0: none
+    size_t      pack_bytes;    // budget for packed copies of weights in passes without training;
+                               // default 64 MiB, 0: none
     uint64_t    seed;          // of the initialisers and of dropout; default 1
     void      (*log)(void *user, const char *line);   // one line at a time, no newline
     void       *log_user;
@@ -4071,7 +4071,8 @@ static void glam__weights(glam_ctx *ctx, glam_tensor *const *w, int count, int t
         if (fresh || (!kept && !glam__panels_pass(w[i], rows, glam__panel_bytes(w[i], &b[i]))))
             continue;
         job->b = b[i];
-        job->out = kept ? p->data[transposed] : glam__scratch_floats(ctx, b[i].panel_slice);
+        job->out = kept ? p->data[transposed]
+                        : glam__scratch_floats(ctx, (size_t)slices * b[i].panel_slice);
         job->panels = glam__panels_of(ctx, b[i].n);
         job->tasks = slices * job->panels;
         if (kept) p->epoch[transposed] = ctx->epoch;

@@ -295,6 +295,43 @@ static void moe_values_large(void)
     c.capacity_factor = 2;
     c.group = 100;
     moe_value(300, 48, &c, NULL);
+    c = moe_config(3, 2, 70);              // more rows for each expert than a task takes
+    moe_value(600, 48, &c, NULL);
+}
+
+// Output and input gradient of a row do not depend on how many rows each expert has: 600, whose
+// experts have their panels made beforehand, have the bits of three times 200, who have not.
+static void moe_rows_are_apart(void)
+{
+    enum { T = 600, M = 48, PART = 200 };
+    glam_ctx *ctx = test_ctx();
+    glam_moe_config c = moe_config(2, 2, 70);
+    c.activation = GLAM_GEGLU;
+    c.aux_weight = 0;                      // the balance loss is of the whole batch
+    glam_moe_weights w = glam_moe_init(ctx, "m", M, &c);
+    float *x = test_floats((size_t)T * M, 1, -2, 2), *dy = test_floats((size_t)T * M, 2, -1, 1);
+    float *y = test_floats((size_t)T * M, 3, 0, 1), *dx = test_floats((size_t)T * M, 4, 0, 1);
+    for (int from = -PART; from < T; from += PART) {           // all of them first
+        int rows = from < 0 ? T : PART;
+        size_t at = from < 0 ? 0 : (size_t)from * M, bytes = (size_t)rows * M * sizeof(float);
+        glam_tensor *in = glam_param(ctx, from < 0 ? "all" : NULL, glam_dim2(rows, M));
+        if (!CHECK(in != NULL)) break;
+        memcpy(in->data, x + at, bytes);
+        glam_tensor *balance = NULL, *out = glam_moe(ctx, in, &w, &c, NULL, &balance);
+        glam_backward(ctx, glam_sum(ctx, glam_mul(ctx, out, glam_input(ctx, dy + at,
+                                                                       glam_dim2(rows, M)))));
+        if (!CHECK(glam_error(ctx) == GLAM_OK)) { printf("%s\n", glam_error_text(ctx)); break; }
+        if (from < 0) {
+            memcpy(y, out->data, bytes);
+            memcpy(dx, in->grad, bytes);
+        } else {
+            CHECK(memcmp(y + at, out->data, bytes) == 0);
+            CHECK(memcmp(dx + at, in->grad, bytes) == 0);
+        }
+        glam_forget(ctx);
+    }
+    free(x); free(dy); free(y); free(dx);
+    CLOSE_CLEAN(ctx);
 }
 
 // --- the worked vectors --------------------------------------------------------------------------
@@ -667,6 +704,7 @@ static void test_13_moe(void)
     RUN(moe_values_masked);
     RUN(moe_values_capped);
     RUN(moe_values_large);
+    RUN(moe_rows_are_apart);
     RUN(moe_invariants);
     RUN(moe_uniform_balance);
     RUN(moe_balanced_balance);
