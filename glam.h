@@ -3995,9 +3995,9 @@ static void glam__packing_body(void *arg, int begin, int end, int worker)
     }
 }
 
-// Training uses each panel once between two updates: it keeps none.  They live in scratch, from
-// glam__weights() to the end of the op, where there are rows enough to pay for making them: of an
-// expert, more than a task takes, which else makes its panels on the way.
+// A recorded pass uses each panel once between two updates and keeps none.  They live in scratch,
+// from glam__weights() to the end of the op, where there are rows enough to pay for making them:
+// of an expert, more than a task takes, which else makes its panels on the way.
 enum { GLAM__PANEL_ROWS = 96, GLAM__PANEL_EXPERT_ROWS = 256, GLAM__PANEL_SCRATCH = 32 << 20 };
 
 static int glam__panels_pass(const glam_tensor *w, int rows, uint64_t bytes)
@@ -8168,8 +8168,8 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
     if (glam__is_over(n->in[2], GLAM__OVER_Y))
         n->scratch_bytes += glam__floats(2 * (uint64_t)ctx->mesh->Y * T);
     int training = n->flags & GLAM__NODE_RECORDED;
-    for (int turned = 1; turned >= !training; turned--)
-        n->scratch_bytes += glam__want_panels(ctx, training, n->in[2], turned, T);
+    n->scratch_bytes += glam__want_panels(ctx, training, n->in[2], 1, T);
+    if (training) n->scratch_bytes += glam__want_panels(ctx, training, n->in[2], 0, T);
     return ctx->error;
 }
 
