@@ -8143,9 +8143,9 @@ enum { GLAM__HEAD_BYTES = 64 << 20 };  // logits up to this size are kept for ba
 
 static int glam__head_chunk(int T, int V)
 {
-    uint64_t rows = GLAM__HEAD_BYTES / sizeof(float) / (uint64_t)V / 96 * 96;
-    if (rows < 96) rows = 96;
-    return rows < (uint64_t)T ? (int)rows : T;
+    uint64_t most = GLAM__HEAD_BYTES / sizeof(float) / (uint64_t)V, rows = most / 96 * 96;
+    if (rows < 96) rows = most = 96;
+    return most < (uint64_t)T ? (int)rows : T;
 }
 
 static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
