@@ -2743,12 +2743,13 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
 // step then reads one or two lines of A.  The last row never goes with one register of B alone:
 // tuned for some processors gcc does not fuse a loop of a single sum, and then the bits of a row
 // would depend on its company.  What follows B in memory is what a product mostly takes next: whole
-// tiles fetch it, a little at each step.
+// tiles fetch it, a little at each step.  A few rows alone wait for B, as a model that writes does:
+// they fetch what comes 16 steps later, or the panel beside this one where B is a weight as it is.
 #define GLAM__TILES(isa, attr, W, MR, MT) \
     typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
     attr static GLAM__INLINE void glam__tile_##isa( \
         const int mr, const int nv, int n, int k, const float *a, size_t ai, size_t ap, \
-        const float *b, size_t ldb, uintptr_t ahead, float *c, size_t ldc, int add) \
+        const float *b, size_t ldb, uintptr_t ahead, size_t step, float *c, size_t ldc, int add) \
     { \
         GLAM__FUSED \
         glam__v_##isa sum[MT][2], row[2], old; \
@@ -2758,9 +2759,10 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
                 __builtin_prefetch(c + (size_t)i * ldc + v * W, 1); \
         GLAM__UNROLL for (int i = 0; i < mr; i++) \
             GLAM__UNROLL for (int v = 0; v < nv; v++) sum[i][v] = zero; \
-        GLAM__BY_4 for (int p = 0; p < k; p++, a += ap, b += ldb) { \
-            if (mr >= MR) \
-                __builtin_prefetch((const void *)(ahead + 16 * (uintptr_t)p), 0, 2); \
+        GLAM__BY_4 for (int p = 0; p < k; p++, a += ap, b += ldb, ahead += step) { \
+            __builtin_prefetch((const void *)ahead, 0, 2); \
+            if (mr < MR && nv > 1) \
+                __builtin_prefetch((const void *)(ahead + sizeof old), 0, 2); \
             GLAM__UNROLL for (int v = 0; v < nv; v++) memcpy(&row[v], b + v * W, sizeof old); \
             GLAM__UNROLL for (int i = 0; i < mr; i++) { \
                 const float x = a[(size_t)i * ai]; \
@@ -2789,21 +2791,25 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
         const int tall, const int nv, int m, int n, int k, const float *a, size_t ai, size_t ap, \
         const float *b, size_t ldb, float *c, size_t ldc, int add) \
     { \
-        uintptr_t next = (uintptr_t)b + (uintptr_t)k * ldb * sizeof *b, ahead = next; \
+        const size_t step = ldb * sizeof *b; \
+        const uintptr_t next = (uintptr_t)b + (uintptr_t)k * step; \
+        const uintptr_t few = (uintptr_t)b + (ldb == 2 * W ? 16 * step : 2 * W * sizeof *b); \
+        uintptr_t ahead = next; \
         for (; m >= tall; m -= tall, a += (size_t)tall * ai, c += (size_t)tall * ldc) { \
-            glam__tile_##isa(tall, nv, n, k, a, ai, ap, b, ldb, ahead, c, ldc, add); \
+            glam__tile_##isa(tall, nv, n, k, a, ai, ap, b, ldb, ahead, 16, c, ldc, add); \
             ahead += 16 * (uintptr_t)k; \
             if (ahead - next >= (uintptr_t)k * 2 * W * sizeof *b) ahead = (uintptr_t)b; \
         } \
         while (tall > 4 && m >= 4) { \
-            glam__tile_##isa(tall > 4 ? 4 : 1, nv, n, k, a, ai, ap, b, ldb, 0, c, ldc, add); \
+            glam__tile_##isa(tall > 4 ? 4 : 1, nv, n, k, a, ai, ap, b, ldb, few, step, c, ldc, \
+                             add); \
             m -= 4, a += 4 * ai, c += 4 * ldc; \
         } \
         if (m >= 2) { \
-            glam__tile_##isa(2, nv, n, k, a, ai, ap, b, ldb, 0, c, ldc, add); \
+            glam__tile_##isa(2, nv, n, k, a, ai, ap, b, ldb, few, step, c, ldc, add); \
             m -= 2, a += 2 * ai, c += 2 * ldc; \
         } \
-        if (m) glam__tile_##isa(1, 2, n, k, a, ai, ap, b, ldb, 0, c, ldc, add); \
+        if (m) glam__tile_##isa(1, 2, n, k, a, ai, ap, b, ldb, few, step, c, ldc, add); \
     } \
     attr static GLAM__INLINE void glam__blocks_##isa( \
         const int tall, int m, int n, int k, const float *a, size_t ai, size_t ap, \
