@@ -2743,8 +2743,9 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
 // step then reads one or two lines of A.  The last row never goes with one register of B alone:
 // tuned for some processors gcc does not fuse a loop of a single sum, and then the bits of a row
 // would depend on its company.  What follows B in memory is what a product mostly takes next: whole
-// tiles fetch it, a little at each step.  A few rows alone wait for B, as a model that writes does:
-// they fetch what comes 16 steps later, or the panel beside this one where B is a weight as it is.
+// tiles fetch it, a little at each step, the fewer they are the more of it.  Where B is a weight as
+// it is, that is the panel beside this one.  Rows that make no whole tile wait for B, as a model that
+// writes does: they fetch what they need 16 steps later.
 #define GLAM__TILES(isa, attr, W, MR, MT) \
     typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
     attr static GLAM__INLINE void glam__tile_##isa( \
@@ -2791,25 +2792,28 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
         const int tall, const int nv, int m, int n, int k, const float *a, size_t ai, size_t ap, \
         const float *b, size_t ldb, float *c, size_t ldc, int add) \
     { \
-        const size_t step = ldb * sizeof *b; \
-        const uintptr_t next = (uintptr_t)b + (uintptr_t)k * step; \
-        const uintptr_t few = (uintptr_t)b + (ldb == 2 * W ? 16 * step : 2 * W * sizeof *b); \
+        const size_t row = ldb * sizeof *b, wide = 2 * W * sizeof *b, all = (size_t)k * wide; \
+        const int made = row == wide; \
+        const uintptr_t next = (uintptr_t)b + (made ? all : wide); \
+        const uintptr_t few = m >= tall ? (uintptr_t)b : made ? (uintptr_t)b + 16 * row : next; \
         uintptr_t ahead = next; \
+        size_t step = made ? 16 : row; \
+        while (made && step < 64 && (size_t)(m / tall) * step < wide) step *= 2; \
         for (; m >= tall; m -= tall, a += (size_t)tall * ai, c += (size_t)tall * ldc) { \
-            glam__tile_##isa(tall, nv, n, k, a, ai, ap, b, ldb, ahead, 16, c, ldc, add); \
-            ahead += 16 * (uintptr_t)k; \
-            if (ahead - next >= (uintptr_t)k * 2 * W * sizeof *b) ahead = (uintptr_t)b; \
+            glam__tile_##isa(tall, nv, n, k, a, ai, ap, b, ldb, ahead, step, c, ldc, add); \
+            ahead += made ? (size_t)k * step : 64; \
+            if (ahead - next >= (made ? all : wide)) ahead = (uintptr_t)b; \
         } \
         while (tall > 4 && m >= 4) { \
-            glam__tile_##isa(tall > 4 ? 4 : 1, nv, n, k, a, ai, ap, b, ldb, few, step, c, ldc, \
+            glam__tile_##isa(tall > 4 ? 4 : 1, nv, n, k, a, ai, ap, b, ldb, few, row, c, ldc, \
                              add); \
             m -= 4, a += 4 * ai, c += 4 * ldc; \
         } \
         if (m >= 2) { \
-            glam__tile_##isa(2, nv, n, k, a, ai, ap, b, ldb, few, step, c, ldc, add); \
+            glam__tile_##isa(2, nv, n, k, a, ai, ap, b, ldb, few, row, c, ldc, add); \
             m -= 2, a += 2 * ai, c += 2 * ldc; \
         } \
-        if (m) glam__tile_##isa(1, 2, n, k, a, ai, ap, b, ldb, few, step, c, ldc, add); \
+        if (m) glam__tile_##isa(1, 2, n, k, a, ai, ap, b, ldb, few, row, c, ldc, add); \
     } \
     attr static GLAM__INLINE void glam__blocks_##isa( \
         const int tall, int m, int n, int k, const float *a, size_t ai, size_t ap, \
@@ -8521,7 +8525,6 @@ GLAM_API void glam_session_reset(glam_session *session)
 {
     if (!session) return;
     for (int i = 0; i < session->model->config.layers; i++) session->caches[i].length = 0;
-    session->model->ctx->epoch++;
 }
 
 GLAM_API int glam_session_length(const glam_session *session)
