@@ -2744,8 +2744,8 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
 // tuned for some processors gcc does not fuse a loop of a single sum, and then the bits of a row
 // would depend on its company.  What follows B in memory is what a product mostly takes next: whole
 // tiles fetch it, a little at each step, the fewer they are the more of it.  Where B is a weight as
-// it is, that is the panel beside this one.  Rows that make no whole tile wait for B, as a model that
-// writes does: they fetch what they need 16 steps later.
+// it is, that is the panel beside this one.  Rows that make no whole tile wait for B, as a model
+// that writes does: they fetch what they need 16 steps later.
 #define GLAM__TILES(isa, attr, W, MR, MT) \
     typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
     attr static GLAM__INLINE void glam__tile_##isa( \
