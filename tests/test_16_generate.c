@@ -96,6 +96,36 @@ static void generate_sessions_are_apart(void)
     CLOSE_CLEAN(ctx);
 }
 
+// A session goes on with changed weights: of a model of its own after glam_forget, of a borrowed one
+// after a reset, for its owner may have trained meanwhile.
+static void generate_with_changed_weights(void)
+{
+    glam_ctx *ctx = test_ctx(), *other = test_ctx();
+    glam_model *model = generate_model(ctx, 0), *borrowed = glam_model_borrow(other, model);
+    int32_t ids[20];
+    float before[37];
+    test_ids(ids, 20, 1, 37);
+    glam_session *own = glam_session_new(model, 20), *guest = glam_session_new(borrowed, 20);
+    const float *logits = glam_next(own, ids, 20);
+    if (CHECK(logits != NULL)) memcpy(before, logits, sizeof before);
+    logits = glam_next(guest, ids, 20);
+    CHECK(logits && !memcmp(before, logits, sizeof before));
+    glam_tensor *q = glam_model_tensor(model, "layers.0.attn.q");
+    for (size_t i = 0; CHECK(q != NULL) && i < glam_size(q); i++) q->data[i] += 0.5f;
+    glam_forget(ctx);
+    glam_session_reset(own);
+    glam_session_reset(guest);
+    logits = glam_next(own, ids, 20);
+    CHECK(logits && memcmp(before, logits, sizeof before) != 0);
+    if (logits) memcpy(before, logits, sizeof before);
+    logits = glam_next(guest, ids, 20);
+    CHECK(logits && !memcmp(before, logits, sizeof before));
+    logits = glam_next(glam_session_new(model, 20), ids, 20);
+    CHECK(logits && !memcmp(before, logits, sizeof before));
+    CLOSE_CLEAN(other);
+    CLOSE_CLEAN(ctx);
+}
+
 // --- sampling ------------------------------------------------------------------------------------
 
 static glam_sampling sampling_plain(void)
@@ -359,6 +389,7 @@ static void test_16_generate(void)
     RUN(generate_cache_has_full_bits);
     RUN(generate_alone_is_in_batch);
     RUN(generate_sessions_are_apart);
+    RUN(generate_with_changed_weights);
     RUN(sampling_filters);
     RUN(sampling_greedy_and_penalty);
     RUN(sampling_is_a_function_of_index);
