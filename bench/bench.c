@@ -128,7 +128,9 @@ static void open_machine(bench *b, const int *v)
     entrant *e = enter_limit(b, "exp", &l, EXPS, m, 2048, 100);
     e->items = 2048.0 * 100 * l.threads;
     enter_limit(b, "parallel region", &l, REGION, m, 0, 1);
-    for (size_t bytes = (size_t)16384 * (size_t)l.threads; bytes <= most; bytes *= 4)
+    // in finer steps where the last cache ends: weights that nearly fit are read at either speed
+    for (size_t bytes = (size_t)16384 * (size_t)l.threads; bytes <= most;
+         bytes *= bytes < (size_t)16 << 20 ? 4 : 2)
         enter_bandwidth(b, &l, m, bytes);
 #ifdef _SC_LEVEL1_DCACHE_SIZE
     fact(b, "l1", (double)sysconf(_SC_LEVEL1_DCACHE_SIZE));

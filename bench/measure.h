@@ -9,7 +9,7 @@
 #ifndef MEASURE_H
 #define MEASURE_H
 
-enum { ENTRANTS = 24, ROUNDS = 64, KEPT = 256 };
+enum { ENTRANTS = 32, ROUNDS = 64, KEPT = 256 };
 
 typedef struct entrant {
     char   name[32];
