@@ -627,7 +627,7 @@ typedef struct glam_session glam_session;
 GLAM_API glam_sampling glam_sampling_default(void);
 // One conversation with a key/value cache of `most` tokens.
 GLAM_API glam_session *glam_session_new(glam_model *model, int most);
-// Forgets what was read; the room stays.
+// Forgets what was read; the room stays.  A borrowed model sees its owner's new weights from here.
 GLAM_API void glam_session_reset(glam_session *session);
 GLAM_API int  glam_session_length(const glam_session *session);
 // Reads count tokens and returns the logits [V] after the last one; they have the bits of the
