@@ -827,7 +827,7 @@ typedef struct glam_plan {
     uint64_t trainable;                // with nothing frozen: all
     double   flops_forward;            // per token: 2 * active matrix parameters + attention
     double   flops_train;              // per token: three times that, four with recompute
-    uint64_t weights, packed, gradients, optimizer, activations;   // bytes of a training step;
+    uint64_t weights, packed, gradients, optimizer, activations;   // bytes of a step, each once;
                                        // with update_in_backward gradients are among activations
     uint64_t train_bytes;              // their sum, with everything else the run holds
     uint64_t run_bytes;                // to generate: weights, packed copies, cache of `context`
@@ -944,12 +944,18 @@ typedef struct glam__spare { struct glam__spare *before; uint64_t count; float *
 typedef struct glam__pack {
     struct glam__pack *before; // of all that have panels
     int      uses;             // of this weight, that backward has yet to walk (ctx->whole)
+    uint64_t grad_at;          // floats before its gradient in its optimiser's set of them
     uint64_t at;               // where in the life arena the weight is
     float   *data[2];          // [0] as it is, [1] transposed; NULL while measuring
     void    *block[2];
     size_t   bytes[2];         // 0: no panels
     uint64_t epoch[2];         // when they were made
 } glam__pack;
+
+// A trainer lets a forward pass save in the gradients of the blocks below: backward has used that
+// up before it fills them.  Floats [at, end) of base are free; base is NULL while measuring.
+typedef struct glam__lend { int on; float *base; uint64_t at, end; } glam__lend;
+enum { GLAM__LEND_LEAST = 1024 };  // floats; what is smaller a report may read after backward
 
 struct glam_ctx {
     glam_options options;          // resolved
@@ -972,6 +978,7 @@ struct glam_ctx {
     struct glam__record *tape;
     glam__loan  *loans;            // parameters whose gradient lives in the step arena
     glam__spare *spares;           // gradient buffers to use again
+    glam__lend   lend;
     glam__pack  *packs;            // weights that have panels
     struct glam__mesh *mesh;       // room 03; NULL: one rank
 };
@@ -1131,6 +1138,17 @@ static float *glam__take_values(glam_ctx *ctx, glam__arena *arena, uint64_t coun
     return NULL;
 }
 
+// Memory for values of this step that nobody reads after backward, lent where possible.
+static float *glam__take_lent(glam_ctx *ctx, uint64_t count)
+{
+    glam__lend *l = &ctx->lend;
+    uint64_t n = glam__floats(count) / sizeof(float);
+    if (n < GLAM__LEND_LEAST || n > l->end - l->at)
+        return glam__take_values(ctx, &ctx->step, count);
+    l->at += n;
+    return l->base ? l->base + (l->at - n) : NULL;
+}
+
 static void glam__arena_drop(glam_ctx *ctx, glam__arena *arena)
 {
     glam__chunk *gone = arena->top;
@@ -1189,6 +1207,11 @@ static void glam__on_rewind(glam_ctx *ctx, void (*undo)(glam_ctx *, void *), voi
 #define GLAM__WORTH 200000     // operations that take about as long as waking the workers
 #endif
 
+#ifdef _OPENMP
+#define GLAM__THREADS omp_get_max_threads()
+#else
+#define GLAM__THREADS 1
+#endif
 #if defined(__GNUC__) && !defined(__TINYC__) && defined(__SSE__)
 #define GLAM__MODE() __builtin_ia32_stmxcsr()
 #define GLAM__SET_MODE(m) __builtin_ia32_ldmxcsr(m)
@@ -1218,28 +1241,17 @@ static void glam__parallel(glam_ctx *ctx, int chunks, double work, glam_body *in
     if (chunks <= 0) return;
     if (ctx->options.threads == 1 || chunks == 1 || work < GLAM__WORTH) {
         body(arg, 0, chunks, 0);
-        return;
-    }
-    if (ctx->options.parallel_for) {
+    } else if (ctx->options.parallel_for) {
         ctx->options.parallel_for(ctx->options.parallel_user, chunks, body, arg);
-        return;
+    } else {
+#ifdef _OPENMP
+        int c, threads = ctx->options.threads;
+        #pragma omp parallel for schedule(dynamic) num_threads(threads)
+        for (c = 0; c < chunks; c++) body(arg, c, c + 1, omp_get_thread_num());
+#else
+        body(arg, 0, chunks, 0);
+#endif
     }
-#ifdef _OPENMP
-    int c, threads = ctx->options.threads;
-    #pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (c = 0; c < chunks; c++) body(arg, c, c + 1, omp_get_thread_num());
-#else
-    body(arg, 0, chunks, 0);
-#endif
-}
-
-static int glam__default_threads(void)
-{
-#ifdef _OPENMP
-    return omp_get_max_threads();
-#else
-    return 1;
-#endif
 }
 
 // Seconds since some fixed moment.
@@ -1645,8 +1657,7 @@ static void glam__all_gather(glam_ctx *ctx, glam_comm *c, uint64_t *counter, voi
     glam__exchange(ctx, c, counter);
 }
 
-// The rank's share of n times `unit` floats summed over the group, in place; the rest stays as it
-// was.
+// The rank's share of n times `unit` floats summed over the group, in place; the rest stays.
 static void glam__reduce_scatter(glam_ctx *ctx, glam_comm *c, uint64_t *counter, float *data,
                                  size_t n, size_t unit)
 {
@@ -1977,8 +1988,7 @@ static GLAM__INLINE float glam__gelu1(float z, float *slope)
     return z * s;
 }
 
-// z Phi(z), Phi the normal distribution: 0.5 (1 + erf(z/sqrt 2)).  Abramowitz and Stegun 7.1.26,
-// absolute error 1.5e-7.
+// z Phi(z), Phi(z) = 0.5 (1 + erf(z/sqrt 2)).  Abramowitz and Stegun 7.1.26, absolute error 1.5e-7.
 static GLAM__INLINE float glam__gelu_erf1(float z, float *slope)
 {
     GLAM__FUSED
@@ -2578,7 +2588,6 @@ static GLAM__INLINE void glam__rows_base(int m, int n, int k, const float *a, si
 static void glam__panel_base(int m, int n, int k, const float *a, size_t lda, const float *b,
                              size_t ldb, float *c, size_t ldc, int add)
 { glam__rows_base(m, n, k, a, lda, 1, b, ldb, c, ldc, add); }
-
 static void glam__panel_t_base(int m, int n, int k, const float *a, size_t lda, const float *b,
                                size_t ldb, float *c, size_t ldc, int add)
 { glam__rows_base(m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
@@ -2702,8 +2711,7 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
 #define GLAM__BY_4 _Pragma("GCC unroll 4")
 #endif
 
-// Panels of a transpose: two squares of 4 by 4 at a time are turned in registers; edges take room
-// 05's way.
+// Panels of a transpose: two squares of 4 by 4 at a time turn in registers; edges as in room 05.
 typedef float glam__v4 __attribute__((vector_size(16)));
 typedef float glam__v8 __attribute__((vector_size(32)));
 #if defined(__clang__) || __GNUC__ >= 12
@@ -2943,7 +2951,7 @@ GLAM_API glam_ctx *glam_open(const glam_options *options)
     ctx->kernels = (glam__kernels *)(void *)(ctx + 1);
     ctx->plain = o.simd && strcmp(o.simd, "base") == 0;
     if (wrong) glam_fail(ctx, GLAM_ERR_VALUE, "%s", wrong);
-    if (ctx->options.threads <= 0) ctx->options.threads = glam__default_threads();
+    if (ctx->options.threads <= 0) ctx->options.threads = GLAM__THREADS;
     if (!glam__kernels_pick(o.simd, ctx->kernels)) {
         glam__kernels_pick("base", ctx->kernels);
         glam_fail(ctx, GLAM_ERR_VALUE, "options.simd \"%s\" is not to be had here; NULL picks the "
@@ -2954,9 +2962,7 @@ GLAM_API glam_ctx *glam_open(const glam_options *options)
 }
 
 GLAM_API const char *glam_simd_name(const glam_ctx *ctx) { return ctx ? ctx->kernels->name : ""; }
-
 GLAM_API glam_status glam_error(const glam_ctx *ctx) { return ctx ? ctx->error : GLAM_ERR_MEMORY; }
-
 GLAM_API const char *glam_error_text(const glam_ctx *ctx)
 { return ctx ? ctx->message : "no context: glam_open found no memory, or NULL was passed"; }
 
@@ -3099,7 +3105,6 @@ static void glam__end_step(glam_ctx *ctx)
 
 GLAM_API void glam_forget(glam_ctx *ctx)
 { if (ctx) glam__end_step(ctx); }
-
 GLAM_API size_t glam_mark(glam_ctx *ctx)
 { return ctx ? (size_t)glam__arena_mark(&ctx->life).used : 0; }
 
@@ -3118,7 +3123,6 @@ GLAM_API void glam_rewind(glam_ctx *ctx, size_t mark)
 
 static int glam__cancelled(glam_ctx *ctx)
 { return ctx->options.cancel && ctx->options.cancel(ctx->options.cancel_user); }
-
 static uint64_t *glam__seed(glam_ctx *ctx) { return &ctx->options.seed; }
 
 /* == 08 tensor : implementation ===========================================================
@@ -3152,10 +3156,8 @@ static uint64_t glam__count(glam_shape s)
 }
 
 GLAM_API size_t glam_size(const glam_tensor *t) { return t ? (size_t)glam__count(t->shape) : 0; }
-
 static int glam__same_shape(glam_shape a, glam_shape b)
 { return a.dims == b.dims && memcmp(a.dim, b.dim, (size_t)a.dims * sizeof a.dim[0]) == 0; }
-
 static int glam__last(const glam_tensor *t) { return t->shape.dim[t->shape.dims - 1]; }
 
 // Rows when all but the last dimension are one.
@@ -3275,7 +3277,9 @@ static glam_tensor *glam__tensor_over(glam_ctx *ctx, glam__arena *arena, glam_sh
 static glam_tensor *glam__tensor(glam_ctx *ctx, glam__arena *arena, glam_shape shape,
                                  const char *name)
 {
-    float *data = glam__count(shape) ? glam__take_values(ctx, arena, glam__count(shape)) : NULL;
+    uint64_t n = glam__count(shape);               // 0: refused below
+    float *data = !n ? NULL : arena == &ctx->step && ctx->transient ? glam__take_lent(ctx, n)
+                                                   : glam__take_values(ctx, arena, n);
     return ctx->error ? NULL : glam__tensor_over(ctx, arena, shape, name, data);
 }
 
@@ -3347,15 +3351,11 @@ static glam_status glam__grad_open(glam_ctx *ctx, glam_tensor *t)
 {
     if (t->flags & GLAM__OPEN) return GLAM_OK;
     uint64_t count = glam__count(t->shape);
-    for (glam__spare *s = ctx->spares; s; s = s->before)
-        if (s->count == count) {
-            s->count = 0;
-            t->grad = s->data;
-            t->flags |= GLAM__OPEN | GLAM__FRESH;
-            break;
-        }
-    if (!(t->flags & GLAM__OPEN)) t->grad = glam__take_values(ctx, &ctx->step, count);
+    glam__spare *s = ctx->spares;
+    while (s && s->count != count) s = s->before;
+    t->grad = s ? s->data : glam__take_values(ctx, &ctx->step, count);
     if (ctx->error) return ctx->error;
+    if (s) s->count = 0;
     t->flags |= GLAM__OPEN | GLAM__FRESH;
     if (t->flags & GLAM__LIFE) {                    // no optimiser: lent for this step
         glam__loan *loan = (glam__loan *)glam__take(ctx, &ctx->step, sizeof *loan);
@@ -3571,8 +3571,7 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     // without a tape nobody comes back for what was saved
     glam__place place = glam__arena_mark(&ctx->step);
     if (n->saved_bytes)
-        n->saved = glam__take_values(ctx, &ctx->step,
-                                     (n->saved_bytes + sizeof(float) - 1) / sizeof(float));
+        n->saved = glam__take_lent(ctx, (n->saved_bytes + sizeof(float) - 1) / sizeof(float));
     if (ctx->error) return NULL;
     if (!ctx->measuring) glam__shards(ctx, n, 1, 0);
     if (!ctx->error && (!ctx->measuring || op->flags & GLAM__OP_INSIDE)) op->forward(ctx, n);
@@ -3587,6 +3586,23 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     }
     if (second) *second = n->out[1];
     return n->out[0];
+}
+
+// The gradients of what was used since `stop`, and will not be again, may be lent: backward comes
+// to them after all that is still to be recorded.  In their set they follow those lent before.
+static void glam__lend_since(glam_ctx *ctx, const glam__record *stop)
+{
+    glam__lend *l = &ctx->lend;
+    int first = !l->end;
+    for (const glam__record *r = ctx->tape; r != stop && l->on; r = r->before)
+        for (int i = 0; i < r->node.op->inputs; i++) {
+            const glam_tensor *t = r->node.in[i] ? glam__kept(r->node.in[i]) : NULL;
+            uint64_t from = t && t->pack ? t->pack->grad_at : 0;
+            if (!t || !(t->flags & GLAM__OWNED) || (l->base && t->grad != l->base + from)) continue;
+            uint64_t to = from + glam__floats(glam__count(t->shape)) / sizeof(float);
+            if (first && (!l->end || from < l->at)) l->at = from;
+            if (to > l->end) l->end = to;
+        }
 }
 
 GLAM_API int glam_no_grad(glam_ctx *ctx, int on)
@@ -7573,9 +7589,8 @@ static glam_status glam__config_sizes(glam_ctx *ctx, const glam_config *c)
 {
     const char *const names[] = { "vocab", "context", "layers", "d_model", "heads", "d_head",
                                   "hidden" };
-    int values[7];
-    values[0] = c->vocab; values[1] = c->context; values[2] = c->layers; values[3] = c->d_model;
-    values[4] = c->heads; values[5] = c->d_head; values[6] = c->hidden;
+    const int values[] = { c->vocab, c->context, c->layers, c->d_model, c->heads, c->d_head,
+                           c->hidden };
     if (!c->d_head && c->heads > 0 && c->d_model > 0)
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: d_model %d does not split into %d heads; "
                          "choose other heads, or set d_head", c->d_model, c->heads);
@@ -7695,8 +7710,7 @@ static glam_status glam__mesh_fits(glam_ctx *ctx, const glam_config *c)
 {
     static const char *const names[] = { "heads", "hidden", "moe.hidden" };
     const glam__mesh *m = ctx->mesh;
-    int sizes[3];
-    sizes[0] = c->heads; sizes[1] = c->hidden; sizes[2] = c->moe.experts ? c->moe.hidden : m->Y;
+    const int sizes[] = { c->heads, c->hidden, c->moe.experts ? c->moe.hidden : m->Y };
     for (int i = 0; i < 3; i++)
         if (sizes[i] % m->Y)
             return glam_fail(ctx, GLAM_ERR_VALUE, "config: %s %d does not split over mesh_y %d; "
@@ -7819,7 +7833,6 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *from)
 
 GLAM_API const glam_config *glam_model_config(const glam_model *model)
 { return model ? &model->config : NULL; }
-
 GLAM_API glam_ctx *glam_model_ctx(const glam_model *model) { return model ? model->ctx : NULL; }
 
 // Counting needs no weights.
@@ -7889,10 +7902,8 @@ static int glam__glob(const char *pattern, const char *text)
 static const char *const glam__part_words[][4] = {
     { "experts",    "layers.*.moe.up", "layers.*.moe.down", "layers.*.moe.gate" },
     { "router",     "layers.*.moe.router", NULL, NULL },
-    { "attention",  "layers.*.attn.*", NULL, NULL },
-    { "ffn",        "layers.*.ffn.*", NULL, NULL },
-    { "embeddings", "embed", "unembed", NULL },
-    { "norms",      "norm", "layers.*.norm", NULL }
+    { "attention",  "layers.*.attn.*", NULL, NULL }, { "ffn",   "layers.*.ffn.*", NULL, NULL },
+    { "embeddings", "embed", "unembed", NULL },      { "norms", "norm", "layers.*.norm", NULL }
 };
 enum { GLAM__WORDS = (int)(sizeof glam__part_words / sizeof glam__part_words[0]) };
 
@@ -8034,8 +8045,7 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
     glam_model *model = run->model;
     glam_ctx *ctx = model->ctx;
     glam__embed e;
-    int T = batch->rows * batch->length;
-    int transient = ctx->transient;
+    int T = batch->rows * batch->length, transient = ctx->transient;
     run->balance = NULL;
     memset(&e, 0, sizeof e);
     e.ids = glam__keep_ints(ctx, batch->tokens, (size_t)T);
@@ -8046,6 +8056,7 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
     glam_tensor *x = glam_apply(ctx, &glam__op_embed, &model->embed, &e, sizeof e, NULL);
     for (int i = 0; i < model->config.layers && x; i++) {
         glam_tensor *balance = NULL;
+        const glam__record *below = ctx->tape;
         glam__block_arg *b = (glam__block_arg *)glam__take(ctx, &ctx->step, sizeof *b);
         if (ctx->mesh) ctx->mesh->layer = i;
         run->cancelled = glam__agree(ctx, "forward", glam__cancelled(ctx));
@@ -8059,6 +8070,7 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
             b->route = glam__route_new(ctx, &model->config.moe, (uint64_t)T);
         x = run->recompute ? glam_recompute(ctx, glam__block, b, x, &balance)
                            : glam__block(ctx, b, x, &balance);
+        glam__lend_since(ctx, below);
         if (balance && run->mode == GLAM_TRAIN)
             run->balance = run->balance ? glam_add(ctx, run->balance, balance) : balance;
     }
@@ -9163,8 +9175,7 @@ static glam_status glam__recipe_check(glam_ctx *ctx, const glam_recipe *r)
     if ((int)r->optimizer < 0 || (int)r->optimizer > 1 || (int)r->schedule < 0 ||
         (int)r->schedule > 2 || r->max_bad_steps < 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: optimizer %d, schedule %d or max_bad_steps "
-                         "%d make no sense", (int)r->optimizer, (int)r->schedule,
-                         r->max_bad_steps);
+                         "%d make no sense", (int)r->optimizer, (int)r->schedule, r->max_bad_steps);
     return GLAM_OK;
 }
 
@@ -9245,6 +9256,8 @@ struct glam_optimizer {
     double *weights;               // on a mesh: of each tensor's elements
     double *sums;                  // of the slices of one tensor; on a mesh: of all, twice
     int slices;                    // of all
+    float *set;                    // all gradients, each at its pack->grad_at
+    uint64_t floats;               // in a set
     int torn;                      // update_in_backward: one was not finite, nothing moves any more
 };
 
@@ -9333,11 +9346,24 @@ static uint64_t glam__update_scratch(const glam_recipe *r, const glam_tensor *t)
     uint64_t n = glam__count(t->shape);
     uint64_t bytes = glam__align((n / GLAM__SUM_CHUNK + 2) * sizeof(double));
     if (r->optimizer == GLAM_ADAMW || !glam__factored(r, glam__whole(t))) return 2 * bytes;
-    uint64_t a = (uint64_t)t->shape.dim[t->shape.dims - 2];
-    uint64_t b = (uint64_t)t->shape.dim[t->shape.dims - 1];
+    const int *d = &t->shape.dim[t->shape.dims - 2];
+    uint64_t a = (uint64_t)d[0], b = (uint64_t)d[1];
     uint64_t slices = n / (a * b), chunks = (a + GLAM__FACTOR_ROWS - 1) / GLAM__FACTOR_ROWS;
     return 2 * bytes + glam__floats(slices * chunks * b) + glam__floats(slices * a) +
            glam__floats(slices * b) + glam__align(slices * chunks * sizeof(double));
+}
+
+static float *glam__gradients_new(glam_optimizer *o)
+{ return glam__take_values(o->ctx, &o->ctx->life, o->floats); }
+
+// The gradients are those of this set, with nothing in them yet; none where backward updates.
+static void glam__gradients_use(glam_optimizer *o, float *set)
+{
+    o->set = set;
+    for (int i = 0; i < o->count && !o->recipe.update_in_backward; i++) {
+        o->params[i]->grad = set ? set + o->params[i]->pack->grad_at : NULL;
+        o->params[i]->flags |= GLAM__OPEN | GLAM__FRESH;
+    }
 }
 
 GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *params, int count,
@@ -9365,10 +9391,8 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
                       "glam_rewind to a mark from before it gives it back", t->name);
         } else if (t->wants_grad) {
             t->flags |= GLAM__OWNED;
-            if (!r.update_in_backward) {
-                t->grad = glam__take_values(ctx, &ctx->life, glam__count(t->shape));
-                t->flags |= GLAM__OPEN | GLAM__FRESH;
-            }
+            t->pack->grad_at = o->floats;
+            o->floats += glam__floats(glam__count(t->shape)) / sizeof(float);
             o->params[o->count++] = t;
             if (ctx->mesh) o->slices += glam__slices(t);
             else if (glam__slices(t) > o->slices) o->slices = glam__slices(t);
@@ -9379,6 +9403,7 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
     if (!o->count)
         glam_fail(ctx, GLAM_ERR_VALUE, "optimizer: none of the %d tensors wants a gradient; is "
                   "everything frozen?", count);
+    if (!r.update_in_backward && !ctx->error) glam__gradients_use(o, glam__gradients_new(o));
     uint64_t sums = (uint64_t)(ctx->mesh ? 2 * o->slices : o->slices) + 1;
     o->sums = (double *)glam__take(ctx, &ctx->life, sums * sizeof *o->sums);
     if (ctx->mesh) o->weights = (double *)glam__take(ctx, &ctx->life, room * sizeof *o->weights);
@@ -9658,8 +9683,7 @@ static void glam__factor_columns(const glam__updating *u, int slices, int over)
         }
 }
 
-// Statistics, factors, and the sums of u^2 by slice in o->sums; returns the tasks of the step that
-// follows.
+// Statistics, factors, and the sums of u^2 by slice in o->sums; returns the tasks of the step.
 static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
 {
     glam_shape s = u->t->shape, whole = glam__whole(u->t);
@@ -9728,13 +9752,9 @@ static void glam__adafactor(glam_ctx *ctx, glam__updating *u, int param)
     else glam__each_chunk(ctx, 0, glam_size(u->t), glam__none_step_chunk, u);
 }
 
-static void glam__optimizer_fresh(glam_optimizer *o)
-{ for (int i = 0; i < o->count; i++) o->params[i]->flags |= GLAM__FRESH; }
-
 static int glam__finite(double x) { return x - x == 0 && fabs(x) < 1e300; }
 
-// Sums of the squares of one gradient, by slice; more than any number when an element is not
-// finite.
+// Sums of the squares of one gradient, by slice; beyond any number when an element is not finite.
 static void glam__grad_slices(glam_optimizer *o, int i, double *sums)
 {
     glam__updating u;
@@ -9891,7 +9911,7 @@ static glam_status glam__optimizer_step(glam_optimizer *o, int finite_loss, glam
     }
     ctx->epoch++;                              // panels of the old weights are stale
     report->bad_steps = o->bad_steps;
-    if (!before) glam__optimizer_fresh(o);
+    glam__gradients_use(o, o->set);
     return ctx->error;
 }
 
@@ -9923,7 +9943,7 @@ struct glam_trainer {
     int      step, bad_evals, stopped, aux_off;
     uint64_t tokens;
     double   best_valid, valid_loss, seconds;
-    float ***saved;                // [levels][params] gradients of earlier parts of the batch
+    float  **saved;                // [levels] sets of gradients, of earlier parts of the batch
     int      levels, rounds;       // rounds: parts that each rank does of a step
     char    *round;                // [X] what the ranks say of their parts, see glam__round_sums
     int     *load, *starved, *crowded;   // [layers*E] of this step; in a row
@@ -9970,13 +9990,8 @@ static glam_status glam__trainer_levels(glam_trainer *t)
     glam_optimizer *o = t->optimizer;
     for (int rounds = 1; rounds < t->rounds; rounds *= 2) t->levels++;
     if (!t->levels) return GLAM_OK;
-    t->saved = (float ***)glam__take(ctx, &ctx->life, (uint64_t)t->levels * sizeof *t->saved);
-    for (int l = 0; l < t->levels && t->saved; l++) {
-        t->saved[l] = (float **)glam__take(ctx, &ctx->life,
-                                           (uint64_t)o->count * sizeof *t->saved[l]);
-        for (int i = 0; i < o->count && t->saved[l]; i++)
-            t->saved[l][i] = glam__take_values(ctx, &ctx->life, glam__count(o->params[i]->shape));
-    }
+    t->saved = (float **)glam__take(ctx, &ctx->life, (uint64_t)t->levels * sizeof *t->saved);
+    for (int l = 0; l < t->levels && !ctx->error; l++) t->saved[l] = glam__gradients_new(o);
     return ctx->error;
 }
 
@@ -10127,7 +10142,10 @@ static int glam__train_part(glam_trainer *t, int part)
     run->count = (double)t->recipe.batch * t->recipe.context;
     run->recompute = t->recipe.recompute;
     run->aux_off = t->aux_off;
+    ctx->lend.on = !t->recipe.update_in_backward;      // tensors are in the order of their blocks
+    ctx->lend.base = t->optimizer->set;
     glam_tensor *loss = glam__run_loss(run, &batch, &losses);
+    memset(&ctx->lend, 0, sizeof ctx->lend);           // nothing more of it is free in backward
     if (!loss || glam__optimizer_backward(t->optimizer, loss) != GLAM_OK) return 0;
     if (ctx->measuring) return 1;
     glam__mesh *mesh = ctx->mesh;
@@ -10158,21 +10176,16 @@ static int glam__train_part(glam_trainer *t, int part)
 static void glam__join_part(glam_trainer *t, int part)
 {
     glam_optimizer *o = t->optimizer;
-    int last = part + 1 == t->rounds;
+    int last = part + 1 == t->rounds, level = 0;
+    float *sum = o->set;
     if (!t->levels || t->model->ctx->measuring) return;
-    for (int i = 0; i < o->count; i++) {
-        glam_tensor *p = o->params[i];
-        int level = 0;
-        glam__grad_settle(p);
-        for (; part >> level && (last || part >> level & 1); level++)
-            if (part >> level & 1)
-                glam__add_all(t->model->ctx->kernels, glam_size(p), t->saved[level][i], p->grad);
-        if (last) continue;
-        float *sum = p->grad;
-        p->grad = t->saved[level][i];
-        p->flags |= GLAM__FRESH;
-        t->saved[level][i] = sum;
-    }
+    for (int i = 0; i < o->count; i++) glam__grad_settle(o->params[i]);
+    for (; part >> level && (last || part >> level & 1); level++)
+        if (part >> level & 1)
+            glam__add_all(t->model->ctx->kernels, (size_t)o->floats, t->saved[level], sum);
+    if (last) return;
+    glam__gradients_use(o, t->saved[level]);
+    t->saved[level] = sum;
 }
 
 static void glam__report_fill(const glam_trainer *t, glam_report *r)
@@ -10261,7 +10274,7 @@ static int glam__train_one(glam_trainer *t, glam_report *r)
     double begin = glam__seconds(), took;
     if (!glam__train_parts(t)) {
         r->cancelled = !ctx->error;            // no error: the host said stop
-        glam__optimizer_fresh(t->optimizer);
+        glam__gradients_use(t->optimizer, t->optimizer->set);
         glam__end_step(ctx);
         return 0;
     }
@@ -10510,13 +10523,10 @@ static int glam__json_wrong(glam__json *j, const char *what)
 // The next character that is not white space; 0 at the end.
 static char glam__json_peek(glam__json *j)
 { return *(j->at += strspn(j->at, " \n\t\r")); }
-
 static int glam__json_take(glam__json *j, char c)
 { return glam__json_peek(j) == c && j->at++; }
-
 static int glam__json_need(glam__json *j, char c, const char *what)
 { return glam__json_take(j, c) || glam__json_wrong(j, what); }
-
 static int glam__json_end(glam__json *j)
 { return (!glam__json_peek(j) && j->at == j->end) || glam__json_wrong(j, "nothing but spaces"); }
 

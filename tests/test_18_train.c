@@ -673,6 +673,7 @@ static uint64_t train_early(int early, int kind, uint64_t *bytes, double *norm)
     recipe.lr = kind < 2 ? 0.02 : 2e-3;
     recipe.factor_min = 16;
     recipe.clip = 0;
+    recipe.batch = 1;                    // gradients outweigh what a forward pass saves
     recipe.recompute = kind % 2;
     recipe.update_in_backward = early;
     if (kind == 3) CHECK(glam_freeze(model, "attention", 1) > 0 && glam_freeze(model, "layers.3", 1) > 0);

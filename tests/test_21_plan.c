@@ -60,6 +60,39 @@ static void plan_is_the_run(void)
     }
 }
 
+// A forward pass saves in the gradients of the blocks below: where a block has more weights than it
+// saves, eight layers more want no more activations, but for their bookkeeping.
+static void plan_saves_in_gradients(void)
+{
+    const double T = 16, A = 64, heads = 4, H = 256, kept = 4 * (T * (4 * A + heads) + 2 * T * H);
+    for (int kind = 0; kind < 4; kind++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = train_config();
+        glam_recipe recipe = train_recipe(3);
+        glam_plan plan[2];
+        c.d_model = (int)A;
+        c.heads = (int)heads;
+        c.d_head = 0;
+        c.hidden = (int)H;
+        c.moe.experts = 0;
+        c.context = recipe.context = (int)T;
+        recipe.batch = 1;
+        if (kind == 1) recipe.batch = recipe.accumulate = 4;       // sets of gradients change places
+        if (kind == 2) recipe.optimizer = GLAM_ADAMW;
+        if (kind == 3) {                                           // there are none to save in
+            recipe.update_in_backward = 1;
+            recipe.clip = 0;
+        }
+        for (int deep = 0; deep < 2; deep++) {
+            c.layers = deep ? 10 : 2;
+            CHECK(glam_plan_for(ctx, &c, &recipe, &plan[deep]) == GLAM_OK);
+        }
+        double more = (double)plan[1].activations - (double)plan[0].activations;
+        CHECK(kind == 3 ? more > 8 * kept : more < 0.15 * 8 * kept);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
 static void plan_of_giants(void)
 {
     glam_ctx *ctx = test_ctx();
@@ -93,6 +126,7 @@ static void test_21_plan(void)
 {
     RUN(plan_flops);
     RUN(plan_is_the_run);
+    RUN(plan_saves_in_gradients);
     RUN(plan_of_giants);
     RUN(plan_failures);
 }
