@@ -443,6 +443,12 @@ static int window(const run *r)
     return r->recipe.context > 0 ? r->recipe.context : r->config.context;
 }
 
+// A validation is forward only: about a third of a training step, of `each` seconds, per token.
+static double validation_seconds(const run *r, double each)
+{
+    return each / 3 * (double)glam_text_length(r->valid) / window(r) / r->recipe.batch;
+}
+
 // --minutes: runs some steps of a model that is then thrown away, so that the run itself is
 // exactly the one that --steps would give.
 static int steps_in(run *r, double minutes)
@@ -467,8 +473,7 @@ static int steps_in(run *r, double minutes)
     r->model = NULL;
     r->trainer = NULL;
     if (failure(r->ctx) || interrupted || each <= 0) return 0;
-    // A validation is forward only: about a third of a training step per token.
-    double one = each / 3 * (double)glam_text_length(r->valid) / window(r) / r->recipe.batch;
+    double one = validation_seconds(r, each);
     double left = budget - difftime(time(NULL), begin) - 1;
     double checks = floor(one > 0 ? 0.15 * left / one : 0);
     r->checks = checks > CHECKS ? CHECKS : checks < 1 ? 1 : (int)checks;
@@ -916,6 +921,11 @@ static int finish(run *r)
 {
     int step = glam_trainer_done(r->trainer), every = r->recipe.eval_every;
     if (r->valid && (r->fresh == 0 || every == 0 || step % every != 0)) {
+        double wait = validation_seconds(r, pace(r));
+        if (!r->s->quiet && wait > PATIENT)
+            printf("validating on %s tokens takes about %s; --val-fraction makes them fewer\n",
+                   show_commas(glam_text_length(r->valid)), show_time(wait));
+        fflush(stdout);
         r->valid_loss = glam_validate(r->trainer);
         if (r->valid_loss >= 0) log_eval(r);
     }
