@@ -1208,7 +1208,7 @@ static void glam__on_rewind(glam_ctx *ctx, void (*undo)(glam_ctx *, void *), voi
 #endif
 
 #ifdef _OPENMP
-#define GLAM__THREADS omp_get_max_threads()
+#define GLAM__THREADS omp_get_max_threads()    // where options.threads is 0
 #else
 #define GLAM__THREADS 1
 #endif
@@ -11791,11 +11791,10 @@ static glam_status glam__plan_train(glam_ctx *ctx, const glam_config *config,
     }
     const glam_config *c = &t->model->config;
     glam_bytes b = glam_memory(m);
-    for (int i = 0; i < t->model->count; i++) {
-        uint64_t bytes = glam__floats(glam__count(t->model->tensors[i]->shape));
-        plan->weights += bytes;
-        if (!t->recipe.update_in_backward) plan->gradients += bytes * (uint64_t)(1 + t->levels);
-    }
+    for (int i = 0; i < t->model->count; i++)
+        plan->weights += glam__floats(glam__count(t->model->tensors[i]->shape));
+    if (!t->recipe.update_in_backward)
+        plan->gradients = t->optimizer->floats * sizeof(float) * (uint64_t)(1 + t->levels);
     plan->trainable = plan->parameters = glam__config_count(c, &plan->active);
     plan->packed = b.packed;
     plan->optimizer = glam__slot_bytes(t->optimizer);

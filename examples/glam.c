@@ -922,10 +922,12 @@ static int finish(run *r)
     int step = glam_trainer_done(r->trainer), every = r->recipe.eval_every;
     if (r->valid && (r->fresh == 0 || every == 0 || step % every != 0)) {
         double wait = validation_seconds(r, pace(r));
-        if (!r->s->quiet && wait > PATIENT)
-            printf("validating on %s tokens takes about %s; --val-fraction makes them fewer\n",
-                   show_commas(glam_text_length(r->valid)), show_time(wait));
-        fflush(stdout);
+        if (!r->s->quiet && wait > PATIENT) {
+            printf("validating on %s tokens takes about %s%s\n",
+                   show_commas(glam_text_length(r->valid)), show_time(wait),
+                   GIVEN(resume) ? "" : "; --val-fraction makes them fewer");
+            fflush(stdout);
+        }
         r->valid_loss = glam_validate(r->trainer);
         if (r->valid_loss >= 0) log_eval(r);
     }
