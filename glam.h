@@ -5295,65 +5295,7 @@ GLAM_API glam_tensor *glam_cross_entropy(glam_ctx *ctx, glam_tensor *logits,
     return glam_apply(ctx, &glam__op_cross_entropy, &logits, &c, sizeof c, NULL);
 }
 
-/* == 11 attention : implementation ========================================================
-   One op from x to y: queries, keys and values, then head by head blocks of queries against all
-   keys they may see, then the output product.  Nothing of size S x S is kept: a block's scores
-   live in scratch, and backward makes them again from q, k and the saved logsumexp.  Keys and
-   values are laid out as panels, in training for one (row, head) at a time, in generation as the
-   cache itself, so that decoding runs the same arithmetic and gives the same bits.
-
-     s[i][j] = cap(scale q_i.k_j) + bias[bucket(i-j)]        buckets, reference 1.5 A
-     s[i][j] = cap(scale ((q_i+u).k_j + (q_i+v).r_{i-j}))    Transformer-XL, 1.5 B
-     cap(l) = cap tanh(l / cap), where there is one: in the code of record the bias comes in with
-     the mask, after the cap, while the terms of Transformer-XL are part of the product itself
-     P = softmax over visible j (plus one logit 0),  o_i = sum_j P_ij v_j
-     dv_j = sum_i P_ij do_i,  dP_ij = do_i.v_j,  dS_ij = P_ij (dP_ij - do_i.o_i) */
-
-// Keys, values and projected sinusoids of one layer of a session, as panels; see room 16.
-typedef struct glam__cache {
-    float *k;                      // [heads][panels of most][D][nr]
-    float *v;                      // [heads][panels of D][most][nr]
-    float *r;                      // [heads][panels of most][D][nr], distance most-1-c in column c
-    int    most, length;
-} glam__cache;
-
-typedef struct glam__attention {
-    glam_attention_config c;
-    const int32_t *segments;       // [T]
-    glam__cache   *cache;
-} glam__attention;
-
-enum { GLAM__AT_X, GLAM__AT_NORM, GLAM__AT_Q, GLAM__AT_K, GLAM__AT_V, GLAM__AT_O, GLAM__AT_BIAS,
-       GLAM__AT_R, GLAM__AT_U, GLAM__AT_VBIAS, GLAM__AT_INPUTS };
-
-// Everything that the loops over heads need.
-typedef struct glam__heads {
-    glam_ctx *ctx;
-    const glam__kernels *kernels;
-    const glam__attention *at;
-    glam_node *n;
-    int B, S, M, A, heads, D, start, keys;      // keys = start + S
-    int distances, block, key_panels, d_panels; // distances: columns of the position scores
-    size_t lds, ldr;                            // strides of scores and position scores
-    float *qkv, *o, *lse;                       // [T,3A] [T,A] [T,heads]
-    const float *r;                             // [distances,A], column c is distances-1-c back
-    const float *bias;                          // [heads,keys], column c is keys-1-c back
-    float *work;                                // worker slices
-    size_t work_floats;
-    float *dout, *dqkv, *dbias, *dr, *duv;      // backward: [T,A] [T,3A] [B,heads,keys] ...
-} glam__heads;
-
-GLAM_API int glam_bucket(int distance, int buckets, int max_distance)
-{
-    int exact = buckets / 2;
-    if (distance < 0) return 0;
-    if (distance < exact) return distance;       // also keeps 0 away from the logarithm
-    double far = log((double)distance / exact) / log((double)max_distance / exact);
-    int bucket = exact + (int)(far * (buckets - exact));
-    return bucket < buckets - 1 ? bucket : buckets - 1;
-}
-
-// ---- a soft cap, of scores here and of logits in later rooms
+// ---- a soft cap, of scores and logits
 
 // 1 / cap must be a number, too.
 static int glam__cap_fits(float cap) { return cap == 0 || (cap >= 1e-30f && cap <= 1e30f); }
@@ -5486,6 +5428,270 @@ static glam_status glam__norm_fits(glam_ctx *ctx, const char *op, const glam_ten
         return glam_fail(ctx, GLAM_ERR_SHAPE, "%s: x is %s but norm is %s; it needs [%d]", op,
                          glam__say(x->shape).text, glam__say(norm->shape).text, glam__last(x));
     return GLAM_OK;
+}
+
+// ---- the loss: logits in chunks of tokens, never more than one T x V array
+//   xent = mean(lse - logit[target]),  z = mean(lse^2),  y = xent + z_loss z
+//   dlogits = (p (1 + 2 z_loss lse) - [target]) / count * dy
+//   dE += dlogits^T a,  da = dlogits E,  a = logit_scale RMS(x)
+// With a logit_cap, logit = cap(a E^T), and dlogits go back through it first.
+
+typedef struct glam__head {
+    const int32_t *targets, *segments;
+    float norm_eps, logit_scale, logit_cap, z_loss;
+    double count;
+    double *parts;                 // xent and z, for the report
+} glam__head;
+
+enum { GLAM__HEAD_BYTES = 64 << 20 };  // logits up to this size are kept for backward
+
+static int glam__head_chunk(int T, int V)
+{
+    uint64_t most = GLAM__HEAD_BYTES / sizeof(float) / (uint64_t)V, rows = most / 96 * 96;
+    if (rows < 96) rows = most = 96;
+    return most < (uint64_t)T ? (int)rows : T;
+}
+
+static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
+{
+    const glam__head *h = (const glam__head *)n->config;
+    int T = (int)glam__rows(n->in[0]), M = glam__last(n->in[0]), V = n->in[2]->shape.dim[0];
+    int all = glam__whole(n->in[2]).dim[0];
+    for (int t = 0; t < T && h->targets; t++)
+        if ((!h->segments || h->segments[t]) && (h->targets[t] < 0 || h->targets[t] >= all))
+            return glam_fail(ctx, GLAM_ERR_VALUE, "loss: token %d has target %d; the vocabulary "
+                             "has 0 to %d", t, (int)h->targets[t], all - 1);
+    int chunk = glam__head_chunk(T, V), kept = chunk == T;
+    uint64_t logits = glam__floats((uint64_t)chunk * V);
+    n->out_shape[0] = glam_dim1(1);
+    n->saved_bytes = (glam__floats((uint64_t)T) + (kept ? logits : 0));
+    n->scratch_bytes = ((kept ? 0 : logits) + 2 * glam__floats((uint64_t)T * M) +
+                                3 * glam__floats((uint64_t)T) + glam__product_bytes(ctx, M) +
+                                glam__product_bytes(ctx, V) + glam__outer_bytes(ctx) +
+                                glam__floats(glam__norm_back_floats(T, M)));
+    if (glam__is_over(n->in[2], GLAM__OVER_Y))
+        n->scratch_bytes += glam__floats(2 * (uint64_t)ctx->mesh->Y * T);
+    int training = n->flags & GLAM__NODE_RECORDED;
+    n->scratch_bytes += glam__want_panels(ctx, training, n->in[2], 1, T);
+    if (training) n->scratch_bytes += glam__want_panels(ctx, training, n->in[2], 0, T);
+    return ctx->error;
+}
+
+// One chunk of logits and what its rows say.
+typedef struct glam__head_rows {
+    const glam__kernels *kernels;
+    const glam__head *h;
+    int V, row;                    // first row of the chunk
+    int from;                      // on a mesh: where our part of the vocabulary begins
+    float *logits, *lse, *xent, scale;
+    int again;                     // backward: logits were made again, and have no cap yet
+} glam__head_rows;
+
+static void glam__head_forward_row(void *arg, int i, int worker)
+{
+    const glam__head_rows *r = (const glam__head_rows *)arg;
+    float *l = r->logits + (size_t)i * r->V;
+    int t = r->row + i;
+    (void)worker;
+    r->lse[t] = r->xent[t] = 0;
+    if (r->h->segments && !r->h->segments[t]) return;
+    if (r->h->logit_cap > 0) glam__cap(r->kernels, r->h->logit_cap, r->V, l);
+    int target = r->h->targets[t] - r->from;
+    r->lse[t] = r->kernels->logsumexp(r->V, l);
+    r->xent[t] = target >= 0 && target < r->V ? l[target] : 0;     // the logit, for now
+}
+
+// Over Y: of each token the logsumexp of all parts of the vocabulary, and the logit of its target,
+// from the rank that has it.
+static void glam__head_join(glam_ctx *ctx, const glam_tensor *w, glam__head_rows *r, int T)
+{
+    glam__mesh *m = ctx->mesh;
+    if (!glam__is_over(w, GLAM__OVER_Y)) return;
+    float *all = glam__scratch_floats(ctx, 2 * (size_t)m->Y * T);
+    float *mine = all + 2 * m->iy * (size_t)T;
+    memcpy(mine, r->lse, (size_t)T * sizeof *all);
+    memcpy(mine + T, r->xent, (size_t)T * sizeof *all);
+    glam__agree(ctx, "loss", 0);
+    glam__all_gather(ctx, &m->y, &m->sent.model, all, 2 * (size_t)m->Y * T, sizeof *all);
+    for (int t = 0; t < T; t++) {
+        double most = -1e30, sum = 0;
+        float logit = 0;
+        if (r->h->segments && !r->h->segments[t]) continue;
+        for (int y = 0; y < m->Y; y++) most = fmax(most, (double)all[2 * y * (size_t)T + t]);
+        for (int y = 0; y < m->Y; y++) {
+            sum += exp((double)all[2 * y * (size_t)T + t] - most);
+            logit += all[(2 * y + 1) * (size_t)T + t];
+        }
+        r->lse[t] = (float)(most + log(sum));
+        r->xent[t] = logit;
+    }
+}
+
+enum { GLAM__HEAD_STRIP = 512 };       // logits at a time, when their capped values are needed
+
+static void glam__head_backward_row(void *arg, int i, int worker)
+{
+    const glam__head_rows *r = (const glam__head_rows *)arg;
+    float *l = r->logits + (size_t)i * r->V, capped[GLAM__HEAD_STRIP], cap = r->h->logit_cap;
+    int strip = cap > 0 ? GLAM__HEAD_STRIP : r->V;
+    int t = r->row + i;
+    (void)worker;
+    if (r->h->segments && !r->h->segments[t]) {
+        memset(l, 0, (size_t)r->V * sizeof(float));
+        return;
+    }
+    int target = r->h->targets[t] - r->from;
+    for (int v = 0; v < r->V; v += strip, l += strip, target -= strip) {
+        int n = r->V - v < strip ? r->V - v : strip;
+        if (cap > 0 && r->again) glam__cap(r->kernels, cap, n, l);
+        if (cap > 0) memcpy(capped, l, (size_t)n * sizeof *l);
+        r->kernels->exp_minus(n, r->lse[t], l, l);
+        r->kernels->scale(n, r->scale * (1 + 2 * r->h->z_loss * r->lse[t]), l);
+        if (target >= 0 && target < n) l[target] -= r->scale;
+        if (cap > 0) glam__cap_back(cap, n, capped, l);
+    }
+}
+
+static glam__normed glam__head_normed(const glam_ctx *ctx, const glam_node *n)
+{
+    const glam__head *h = (const glam__head *)n->config;
+    glam__normed w = glam__normed_of(ctx, n->in[0], n->in[1], h->norm_eps);
+    w.scale = h->logit_scale;
+    return w;
+}
+
+// What forward and backward begin with: a = logit_scale RMS(x), its 1/rms, and where logits go.
+static glam__head_rows glam__head_begin(glam_ctx *ctx, glam_node *n, int chunk, float **a,
+                                        float **rms)
+{
+    int T = (int)glam__rows(n->in[0]);
+    glam__head_rows r;
+    memset(&r, 0, sizeof r);
+    r.kernels = ctx->kernels;
+    r.h = (const glam__head *)n->config;
+    r.V = n->in[2]->shape.dim[0];
+    r.from = n->in[2]->split ? n->in[2]->split->at[0] : 0;
+    r.lse = (float *)n->saved;
+    r.logits = chunk == T ? r.lse + glam__floats((uint64_t)T) / sizeof(float)
+                          : glam__scratch_floats(ctx, (size_t)chunk * r.V);
+    *a = glam__scratch_floats(ctx, glam_size(n->in[0]));
+    *rms = glam__scratch_floats(ctx, (size_t)T);
+    glam__norm_all(ctx, glam__head_normed(ctx, n), T, *a, *rms);
+    return r;
+}
+
+static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__head *h = (const glam__head *)n->config;
+    int T = (int)glam__rows(n->in[0]), chunk = glam__head_chunk(T, n->in[2]->shape.dim[0]);
+    float *a, *rms;
+    double xent = 0, z = 0;
+    glam__head_rows r = glam__head_begin(ctx, n, chunk, &a, &rms);
+    glam__operand embed = glam__weight(ctx, n->in[2], 1, T);
+    r.xent = glam__scratch_floats(ctx, (size_t)T);
+    for (r.row = 0; r.row < T; r.row += chunk) {
+        int rows = T - r.row < chunk ? T - r.row : chunk;
+        glam__times(ctx, rows, a + (size_t)r.row * embed.k, (size_t)embed.k, embed, r.logits,
+                    (size_t)r.V, 0);
+        glam__each_row(ctx, rows, 8.0 * r.V, glam__head_forward_row, &r);
+    }
+    glam__head_join(ctx, n->in[2], &r, T);
+    for (int t = 0; t < T; t++) {
+        r.xent[t] = r.lse[t] - r.xent[t];
+        xent += (double)r.xent[t];
+        z += (double)r.lse[t] * (double)r.lse[t];
+    }
+    h->parts[0] = xent / h->count;
+    h->parts[1] = z / h->count;
+    n->out[0]->data[0] = (float)(h->parts[0] + (double)h->z_loss * h->parts[1]);
+}
+
+static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
+{
+    const glam__head *h = (const glam__head *)n->config;
+    int T = (int)glam__rows(n->in[0]), V = n->in[2]->shape.dim[0], chunk = glam__head_chunk(T, V);
+    size_t M = (size_t)glam__last(n->in[0]);
+    glam__normed w = glam__head_normed(ctx, n);
+    float *a, *rms, *da = glam__scratch_floats(ctx, (size_t)T * M);
+    glam__head_rows r = glam__head_begin(ctx, n, chunk, &a, &rms);
+    glam__operand back = glam__weight(ctx, n->in[2], 0, T), embed = back;
+    if (chunk < T) embed = glam__weight(ctx, n->in[2], 1, T);
+    r.scale = (float)((double)n->out[0]->grad[0] / h->count);
+    r.again = chunk < T;
+    for (r.row = 0; r.row < T; r.row += chunk) {
+        int rows = T - r.row < chunk ? T - r.row : chunk;
+        float *at = da + (size_t)r.row * M;
+        if (chunk < T)
+            glam__times(ctx, rows, a + (size_t)r.row * M, M, embed, r.logits, (size_t)V, 0);
+        glam__each_row(ctx, rows, 10.0 * V, glam__head_backward_row, &r);
+        glam__grad_outer(ctx, n->in[2], rows, r.logits, (size_t)V, a + (size_t)r.row * M, M);
+        glam__times(ctx, rows, r.logits, (size_t)V, back, at, M, 0);
+        for (int i = 0; i < rows; i++)                       // back through the scale
+            ctx->kernels->scale((int)M, h->logit_scale, at + (size_t)i * M);
+    }
+    w.scale = 1;
+    glam__sum_over_y(ctx, n->in[2], "loss backward", da, (size_t)T * M);
+    glam__norm_backward(ctx, n, n->in[1], w, T, rms, da);
+}
+
+GLAM__ROW(lm_loss, 3, GLAM__OP_FRESH);
+
+/* == 11 attention : implementation ========================================================
+   One op from x to y: queries, keys and values, then head by head blocks of queries against all
+   keys they may see, then the output product.  Nothing of size S x S is kept: a block's scores
+   live in scratch, and backward makes them again from q, k and the saved logsumexp.  Keys and
+   values are laid out as panels, in training for one (row, head) at a time, in generation as the
+   cache itself, so that decoding runs the same arithmetic and gives the same bits.
+
+     s[i][j] = cap(scale q_i.k_j) + bias[bucket(i-j)]        buckets, reference 1.5 A
+     s[i][j] = cap(scale ((q_i+u).k_j + (q_i+v).r_{i-j}))    Transformer-XL, 1.5 B
+     cap(l) = cap tanh(l / cap), where there is one: in the code of record the bias comes in with
+     the mask, after the cap, while the terms of Transformer-XL are part of the product itself
+     P = softmax over visible j (plus one logit 0),  o_i = sum_j P_ij v_j
+     dv_j = sum_i P_ij do_i,  dP_ij = do_i.v_j,  dS_ij = P_ij (dP_ij - do_i.o_i) */
+
+// Keys, values and projected sinusoids of one layer of a session, as panels; see room 16.
+typedef struct glam__cache {
+    float *k;                      // [heads][panels of most][D][nr]
+    float *v;                      // [heads][panels of D][most][nr]
+    float *r;                      // [heads][panels of most][D][nr], distance most-1-c in column c
+    int    most, length;
+} glam__cache;
+
+typedef struct glam__attention {
+    glam_attention_config c;
+    const int32_t *segments;       // [T]
+    glam__cache   *cache;
+} glam__attention;
+
+enum { GLAM__AT_X, GLAM__AT_NORM, GLAM__AT_Q, GLAM__AT_K, GLAM__AT_V, GLAM__AT_O, GLAM__AT_BIAS,
+       GLAM__AT_R, GLAM__AT_U, GLAM__AT_VBIAS, GLAM__AT_INPUTS };
+
+// Everything that the loops over heads need.
+typedef struct glam__heads {
+    glam_ctx *ctx;
+    const glam__kernels *kernels;
+    const glam__attention *at;
+    glam_node *n;
+    int B, S, M, A, heads, D, start, keys;      // keys = start + S
+    int distances, block, key_panels, d_panels; // distances: columns of the position scores
+    size_t lds, ldr;                            // strides of scores and position scores
+    float *qkv, *o, *lse;                       // [T,3A] [T,A] [T,heads]
+    const float *r;                             // [distances,A], column c is distances-1-c back
+    const float *bias;                          // [heads,keys], column c is keys-1-c back
+    float *work;                                // worker slices
+    size_t work_floats;
+    float *dout, *dqkv, *dbias, *dr, *duv;      // backward: [T,A] [T,3A] [B,heads,keys] ...
+} glam__heads;
+
+GLAM_API int glam_bucket(int distance, int buckets, int max_distance)
+{
+    int exact = buckets / 2;
+    if (distance < 0) return 0;
+    if (distance < exact) return distance;       // also keeps 0 away from the logarithm
+    double far = log((double)distance / exact) / log((double)max_distance / exact);
+    int bucket = exact + (int)(far * (buckets - exact));
+    return bucket < buckets - 1 ? bucket : buckets - 1;
 }
 
 // Sizes that shape, forward and backward share.
@@ -8148,212 +8354,6 @@ GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, g
         y = glam__logits(model, glam__run_layers(run, batch));
     return glam__farewell(model->ctx) == GLAM_OK ? y : NULL;
 }
-
-// ---- the loss: logits in chunks of tokens, never more than one T x V array
-//   xent = mean(lse - logit[target]),  z = mean(lse^2),  y = xent + z_loss z
-//   dlogits = (p (1 + 2 z_loss lse) - [target]) / count * dy
-//   dE += dlogits^T a,  da = dlogits E,  a = logit_scale RMS(x)
-// With a logit_cap, logit = cap(a E^T), and dlogits go back through it first.
-
-typedef struct glam__head {
-    const int32_t *targets, *segments;
-    float norm_eps, logit_scale, logit_cap, z_loss;
-    double count;
-    double *parts;                 // xent and z, for the report
-} glam__head;
-
-enum { GLAM__HEAD_BYTES = 64 << 20 };  // logits up to this size are kept for backward
-
-static int glam__head_chunk(int T, int V)
-{
-    uint64_t most = GLAM__HEAD_BYTES / sizeof(float) / (uint64_t)V, rows = most / 96 * 96;
-    if (rows < 96) rows = most = 96;
-    return most < (uint64_t)T ? (int)rows : T;
-}
-
-static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
-{
-    const glam__head *h = (const glam__head *)n->config;
-    int T = (int)glam__rows(n->in[0]), M = glam__last(n->in[0]), V = n->in[2]->shape.dim[0];
-    int all = glam__whole(n->in[2]).dim[0];
-    for (int t = 0; t < T && h->targets; t++)
-        if ((!h->segments || h->segments[t]) && (h->targets[t] < 0 || h->targets[t] >= all))
-            return glam_fail(ctx, GLAM_ERR_VALUE, "loss: token %d has target %d; the vocabulary "
-                             "has 0 to %d", t, (int)h->targets[t], all - 1);
-    int chunk = glam__head_chunk(T, V), kept = chunk == T;
-    uint64_t logits = glam__floats((uint64_t)chunk * V);
-    n->out_shape[0] = glam_dim1(1);
-    n->saved_bytes = (glam__floats((uint64_t)T) + (kept ? logits : 0));
-    n->scratch_bytes = ((kept ? 0 : logits) + 2 * glam__floats((uint64_t)T * M) +
-                                3 * glam__floats((uint64_t)T) + glam__product_bytes(ctx, M) +
-                                glam__product_bytes(ctx, V) + glam__outer_bytes(ctx) +
-                                glam__floats(glam__norm_back_floats(T, M)));
-    if (glam__is_over(n->in[2], GLAM__OVER_Y))
-        n->scratch_bytes += glam__floats(2 * (uint64_t)ctx->mesh->Y * T);
-    int training = n->flags & GLAM__NODE_RECORDED;
-    n->scratch_bytes += glam__want_panels(ctx, training, n->in[2], 1, T);
-    if (training) n->scratch_bytes += glam__want_panels(ctx, training, n->in[2], 0, T);
-    return ctx->error;
-}
-
-// One chunk of logits and what its rows say.
-typedef struct glam__head_rows {
-    const glam__kernels *kernels;
-    const glam__head *h;
-    int V, row;                    // first row of the chunk
-    int from;                      // on a mesh: where our part of the vocabulary begins
-    float *logits, *lse, *xent, scale;
-    int again;                     // backward: logits were made again, and have no cap yet
-} glam__head_rows;
-
-static void glam__head_forward_row(void *arg, int i, int worker)
-{
-    const glam__head_rows *r = (const glam__head_rows *)arg;
-    float *l = r->logits + (size_t)i * r->V;
-    int t = r->row + i;
-    (void)worker;
-    r->lse[t] = r->xent[t] = 0;
-    if (r->h->segments && !r->h->segments[t]) return;
-    if (r->h->logit_cap > 0) glam__cap(r->kernels, r->h->logit_cap, r->V, l);
-    int target = r->h->targets[t] - r->from;
-    r->lse[t] = r->kernels->logsumexp(r->V, l);
-    r->xent[t] = target >= 0 && target < r->V ? l[target] : 0;     // the logit, for now
-}
-
-// Over Y: of each token the logsumexp of all parts of the vocabulary, and the logit of its target,
-// from the rank that has it.
-static void glam__head_join(glam_ctx *ctx, const glam_tensor *w, glam__head_rows *r, int T)
-{
-    glam__mesh *m = ctx->mesh;
-    if (!glam__is_over(w, GLAM__OVER_Y)) return;
-    float *all = glam__scratch_floats(ctx, 2 * (size_t)m->Y * T);
-    float *mine = all + 2 * m->iy * (size_t)T;
-    memcpy(mine, r->lse, (size_t)T * sizeof *all);
-    memcpy(mine + T, r->xent, (size_t)T * sizeof *all);
-    glam__agree(ctx, "loss", 0);
-    glam__all_gather(ctx, &m->y, &m->sent.model, all, 2 * (size_t)m->Y * T, sizeof *all);
-    for (int t = 0; t < T; t++) {
-        double most = -1e30, sum = 0;
-        float logit = 0;
-        if (r->h->segments && !r->h->segments[t]) continue;
-        for (int y = 0; y < m->Y; y++) most = fmax(most, (double)all[2 * y * (size_t)T + t]);
-        for (int y = 0; y < m->Y; y++) {
-            sum += exp((double)all[2 * y * (size_t)T + t] - most);
-            logit += all[(2 * y + 1) * (size_t)T + t];
-        }
-        r->lse[t] = (float)(most + log(sum));
-        r->xent[t] = logit;
-    }
-}
-
-enum { GLAM__HEAD_STRIP = 512 };       // logits at a time, when their capped values are needed
-
-static void glam__head_backward_row(void *arg, int i, int worker)
-{
-    const glam__head_rows *r = (const glam__head_rows *)arg;
-    float *l = r->logits + (size_t)i * r->V, capped[GLAM__HEAD_STRIP], cap = r->h->logit_cap;
-    int strip = cap > 0 ? GLAM__HEAD_STRIP : r->V;
-    int t = r->row + i;
-    (void)worker;
-    if (r->h->segments && !r->h->segments[t]) {
-        memset(l, 0, (size_t)r->V * sizeof(float));
-        return;
-    }
-    int target = r->h->targets[t] - r->from;
-    for (int v = 0; v < r->V; v += strip, l += strip, target -= strip) {
-        int n = r->V - v < strip ? r->V - v : strip;
-        if (cap > 0 && r->again) glam__cap(r->kernels, cap, n, l);
-        if (cap > 0) memcpy(capped, l, (size_t)n * sizeof *l);
-        r->kernels->exp_minus(n, r->lse[t], l, l);
-        r->kernels->scale(n, r->scale * (1 + 2 * r->h->z_loss * r->lse[t]), l);
-        if (target >= 0 && target < n) l[target] -= r->scale;
-        if (cap > 0) glam__cap_back(cap, n, capped, l);
-    }
-}
-
-static glam__normed glam__head_normed(const glam_ctx *ctx, const glam_node *n)
-{
-    const glam__head *h = (const glam__head *)n->config;
-    glam__normed w = glam__normed_of(ctx, n->in[0], n->in[1], h->norm_eps);
-    w.scale = h->logit_scale;
-    return w;
-}
-
-// What forward and backward begin with: a = logit_scale RMS(x), its 1/rms, and where logits go.
-static glam__head_rows glam__head_begin(glam_ctx *ctx, glam_node *n, int chunk, float **a,
-                                        float **rms)
-{
-    int T = (int)glam__rows(n->in[0]);
-    glam__head_rows r;
-    memset(&r, 0, sizeof r);
-    r.kernels = ctx->kernels;
-    r.h = (const glam__head *)n->config;
-    r.V = n->in[2]->shape.dim[0];
-    r.from = n->in[2]->split ? n->in[2]->split->at[0] : 0;
-    r.lse = (float *)n->saved;
-    r.logits = chunk == T ? r.lse + glam__floats((uint64_t)T) / sizeof(float)
-                          : glam__scratch_floats(ctx, (size_t)chunk * r.V);
-    *a = glam__scratch_floats(ctx, glam_size(n->in[0]));
-    *rms = glam__scratch_floats(ctx, (size_t)T);
-    glam__norm_all(ctx, glam__head_normed(ctx, n), T, *a, *rms);
-    return r;
-}
-
-static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
-{
-    const glam__head *h = (const glam__head *)n->config;
-    int T = (int)glam__rows(n->in[0]), chunk = glam__head_chunk(T, n->in[2]->shape.dim[0]);
-    float *a, *rms;
-    double xent = 0, z = 0;
-    glam__head_rows r = glam__head_begin(ctx, n, chunk, &a, &rms);
-    glam__operand embed = glam__weight(ctx, n->in[2], 1, T);
-    r.xent = glam__scratch_floats(ctx, (size_t)T);
-    for (r.row = 0; r.row < T; r.row += chunk) {
-        int rows = T - r.row < chunk ? T - r.row : chunk;
-        glam__times(ctx, rows, a + (size_t)r.row * embed.k, (size_t)embed.k, embed, r.logits,
-                    (size_t)r.V, 0);
-        glam__each_row(ctx, rows, 8.0 * r.V, glam__head_forward_row, &r);
-    }
-    glam__head_join(ctx, n->in[2], &r, T);
-    for (int t = 0; t < T; t++) {
-        r.xent[t] = r.lse[t] - r.xent[t];
-        xent += (double)r.xent[t];
-        z += (double)r.lse[t] * (double)r.lse[t];
-    }
-    h->parts[0] = xent / h->count;
-    h->parts[1] = z / h->count;
-    n->out[0]->data[0] = (float)(h->parts[0] + (double)h->z_loss * h->parts[1]);
-}
-
-static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
-{
-    const glam__head *h = (const glam__head *)n->config;
-    int T = (int)glam__rows(n->in[0]), V = n->in[2]->shape.dim[0], chunk = glam__head_chunk(T, V);
-    size_t M = (size_t)glam__last(n->in[0]);
-    glam__normed w = glam__head_normed(ctx, n);
-    float *a, *rms, *da = glam__scratch_floats(ctx, (size_t)T * M);
-    glam__head_rows r = glam__head_begin(ctx, n, chunk, &a, &rms);
-    glam__operand back = glam__weight(ctx, n->in[2], 0, T), embed = back;
-    if (chunk < T) embed = glam__weight(ctx, n->in[2], 1, T);
-    r.scale = (float)((double)n->out[0]->grad[0] / h->count);
-    r.again = chunk < T;
-    for (r.row = 0; r.row < T; r.row += chunk) {
-        int rows = T - r.row < chunk ? T - r.row : chunk;
-        float *at = da + (size_t)r.row * M;
-        if (chunk < T)
-            glam__times(ctx, rows, a + (size_t)r.row * M, M, embed, r.logits, (size_t)V, 0);
-        glam__each_row(ctx, rows, 10.0 * V, glam__head_backward_row, &r);
-        glam__grad_outer(ctx, n->in[2], rows, r.logits, (size_t)V, a + (size_t)r.row * M, M);
-        glam__times(ctx, rows, r.logits, (size_t)V, back, at, M, 0);
-        for (int i = 0; i < rows; i++)                       // back through the scale
-            ctx->kernels->scale((int)M, h->logit_scale, at + (size_t)i * M);
-    }
-    w.scale = 1;
-    glam__sum_over_y(ctx, n->in[2], "loss backward", da, (size_t)T * M);
-    glam__norm_backward(ctx, n, n->in[1], w, T, rms, da);
-}
-
-GLAM__ROW(lm_loss, 3, GLAM__OP_FRESH);
 
 static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam_losses *losses)
 {
