@@ -1039,6 +1039,8 @@ static uint64_t glam__align(uint64_t bytes)
 static uint64_t glam__floats(uint64_t count)
 { return glam__align(glam__mul(count, sizeof(float))); }
 
+static uint64_t glam__larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
 static int glam__measuring(const glam_ctx *ctx) { return ctx->measuring; }
 
 static void glam__count_peak(glam_ctx *ctx)
@@ -3046,6 +3048,42 @@ GLAM_API void *glam_scratch(glam_ctx *ctx, size_t bytes)
 static float *glam__scratch_floats(glam_ctx *ctx, size_t count)
 { return (float *)glam_scratch(ctx, count * sizeof(float)); }
 
+// The arrays of an op are laid out by one function, which takes them one after another and sets its
+// view's pointers.  Over nothing it counts, over memory it hands out: what an op asks for and what
+// it takes cannot differ.  `rows` is that function; arg is the view.
+typedef struct glam__layout { char *at; uint64_t bytes; } glam__layout;
+typedef void glam__lay_rows(void *arg, glam__layout *layout);
+
+static void *glam__lay(glam__layout *l, uint64_t count, size_t size)
+{
+    char *p = l->at ? l->at + l->bytes : NULL;
+    uint64_t bytes = glam__align(glam__mul(count, size));
+    l->bytes = bytes > UINT64_MAX - l->bytes ? UINT64_MAX : l->bytes + bytes;
+    return p;
+}
+
+static float *glam__lay_floats(glam__layout *l, uint64_t count)
+{ return (float *)glam__lay(l, count, sizeof(float)); }
+
+static int32_t *glam__lay_ints(glam__layout *l, uint64_t count)
+{ return (int32_t *)glam__lay(l, count, sizeof(int32_t)); }
+
+static uint64_t glam__lay_count(glam__lay_rows *rows, void *arg)
+{
+    glam__layout l = { NULL, 0 };
+    rows(arg, &l);
+    return l.bytes;
+}
+
+static void glam__lay_over(glam__lay_rows *rows, void *arg, void *memory)
+{
+    glam__layout l = { (char *)memory, 0 };
+    if (memory) rows(arg, &l);
+}
+
+static void glam__lay_scratch(glam_ctx *ctx, glam__lay_rows *rows, void *arg)
+{ glam__lay_over(rows, arg, glam_scratch(ctx, (size_t)glam__lay_count(rows, arg))); }
+
 static void glam__loans_end(glam_ctx *ctx)
 {
     for (glam__loan *l = ctx->loans; l; l = l->before) {
@@ -3419,8 +3457,13 @@ enum {
     GLAM__NODE_RECORDED = 1, // backward will come
     GLAM__NODE_KEEP     = 2, // set by shape(): what is saved stays also without backward
     GLAM__NODE_RESIDUAL = 4, // set by shape(): out[0] = in[0] + ...
-    GLAM__NODE_MOVED    = 8  // in[0]->grad is out[0]->grad's own buffer, dy already in it
+    GLAM__NODE_MOVED    = 8, // in[0]->grad is out[0]->grad's own buffer, dy already in it
+    GLAM__NODE_WANTS    = 4  // from this bit on: in[i] wants a gradient; see glam__wants()
 };
+
+// Whether backward will make the gradient of in[i].  What nobody wants an op does not make, nor lays
+// out; so that is settled when it is applied.
+static int glam__wants(const glam_node *n, int i) { return n->flags >> (GLAM__NODE_WANTS + i) & 1; }
 
 // A built-in row, written right after its three functions.
 #define GLAM__ROW(name, inputs, flags) \
@@ -3565,6 +3608,8 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     if (copy) memcpy(copy, config, config_bytes);
     n->config = copy;
     n->flags = wants ? GLAM__NODE_RECORDED : 0;
+    for (int i = 0; i < op->inputs && wants; i++)
+        if (in[i] && in[i]->wants_grad) n->flags |= 1 << (GLAM__NODE_WANTS + i);
     if (op->shape(ctx, n) != GLAM_OK || ctx->error) return NULL;
     n->scratch_bytes += glam__shard_bytes(n);
     if (glam__node_memory(ctx, n, wants) != GLAM_OK) return NULL;
@@ -3626,6 +3671,10 @@ static glam_status glam__open_inputs(glam_ctx *ctx, glam_node *n)
     }
     for (int i = 0; i < n->op->inputs; i++) {
         if (!n->in[i] || !n->in[i]->wants_grad) continue;
+        if (!glam__wants(n, i))
+            return glam_fail(ctx, GLAM_ERR_STATE, "backward: operand %d of %s (%s) was frozen when "
+                             "the forward pass ran; let it train before that", i + 1, n->op->name,
+                             n->in[i]->name);
         if (glam__grad_open(ctx, glam__kept(n->in[i])) != GLAM_OK) return ctx->error;
         if (!aware && glam__kept(n->in[i]) == n->in[i]) glam__grad_settle(n->in[i]);
     }
@@ -4338,6 +4387,10 @@ static uint64_t glam__chain_bytes(const glam_ctx *ctx, uint64_t T, int k, int H)
            glam__floats((T < few ? T : few) * (uint64_t)H);
 }
 
+// The same where the first product is run by itself.
+static uint64_t glam__chain_apart_bytes(const glam_ctx *ctx, uint64_t T, int k, int H)
+{ return glam__product_bytes(ctx, k) + glam__floats(glam__mul(T, (uint64_t)H)); }
+
 // Columns [at, at+terms) of the first product, into `handed` unless it has a C of its own.
 static void glam__chain_first(const glam__product *p, const glam__span *s, int at, int terms,
                               const float *a, size_t lda, float *handed, float *panel)
@@ -4411,7 +4464,8 @@ static void glam__between_row(void *arg, int row, int worker)
     }
 }
 
-// Too few rows for every worker to have some: the first product by itself, cut by columns.
+// The first product by itself, cut by columns, and what lies behind it: for too few rows to give
+// every worker some, and where nobody wants what the others would make.
 static void glam__chain_apart(glam_ctx *ctx, glam__product *p)
 {
     glam__product *q = p + 1;
@@ -4430,10 +4484,16 @@ static void glam__chain_apart(glam_ctx *ctx, glam__product *p)
     q->fill = NULL;
 }
 
-// p[0..count): the products of a chain; wide 1: the first makes what the others take.
+// p[0..count): the products of a chain; wide 1: the first makes what the others take.  A wide chain
+// of one ends with what p[1] does before its product.
 static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count, int wide)
 {
     size_t used = ctx->scratch_used;
+    if (wide && count == 1) {
+        glam__chain_apart(ctx, p);
+        ctx->scratch_used = used;
+        return;
+    }
     int workers = ctx->options.threads;
     double work = 0;
     for (int i = 0; i < count; i++) {
@@ -5346,19 +5406,22 @@ static glam__normed glam__normed_of(const glam_ctx *ctx, const glam_tensor *x,
     return w;
 }
 
-// The same rows as an array, with r = 1/rms of each; for backward.
-typedef struct glam__norm_rows { glam__normed w; float *out, *r; } glam__norm_rows;
+// The same rows as an array [rows,M], with r = 1/rms of each; for backward.  A weight that is frozen
+// needs no rows for its gradient: then there is one of them for each worker, to write over.
+typedef struct glam__norm_rows { glam__normed w; float *out, *r; int all; } glam__norm_rows;
+
+static int glam__norm_rows_of(const glam_ctx *ctx, int rows, int all)
+{ return all ? rows : ctx->options.threads; }
 
 static void glam__norm_row(void *arg, int row, int worker)
 {
     const glam__norm_rows *n = (const glam__norm_rows *)arg;
-    (void)worker;
-    n->r[row] = glam__norm_one(&n->w, row, n->out + (size_t)row * n->w.M);
+    n->r[row] = glam__norm_one(&n->w, row, n->out + (size_t)(n->all ? row : worker) * n->w.M);
 }
 
-static void glam__norm_all(glam_ctx *ctx, glam__normed w, int rows, float *out, float *r)
+static void glam__norm_all(glam_ctx *ctx, glam__normed w, int rows, float *out, float *r, int all)
 {
-    glam__norm_rows n = { w, out, r };
+    glam__norm_rows n = { w, out, r, all };
     glam__each_row(ctx, rows, 4.0 * w.M, glam__norm_row, &n);
 }
 
@@ -5398,6 +5461,9 @@ static void glam__norm_back_body(void *arg, int begin, int end, int worker)
 
 static size_t glam__norm_back_floats(int rows, int M)
 { return (size_t)((rows + GLAM__NORM_CHUNK - 1) / GLAM__NORM_CHUNK) * (size_t)M; }
+
+static uint64_t glam__norm_back_bytes(int rows, int M)
+{ return glam__floats(glam__norm_back_floats(rows, M)); }
 
 static void glam__norm_backward(glam_ctx *ctx, glam_node *n, glam_tensor *norm, glam__normed w,
                                 int rows, const float *r, const float *dn)
@@ -5576,7 +5642,7 @@ static glam__head_rows glam__head_begin(glam_ctx *ctx, glam_node *n, int chunk, 
                           : glam__scratch_floats(ctx, (size_t)chunk * r.V);
     *a = glam__scratch_floats(ctx, glam_size(n->in[0]));
     *rms = glam__scratch_floats(ctx, (size_t)T);
-    glam__norm_all(ctx, glam__head_normed(ctx, n), T, *a, *rms);
+    glam__norm_all(ctx, glam__head_normed(ctx, n), T, *a, *rms, 1);
     return r;
 }
 
@@ -5673,15 +5739,22 @@ typedef struct glam__heads {
     const glam__kernels *kernels;
     const glam__attention *at;
     glam_node *n;
-    int B, S, M, A, heads, D, start, keys;      // keys = start + S
+    int B, S, T, M, A, heads, D, start, keys;   // keys = start + S
     int distances, block, key_panels, d_panels; // distances: columns of the position scores
+    int xl, back, below, qkv, tables;           // positions; backward, and who wants a gradient
     size_t lds, ldr;                            // strides of scores and position scores
-    float *qkv, *o, *lse;                       // [T,3A] [T,A] [T,heads]
-    const float *r;                             // [distances,A], column c is distances-1-c back
-    const float *bias;                          // [heads,keys], column c is keys-1-c back
+    size_t ld;                                  // of q, k, v: they lie side by side in a row
+    float *q, *k, *v, *o, *lse;                 // [T,A], stride ld; [T,A] [T,heads]
+    float *r;                                   // [distances,A], column c is distances-1-c back
+    float *bias;                                // [heads,keys], column c is keys-1-c back
     float *work;                                // worker slices
     size_t work_floats;
-    float *dout, *dqkv, *dbias, *dr, *duv;      // backward: [T,A] [T,3A] [B,heads,keys] ...
+    float *dout, *dq, *dk, *dv;                 // backward: [T,A]; as q, k, v
+    float *dbias, *dr, *duv;                    // [B,heads,keys] [B,distances,A] [B,2,A]
+    int   *bucket;                              // [keys]
+    float *dr_all, *sinusoid;                   // [distances,A] [distances,M]
+    float *normed, *rms, *dn;                   // [norm_rows,M] [T] [T,M]
+    int   norm_rows;
 } glam__heads;
 
 GLAM_API int glam_bucket(int distance, int buckets, int max_distance)
@@ -5694,8 +5767,19 @@ GLAM_API int glam_bucket(int distance, int buckets, int max_distance)
     return bucket < buckets - 1 ? bucket : buckets - 1;
 }
 
+static void glam__attention_saved(void *arg, glam__layout *l)
+{
+    glam__heads *h = (glam__heads *)arg;
+    uint64_t T = (uint64_t)h->T;
+    h->q = glam__lay_floats(l, T * h->ld);
+    h->k = h->q ? h->q + h->A : NULL;
+    h->v = h->q ? h->k + h->A : NULL;
+    h->o = glam__lay_floats(l, T * (uint64_t)h->A);
+    h->lse = glam__lay_floats(l, T * (uint64_t)h->heads);
+}
+
 // Sizes that shape, forward and backward share.
-static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n)
+static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n, int back)
 {
     glam__heads h;
     memset(&h, 0, sizeof h);
@@ -5705,7 +5789,9 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n)
     h.n = n;
     glam_shape s = n->in[0]->shape;
     h.B = s.dim[0]; h.S = s.dim[1]; h.M = s.dim[2];
+    h.T = (int)glam__rows(n->in[0]);
     h.heads = h.at->c.heads; h.D = h.at->c.d_head; h.A = h.heads * h.D;
+    h.ld = 3 * (size_t)h.A;
     h.start = h.at->cache ? h.at->cache->length : 0;
     h.keys = h.start + h.S;
     h.distances = h.at->cache ? h.at->cache->most : h.keys;
@@ -5714,17 +5800,16 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n)
     h.d_panels = glam__panels_of(ctx, h.D);
     h.lds = glam__stride(h.key_panels * ctx->kernels->nr);
     h.ldr = glam__stride(glam__panels_of(ctx, h.distances) * ctx->kernels->nr);
-    if (n->saved) {
-        size_t T = (size_t)h.B * h.S;
-        h.qkv = (float *)n->saved;
-        h.o = h.qkv + T * 3 * h.A;
-        h.lse = h.o + T * h.A;
-    }
+    h.xl = h.at->c.position == GLAM_POSITION_TRANSFORMER_XL;
+    h.back = back;
+    h.below = glam__wants(n, GLAM__AT_X) || glam__wants(n, GLAM__AT_NORM);
+    h.qkv = glam__wants(n, GLAM__AT_Q) || glam__wants(n, GLAM__AT_K) || glam__wants(n, GLAM__AT_V);
+    h.tables = glam__wants(n, GLAM__AT_BIAS) || glam__wants(n, GLAM__AT_R) ||
+               glam__wants(n, GLAM__AT_U) || glam__wants(n, GLAM__AT_VBIAS);
+    h.norm_rows = glam__norm_rows_of(ctx, h.T, h.qkv);
+    glam__lay_over(glam__attention_saved, &h, n->saved);
     return h;
 }
-
-static int glam__is_xl(const glam__heads *h)
-{ return h->at->c.position == GLAM_POSITION_TRANSFORMER_XL; }
 
 // Parts of a worker's slice; the last five are for backward.
 typedef struct glam__slice {
@@ -5743,7 +5828,7 @@ static glam__slice glam__slice_of(const glam__heads *h, float *at, int back, siz
 {
     glam__slice w;
     size_t nr = (size_t)h->kernels->nr, block = (size_t)h->block, *n = total;
-    size_t key = (size_t)h->key_panels * nr * h->D, xl = (size_t)glam__is_xl(h);
+    size_t key = (size_t)h->key_panels * nr * h->D, xl = (size_t)h->xl;
     size_t value = ((size_t)h->d_panels * nr * h->keys + 15) / 16 * 16, b = (size_t)(back != 0);
     *n = 0;
     w.k = glam__cut(at, n, key);
@@ -5788,25 +5873,44 @@ static glam_status glam__attention_fits(glam_ctx *ctx, glam_node *n, int M)
     return GLAM_OK;
 }
 
-static uint64_t glam__attention_scratch(glam_ctx *ctx, glam_node *n)
+// Scratch of forward, and with h->back of backward.
+static void glam__attention_scratch(void *arg, glam__layout *l)
 {
-    glam__heads h = glam__heads_of(ctx, n);
-    uint64_t T = (uint64_t)h.B * h.S, workers = (uint64_t)ctx->options.threads;
-    uint64_t product = glam__chain_bytes(ctx, 0, h.M > h.A ? h.M : h.A, 0);
-    uint64_t both = glam__floats((uint64_t)h.heads * h.keys) + glam__floats((uint64_t)h.keys);
-    if (glam__is_xl(&h)) both += glam__floats((uint64_t)h.distances * h.A);
-    uint64_t forward = both + product + glam__floats(workers * glam__slice_floats(&h, 0));
-    if (!(n->flags & GLAM__NODE_RECORDED)) return forward;
-    uint64_t back = both + product + glam__outer_bytes(ctx) + glam__floats(T * h.A) +
-                    glam__floats(T * 3 * h.A) + 2 * glam__floats(T * h.M) + glam__floats(T) +
-                    glam__floats((uint64_t)h.B * h.heads * h.keys) +
-                    glam__floats(workers * glam__slice_floats(&h, 1)) +
-                    glam__floats(glam__norm_back_floats((int)T, h.M));
-    if (glam__is_xl(&h))
-        back += glam__floats((uint64_t)h.B * h.distances * h.A) + glam__floats(T / h.S * 2 * h.A) +
-                glam__floats((uint64_t)h.distances * h.A) +
-                glam__floats((uint64_t)h.distances * h.M);
-    return forward > back ? forward : back;
+    glam__heads *h = (glam__heads *)arg;
+    uint64_t B = (uint64_t)h->B, T = (uint64_t)h->T, A = (uint64_t)h->A, keys = (uint64_t)h->keys;
+    uint64_t table = (uint64_t)h->distances * A, workers = (uint64_t)h->ctx->options.threads;
+    h->work_floats = glam__slice_floats(h, h->back);
+    h->bias = glam__lay_floats(l, (uint64_t)h->heads * keys);
+    h->r = h->xl && !h->at->cache ? glam__lay_floats(l, table) : NULL;
+    if (!h->back || h->below || h->qkv || h->tables)
+        h->work = glam__lay_floats(l, workers * h->work_floats);
+    if (!h->back) return;
+    h->dout = glam__lay_floats(l, T * A);
+    h->dq = glam__lay_floats(l, T * h->ld);
+    h->dk = h->dq ? h->dq + A : NULL;
+    h->dv = h->dq ? h->dk + A : NULL;
+    if (glam__wants(h->n, GLAM__AT_BIAS)) {
+        h->dbias = glam__lay_floats(l, B * h->heads * keys);
+        h->bucket = (int *)glam__lay(l, keys, sizeof(int));
+    }
+    if (h->xl) h->duv = glam__lay_floats(l, B * 2 * A);
+    if (h->xl && glam__wants(h->n, GLAM__AT_R)) {
+        h->dr = glam__lay_floats(l, B * table);
+        h->dr_all = glam__lay_floats(l, table);
+        h->sinusoid = glam__lay_floats(l, (uint64_t)h->distances * h->M);
+    }
+    h->normed = glam__lay_floats(l, (uint64_t)h->norm_rows * h->M);
+    h->rms = glam__lay_floats(l, T);
+    h->dn = h->below ? glam__lay_floats(l, T * (uint64_t)h->M) : NULL;
+}
+
+static uint64_t glam__attention_bytes(glam_ctx *ctx, glam_node *n, int back)
+{
+    glam__heads h = glam__heads_of(ctx, n, back);
+    uint64_t most = glam__chain_bytes(ctx, 0, h.M > h.A ? h.M : h.A, 0);
+    if (back) most = glam__larger(most, glam__outer_bytes(ctx));
+    if (back) most = glam__larger(most, glam__norm_back_bytes(h.T, h.M));
+    return most + glam__lay_count(glam__attention_scratch, &h);
 }
 
 static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
@@ -5826,10 +5930,12 @@ static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
                          "1e-30 to 1e30", (double)c->cap);
     if (glam__norm_fits(ctx, "attention", n->in[0], n->in[GLAM__AT_NORM]) != GLAM_OK ||
         glam__attention_fits(ctx, n, s.dim[2]) != GLAM_OK) return ctx->error;
-    uint64_t T = (uint64_t)s.dim[0] * s.dim[1], A = (uint64_t)c->heads * c->d_head;
+    glam__heads h = glam__heads_of(ctx, n, 0);
     n->out_shape[0] = s;
-    n->saved_bytes = ((T * 4 * A + T * c->heads) * sizeof(float));
-    n->scratch_bytes = glam__attention_scratch(ctx, n);
+    n->saved_bytes = glam__lay_count(glam__attention_saved, &h);
+    n->scratch_bytes = glam__attention_bytes(ctx, n, 0);
+    if (n->flags & GLAM__NODE_RECORDED)
+        n->scratch_bytes = glam__larger(n->scratch_bytes, glam__attention_bytes(ctx, n, 1));
     if (n->in[GLAM__AT_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
     return glam__want_all(ctx, n, GLAM__AT_Q, 4, (int)glam__rows(n->in[0]));
 }
@@ -5837,18 +5943,16 @@ static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
 // ---- positions
 
 // Bias of each head by distance, nearest last, so that a row of scores adds a run of it.
-static const float *glam__bias_rows(const glam__heads *h)
+static void glam__bias_rows(const glam__heads *h)
 {
     const glam_tensor *table = h->n->in[GLAM__AT_BIAS];
-    float *rows = glam__scratch_floats(h->ctx, (size_t)h->heads * h->keys);
     const glam_attention_config *c = &h->at->c;
-    if (c->position != GLAM_POSITION_BUCKETS) return rows;
+    if (c->position != GLAM_POSITION_BUCKETS) return;
     for (int j = 0; j < h->keys; j++) {
         int bucket = glam_bucket(h->keys - 1 - j, c->buckets, c->max_distance);
         for (int i = 0; i < h->heads; i++)
-            rows[(size_t)i * h->keys + j] = table->data[(size_t)i * c->buckets + bucket];
+            h->bias[(size_t)i * h->keys + j] = table->data[(size_t)i * c->buckets + bucket];
     }
-    return rows;
 }
 
 // Row c of the sinusoid is that of distance p->m - 1 - c: sines, then cosines.
@@ -5876,13 +5980,10 @@ static void glam__project_sinusoid(glam_ctx *ctx, const glam_tensor *w, int dist
     glam__product_run(ctx, &p);
 }
 
-static void glam__attention_positions(glam__heads *h)
+static void glam__attention_positions(const glam__heads *h)
 {
-    h->bias = glam__bias_rows(h);
-    if (!glam__is_xl(h) || h->at->cache) return;
-    float *r = glam__scratch_floats(h->ctx, (size_t)h->distances * h->A);
-    glam__project_sinusoid(h->ctx, h->n->in[GLAM__AT_R], h->distances, r);
-    h->r = r;
+    glam__bias_rows(h);
+    if (h->r) glam__project_sinusoid(h->ctx, h->n->in[GLAM__AT_R], h->distances, h->r);
 }
 
 // ---- one (row of the batch, head)
@@ -5908,7 +6009,8 @@ static void glam__pack_rows(const glam__kernels *k, int count, int D, const floa
 }
 
 // New keys and values go into the cache, each to its own place.
-static void glam__cache_append(const glam__heads *h, int head, const float *kv)
+static void glam__cache_append(const glam__heads *h, int head, const float *keys,
+                               const float *values)
 {
     glam__cache *c = h->at->cache;
     int nr = h->kernels->nr, panels = (c->most + nr - 1) / nr;
@@ -5916,7 +6018,7 @@ static void glam__cache_append(const glam__heads *h, int head, const float *kv)
     float *v = c->v + (size_t)head * h->d_panels * nr * c->most;
     for (int i = 0; i < h->S; i++) {
         int at = h->start + i;
-        const float *key = kv + (size_t)i * 3 * h->A, *value = key + h->A;
+        const float *key = keys + (size_t)i * h->ld, *value = values + (size_t)i * h->ld;
         for (int d = 0; d < h->D; d++) {
             k[(size_t)(at / nr) * h->D * nr + (size_t)d * nr + at % nr] = key[d];
             v[((size_t)(d / nr) * c->most + at) * nr + d % nr] = value[d];
@@ -5929,10 +6031,10 @@ static void glam__scores(const glam__heads *h, const glam__slice *w, int b, int 
                          int rows)
 {
     const glam__kernels *k = h->kernels;
-    const float *q = h->qkv + ((size_t)b * h->S + i0) * 3 * h->A + (size_t)head * h->D;
-    size_t ldq = 3 * (size_t)h->A;
+    const float *q = h->q + ((size_t)b * h->S + i0) * h->ld + (size_t)head * h->D;
+    size_t ldq = h->ld;
     int last = h->start + i0 + rows, nr = k->nr;
-    if (glam__is_xl(h)) {
+    if (h->xl) {
         const float *u = h->n->in[GLAM__AT_U]->data + (size_t)head * h->D;
         const float *v = h->n->in[GLAM__AT_VBIAS]->data + (size_t)head * h->D;
         size_t wide = (size_t)glam__up(h->D, 16);
@@ -5988,21 +6090,20 @@ static void glam__hide_keys(const glam__heads *h, int b, int i, float *s)
 static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
 {
     const glam__kernels *k = h->kernels;
-    const float *keys = h->qkv + (size_t)b * h->S * 3 * h->A + h->A + (size_t)head * h->D;
-    size_t lda = 3 * (size_t)h->A;
-    int values = h->keys;
+    size_t at = (size_t)b * h->S * h->ld + (size_t)head * h->D;
+    int length = h->keys;          // rows that the values have room for
     if (h->at->cache) {
         glam__cache *c = h->at->cache;
         size_t panels = (size_t)glam__panels_of(h->ctx, c->most) * k->nr;
-        glam__cache_append(h, head, keys);
+        glam__cache_append(h, head, h->k + at, h->v + at);
         w->k = c->k + (size_t)head * panels * h->D;
         w->v = c->v + (size_t)head * h->d_panels * k->nr * c->most;
-        if (glam__is_xl(h)) w->rp = c->r + (size_t)head * panels * h->D;
-        values = c->most;
+        if (h->xl) w->rp = c->r + (size_t)head * panels * h->D;
+        length = c->most;
     } else {
-        glam__pack_columns(k, h->keys, h->D, keys, lda, w->k);
-        glam__pack_rows(k, h->keys, h->D, keys + h->A, lda, w->v);
-        if (glam__is_xl(h))
+        glam__pack_columns(k, h->keys, h->D, h->k + at, h->ld, w->k);
+        glam__pack_rows(k, h->keys, h->D, h->v + at, h->ld, w->v);
+        if (h->xl)
             glam__pack_columns(k, h->distances, h->D, h->r + (size_t)head * h->D, (size_t)h->A,
                                w->rp);
     }
@@ -6019,7 +6120,7 @@ static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
         }
         for (int d = 0; d < h->D; d += k->nr)
             k->panel(rows, h->D - d < k->nr ? h->D - d : k->nr, last, w->s, h->lds,
-                     w->v + (size_t)d * values, (size_t)k->nr,
+                     w->v + (size_t)d * length, (size_t)k->nr,
                      h->o + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D + d,
                      (size_t)h->A, 0);
     }
@@ -6037,31 +6138,30 @@ static void glam__attend_body(void *arg, int begin, int end, int worker)
 
 static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
 {
-    glam__heads h = glam__heads_of(ctx, n);
+    glam__heads h = glam__heads_of(ctx, n, 0);
     glam_tensor *x = n->in[0], *norm = n->in[GLAM__AT_NORM];
     glam__normed w = glam__normed_of(ctx, x, norm, h.at->c.norm_eps);
-    int T = h.B * h.S;
+    float *qkv[3] = { h.q, h.k, h.v };
 
+    glam__lay_scratch(ctx, glam__attention_scratch, &h);
     glam__operand b[4];
-    glam__weights(ctx, n->in + GLAM__AT_Q, 4, 0, T, b);
-    glam__product p = glam__product_new(T, h.M);           // q, k, v = RMS(x) [Wq Wk Wv]
+    glam__weights(ctx, n->in + GLAM__AT_Q, 4, 0, h.T, b);
+    glam__product p = glam__product_new(h.T, h.M);         // q, k, v = RMS(x) [Wq Wk Wv]
     p.fill = glam__fill_normed;
     p.arg = &w;
     p.parts = 3;
     for (int i = 0; i < 3; i++) {
         p.b[i] = b[i];
-        p.c[i] = h.qkv + (size_t)i * h.A;
+        p.c[i] = qkv[i];
     }
-    p.ldc = 3 * (size_t)h.A;
+    p.ldc = h.ld;
     glam__product_run(ctx, &p);
 
     glam__attention_positions(&h);
-    h.work_floats = glam__slice_floats(&h, 0);
-    h.work = glam__scratch_floats(ctx, h.work_floats * (size_t)ctx->options.threads);
-    glam__parallel(ctx, h.B * h.heads, 2.0 * T * h.keys * h.A, glam__attend_body, &h);
+    glam__parallel(ctx, h.B * h.heads, 2.0 * h.T * h.keys * h.A, glam__attend_body, &h);
     if (h.at->cache) h.at->cache->length += h.S;
 
-    glam__product out = glam__product_of(T, h.o, (size_t)h.A, b[3],       // y = x + o Wo
+    glam__product out = glam__product_of(h.T, h.o, (size_t)h.A, b[3],      // y = x + o Wo
                                          n->out[0]->data, (size_t)h.M, 0);
     out.base = norm && glam__first_of_y(ctx, n->in[GLAM__AT_O]) ? x->data : NULL;
     glam__product_run(ctx, &out);
@@ -6115,7 +6215,7 @@ static void glam__attend_back_xl(const glam__heads *h, const glam__slice *w, int
 {
     const glam__kernels *k = h->kernels;
     int last = i0 + rows, from = h->distances - last;
-    size_t wide = (size_t)glam__up(h->D, 16), lda = 3 * (size_t)h->A;
+    size_t wide = (size_t)glam__up(h->D, 16);
     const float *qv = w->q + (size_t)h->block * wide;
     float *du = h->duv + ((size_t)b * 2) * h->A + (size_t)head * h->D, *dv = du + h->A;
     float *rn = w->kn + ((size_t)h->d_panels * k->nr * h->keys + 15) / 16 * 16;
@@ -6124,7 +6224,7 @@ static void glam__attend_back_xl(const glam__heads *h, const glam__slice *w, int
         memset(raw + from, 0, (size_t)last * sizeof(float));
         memcpy(raw + h->distances - (i0 + i + 1), w->ds + (size_t)i * h->lds,
                (size_t)(i0 + i + 1) * sizeof(float));
-        k->add(h->D, dq + (size_t)i * lda, du);          // dq holds dS K: the content part
+        k->add(h->D, dq + (size_t)i * h->ld, du);        // dq holds dS K: the content part
     }
     for (int d = 0; d < h->D; d += k->nr)
         k->panel(rows, h->D - d < k->nr ? h->D - d : k->nr, last, w->raw + from, h->ldr,
@@ -6132,8 +6232,9 @@ static void glam__attend_back_xl(const glam__heads *h, const glam__slice *w, int
                  (size_t)h->D, 0);
     for (int i = 0; i < rows; i++) {
         k->add(h->D, w->dq + (size_t)i * h->D, dv);
-        k->add(h->D, w->dq + (size_t)i * h->D, dq + (size_t)i * lda);
+        k->add(h->D, w->dq + (size_t)i * h->D, dq + (size_t)i * h->ld);
     }
+    if (!h->dr) return;
     glam__attend_outer(h, w, w->raw + from, h->ldr, last, rows, qv, wide,
                        h->dr + ((size_t)b * h->distances + from) * h->A + (size_t)head * h->D,
                        (size_t)h->A);
@@ -6142,18 +6243,22 @@ static void glam__attend_back_xl(const glam__heads *h, const glam__slice *w, int
 static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b, int head)
 {
     const glam__kernels *k = h->kernels;
-    size_t lda = 3 * (size_t)h->A, wide = (size_t)glam__up(h->D, 16);
-    const float *q = h->qkv + (size_t)b * h->S * lda + (size_t)head * h->D, *keys = q + h->A;
-    float *dq = h->dqkv + (size_t)b * h->S * lda + (size_t)head * h->D, *dk = dq + h->A;
-    float *dbias = h->dbias + ((size_t)b * h->heads + head) * h->keys;
-    glam__pack_columns(k, h->keys, h->D, keys, lda, w->k);
-    glam__pack_columns(k, h->keys, h->D, keys + h->A, lda, w->v);
-    glam__pack_rows(k, h->keys, h->D, keys, lda, w->kn);
-    memset(dbias, 0, (size_t)h->keys * sizeof(float));
-    for (int j = 0; j < h->keys; j++)                    // dk and dv of this head
-        for (int part = 0; part < 2; part++)
-            memset(dk + (size_t)j * lda + (size_t)part * h->A, 0, (size_t)h->D * sizeof(float));
-    if (glam__is_xl(h)) {
+    size_t ld = h->ld, wide = (size_t)glam__up(h->D, 16);
+    size_t at = (size_t)b * h->S * ld + (size_t)head * h->D;
+    const float *q = h->q + at, *keys = h->k + at;
+    float *dq = h->dq + at, *dk = h->dk + at, *dv = h->dv + at, *dbias = NULL;
+    glam__pack_columns(k, h->keys, h->D, keys, ld, w->k);
+    glam__pack_columns(k, h->keys, h->D, h->v + at, ld, w->v);
+    glam__pack_rows(k, h->keys, h->D, keys, ld, w->kn);
+    if (h->dbias) {
+        dbias = h->dbias + ((size_t)b * h->heads + head) * h->keys;
+        memset(dbias, 0, (size_t)h->keys * sizeof(float));
+    }
+    for (int j = 0; j < h->keys; j++) {                  // of this head
+        memset(dk + (size_t)j * ld, 0, (size_t)h->D * sizeof(float));
+        memset(dv + (size_t)j * ld, 0, (size_t)h->D * sizeof(float));
+    }
+    if (h->xl) {
         const float *r = h->r + (size_t)head * h->D;
         glam__pack_columns(k, h->distances, h->D, r, (size_t)h->A, w->rp);
         glam__pack_rows(k, h->distances, h->D, r, (size_t)h->A,
@@ -6163,22 +6268,20 @@ static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b,
         int rows = h->S - i0 < h->block ? h->S - i0 : h->block, last = i0 + rows;
         const float *dout = h->dout + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D;
         glam__attend_back_scores(h, w, b, head, i0, rows);
-        glam__attend_outer(h, w, w->s, h->lds, last, rows, dout, (size_t)h->A, dk + h->A, lda);
+        glam__attend_outer(h, w, w->s, h->lds, last, rows, dout, (size_t)h->A, dv, ld);
         for (int i = 0; i < rows; i++) {
             float *ds = w->ds + (size_t)i * h->lds;
-            k->add(i0 + i + 1, ds, dbias + h->keys - (i0 + i + 1));
+            if (dbias) k->add(i0 + i + 1, ds, dbias + h->keys - (i0 + i + 1));
             if (h->at->c.cap > 0)
                 glam__cap_back(h->at->c.cap, i0 + i + 1, w->capped + (size_t)i * h->lds, ds);
             if (h->at->c.scale != 1) k->scale(last, h->at->c.scale, ds);
         }
         for (int d = 0; d < h->D; d += k->nr)
             k->panel(rows, h->D - d < k->nr ? h->D - d : k->nr, last, w->ds, h->lds,
-                     w->kn + (size_t)d * h->keys, (size_t)k->nr, dq + (size_t)i0 * lda + d, lda, 0);
-        if (glam__is_xl(h))
-            glam__attend_back_xl(h, w, b, head, i0, rows, dq + (size_t)i0 * lda);
-        glam__attend_outer(h, w, w->ds, h->lds, last, rows,
-                           glam__is_xl(h) ? w->q : q + (size_t)i0 * lda,
-                           glam__is_xl(h) ? wide : lda, dk, lda);
+                     w->kn + (size_t)d * h->keys, (size_t)k->nr, dq + (size_t)i0 * ld + d, ld, 0);
+        if (h->xl) glam__attend_back_xl(h, w, b, head, i0, rows, dq + (size_t)i0 * ld);
+        glam__attend_outer(h, w, w->ds, h->lds, last, rows, h->xl ? w->q : q + (size_t)i0 * ld,
+                           h->xl ? wide : ld, dk, ld);
     }
 }
 
@@ -6193,89 +6296,78 @@ static void glam__attend_back_body(void *arg, int begin, int end, int worker)
 }
 
 // The tables' gradients: partial sums of the rows of the batch, added in their order.
-static void glam__attention_position_grads(const glam__heads *h)
+static void glam__bias_grads(const glam__heads *h)
 {
     const glam_attention_config *c = &h->at->c;
-    glam_ctx *ctx = h->ctx;
-    if (c->position == GLAM_POSITION_BUCKETS) {
-        glam_tensor *table = h->n->in[GLAM__AT_BIAS];
-        if (!table->wants_grad) return;
-        glam__grad_settle(table);
-        int32_t *bucket = (int32_t *)glam_scratch(ctx, (size_t)h->keys * sizeof(int32_t));
-        for (int j = 0; j < h->keys; j++)
-            bucket[j] = glam_bucket(h->keys - 1 - j, c->buckets, c->max_distance);
-        for (int b = 0; b < h->B; b++)
-            for (int i = 0; i < h->heads; i++)
-                for (int j = 0; j < h->keys; j++)
-                    table->grad[(size_t)i * c->buckets + bucket[j]] +=
-                        h->dbias[((size_t)b * h->heads + i) * h->keys + j];
-    }
-    if (c->position != GLAM_POSITION_TRANSFORMER_XL) return;
-    for (int side = 0; side < 2; side++) {
+    glam_tensor *table = h->n->in[GLAM__AT_BIAS];
+    glam__grad_settle(table);
+    for (int j = 0; j < h->keys; j++)
+        h->bucket[j] = glam_bucket(h->keys - 1 - j, c->buckets, c->max_distance);
+    for (int b = 0; b < h->B; b++)
+        for (int i = 0; i < h->heads; i++)
+            for (int j = 0; j < h->keys; j++)
+                table->grad[(size_t)i * c->buckets + h->bucket[j]] +=
+                    h->dbias[((size_t)b * h->heads + i) * h->keys + j];
+}
+
+static void glam__sinusoid_grads(const glam__heads *h)
+{
+    size_t n = (size_t)h->distances * h->A;
+    glam__product p = glam__product_new(h->distances, h->M);
+    glam__fill_sinusoid(&p, 0, h->distances, 0, h->M, h->sinusoid, (size_t)h->M);
+    memcpy(h->dr_all, h->dr, n * sizeof(float));
+    for (int b = 1; b < h->B; b++) glam__add_all(h->kernels, n, h->dr + (size_t)b * n, h->dr_all);
+    glam__grad_outer(h->ctx, h->n->in[GLAM__AT_R], h->distances, h->sinusoid, (size_t)h->M,
+                     h->dr_all, (size_t)h->A);
+}
+
+static void glam__attention_position_grads(const glam__heads *h)
+{
+    if (h->dbias) glam__bias_grads(h);
+    for (int side = 0; side < 2; side++) {                 // u, v
         glam_tensor *t = h->n->in[GLAM__AT_U + side];
-        if (!t->wants_grad) continue;
+        if (!glam__wants(h->n, GLAM__AT_U + side) || !t->wants_grad) continue;
         glam__grad_settle(t);
-        for (int b = 0; b < h->B; b++)
+        for (int b = 0; b < h->B && h->duv; b++)
             h->kernels->add(h->A, h->duv + ((size_t)b * 2 + side) * h->A, t->grad);
     }
-    if (!h->n->in[GLAM__AT_R]->wants_grad) return;
-    float *dr = glam__scratch_floats(ctx, (size_t)h->distances * h->A);
-    float *sinusoid = glam__scratch_floats(ctx, (size_t)h->distances * h->M);
-    glam__product p = glam__product_new(h->distances, h->M);
-    glam__fill_sinusoid(&p, 0, h->distances, 0, h->M, sinusoid, (size_t)h->M);
-    memcpy(dr, h->dr, (size_t)h->distances * h->A * sizeof(float));
-    for (int b = 1; b < h->B; b++)
-        for (int j = 0; j < h->distances; j++)
-            h->kernels->add(h->A, h->dr + ((size_t)b * h->distances + j) * h->A,
-                            dr + (size_t)j * h->A);
-    glam__grad_outer(ctx, h->n->in[GLAM__AT_R], h->distances, sinusoid, (size_t)h->M, dr,
-                     (size_t)h->A);
+    if (h->dr) glam__sinusoid_grads(h);
 }
 
 static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
 {
-    glam__heads h = glam__heads_of(ctx, n);
-    glam_tensor *x = n->in[0], *norm = n->in[GLAM__AT_NORM];
-    glam__normed w = glam__normed_of(ctx, x, norm, h.at->c.norm_eps);
-    size_t T = (size_t)h.B * h.S, M = (size_t)h.M, A = (size_t)h.A;
+    glam__heads h = glam__heads_of(ctx, n, 1);
+    glam_tensor **in = n->in, *norm = in[GLAM__AT_NORM];
+    glam__normed w = glam__normed_of(ctx, in[0], norm, h.at->c.norm_eps);
+    size_t T = (size_t)h.T, M = (size_t)h.M, A = (size_t)h.A;
     const float *dy = n->out[0]->grad;
     glam__operand b[4];
     glam__product p[3];
     glam__outer o[4];
 
-    h.dout = glam__scratch_floats(ctx, T * A);                    // do = dy Wo^T
-    glam__weights(ctx, n->in + GLAM__AT_Q, 4, 1, (int)T, b);
-    glam__times(ctx, (int)T, dy, M, b[3], h.dout, A, 0);
-
-    glam__attention_positions(&h);
-    h.dqkv = glam__scratch_floats(ctx, T * 3 * A);
-    h.dbias = glam__scratch_floats(ctx, (size_t)h.B * h.heads * h.keys);
-    if (glam__is_xl(&h)) {
-        size_t dr = (size_t)h.B * h.distances * A, duv = (size_t)h.B * 2 * A;
-        h.dr = glam__scratch_floats(ctx, dr);
-        h.duv = glam__scratch_floats(ctx, duv);
-        memset(h.dr, 0, dr * sizeof(float));
-        memset(h.duv, 0, duv * sizeof(float));
+    glam__lay_scratch(ctx, glam__attention_scratch, &h);
+    float *dqkv[3] = { h.dq, h.dk, h.dv };
+    if (h.work) {                                          // more than Wo trains
+        glam__weights(ctx, in + GLAM__AT_Q, 4, 1, h.T, b);
+        glam__times(ctx, h.T, dy, M, b[3], h.dout, A, 0);  // do = dy Wo^T
+        glam__attention_positions(&h);
+        if (h.dr) memset(h.dr, 0, (size_t)h.B * h.distances * A * sizeof(float));
+        if (h.duv) memset(h.duv, 0, (size_t)h.B * 2 * A * sizeof(float));
+        glam__parallel(ctx, h.B * h.heads, 5.0 * (double)T * h.keys * h.A, glam__attend_back_body,
+                       &h);
+        glam__attention_position_grads(&h);
     }
-    h.work_floats = glam__slice_floats(&h, 1);
-    h.work = glam__scratch_floats(ctx, h.work_floats * (size_t)ctx->options.threads);
-    glam__parallel(ctx, h.B * h.heads, 5.0 * (double)T * h.keys * h.A, glam__attend_back_body, &h);
-    glam__attention_position_grads(&h);
 
-    float *normed = glam__scratch_floats(ctx, T * M), *r = glam__scratch_floats(ctx, T);
-    glam__norm_all(ctx, w, (int)T, normed, r);
+    glam__norm_all(ctx, w, h.T, h.normed, h.rms, h.qkv);
     for (int i = 0; i < 3; i++)
-        o[i] = glam__outer_of(n->in[GLAM__AT_Q + i], (int)T, normed, M, h.dqkv + (size_t)i * A,
-                              3 * A);
-    o[3] = glam__outer_of(n->in[GLAM__AT_O], (int)T, h.o, A, dy, M);
+        o[i] = glam__outer_of(in[GLAM__AT_Q + i], h.T, h.normed, M, dqkv[i], h.ld);
+    o[3] = glam__outer_of(in[GLAM__AT_O], h.T, h.o, A, dy, M);
     glam__outer_run(ctx, o, 4);
-    if (!x->wants_grad && !(norm && norm->wants_grad)) return;
-    float *dn = glam__scratch_floats(ctx, T * M);
-    for (int i = 0; i < 3; i++)
-        p[i] = glam__product_of((int)T, h.dqkv + (size_t)i * A, 3 * A, b[i], dn, M, i > 0);
+    if (!h.below) return;
+    for (int i = 0; i < 3; i++) p[i] = glam__product_of(h.T, dqkv[i], h.ld, b[i], h.dn, M, i > 0);
     glam__chain_run(ctx, p, 3, 0);
-    glam__sum_over_y(ctx, n->in[GLAM__AT_O], "attention backward", dn, T * M);
-    glam__norm_backward(ctx, n, norm, w, (int)T, r, dn);
+    glam__sum_over_y(ctx, in[GLAM__AT_O], "attention backward", h.dn, T * M);
+    glam__norm_backward(ctx, n, norm, w, h.T, h.rms, h.dn);
 }
 
 GLAM__ROW(attention, GLAM__AT_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
@@ -6351,7 +6443,7 @@ static void glam__fill_acted(const glam__product *p, int row, int rows, int at, 
 typedef struct glam__acted_back {
     const glam__kernels *kernels;
     int kind, H;
-    float *g, *u, *h;
+    float *g, *u, *h;              // h NULL: nobody wants the gradient of the next weight
     const float *weight;           // NULL: 1
     float *dweight;
 } glam__acted_back;
@@ -6360,9 +6452,10 @@ static void glam__acted_back_rows(const glam__product *p, int row, int rows, int
                                   const float *dh, size_t ld)
 {
     const glam__acted_back *a = (const glam__acted_back *)p->arg;
+    float once[GLAM__KC];
     for (int t = row; t < row + rows; t++, dh += ld) {
         size_t from = (size_t)t * a->H + at;
-        float *g = a->g ? a->g + from : NULL, *u = a->u + from, *h = a->h + from;
+        float *g = a->g ? a->g + from : NULL, *u = a->u + from, *h = a->h ? a->h + from : once;
         a->kernels->act_back(a->kind, terms, g, u, dh, h, g, u);
         if (!a->weight) continue;
         a->dweight[t] = (at ? a->dweight[t] : 0) + a->kernels->dot(terms, dh, h);
@@ -6374,6 +6467,47 @@ static void glam__acted_back_rows(const glam__product *p, int row, int rows, int
 
 typedef struct glam__ffn { int kind; float norm_eps; } glam__ffn;
 enum { GLAM__FF_X, GLAM__FF_NORM, GLAM__FF_GATE, GLAM__FF_UP, GLAM__FF_DOWN, GLAM__FF_INPUTS };
+
+// Names for what one pass needs.
+typedef struct glam__ffn_view {
+    const glam__ffn *f;
+    int T, M, H, norm_rows;
+    int below, hidden, down;       // who wants a gradient: what is below, Wg or Wu, Wd
+    float *g, *u;                  // saved: [T,H] before the activation
+    float *h, *normed, *r, *dn;    // scratch of backward: [T,H] [norm_rows,M] [T] [T,M]
+} glam__ffn_view;
+
+static void glam__ffn_saved(void *arg, glam__layout *l)
+{
+    glam__ffn_view *v = (glam__ffn_view *)arg;
+    v->g = glam__lay_floats(l, (uint64_t)v->T * v->H);
+    v->u = glam__lay_floats(l, (uint64_t)v->T * v->H);
+}
+
+static void glam__ffn_scratch(void *arg, glam__layout *l)
+{
+    glam__ffn_view *v = (glam__ffn_view *)arg;
+    v->h = v->down ? glam__lay_floats(l, (uint64_t)v->T * v->H) : NULL;
+    v->normed = glam__lay_floats(l, (uint64_t)v->norm_rows * v->M);
+    v->r = glam__lay_floats(l, (uint64_t)v->T);
+    v->dn = v->below ? glam__lay_floats(l, (uint64_t)v->T * v->M) : NULL;
+}
+
+static glam__ffn_view glam__ffn_view_of(const glam_ctx *ctx, const glam_node *n)
+{
+    glam__ffn_view v;
+    memset(&v, 0, sizeof v);
+    v.f = (const glam__ffn *)n->config;
+    v.T = (int)glam__rows(n->in[0]);
+    v.M = glam__last(n->in[0]);
+    v.H = n->in[GLAM__FF_UP]->shape.dim[1];
+    v.below = glam__wants(n, GLAM__FF_X) || glam__wants(n, GLAM__FF_NORM);
+    v.hidden = glam__wants(n, GLAM__FF_GATE) || glam__wants(n, GLAM__FF_UP);
+    v.down = glam__wants(n, GLAM__FF_DOWN);
+    v.norm_rows = glam__norm_rows_of(ctx, v.T, v.hidden);
+    glam__lay_over(glam__ffn_saved, &v, n->saved);
+    return v;
+}
 
 static glam_status glam__ffn_shape(glam_ctx *ctx, glam_node *n)
 {
@@ -6393,43 +6527,41 @@ static glam_status glam__ffn_shape(glam_ctx *ctx, glam_node *n)
                          up ? glam__say(up->shape).text : "NULL",
                          down ? glam__say(down->shape).text : "NULL");
     if (glam__norm_fits(ctx, "ffn", x, n->in[GLAM__FF_NORM]) != GLAM_OK) return ctx->error;
-    int H = up->shape.dim[1];
-    uint64_t T = glam__rows(x);
+    glam__ffn_view v = glam__ffn_view_of(ctx, n);
     n->out_shape[0] = x->shape;
-    n->saved_bytes = (2 * T * H * sizeof(float));
-    uint64_t forward = glam__chain_bytes(ctx, T, M, H);
-    uint64_t back = glam__floats(T * H) + 2 * glam__floats(T * M) + glam__floats(T) +
-                    forward + glam__outer_bytes(ctx) +
-                    glam__floats(glam__norm_back_floats((int)T, M));
-    n->scratch_bytes = (n->flags & GLAM__NODE_RECORDED ? back : forward);
+    n->saved_bytes = glam__lay_count(glam__ffn_saved, &v);
+    n->scratch_bytes = glam__chain_bytes(ctx, (uint64_t)v.T, M, v.H);
+    if (n->flags & GLAM__NODE_RECORDED) {      // one after the other: chain, outer products, norm
+        uint64_t most = v.below ? n->scratch_bytes
+                                : glam__chain_apart_bytes(ctx, (uint64_t)v.T, M, v.H);
+        most = glam__larger(most, glam__outer_bytes(ctx));
+        most = glam__larger(most, glam__norm_back_bytes(v.T, M));
+        n->scratch_bytes = glam__larger(n->scratch_bytes,
+                                        glam__lay_count(glam__ffn_scratch, &v) + most);
+    }
     if (n->in[GLAM__FF_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
-    return glam__want_all(ctx, n, GLAM__FF_GATE, 3, (int)T);
+    return glam__want_all(ctx, n, GLAM__FF_GATE, 3, v.T);
 }
 
 static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
 {
-    const glam__ffn *f = (const glam__ffn *)n->config;
+    glam__ffn_view v = glam__ffn_view_of(ctx, n);
     glam_tensor *x = n->in[0], *norm = n->in[GLAM__FF_NORM];
-    int T = (int)glam__rows(x), M = glam__last(x), H = n->in[GLAM__FF_UP]->shape.dim[1];
-    glam__normed w = glam__normed_of(ctx, x, norm, f->norm_eps);
+    glam__normed w = glam__normed_of(ctx, x, norm, v.f->norm_eps);
     glam__operand b[3];            // Wg, Wu, Wd
     glam__product p[2];
-    glam__acted a;
+    glam__acted a = { ctx->kernels, v.f->kind, v.H, v.g, v.u };
 
-    float *g = (float *)n->saved, *u = g + (size_t)T * H;
-    glam__weights(ctx, n->in + GLAM__FF_GATE, 3, 0, T, b);
-    p[0] = glam__product_of(T, NULL, 0, b[0], g, (size_t)H, 0);    // g, u = RMS(x) [Wg Wu]
+    glam__weights(ctx, n->in + GLAM__FF_GATE, 3, 0, v.T, b);
+    p[0] = glam__product_of(v.T, NULL, 0, b[0], v.g, (size_t)v.H, 0);  // g, u = RMS(x) [Wg Wu]
     p[0].fill = glam__fill_normed;
     p[0].arg = &w;
     p[0].parts = 2;
     p[0].b[1] = b[1];
-    p[0].c[1] = u;
+    p[0].c[1] = v.u;
 
-    a.kernels = ctx->kernels;                              // y = x + (f(g) * u) Wd
-    a.kind = f->kind; a.H = H;
-    a.g = g; a.u = u;
-    p[1] = glam__product_of(T, NULL, 0, b[2], n->out[0]->data, (size_t)M, 0);
-    p[1].fill = glam__fill_acted;
+    p[1] = glam__product_of(v.T, NULL, 0, b[2], n->out[0]->data, (size_t)v.M, 0);
+    p[1].fill = glam__fill_acted;                          // y = x + (f(g) * u) Wd
     p[1].arg = &a;
     p[1].base = norm && glam__first_of_y(ctx, n->in[GLAM__FF_DOWN]) ? x->data : NULL;
     glam__chain_run(ctx, p, 2, 1);
@@ -6438,41 +6570,33 @@ static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
 
 static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
 {
-    const glam__ffn *f = (const glam__ffn *)n->config;
-    glam_tensor *x = n->in[0], *norm = n->in[GLAM__FF_NORM];
-    int T = (int)glam__rows(x);
-    size_t M = (size_t)glam__last(x), H = (size_t)n->in[GLAM__FF_UP]->shape.dim[1];
-    glam__normed w = glam__normed_of(ctx, x, norm, f->norm_eps);
+    glam__ffn_view v = glam__ffn_view_of(ctx, n);
+    glam_tensor **in = n->in;
+    glam__normed w = glam__normed_of(ctx, in[0], in[GLAM__FF_NORM], v.f->norm_eps);
     const float *dy = n->out[0]->grad;
-    glam__acted_back a;
-    float *dn = glam__scratch_floats(ctx, (size_t)T * M);
+    size_t M = (size_t)v.M, H = (size_t)v.H;
     glam__operand b[3];
     glam__product p[3];
     glam__outer o[3];
 
-    memset(&a, 0, sizeof a);
-    a.kernels = ctx->kernels;
-    a.kind = f->kind; a.H = (int)H;
-    a.g = (float *)n->saved; a.u = a.g + (size_t)T * H;
-    a.h = glam__scratch_floats(ctx, (size_t)T * H);
-    glam__weights(ctx, n->in + GLAM__FF_GATE, 3, 1, T, b);
-    p[0] = glam__product_of(T, dy, M, b[2], NULL, H, 0);   // dh = dy Wd^T; g, u become dg, du
-    p[1] = glam__product_of(T, a.g, H, b[0], dn, M, 0);    // dn = dg Wg^T + du Wu^T
-    p[2] = glam__product_of(T, a.u, H, b[1], dn, M, 1);
+    glam__lay_scratch(ctx, glam__ffn_scratch, &v);
+    glam__acted_back a = { ctx->kernels, v.f->kind, v.H, v.g, v.u, v.h, NULL, NULL };
+    glam__weights(ctx, in + GLAM__FF_GATE, 3, 1, v.T, b);
+    p[0] = glam__product_of(v.T, dy, M, b[2], NULL, H, 0); // dh = dy Wd^T; g, u become dg, du
+    p[1] = glam__product_of(v.T, v.g, H, b[0], v.dn, M, 0);    // dn = dg Wg^T + du Wu^T
+    p[2] = glam__product_of(v.T, v.u, H, b[1], v.dn, M, 1);
     p[1].before = glam__acted_back_rows;
     p[1].arg = &a;
-    glam__chain_run(ctx, p, 3, 1);
+    glam__chain_run(ctx, p, v.below ? 3 : 1, 1);
 
-    float *normed = glam__scratch_floats(ctx, (size_t)T * M);
-    float *r = glam__scratch_floats(ctx, (size_t)T);
-    glam__norm_all(ctx, w, T, normed, r);
-    o[0] = glam__outer_of(n->in[GLAM__FF_DOWN], T, a.h, H, dy, M);
-    o[1] = glam__outer_of(n->in[GLAM__FF_GATE], T, normed, M, a.g, H);
-    o[2] = glam__outer_of(n->in[GLAM__FF_UP], T, normed, M, a.u, H);
+    glam__norm_all(ctx, w, v.T, v.normed, v.r, v.hidden);
+    o[0] = glam__outer_of(in[GLAM__FF_DOWN], v.T, v.h, H, dy, M);
+    o[1] = glam__outer_of(in[GLAM__FF_GATE], v.T, v.normed, M, v.g, H);
+    o[2] = glam__outer_of(in[GLAM__FF_UP], v.T, v.normed, M, v.u, H);
     glam__outer_run(ctx, o, 3);
-    if (!x->wants_grad && !(norm && norm->wants_grad)) return;
-    glam__sum_over_y(ctx, n->in[GLAM__FF_DOWN], "ffn backward", dn, (size_t)T * M);
-    glam__norm_backward(ctx, n, norm, w, T, r, dn);
+    if (!v.below) return;
+    glam__sum_over_y(ctx, in[GLAM__FF_DOWN], "ffn backward", v.dn, (size_t)v.T * M);
+    glam__norm_backward(ctx, n, in[GLAM__FF_NORM], w, v.T, v.r, v.dn);
 }
 
 GLAM__ROW(ffn, GLAM__FF_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
@@ -6565,8 +6689,37 @@ typedef struct glam__moe {
     int here, spans_here;          // rows that my experts work on, and in how many spans
     glam__span *at_work;           // those spans; X > 1: [X][own], by who sent them
     float *xr, *made;              // X > 1: [room,M] those rows; what experts made of them
+    int32_t *loads;                // X > 1: [X,E+1] of all ranks, and their room
     int sent, received;
 } glam__moe;
+
+static void glam__moe_saved(void *arg, glam__layout *l)
+{
+    glam__moe *m = (glam__moe *)arg;
+    uint64_t T = (uint64_t)m->T, room = (uint64_t)m->room, E = (uint64_t)m->E;
+    m->u = glam__lay_floats(l, glam__mul(room, (uint64_t)m->H));
+    m->g = m->gated ? glam__lay_floats(l, glam__mul(room, (uint64_t)m->H)) : NULL;
+    m->xr = m->X > 1 ? glam__lay_floats(l, glam__mul(room, (uint64_t)m->M)) : NULL;
+    m->lse = glam__lay_floats(l, T);
+    m->capped = m->s->c.router_cap > 0 ? glam__lay_floats(l, T * E) : NULL;
+    m->spans = m->at_work = (glam__span *)glam__lay(l, E, sizeof(glam__span));
+    if (m->X > 1) m->at_work = (glam__span *)glam__lay(l, E, sizeof(glam__span));
+    m->place = glam__lay_ints(l, T * (uint64_t)m->k);
+    m->source = glam__lay_ints(l, T * (uint64_t)m->k);
+}
+
+// Scratch of the forward pass, but for that of the products and of the balance loss.
+static void glam__moe_scratch(void *arg, glam__layout *l)
+{
+    glam__moe *m = (glam__moe *)arg;
+    uint64_t T = (uint64_t)m->T, M = (uint64_t)m->M;
+    m->normed = glam__lay_floats(l, T * M);
+    m->out = glam__lay_floats(l, T * (uint64_t)m->k * M);
+    m->made = m->out;
+    if (m->X == 1) return;
+    m->made = glam__lay_floats(l, glam__mul((uint64_t)m->room, M));
+    m->loads = glam__lay_ints(l, (uint64_t)m->X * ((uint64_t)m->E + 1));
+}
 
 // Slots per expert and group, reference 2 step 6; 0: dropless.
 static int glam__capacity(const glam_moe_config *c, int group)
@@ -6610,21 +6763,8 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     m.own = n->in[GLAM__MO_UP]->shape.dim[0];
     m.X = m.E / m.own;
     m.room = glam__moe_room(&m);
-    size_t R = (size_t)m.T * m.k, wide = (size_t)m.room * m.H * sizeof(float);
-    char *at = (char *)n->saved;
-    if (!at) return m;
-    m.u = (float *)(void *)at;            at += wide;
-    if (m.gated) { m.g = (float *)(void *)at; at += wide; }
-    if (m.X > 1) { m.xr = (float *)(void *)at; at += (size_t)m.room * m.M * sizeof(float); }
-    m.lse = (float *)(void *)at;          at += (size_t)m.T * sizeof(float);
-    m.capped = (float *)(void *)at;
-    if (m.s->c.router_cap > 0) at += (size_t)m.T * m.E * sizeof(float);
-    m.spans = (glam__span *)(void *)at;   at += (size_t)m.E * sizeof(glam__span);
-    m.at_work = m.spans;
-    if (m.X > 1) { m.at_work = (glam__span *)(void *)at; at += (size_t)m.E * sizeof(glam__span); }
     m.spans_here = m.E;
-    m.place = (int32_t *)(void *)at;      at += R * sizeof(int32_t);
-    m.source = (int32_t *)(void *)at;
+    glam__lay_over(glam__moe_saved, &m, n->saved);
     return m;
 }
 
@@ -6653,7 +6793,7 @@ static void glam__moe_gate(glam__moe *m)
     float *p = m->s->route.probability;
     float *r = glam__scratch_floats(ctx, (size_t)m->T);
     glam__norm_all(ctx, glam__normed_of(ctx, m->n->in[0], m->n->in[GLAM__MO_NORM],
-                                        m->s->norm_eps), m->T, m->normed, r);
+                                        m->s->norm_eps), m->T, m->normed, r, 1);
     glam__operand router = glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 0, 0);
     glam__times(ctx, m->T, m->normed, (size_t)m->M, router, p, (size_t)m->E, 0);
     glam__each_row(ctx, m->T, 40.0 * m->E, glam__moe_softmax, m);
@@ -6879,13 +7019,12 @@ static int glam__moe_send(glam__moe *m)
 {
     glam_ctx *ctx = m->ctx;
     glam__mesh *mesh = ctx->mesh;
+    int32_t *loads = m->loads, *mine;
     int row;
-    m->made = m->out;
     m->here = m->rows;
     if (m->X == 1) return 1;
     glam__agree(ctx, "moe dispatch", 0);
-    int32_t *loads = (int32_t *)glam_scratch(ctx, (size_t)m->X * (m->E + 1) * sizeof *loads);
-    int32_t *mine = loads + mesh->ix * (m->E + 1);
+    mine = loads + mesh->ix * (m->E + 1);
     memcpy(mine, m->s->route.load, (size_t)m->E * sizeof *loads);
     mine[m->E] = m->room;
     m->here = 0;
@@ -6896,7 +7035,6 @@ static int glam__moe_send(glam__moe *m)
         memcpy(m->out + (size_t)r * m->M, m->normed + (size_t)(m->source[r] / m->k) * m->M,
                (size_t)m->M * sizeof(float));
     glam__moe_exchange(m, m->out, m->xr, m->M, 0);
-    m->made = glam__scratch_floats(ctx, (size_t)m->room * m->M);
     int own = glam__moe_for(m, mesh->ix, &row);
     m->sent = m->rows - own;
     m->received = m->here - own;
@@ -7088,11 +7226,10 @@ static void glam__moe_record(const glam__moe *m)
 static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
 {
     glam__moe m = glam__moe_view(ctx, n);      // names for the saved arrays
-    m.normed = glam__scratch_floats(ctx, (size_t)m.T * m.M);
+    glam__lay_scratch(ctx, glam__moe_scratch, &m);
     glam__moe_gate(&m);                        // p = softmax(x Wr)                     [T,E]
     glam__moe_route(&m);                       // best experts, their slots, drops      [T,k]
     glam__moe_dispatch(&m);                    // choices, sorted by expert             [R]
-    m.out = glam__scratch_floats(ctx, (size_t)m.T * m.k * m.M);
     if (!glam__moe_send(&m)) return;           // rows to the ranks that have their experts
     if (ctx->plain && !ctx->mesh) {
         glam__moe_plain_forward(&m);
@@ -7118,8 +7255,43 @@ typedef struct glam__moe_grads {
     float *dlogits, *dn;           // [T,E] [T,M]
     float dbalance, aux, z;        // of the second output; what it gives to f P and to lse^2
     const int *first;              // [groups,E]
-    int   below;                   // whether anything below wants a gradient
+    float *rms;                    // [T]
+    int   below, hidden, down;     // who wants a gradient: what is below; gate or up; down
 } glam__moe_grads;
+
+static void glam__moe_back_scratch(void *arg, glam__layout *l)
+{
+    glam__moe_grads *g = (glam__moe_grads *)arg;
+    glam__moe *m = &g->m;
+    uint64_t T = (uint64_t)m->T, M = (uint64_t)m->M, R = T * (uint64_t)m->k;
+    uint64_t room = (uint64_t)m->room, far = m->X > 1, plain = m->ctx->plain && !m->ctx->mesh;
+    m->normed = glam__lay_floats(l, T * M);
+    g->rms = glam__lay_floats(l, T);
+    g->dlogits = glam__lay_floats(l, T * (uint64_t)m->E);
+    g->dweight = g->dweight_here = glam__lay_floats(l, R);
+    if (g->below) g->dn = glam__lay_floats(l, T * M);
+    g->dyr = g->dy_out = glam__lay_floats(l, R * M);
+    g->xr = far ? m->xr : g->hidden && !plain ? glam__lay_floats(l, R * M) : NULL;
+    if (g->down) g->h = glam__lay_floats(l, glam__mul(room, (uint64_t)m->H));
+    g->weight = g->weight_out = glam__lay_floats(l, R);
+    if (g->below) g->dxr = g->dxr_here = glam__lay_floats(l, R * M);
+    if (!far) return;
+    g->dyr = glam__lay_floats(l, glam__mul(room, M));
+    g->weight = glam__lay_floats(l, room);
+    g->dweight_here = glam__lay_floats(l, room);
+    if (g->below) g->dxr_here = glam__lay_floats(l, glam__mul(room, M));
+}
+
+static glam__moe_grads glam__moe_grads_of(glam_ctx *ctx, glam_node *n)
+{
+    glam__moe_grads g;
+    memset(&g, 0, sizeof g);
+    g.m = glam__moe_view(ctx, n);
+    g.below = glam__wants(n, GLAM__MO_X) || glam__wants(n, GLAM__MO_NORM);
+    g.hidden = glam__wants(n, GLAM__MO_GATE) || glam__wants(n, GLAM__MO_UP);
+    g.down = glam__wants(n, GLAM__MO_DOWN);
+    return g;
+}
 
 static void glam__moe_gather_row(void *arg, int row, int worker)
 {
@@ -7127,7 +7299,8 @@ static void glam__moe_gather_row(void *arg, int row, int worker)
     size_t M = (size_t)g->m.M, t = (size_t)(g->m.source[row] / g->m.k);
     (void)worker;
     memcpy(g->dy_out + (size_t)row * M, g->m.n->out[0]->grad + t * M, M * sizeof(float));
-    if (g->m.X == 1) memcpy(g->xr + (size_t)row * M, g->m.normed + t * M, M * sizeof(float));
+    if (g->m.X == 1 && g->xr)
+        memcpy(g->xr + (size_t)row * M, g->m.normed + t * M, M * sizeof(float));
     g->weight_out[row] = g->m.s->route.gate[g->m.source[row]];
 }
 
@@ -7195,11 +7368,11 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     a.g = m->g; a.u = m->u; a.h = g->h;
     a.weight = g->weight; a.dweight = g->dweight_here;
     p[0] = glam__moe_times(m, g->dyr, b[2], NULL, 0);
-    p[1] = glam__moe_times(m, m->u, b[1], g->dxr_here, 0);
+    p[1] = glam__moe_times(m, m->u, b[1], g->dxr_here, 0);     // where anyone is below
     p[1].before = glam__acted_back_rows;       // g, u and h become dg, du and the weighted h
     p[1].arg = &a;
     if (m->gated) p[2] = glam__moe_times(m, m->g, b[0], g->dxr_here, 1);
-    glam__chain_run(m->ctx, p, count, 1);
+    glam__chain_run(m->ctx, p, g->below ? count : 1, 1);
     o[0] = glam__moe_outer(m, in[GLAM__MO_DOWN], g->h, m->H, g->dyr, m->M);
     o[1] = glam__moe_outer(m, in[GLAM__MO_UP], g->xr, m->M, m->u, m->H);
     if (m->gated) o[2] = glam__moe_outer(m, in[GLAM__MO_GATE], g->xr, m->M, m->g, m->H);
@@ -7214,20 +7387,22 @@ static float *glam__settled(glam_tensor *t)
     return t->grad;
 }
 
-// The same token by token; dyr holds the gradients of the tokens' inputs [T,M] instead.
-static void glam__moe_plain_backward(glam__moe_grads *g)
+// The same token by token.  Gives the gradients of the tokens' inputs [T,M], for which dy_out has
+// room.
+static const float *glam__moe_plain_backward(glam__moe_grads *g)
 {
     const glam__moe *m = &g->m;
     glam_tensor **in = m->n->in;
     glam__plain_moe p = glam__moe_plain_view(m);
     p.dy = m->n->out[0]->grad;
     p.dweight = g->dweight;
-    p.dx = g->dyr;
+    p.dx = g->dy_out;
     p.dgate = m->gated ? glam__settled(in[GLAM__MO_GATE]) : NULL;
     p.dup = glam__settled(in[GLAM__MO_UP]);
     p.ddown = glam__settled(in[GLAM__MO_DOWN]);
     memset(p.dx, 0, (size_t)m->T * m->M * sizeof(float));
     glam__plain_backward(&p, m->ctx->kernels);
+    return p.dx;
 }
 
 // From the weights of one token's choices to the router's probabilities.
@@ -7291,10 +7466,6 @@ static int glam__moe_send_back(glam__moe_grads *g)
     if (m->X == 1) return 1;
     glam__agree(m->ctx, "moe backward", 0);
     if (m->ctx->error) return 0;
-    g->dyr = glam__scratch_floats(m->ctx, (size_t)m->room * m->M);
-    g->weight = glam__scratch_floats(m->ctx, (size_t)m->room);
-    g->dweight_here = glam__scratch_floats(m->ctx, (size_t)m->room);
-    g->dxr_here = glam__scratch_floats(m->ctx, (size_t)m->room * m->M);
     glam__moe_exchange(m, g->dy_out, g->dyr, m->M, 0);
     if (!m->ctx->error) glam__moe_exchange(m, g->weight_out, g->weight, 1, 0);
     return !m->ctx->error;
@@ -7321,67 +7492,55 @@ static void glam__moe_scatter_row(void *arg, int t, int worker)
     }
 }
 
-// Over Y: the gradients of the weights, and of the inputs, to whose buffer dy_out turns.
-static void glam__moe_sum_back(glam__moe_grads *g, int below)
+// Over Y: the gradients of the weights, and of the inputs [T,M], for which dy_out has room.
+static const float *glam__moe_sum_back(glam__moe_grads *g)
 {
     const glam__moe *m = &g->m;
     const glam_tensor *w = m->n->in[GLAM__MO_DOWN];
+    glam__moe_grads over = *g;
     size_t R = (size_t)m->T * m->k, n = (size_t)m->T * m->M;
-    if (!glam__is_over(w, GLAM__OVER_Y)) return;
+    if (!glam__is_over(w, GLAM__OVER_Y)) return NULL;
     memset(g->dweight + m->rows, 0, (R - (size_t)m->rows) * sizeof(float));
     glam__sum_over_y(m->ctx, w, "moe backward", g->dweight, R);
-    if (!below) return;
-    g->dn = g->dy_out;
-    memset(g->dn, 0, n * sizeof(float));
-    glam__each_row(m->ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, g);
-    glam__sum_over_y(m->ctx, w, "moe backward", g->dn, n);
+    if (!g->below) return NULL;
+    over.dn = g->dy_out;
+    memset(over.dn, 0, n * sizeof(float));
+    glam__each_row(m->ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, &over);
+    glam__sum_over_y(m->ctx, w, "moe backward", over.dn, n);
+    return over.dn;
 }
 
 static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
 {
-    glam__moe_grads g;
-    glam_tensor *x = n->in[0], *norm = n->in[GLAM__MO_NORM];
-    memset(&g, 0, sizeof g);
-    g.m = glam__moe_view(ctx, n);
+    glam__moe_grads g = glam__moe_grads_of(ctx, n);
     glam__moe *m = &g.m;
+    glam_tensor *router = n->in[GLAM__MO_ROUTER], *norm = n->in[GLAM__MO_NORM];
+    glam__normed w = glam__normed_of(ctx, n->in[0], norm, m->s->norm_eps);
+    size_t M = (size_t)m->M, all = (size_t)m->T * M;
+    const float *whole = NULL;                 // dn without the router's part, where it is summed
+    glam__lay_scratch(ctx, glam__moe_back_scratch, &g);
     for (int e = 0; e < m->E; e++) {
         m->rows += m->spans[e].rows;
         m->here += m->at_work[e].rows;
     }
-    size_t T = (size_t)m->T, R = T * m->k, M = (size_t)m->M;
-    int below = x->wants_grad || (norm && norm->wants_grad);
-    float *r = glam__scratch_floats(ctx, T);
-    glam__normed w = glam__normed_of(ctx, x, norm, m->s->norm_eps);
     g.dbalance = n->out[1]->grad[0];
-    m->normed = glam__scratch_floats(ctx, T * M);
-    g.below = below;
-    g.dyr = g.dy_out = glam__scratch_floats(ctx, R * M);
-    g.xr = m->X > 1 ? m->xr : glam__scratch_floats(ctx, R * M);
-    g.h = glam__scratch_floats(ctx, (size_t)m->room * m->H);
-    g.weight = g.weight_out = glam__scratch_floats(ctx, R);
-    g.dweight = g.dweight_here = glam__scratch_floats(ctx, R);
-    g.dxr = g.dxr_here = glam__scratch_floats(ctx, R * M);
-    g.dlogits = glam__scratch_floats(ctx, T * m->E);
-    glam__norm_all(ctx, w, m->T, m->normed, r);
+    glam__norm_all(ctx, w, m->T, m->normed, g.rms, 1);
     if (ctx->plain && !ctx->mesh) {
-        glam__moe_plain_backward(&g);
+        whole = glam__moe_plain_backward(&g);
     } else {
-        glam__each_row(ctx, m->rows, 2.0 * m->M, glam__moe_gather_row, &g);
+        glam__each_row(ctx, m->rows, 2.0 * M, glam__moe_gather_row, &g);
         if (!glam__moe_send_back(&g)) return;
-        glam__moe_experts_back(&g);
+        glam__moe_experts_back(&g);            // dh, dWd, dWu, dWg, and dx of their rows
         glam__moe_return_back(&g);
-        glam__moe_sum_back(&g, below);
+        whole = glam__moe_sum_back(&g);
     }
-    glam__moe_gate_back(&g);
-    glam__grad_outer(ctx, n->in[GLAM__MO_ROUTER], m->T, m->normed, M, g.dlogits, (size_t)m->E);
-    if (!below) return;
-    const float *whole = g.dn ? g.dn : ctx->plain && !ctx->mesh ? g.dyr : NULL;    // [T,M]
-    g.dn = glam__scratch_floats(ctx, T * M);
-    glam__times(ctx, m->T, g.dlogits, (size_t)m->E, glam__weight(ctx, n->in[GLAM__MO_ROUTER], 1, 0),
-                g.dn, M, 0);
-    if (whole) glam__add_all(ctx->kernels, T * M, whole, g.dn);
+    glam__moe_gate_back(&g);                   // dlogits from weights, balance and z-loss  [T,E]
+    glam__grad_outer(ctx, router, m->T, m->normed, M, g.dlogits, (size_t)m->E);
+    if (!g.below) return;
+    glam__times(ctx, m->T, g.dlogits, (size_t)m->E, glam__weight(ctx, router, 1, 0), g.dn, M, 0);
+    if (whole) glam__add_all(ctx->kernels, all, whole, g.dn);
     else glam__each_row(ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, &g);
-    glam__norm_backward(ctx, n, norm, w, m->T, r, g.dn);
+    glam__norm_backward(ctx, n, norm, w, m->T, g.rms, g.dn);
 }
 
 // ---- the row and its wrapper
@@ -7440,35 +7599,42 @@ static glam_status glam__moe_fits(glam_ctx *ctx, glam_node *n)
     return GLAM_OK;
 }
 
+// What steps take for themselves: products, routing, the balance loss, the tree over ranks.
+static uint64_t glam__moe_inner_bytes(const glam__moe *m, int below)
+{
+    const glam_ctx *ctx = m->ctx;
+    uint64_t T = (uint64_t)m->T, room = (uint64_t)m->room, E = (uint64_t)m->E;
+    uint64_t small = 2 * glam__align(E * sizeof(int)) + 2 * glam__floats(2 * T) +
+                     glam__align((uint64_t)m->groups * E * sizeof(int)) + glam__floats(T) +
+                     glam__floats(4 * (uint64_t)m->H);
+    uint64_t most = glam__larger(glam__chain_bytes(ctx, room, m->M, m->H),
+                                 below ? 0 : glam__chain_apart_bytes(ctx, room, m->M, m->H));
+    most = glam__larger(most, glam__product_bytes(ctx, m->E));
+    most = glam__larger(most, glam__norm_back_bytes(m->T, m->M));
+    most = glam__larger(most, glam__outer_bytes(ctx) + (m->X > 1 ?
+                        glam__floats(glam__moe_levels(m) * (uint64_t)m->M * m->H) : 0));
+    return small + most;
+}
+
 static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
 {
     const glam__moe_setup *s = (const glam__moe_setup *)n->config;
     if (glam__moe_config_check(ctx, &s->c) != GLAM_OK || glam__moe_fits(ctx, n) != GLAM_OK)
         return ctx->error;
     glam__moe m = glam__moe_view(ctx, n);
-    uint64_t T = (uint64_t)m.T, R = T * m.k;
-    uint64_t room = (uint64_t)m.room, far = m.X > 1;
-    if (!room)
+    if (!m.room)
         return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: %d tokens on each of %d ranks are too many at "
                          "once; a larger recipe.accumulate makes smaller parts", m.T, m.X);
     n->out_shape[0] = n->in[0]->shape;
     n->out_shape[1] = glam_dim1(1);
-    n->saved_bytes = (room * m.H * (m.gated ? 2 : 1) * sizeof(float) + T * sizeof(float) +
-                      far * room * m.M * sizeof(float) + 2 * R * sizeof(int32_t) +
-                      (s->c.router_cap > 0 ? T * m.E * sizeof(float) : 0) +
-                      (1 + far) * (uint64_t)m.E * sizeof(glam__span));
-    uint64_t small = 4 * glam__align((uint64_t)m.E * sizeof(int)) + glam__floats(5 * T) +
-                     glam__floats((uint64_t)m.groups * m.E) +
-                     glam__chain_bytes(ctx, room, m.M, m.H) + glam__product_bytes(ctx, m.E) +
-                     glam__floats(4 * (uint64_t)m.H);
-    uint64_t forward = small + glam__floats(T * m.M) + glam__floats(R * m.M) +
-                       far * (glam__floats(room * m.M) + glam__floats(far * m.X * (m.E + 1)));
-    uint64_t back = small + 2 * glam__floats(T * m.M) + 3 * glam__floats(R * m.M) +
-                    glam__floats(room * m.H) + 2 * glam__floats(R) + glam__floats(T * m.E) +
-                    glam__outer_bytes(ctx) + glam__floats(glam__norm_back_floats(m.T, m.M)) +
-                    far * (2 * glam__floats(room * m.M) + 2 * glam__floats(room) +
-                           glam__floats(glam__moe_levels(&m) * (uint64_t)m.M * m.H));
-    n->scratch_bytes = (n->flags & GLAM__NODE_RECORDED ? back : forward);
+    n->saved_bytes = glam__lay_count(glam__moe_saved, &m);
+    n->scratch_bytes = glam__lay_count(glam__moe_scratch, &m) + glam__moe_inner_bytes(&m, 1);
+    if (n->flags & GLAM__NODE_RECORDED) {
+        glam__moe_grads g = glam__moe_grads_of(ctx, n);
+        n->scratch_bytes = glam__larger(n->scratch_bytes,
+                                        glam__lay_count(glam__moe_back_scratch, &g) +
+                                        glam__moe_inner_bytes(&m, g.below));
+    }
     if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
     glam__want_all(ctx, n, GLAM__MO_ROUTER, 1, 0);
     return glam__want_all(ctx, n, GLAM__MO_GATE, 3, m.T * m.k);

@@ -22,6 +22,9 @@
 #include <unistd.h>
 
 #define GLAM__WORTH 0      // small loops too run on all workers here
+#ifndef GLAM_ASSERT
+#define GLAM_ASSERT(c) ((c) ? (void)0 : abort())
+#endif
 #define GLAM_IMPLEMENTATION
 #include "../glam.h"
 

@@ -666,6 +666,83 @@ static void model_bad_batches(void)
     CLOSE_CLEAN(ctx);
 }
 
+// Gradients of one step with everything frozen but `only` (NULL: nothing is), into out; what the step took.
+static uint64_t frozen_step(glam_position position, const char *simd, const char *only, float *out,
+                            size_t *sizes)
+{
+    glam_options options = test_options();
+    glam_config c = test_config();
+    int32_t tokens[22], targets[22];
+    glam_batch batch = { 2, 11, tokens, targets, NULL, NULL };
+    size_t at = 0;
+    c.position = position;
+    c.attention_cap = 5;
+    c.moe.router_z_weight = 1e-3f;
+    if (simd) options.simd = simd;
+    test_ids(tokens, 22, 3, c.vocab);
+    test_ids(targets, 22, 4, c.vocab);
+    glam_ctx *ctx = glam_open(&options);
+    glam_model *model = glam_model_new(ctx, &c);
+    if (only) {
+        glam_freeze(model, "*", 1);
+        glam_freeze(model, only, 0);
+    }
+    glam_backward(ctx, glam_loss(model, &batch, GLAM_TRAIN, NULL));
+    for (int i = 0; glam_model_tensor_at(model, i); i++) {
+        const glam_tensor *t = glam_model_tensor_at(model, i);
+        sizes[i] = glam_size(t);
+        if (only && t->wants_grad) CHECK(t->grad != NULL);
+        if (t->grad) memcpy(out + at, t->grad, glam_size(t) * sizeof(float));
+        at += glam_size(t);
+    }
+    uint64_t bytes = glam_memory(ctx).scratch;
+    CLOSE_CLEAN(ctx);
+    return bytes;
+}
+
+// What is frozen changes no bit of the gradient of what is not, and asks for no more memory.
+static void model_frozen_same_gradients(void)
+{
+    static float all[16384], one[16384];
+    size_t sizes[64];
+    for (int k = 0; k < 6; k++) {
+        const char *simd = k % 2 ? "base" : NULL;
+        glam_position position = (glam_position)(k / 2);
+        glam_ctx *ctx = test_ctx();
+        glam_config c = test_config();
+        c.position = position;
+        glam_model *model = glam_model_new(ctx, &c);
+        uint64_t most = frozen_step(position, simd, NULL, all, sizes);
+        size_t at = 0;
+        for (int i = 0; glam_model_tensor_at(model, i); at += sizes[i++]) {
+            const char *name = glam_model_tensor_at(model, i)->name;
+            memset(one, 0, sizeof one);
+            CHECK(frozen_step(position, simd, name, one, sizes) <= most);
+            if (!CHECK(!memcmp(all + at, one + at, sizes[i] * sizeof(float))))
+                printf("  %s, position %d, %s\n", name, (int)position, simd ? simd : "best");
+        }
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// An op lays out what was wanted when it ran: who is let train after that is told so.
+static void model_unfrozen_too_late(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config c = test_config();
+    glam_model *model = glam_model_new(ctx, &c);
+    int32_t tokens[4] = { 1, 2, 3, 4 };
+    glam_batch batch = { 1, 4, tokens, tokens, NULL, NULL };
+    glam_freeze(model, "experts", 1);
+    glam_tensor *loss = glam_loss(model, &batch, GLAM_TRAIN, NULL);
+    glam_freeze(model, "experts", 0);
+    CHECK(glam_backward(ctx, loss) == GLAM_ERR_STATE);
+    ERROR_IS(ctx, GLAM_ERR_STATE, "frozen when the forward pass ran");
+    glam_forget(ctx);
+    CHECK(glam_backward(ctx, glam_loss(model, &batch, GLAM_TRAIN, NULL)) == GLAM_OK);
+    CLOSE_CLEAN(ctx);
+}
+
 static void test_14_model(void)
 {
     RUN(model_counts_of_presets);
@@ -685,6 +762,8 @@ static void test_14_model(void)
     RUN(model_segments);
     RUN(model_borrowed);
     RUN(model_freezing);
+    RUN(model_frozen_same_gradients);
+    RUN(model_unfrozen_too_late);
     RUN(model_bad_configs);
     RUN(model_bad_batches);
     RUN(model_cancelled);
