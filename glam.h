@@ -1040,6 +1040,10 @@ static uint64_t glam__floats(uint64_t count)
 { return glam__align(glam__mul(count, sizeof(float))); }
 
 static uint64_t glam__larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+static uint64_t glam__lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static int glam__min(int a, int b) { return a < b ? a : b; }
+static int glam__max(int a, int b) { return a > b ? a : b; }
+static int glam__ceil_div(int n, int unit) { return (n + unit - 1) / unit; }
 
 static int glam__measuring(const glam_ctx *ctx) { return ctx->measuring; }
 
@@ -1824,12 +1828,19 @@ static uint64_t glam__hash_name(const char *name)
 #define GLAM__FUSED
 #endif
 
-// What the product of an FFN does between its two matrices.
-enum {
-    GLAM__ACT_RELU, GLAM__ACT_GELU_TANH, GLAM__ACT_GELU_ERF,        // of u alone; g is NULL
-    GLAM__ACT_GEGLU_TANH, GLAM__ACT_GEGLU_ERF, GLAM__ACT_SWIGLU,    // f(g) * u
-    GLAM__ACT_GEGLU_LITERAL                                         // gelu_tanh(g * u)
-};
+// What an FFN does between its matrices, one row each: name, form, f with its slope.  The rows of
+// glam_activation in room 12 choose among them.
+#define GLAM__EACH_ACT(X) \
+    X(RELU,          GLAM__ALONE,   glam__relu1) \
+    X(GELU_TANH,     GLAM__ALONE,   glam__gelu1) \
+    X(GELU_ERF,      GLAM__ALONE,   glam__gelu_erf1) \
+    X(GEGLU_TANH,    GLAM__GATES,   glam__gelu1) \
+    X(GEGLU_ERF,     GLAM__GATES,   glam__gelu_erf1) \
+    X(SWIGLU,        GLAM__GATES,   glam__silu1) \
+    X(GEGLU_LITERAL, GLAM__OF_BOTH, glam__gelu1)
+enum { GLAM__ALONE, GLAM__GATES, GLAM__OF_BOTH };      // f(u), g is NULL; f(g) u; f(g u)
+#define GLAM__ACT_NAME(name, form, f) GLAM__ACT_##name,
+enum { GLAM__EACH_ACT(GLAM__ACT_NAME) GLAM__ACTS };
 enum {
     GLAM__EXP, GLAM__LOG, GLAM__TANH, GLAM__SIGMOID, GLAM__RELU, GLAM__GELU, GLAM__GELU_ERF,
     GLAM__SILU
@@ -2243,25 +2254,34 @@ static GLAM__INLINE void glam__row_exp_minus(int n, float c, const float *x, flo
 
 // ---- activations and functions of one element
 
+static GLAM__INLINE int glam__act_form(int kind)
+{
+#define GLAM__ACT_FORM(name, form, f) case GLAM__ACT_##name: return form;
+    switch (kind) { GLAM__EACH_ACT(GLAM__ACT_FORM) }
+    return GLAM__ALONE;
+}
+
+static GLAM__INLINE float glam__act_f(int kind, float z, float *slope)
+{
+#define GLAM__ACT_F(name, form, f) case GLAM__ACT_##name: return f(z, slope);
+    switch (kind) { GLAM__EACH_ACT(GLAM__ACT_F) }
+    return *slope = 0;
+}
+
 // Value of the activation `kind` on the pair, and its slopes.
 static GLAM__INLINE float glam__act1(int kind, float g, float u, float *dg, float *du)
 {
-    float f, slope = 0;
-    int gated = kind >= GLAM__ACT_GEGLU_TANH;
-    float z = !gated ? u : kind == GLAM__ACT_GEGLU_LITERAL ? g * u : g;
-    if (kind == GLAM__ACT_RELU) f = glam__relu1(z, &slope);
-    else if (kind == GLAM__ACT_SWIGLU) f = glam__silu1(z, &slope);
-    else if (kind == GLAM__ACT_GELU_ERF || kind == GLAM__ACT_GEGLU_ERF)
-        f = glam__gelu_erf1(z, &slope);
-    else f = glam__gelu1(z, &slope);
+    float slope, f;
+    int form = glam__act_form(kind);
+    f = glam__act_f(kind, form == GLAM__ALONE ? u : form == GLAM__OF_BOTH ? g * u : g, &slope);
     *dg = slope * u;
-    *du = !gated ? slope : kind == GLAM__ACT_GEGLU_LITERAL ? slope * g : f;
-    return gated && kind != GLAM__ACT_GEGLU_LITERAL ? f * u : f;
+    *du = form == GLAM__ALONE ? slope : form == GLAM__OF_BOTH ? slope * g : f;
+    return form == GLAM__GATES ? f * u : f;
 }
 
 static GLAM__INLINE void glam__act_of(int kind, int n, const float *g, const float *u, float *h)
 {
-    int gated = kind >= GLAM__ACT_GEGLU_TANH;
+    int gated = glam__act_form(kind) != GLAM__ALONE;
     GLAM__VECTOR
     for (int i = 0; i < n; i++) {
         float dg, du;
@@ -2272,7 +2292,7 @@ static GLAM__INLINE void glam__act_of(int kind, int n, const float *g, const flo
 static GLAM__INLINE void glam__act_back_of(int kind, int n, const float *g, const float *u,
                                            const float *dh, float *h, float *dg, float *du)
 {
-    int gated = kind >= GLAM__ACT_GEGLU_TANH;
+    int gated = glam__act_form(kind) != GLAM__ALONE;
     GLAM__VECTOR
     for (int i = 0; i < n; i++) {
         float sg, su, d = dh[i];
@@ -2328,15 +2348,6 @@ static GLAM__INLINE void glam__unary_back_of(int kind, size_t n, const float *x,
 
 // One copy of the loop per kind: a test inside it would keep it from being vectorised.
 #define GLAM__CASE(kind, row, ...) case kind: row(kind, __VA_ARGS__); break;
-#define GLAM__EACH_ACT(row, ...) \
-    switch (kind) { \
-    GLAM__CASE(GLAM__ACT_RELU, row, __VA_ARGS__) GLAM__CASE(GLAM__ACT_SWIGLU, row, __VA_ARGS__) \
-    GLAM__CASE(GLAM__ACT_GELU_TANH, row, __VA_ARGS__) \
-    GLAM__CASE(GLAM__ACT_GELU_ERF, row, __VA_ARGS__) \
-    GLAM__CASE(GLAM__ACT_GEGLU_TANH, row, __VA_ARGS__) \
-    GLAM__CASE(GLAM__ACT_GEGLU_ERF, row, __VA_ARGS__) \
-    default: row(GLAM__ACT_GEGLU_LITERAL, __VA_ARGS__); \
-    }
 #define GLAM__EACH_UNARY(row, ...) \
     switch (kind) { \
     GLAM__CASE(GLAM__EXP, row, __VA_ARGS__) GLAM__CASE(GLAM__TANH, row, __VA_ARGS__) \
@@ -2354,12 +2365,14 @@ static GLAM__INLINE void glam__row_act(int kind, int n, const float *g, const fl
     int whole = n & -GLAM__BLOCK, rest = n - whole;
     if (rest) {
         float tg[GLAM__BLOCK], tu[GLAM__BLOCK], th[GLAM__BLOCK];
-        if (kind >= GLAM__ACT_GEGLU_TANH) glam__pad(rest, g + whole, 0.0f, tg);
+        if (glam__act_form(kind) != GLAM__ALONE) glam__pad(rest, g + whole, 0.0f, tg);
         glam__pad(rest, u + whole, 0.0f, tu);
         self(kind, GLAM__BLOCK, tg, tu, th);
         glam__unpad(rest, th, h + whole);
     }
-    GLAM__EACH_ACT(glam__act_of, whole, g, u, h)
+#define GLAM__ACT_LOOP(name, form, f) \
+    case GLAM__ACT_##name: glam__act_of(GLAM__ACT_##name, whole, g, u, h); break;
+    switch (kind) { GLAM__EACH_ACT(GLAM__ACT_LOOP) }
 }
 
 static GLAM__INLINE void glam__row_act_back(int kind, int n, const float *g, const float *u,
@@ -2368,7 +2381,7 @@ static GLAM__INLINE void glam__row_act_back(int kind, int n, const float *g, con
                                                          const float *, float *, float *,
                                                          float *))
 {
-    int whole = n & -GLAM__BLOCK, rest = n - whole, gated = kind >= GLAM__ACT_GEGLU_TANH;
+    int whole = n & -GLAM__BLOCK, rest = n - whole, gated = glam__act_form(kind);
     if (rest) {
         float tg[GLAM__BLOCK], tu[GLAM__BLOCK], td[GLAM__BLOCK], th[GLAM__BLOCK];
         if (gated) glam__pad(rest, g + whole, 0.0f, tg);
@@ -2379,7 +2392,9 @@ static GLAM__INLINE void glam__row_act_back(int kind, int n, const float *g, con
         if (gated) glam__unpad(rest, tg, dg + whole);
         glam__unpad(rest, tu, du + whole);
     }
-    GLAM__EACH_ACT(glam__act_back_of, whole, g, u, dh, h, dg, du)
+#define GLAM__ACT_BACK_LOOP(name, form, f) \
+    case GLAM__ACT_##name: glam__act_back_of(GLAM__ACT_##name, whole, g, u, dh, h, dg, du); break;
+    switch (kind) { GLAM__EACH_ACT(GLAM__ACT_BACK_LOOP) }
 }
 
 static GLAM__INLINE void glam__row_unary(int kind, size_t n, const float *x, float *y,
@@ -3974,7 +3989,7 @@ struct glam__product {
     glam__span whole;
 };
 
-static int glam__up(int n, int unit) { return (n + unit - 1) / unit * unit; }
+static int glam__up(int n, int unit) { return glam__ceil_div(n, unit) * unit; }
 
 static size_t glam__stride(int k)
 {
@@ -3986,7 +4001,7 @@ static size_t glam__stride(int k)
 static int glam__product_rows(int k)
 {
     int rows = 294912 / (k > 0 ? k : 1) / 48 * 48;
-    return rows < 48 ? 48 : rows > 192 ? 192 : rows;
+    return glam__max(48, glam__min(rows, 192));
 }
 
 static size_t glam__worker_floats(const glam_ctx *ctx, int k)
@@ -3997,7 +4012,7 @@ static uint64_t glam__product_bytes(const glam_ctx *ctx, int k)
 { return glam__floats((uint64_t)glam__worker_floats(ctx, k) * ctx->options.threads); }
 
 static int glam__panels_of(const glam_ctx *ctx, int n)
-{ return (n + ctx->kernels->nr - 1) / ctx->kernels->nr; }
+{ return glam__ceil_div(n, ctx->kernels->nr); }
 
 // A weight [.., R, C] as the right operand: [R,C], or transposed [C,R].
 static glam__operand glam__operand_of(const glam_ctx *ctx, const glam_tensor *w, int transposed)
@@ -4031,7 +4046,7 @@ typedef struct glam__patch {
 static glam__patch glam__panel_source(const glam__kernels *k, const glam__operand *b, int s, int j,
                                       int p, int terms)
 {
-    int col = j * k->nr, n = b->n - col < k->nr ? b->n - col : k->nr;
+    int col = j * k->nr, n = glam__min(b->n - col, k->nr);
     glam__patch of = { NULL, b->ld, b->transposed ? n : terms, b->transposed ? terms : n, 0, 0 };
     if (n > 0)
         of.from = b->data + (size_t)s * b->slice +
@@ -4064,7 +4079,7 @@ static void glam__packing_body(void *arg, int begin, int end, int worker)
         for (; task >= p->tasks; p++) task -= p->tasks;
         for (int p0 = 0; p0 < p->b.k; p0 += GLAM__KC) {
             int s = task / p->panels, j = task % p->panels;
-            int terms = p->b.k - p0 < GLAM__KC ? p->b.k - p0 : GLAM__KC;
+            int terms = glam__min(p->b.k - p0, GLAM__KC);
             glam__make_panel(all->ctx->kernels, &p->b, s, j, p0, terms,
                              p->out + glam__panel_at(&p->b, p->panels, nr, s, j, p0, terms));
         }
@@ -4124,7 +4139,7 @@ static glam_status glam__want_all(glam_ctx *ctx, glam_node *n, int first, int co
     for (int back = 0; back <= training; back++)
         for (int i = first; i < first + count; i++)
             bytes[back] += glam__want_panels(ctx, training, n->in[i], back, rows);
-    n->scratch_bytes += bytes[0] > bytes[1] ? bytes[0] : bytes[1];
+    n->scratch_bytes += glam__larger(bytes[0], bytes[1]);
     return ctx->error;
 }
 
@@ -4192,7 +4207,7 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
         const glam__operand *b = &p->b[i];
         int panels = glam__panels_of(p->ctx, b->n);
         for (int j = from > first ? from - first : 0; j < panels && first + j < to; j++) {
-            int col = j * k->nr, n = b->n - col < k->nr ? b->n - col : k->nr;
+            int col = j * k->nr, n = glam__min(b->n - col, k->nr);
             float *c = p->c[i] + (size_t)s->row * p->ldc + (col - p->skip);
             const float *values = panel;
             size_t ldb = (size_t)k->nr;
@@ -4213,7 +4228,7 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
             glam__patch soon = glam__panel_source(k, b, s->slice, j + 1, p0, terms);
             if (b->panels) soon.from = NULL;
             for (int r = 0; r < s->rows; r += some) {
-                int rows = s->rows - r < some ? s->rows - r : some;
+                int rows = glam__min(s->rows - r, some);
                 glam__fetch_lines(&soon, lines);
                 k->panel(rows, n, terms, a + (size_t)r * lda, lda, values, ldb,
                          c + (size_t)r * p->ldc, p->ldc, p->add || p->base || p0 > 0);
@@ -4232,7 +4247,7 @@ static void glam__product_block(const glam__product *p, const glam__span *s, int
     size_t lda = p->fill ? p->lds : p->lda;
     if (p->fill) p->fill(p, s->row, s->rows, 0, p->k, rows, lda);
     for (int p0 = 0; p0 == 0 || p0 < p->k; p0 += GLAM__KC)
-        glam__product_panels(p, s, a + p0, lda, p0, p->k - p0 < GLAM__KC ? p->k - p0 : GLAM__KC,
+        glam__product_panels(p, s, a + p0, lda, p0, glam__min(p->k - p0, GLAM__KC),
                              from, to, panel);
 }
 
@@ -4242,15 +4257,15 @@ static glam__span glam__find_block(const glam__product *p, int t)
 {
     glam__span found = { 0, 0, 0 };
     for (int i = 0; i < p->span_count; i++) {
-        int rows = p->spans[i].rows, blocks = (rows + p->block - 1) / p->block, each;
+        int rows = p->spans[i].rows, blocks = glam__ceil_div(rows, p->block), each;
         if (t >= blocks) {
             t -= blocks;
             continue;
         }
-        each = glam__up((rows + blocks - 1) / blocks, p->ctx->kernels->mr);
+        each = glam__up(glam__ceil_div(rows, blocks), p->ctx->kernels->mr);
         found = p->spans[i];
         found.row += t * each;
-        found.rows = rows - t * each < each ? rows - t * each : each;
+        found.rows = glam__min(rows - t * each, each);
         if (found.rows < 0) found.rows = 0;
         break;
     }
@@ -4297,7 +4312,7 @@ static int glam__block_count(const glam__product *p)
 {
     int blocks = 0;
     for (int i = 0; i < p->span_count; i++)
-        blocks += (p->spans[i].rows + p->block - 1) / p->block;
+        blocks += glam__ceil_div(p->spans[i].rows, p->block);
     return blocks;
 }
 
@@ -4306,8 +4321,8 @@ enum { GLAM__BLOCK_ROWS = 48 };        // fewer do not pay for a look at B
 // All of B passes by for each block of rows: few blocks, but as many for every worker.
 static void glam__cut_rows(const glam_ctx *ctx, glam__product *p, int most)
 {
-    int workers = ctx->options.threads, tasks = glam__up((p->m + most - 1) / most, workers);
-    p->block = p->m ? glam__up((p->m + tasks - 1) / tasks, ctx->kernels->mr) : 0;
+    int workers = ctx->options.threads, tasks = glam__up(glam__ceil_div(p->m, most), workers);
+    p->block = p->m ? glam__up(glam__ceil_div(p->m, tasks), ctx->kernels->mr) : 0;
     if (p->block < GLAM__BLOCK_ROWS) p->block = GLAM__BLOCK_ROWS;
 }
 
@@ -4320,9 +4335,9 @@ static void glam__product_run(glam_ctx *ctx, glam__product *p)
     // panels made at each use: better each by one task, over all rows
     int apart = p->spans == &p->whole && !p->b[0].panels && !p->fill && p->m > p->block;
     if (apart) p->block = p->m;
-    else glam__cut_rows(ctx, p, p->block < 128 ? p->block : 128);
+    else glam__cut_rows(ctx, p, glam__min(p->block, 128));
     int blocks = glam__block_count(p), workers = ctx->options.threads;
-    p->cols = blocks && blocks < workers ? (8 * workers + blocks - 1) / blocks : 1;
+    p->cols = blocks && blocks < workers ? glam__ceil_div(8 * workers, blocks) : 1;
     if (apart) p->cols = p->panels;
     if (p->cols > p->panels) p->cols = p->panels;
     glam__parallel(ctx, blocks * p->cols, (double)p->m * p->k * p->panels * ctx->kernels->nr,
@@ -4340,7 +4355,7 @@ typedef struct glam__each {
 static void glam__each_body(void *arg, int begin, int end, int worker)
 {
     const glam__each *e = (const glam__each *)arg;
-    int last = end * e->chunk < e->rows ? end * e->chunk : e->rows;
+    int last = glam__min(end * e->chunk, e->rows);
     for (int r = begin * e->chunk; r < last; r++) e->row(e->arg, r, worker);
 }
 
@@ -4349,7 +4364,7 @@ static void glam__each_row(glam_ctx *ctx, int rows, double work, void (*row)(voi
                            void *arg)
 {
     glam__each e = { row, arg, rows, 32 };
-    glam__parallel(ctx, (rows + e.chunk - 1) / e.chunk, work * rows, glam__each_body, &e);
+    glam__parallel(ctx, glam__ceil_div(rows, e.chunk), work * rows, glam__each_body, &e);
 }
 
 // Products over the same rows that add up to one C: C = A_1 B_1 + A_2 B_2 + ..., in blocks of
@@ -4370,7 +4385,7 @@ static int glam__chain_rows(int k, int n, int packed)
 {
     int most = packed ? 128 : 256;
     int rows = (packed ? 294912 : 442368) / (k + n + 3 * GLAM__KC) / 24 * 24;
-    return rows < 48 ? 48 : rows > most ? most : rows;
+    return glam__max(48, glam__min(rows, most));
 }
 
 static size_t glam__chain_floats(const glam_ctx *ctx, int k)
@@ -4384,7 +4399,7 @@ static uint64_t glam__chain_bytes(const glam_ctx *ctx, uint64_t T, int k, int H)
 {
     uint64_t workers = (uint64_t)ctx->options.threads, few = GLAM__BLOCK_ROWS * workers;
     return glam__floats(glam__chain_floats(ctx, k) * workers) + glam__product_bytes(ctx, k) +
-           glam__floats((T < few ? T : few) * (uint64_t)H);
+           glam__floats(glam__lesser(T, few) * (uint64_t)H);
 }
 
 // The same where the first product is run by itself.
@@ -4407,7 +4422,7 @@ static void glam__chain_first(const glam__product *p, const glam__span *s, int a
     for (int i = 0; i < p->parts; i++)
         for (int p0 = 0; p0 < p->k; p0 += GLAM__KC)
             glam__product_panels(&piece, &here, a + p0, lda, p0,
-                                 p->k - p0 < GLAM__KC ? p->k - p0 : GLAM__KC,
+                                 glam__min(p->k - p0, GLAM__KC),
                                  i * panels + at / nr, i * panels + glam__up(at + terms, nr) / nr,
                                  panel);
 }
@@ -4421,7 +4436,7 @@ static void glam__chain_block(const glam__chain *c, const glam__span *s, int fro
     const float *a0 = p->fill ? rows : p->a + (size_t)s->row * p->lda;
     if (c->wide && p->fill) p->fill(p, s->row, s->rows, 0, p->k, rows, p->lds);
     for (int at = 0; at < k; at += GLAM__KC) {
-        int terms = k - at < GLAM__KC ? k - at : GLAM__KC;
+        int terms = glam__min(k - at, GLAM__KC);
         if (c->wide)
             glam__chain_first(p, s, at, terms, a0, p->fill ? p->lds : p->lda, handed, panel);
         for (const glam__product *q = p + c->wide; q < last; q++) {
@@ -4458,7 +4473,7 @@ static void glam__between_row(void *arg, int row, int worker)
     float *made = b->made + (size_t)row * q->k;
     (void)worker;
     for (int at = 0; at < q->k; at += GLAM__KC) {
-        int terms = q->k - at < GLAM__KC ? q->k - at : GLAM__KC;
+        int terms = glam__min(q->k - at, GLAM__KC);
         if (q->before) q->before(q, row, 1, at, terms, made + at, (size_t)q->k);
         if (q->fill) q->fill(q, row, 1, at, terms, made + at, (size_t)q->k);
     }
@@ -4508,7 +4523,7 @@ static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count, int wide
         p++, count--, wide = 0;
     }
     glam__chain c = { p, count, wide, 1, 0, 0, NULL };
-    if (!wide && blocks) c.cols = (2 * workers + blocks - 1) / blocks;
+    if (!wide && blocks) c.cols = glam__ceil_div(2 * workers, blocks);
     if (c.cols > p->panels) c.cols = p->panels;
     c.first = wide && p->fill ? (size_t)p->block * p->lds : 0;
     c.floats = c.first + (size_t)p->block * GLAM__HANDED_LD + (size_t)GLAM__KC * ctx->kernels->nr;
@@ -4594,7 +4609,7 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
     for (int i = 0; i < m && !s->rows && !o->add; i++)
         memset(c + (size_t)i * o->ldc + first, 0, (size_t)(last - first) * sizeof(float));
     for (int r0 = 0; r0 < s->rows; r0 += GLAM__OUTER_ROWS) {
-        int rows = s->rows - r0 < GLAM__OUTER_ROWS ? s->rows - r0 : GLAM__OUTER_ROWS;
+        int rows = glam__min(s->rows - r0, GLAM__OUTER_ROWS);
         size_t at = (size_t)(s->row + r0), lda = o->lda;
         const float *a = o->a + at * lda + from;
         if (last - first > k->nr) {
@@ -4606,8 +4621,8 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
         }
         for (int j = first; j < last; j += k->nr)
             for (int r = 0; r < rows; r += GLAM__KC) {
-                int n = last - j < k->nr ? last - j : k->nr, some = GLAM__OUTER_CALL;
-                int terms = rows - r < GLAM__KC ? rows - r : GLAM__KC, more = r + terms < rows;
+                int n = glam__min(last - j, k->nr), some = GLAM__OUTER_CALL;
+                int terms = glam__min(rows - r, GLAM__KC), more = r + terms < rows;
                 const float *b = o->b + (at + (size_t)r) * o->ldb + j;
                 glam__patch soon = { NULL, o->ldb, terms, k->nr, 0, 0 };
                 if (more) soon.from = b + (size_t)terms * o->ldb;
@@ -4615,7 +4630,7 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
                 k->pack(terms, n, b, o->ldb, panel);
                 for (int i = 0; i < m; i += some) {
                     glam__fetch_lines(&soon, terms * k->nr / 16 * some / m + 1);
-                    k->panel_t(m - i < some ? m - i : some, n, terms, a + (size_t)r * lda + i, lda,
+                    k->panel_t(glam__min(m - i, some), n, terms, a + (size_t)r * lda + i, lda,
                                panel, (size_t)k->nr, c + (size_t)i * o->ldc + j, o->ldc,
                                o->add || r0 + r > 0);
                 }
@@ -4646,7 +4661,7 @@ static void glam__outer_run(glam_ctx *ctx, glam__outer *o, int count)
     for (; count > 0; count--, o++) {
         if (!o->spans) o->spans = &o->whole;
         o->panels = glam__panels_of(ctx, o->n);
-        o->parts = (o->m + GLAM__OUTER_M - 1) / GLAM__OUTER_M;
+        o->parts = glam__ceil_div(o->m, GLAM__OUTER_M);
         o->cols = 1;
         while (o->c && o->span_count * o->parts * o->cols < 2 * ctx->options.threads) {
             int m = o->m / o->parts, n = o->n / o->cols;   // few: each copies its A and packs its B
@@ -5460,7 +5475,7 @@ static void glam__norm_back_body(void *arg, int begin, int end, int worker)
 }
 
 static size_t glam__norm_back_floats(int rows, int M)
-{ return (size_t)((rows + GLAM__NORM_CHUNK - 1) / GLAM__NORM_CHUNK) * (size_t)M; }
+{ return (size_t)glam__ceil_div(rows, GLAM__NORM_CHUNK) * (size_t)M; }
 
 static uint64_t glam__norm_back_bytes(int rows, int M)
 { return glam__floats(glam__norm_back_floats(rows, M)); }
@@ -5470,7 +5485,7 @@ static void glam__norm_backward(glam_ctx *ctx, glam_node *n, glam_tensor *norm, 
 {
     glam__norm_back b;
     glam_tensor *x = n->in[0];
-    int chunks = (rows + GLAM__NORM_CHUNK - 1) / GLAM__NORM_CHUNK, adds = 0;
+    int chunks = glam__ceil_div(rows, GLAM__NORM_CHUNK), adds = 0;
     float *dgain = glam__grad_of(norm, &adds);
     b.w = w;
     b.r = r;
@@ -5608,7 +5623,7 @@ static void glam__head_backward_row(void *arg, int i, int worker)
     }
     int target = r->h->targets[t] - r->from;
     for (int v = 0; v < r->V; v += strip, l += strip, target -= strip) {
-        int n = r->V - v < strip ? r->V - v : strip;
+        int n = glam__min(r->V - v, strip);
         if (cap > 0 && r->again) glam__cap(r->kernels, cap, n, l);
         if (cap > 0) memcpy(capped, l, (size_t)n * sizeof *l);
         r->kernels->exp_minus(n, r->lse[t], l, l);
@@ -5656,7 +5671,7 @@ static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
     glam__operand embed = glam__weight(ctx, n->in[2], 1, T);
     r.xent = glam__scratch_floats(ctx, (size_t)T);
     for (r.row = 0; r.row < T; r.row += chunk) {
-        int rows = T - r.row < chunk ? T - r.row : chunk;
+        int rows = glam__min(T - r.row, chunk);
         glam__times(ctx, rows, a + (size_t)r.row * embed.k, (size_t)embed.k, embed, r.logits,
                     (size_t)r.V, 0);
         glam__each_row(ctx, rows, 8.0 * r.V, glam__head_forward_row, &r);
@@ -5685,7 +5700,7 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
     r.scale = (float)((double)n->out[0]->grad[0] / h->count);
     r.again = chunk < T;
     for (r.row = 0; r.row < T; r.row += chunk) {
-        int rows = T - r.row < chunk ? T - r.row : chunk;
+        int rows = glam__min(T - r.row, chunk);
         float *at = da + (size_t)r.row * M;
         if (chunk < T)
             glam__times(ctx, rows, a + (size_t)r.row * M, M, embed, r.logits, (size_t)V, 0);
@@ -5764,7 +5779,7 @@ GLAM_API int glam_bucket(int distance, int buckets, int max_distance)
     if (distance < exact) return distance;       // also keeps 0 away from the logarithm
     double far = log((double)distance / exact) / log((double)max_distance / exact);
     int bucket = exact + (int)(far * (buckets - exact));
-    return bucket < buckets - 1 ? bucket : buckets - 1;
+    return glam__min(bucket, buckets - 1);
 }
 
 static void glam__attention_saved(void *arg, glam__layout *l)
@@ -5907,7 +5922,7 @@ static void glam__attention_scratch(void *arg, glam__layout *l)
 static uint64_t glam__attention_bytes(glam_ctx *ctx, glam_node *n, int back)
 {
     glam__heads h = glam__heads_of(ctx, n, back);
-    uint64_t most = glam__chain_bytes(ctx, 0, h.M > h.A ? h.M : h.A, 0);
+    uint64_t most = glam__chain_bytes(ctx, 0, glam__max(h.M, h.A), 0);
     if (back) most = glam__larger(most, glam__outer_bytes(ctx));
     if (back) most = glam__larger(most, glam__norm_back_bytes(h.T, h.M));
     return most + glam__lay_count(glam__attention_scratch, &h);
@@ -5993,7 +6008,7 @@ static void glam__pack_columns(const glam__kernels *k, int count, int D, const f
                                float *out)
 {
     for (int j = 0; j < count; j += k->nr) {
-        int n = count - j < k->nr ? count - j : k->nr;
+        int n = glam__min(count - j, k->nr);
         k->pack_t(D, n, x + (size_t)j * ld, ld, out + (size_t)j * D);
     }
 }
@@ -6003,7 +6018,7 @@ static void glam__pack_rows(const glam__kernels *k, int count, int D, const floa
                             float *out)
 {
     for (int d = 0; d < D; d += k->nr) {
-        int n = D - d < k->nr ? D - d : k->nr;
+        int n = glam__min(D - d, k->nr);
         k->pack(count, n, x + d, ld, out + (size_t)d * count);
     }
 }
@@ -6013,7 +6028,7 @@ static void glam__cache_append(const glam__heads *h, int head, const float *keys
                                const float *values)
 {
     glam__cache *c = h->at->cache;
-    int nr = h->kernels->nr, panels = (c->most + nr - 1) / nr;
+    int nr = h->kernels->nr, panels = glam__ceil_div(c->most, nr);
     float *k = c->k + (size_t)head * panels * h->D * nr;
     float *v = c->v + (size_t)head * h->d_panels * nr * c->most;
     for (int i = 0; i < h->S; i++) {
@@ -6108,7 +6123,7 @@ static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
                                w->rp);
     }
     for (int i0 = 0; i0 < h->S; i0 += h->block) {
-        int rows = h->S - i0 < h->block ? h->S - i0 : h->block, last = h->start + i0 + rows;
+        int rows = glam__min(h->S - i0, h->block), last = h->start + i0 + rows;
         glam__scores(h, w, b, head, i0, rows);
         for (int i = 0; i < rows; i++) {
             float *s = w->s + (size_t)i * h->lds;
@@ -6119,7 +6134,7 @@ static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
             memset(s + count, 0, (size_t)(last - count) * sizeof(float));
         }
         for (int d = 0; d < h->D; d += k->nr)
-            k->panel(rows, h->D - d < k->nr ? h->D - d : k->nr, last, w->s, h->lds,
+            k->panel(rows, glam__min(h->D - d, k->nr), last, w->s, h->lds,
                      w->v + (size_t)d * length, (size_t)k->nr,
                      h->o + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D + d,
                      (size_t)h->A, 0);
@@ -6203,7 +6218,7 @@ static void glam__attend_outer(const glam__heads *h, const glam__slice *w, const
 {
     const glam__kernels *k = h->kernels;
     for (int d = 0; d < h->D; d += k->nr) {
-        int n = h->D - d < k->nr ? h->D - d : k->nr;
+        int n = glam__min(h->D - d, k->nr);
         k->pack(rows, n, x + d, ldx, w->pack);
         k->panel_t(m, n, rows, s, lds, w->pack, (size_t)k->nr, c + d, ldc, 1);
     }
@@ -6227,7 +6242,7 @@ static void glam__attend_back_xl(const glam__heads *h, const glam__slice *w, int
         k->add(h->D, dq + (size_t)i * h->ld, du);        // dq holds dS K: the content part
     }
     for (int d = 0; d < h->D; d += k->nr)
-        k->panel(rows, h->D - d < k->nr ? h->D - d : k->nr, last, w->raw + from, h->ldr,
+        k->panel(rows, glam__min(h->D - d, k->nr), last, w->raw + from, h->ldr,
                  rn + (size_t)d * h->distances + (size_t)from * k->nr, (size_t)k->nr, w->dq + d,
                  (size_t)h->D, 0);
     for (int i = 0; i < rows; i++) {
@@ -6265,7 +6280,7 @@ static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b,
                         w->kn + ((size_t)h->d_panels * k->nr * h->keys + 15) / 16 * 16);
     }
     for (int i0 = 0; i0 < h->S; i0 += h->block) {
-        int rows = h->S - i0 < h->block ? h->S - i0 : h->block, last = i0 + rows;
+        int rows = glam__min(h->S - i0, h->block), last = i0 + rows;
         const float *dout = h->dout + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D;
         glam__attend_back_scores(h, w, b, head, i0, rows);
         glam__attend_outer(h, w, w->s, h->lds, last, rows, dout, (size_t)h->A, dv, ld);
@@ -6277,7 +6292,7 @@ static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b,
             if (h->at->c.scale != 1) k->scale(last, h->at->c.scale, ds);
         }
         for (int d = 0; d < h->D; d += k->nr)
-            k->panel(rows, h->D - d < k->nr ? h->D - d : k->nr, last, w->ds, h->lds,
+            k->panel(rows, glam__min(h->D - d, k->nr), last, w->ds, h->lds,
                      w->kn + (size_t)d * h->keys, (size_t)k->nr, dq + (size_t)i0 * ld + d, ld, 0);
         if (h->xl) glam__attend_back_xl(h, w, b, head, i0, rows, dq + (size_t)i0 * ld);
         glam__attend_outer(h, w, w->ds, h->lds, last, rows, h->xl ? w->q : q + (size_t)i0 * ld,
@@ -6404,21 +6419,29 @@ GLAM_API glam_tensor *glam_attention(glam_ctx *ctx, glam_tensor *x, const glam_a
      dh = dy Wd^T;  dWd = h^T dy;  dWg = x^T dg;  dWu = x^T du;  dx = dg Wg^T + du Wu^T
    with dg = dh u f'(g), du = dh f(g) (reference 1.6; Shazeer 2020). */
 
-// The kernel's name for what happens between the two matrices.
-static int glam__act_kind(glam_activation a, int dense)
+// The activations that a config can name, one row each: what the kernels make of it in a dense layer,
+// which has a gate, and in an expert; -1: not there.  Files know them by the same names.
+#define GLAM__EACH_ACTIVATION(X) \
+    X(GLAM_RELU,          "relu",          -1,                      GLAM__ACT_RELU) \
+    X(GLAM_GELU_TANH,     "gelu_tanh",     GLAM__ACT_GEGLU_TANH,    GLAM__ACT_GELU_TANH) \
+    X(GLAM_GELU_ERF,      "gelu_erf",      GLAM__ACT_GEGLU_ERF,     GLAM__ACT_GELU_ERF) \
+    X(GLAM_GEGLU,         "geglu",         -1,                      GLAM__ACT_GEGLU_TANH) \
+    X(GLAM_SWIGLU,        "swiglu",        -1,                      GLAM__ACT_SWIGLU) \
+    X(GLAM_GEGLU_LITERAL, "geglu_literal", GLAM__ACT_GEGLU_LITERAL, -1)
+#define GLAM__ACTIVATION_NAME(activation, name, dense, expert) "|" name
+#define GLAM__ACTIVATIONS (&GLAM__EACH_ACTIVATION(GLAM__ACTIVATION_NAME)[1])
+
+static int glam__act_kind(glam_activation a, int in_dense)
 {
-    switch (a) {
-    case GLAM_GELU_TANH: return dense ? GLAM__ACT_GEGLU_TANH : GLAM__ACT_GELU_TANH;
-    case GLAM_GELU_ERF:  return dense ? GLAM__ACT_GEGLU_ERF : GLAM__ACT_GELU_ERF;
-    case GLAM_GEGLU:     return dense ? -1 : GLAM__ACT_GEGLU_TANH;
-    case GLAM_SWIGLU:    return dense ? -1 : GLAM__ACT_SWIGLU;
-    case GLAM_GEGLU_LITERAL: return dense ? GLAM__ACT_GEGLU_LITERAL : -1;
-    case GLAM_RELU:      return dense ? -1 : GLAM__ACT_RELU;
-    }
+#define GLAM__ACTIVATION_KIND(activation, name, dense, expert) \
+    case activation: return in_dense ? dense : expert;
+    switch (a) { GLAM__EACH_ACTIVATION(GLAM__ACTIVATION_KIND) }
     return -1;
 }
 
-static int glam__is_gated(glam_activation a) { return a == GLAM_GEGLU || a == GLAM_SWIGLU; }
+// Whether an expert of this kind has a third matrix.
+static int glam__is_gated(glam_activation a)
+{ return glam__act_form(glam__act_kind(a, 0)) != GLAM__ALONE; }
 
 // h = f(g) * u on the way into the second product.
 typedef struct glam__acted {
@@ -7528,7 +7551,7 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
     if (ctx->plain && !ctx->mesh) {
         whole = glam__moe_plain_backward(&g);
     } else {
-        glam__each_row(ctx, m->rows, 2.0 * M, glam__moe_gather_row, &g);
+        glam__each_row(ctx, m->rows, 2.0 * m->M, glam__moe_gather_row, &g);
         if (!glam__moe_send_back(&g)) return;
         glam__moe_experts_back(&g);            // dh, dWd, dWu, dWg, and dx of their rows
         glam__moe_return_back(&g);
@@ -10828,7 +10851,6 @@ typedef union glam__value {
 #define GLAM__DOUBLE(field)       GLAM__FIELD(DOUBLE, field)
 #define GLAM__LAST(kind)          { NULL, GLAM__FIELD_##kind, 0, 0, NULL, NULL }
 
-#define GLAM__ACTIVATIONS "relu|gelu_tanh|gelu_erf|geglu|swiglu|geglu_literal"
 
 #define GLAM__OF glam_moe_config
 static const glam__field glam__moe_rows[] = {
