@@ -6791,9 +6791,242 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     return m;
 }
 
-static int glam__real(const glam__moe *m, int t) { return !m->s->mask || m->s->mask[t]; }
+// What backward adds to the view.
+typedef struct glam__moe_grads {
+    glam__moe m;
+    // of my choices, sorted by expert: rows of dy and of x, the gate's weights, their gradients
+    float *dy_out, *weight_out, *dweight, *dxr;        // [R,M] [R] [R] [R,M]
+    // of the rows that my experts work on: the same arrays where all experts are here
+    float *dyr, *xr, *weight, *dweight_here, *dxr_here;
+    float *h;                      // [here,H]
+    float *dlogits, *dn;           // [T,E] [T,M]
+    float dbalance, aux, z;        // of the second output; what it gives to f P and to lse^2
+    const int *first;              // [groups,E]
+    float *rms;                    // [T]
+    int   below, hidden, down;     // who wants a gradient: what is below; gate or up; down
+} glam__moe_grads;
+
+static void glam__moe_back_scratch(void *arg, glam__layout *l)
+{
+    glam__moe_grads *g = (glam__moe_grads *)arg;
+    glam__moe *m = &g->m;
+    uint64_t T = (uint64_t)m->T, M = (uint64_t)m->M, R = T * (uint64_t)m->k;
+    uint64_t room = (uint64_t)m->room, far = m->X > 1, plain = m->ctx->plain && !m->ctx->mesh;
+    m->normed = glam__lay_floats(l, T * M);
+    g->rms = glam__lay_floats(l, T);
+    g->dlogits = glam__lay_floats(l, T * (uint64_t)m->E);
+    g->dweight = g->dweight_here = glam__lay_floats(l, R);
+    if (g->below) g->dn = glam__lay_floats(l, T * M);
+    g->dyr = g->dy_out = glam__lay_floats(l, R * M);
+    g->xr = far ? m->xr : g->hidden && !plain ? glam__lay_floats(l, R * M) : NULL;
+    if (g->down) g->h = glam__lay_floats(l, glam__mul(room, (uint64_t)m->H));
+    g->weight = g->weight_out = glam__lay_floats(l, R);
+    if (g->below) g->dxr = g->dxr_here = glam__lay_floats(l, R * M);
+    if (!far) return;
+    g->dyr = glam__lay_floats(l, glam__mul(room, M));
+    g->weight = glam__lay_floats(l, room);
+    g->dweight_here = glam__lay_floats(l, room);
+    if (g->below) g->dxr_here = glam__lay_floats(l, glam__mul(room, M));
+}
+
+static glam__moe_grads glam__moe_grads_of(glam_ctx *ctx, glam_node *n)
+{
+    glam__moe_grads g;
+    memset(&g, 0, sizeof g);
+    g.m = glam__moe_view(ctx, n);
+    g.below = glam__wants(n, GLAM__MO_X) || glam__wants(n, GLAM__MO_NORM);
+    g.hidden = glam__wants(n, GLAM__MO_GATE) || glam__wants(n, GLAM__MO_UP);
+    g.down = glam__wants(n, GLAM__MO_DOWN);
+    return g;
+}
+
+// ---- on a mesh: rows go to the ranks that have their experts, and what became of them comes back
+
+// Choices are sorted by expert, so those for one rank are neighbours: rows [*row, *row + result).
+static int glam__moe_for(const glam__moe *m, int rank, int *row)
+{
+    const glam__span *first = &m->spans[rank * m->own], *last = &m->spans[(rank + 1) * m->own - 1];
+    *row = first->row;
+    return last->row + last->rows - first->row;
+}
+
+// The same of the rows that came from a rank.
+static int glam__moe_from(const glam__moe *m, int rank, int *row)
+{
+    const glam__span *first = &m->at_work[rank * m->own];
+    const glam__span *last = &m->at_work[(rank + 1) * m->own - 1];
+    *row = first->row;
+    return last->row + last->rows - first->row;
+}
+
+// Rows of `width` floats of my choices to where they are worked on, or with back the other way.
+static void glam__moe_exchange(const glam__moe *m, float *mine, float *here, int width, int back)
+{
+    glam__mesh *mesh = m->ctx->mesh;
+    size_t bytes = (size_t)width * sizeof(float);
+    if (m->ctx->error) return;
+    for (int r = 0; r < m->X; r++) {
+        int row, from, count = glam__moe_for(m, r, &row), arrive = glam__moe_from(m, r, &from);
+        float *a = mine + (size_t)row * width, *b = here + (size_t)from * width;
+        if (r == mesh->ix) {
+            memcpy(back ? a : b, back ? b : a, (size_t)count * bytes);
+            continue;
+        }
+        glam__to(mesh, r, back ? b : a, (size_t)(back ? arrive : count) * bytes);
+        glam__from(mesh, r, back ? a : b, (size_t)(back ? count : arrive) * bytes);
+    }
+    glam__exchange(m->ctx, &mesh->x, &mesh->sent.dispatch);
+}
+
+// From the loads of all ranks, [X] rows of E and of the room there is: where rows will arrive.
+static int glam__moe_arrivals(glam__moe *m, const int32_t *loads)
+{
+    const int32_t *of;
+    int E = m->E, ix = m->ctx->mesh->ix;
+    for (int r = 0; r < m->X; r++) {
+        int64_t rows = 0;
+        for (int s = 0; s < m->X; s++)
+            for (int e = r * m->own; e < (r + 1) * m->own; e++) rows += loads[s * (E + 1) + e];
+        if (rows <= loads[r * (E + 1) + E]) continue;
+        glam_fail(m->ctx, GLAM_ERR_MEMORY, "moe dispatch, layer %d: %lld rows for the experts of "
+                  "x = %d, but options.receive_factor %g leaves room for %d there; raise it, or "
+                  "set moe.capacity_factor", m->ctx->mesh->layer, (long long)rows, r,
+                  m->ctx->options.receive_factor, (int)loads[r * (E + 1) + E]);
+        return 0;
+    }
+    for (int s = 0; s < m->X; s++)
+        for (int e = 0; e < m->own; e++) {
+            glam__span *span = &m->at_work[s * m->own + e];
+            of = loads + s * (E + 1) + ix * m->own;
+            span->row = m->here;
+            span->rows = of[e];
+            span->slice = e;
+            m->here += of[e];
+        }
+    return 1;
+}
+
+// Where all experts are here, rows stay where they are.
+static int glam__moe_send(glam__moe *m)
+{
+    glam_ctx *ctx = m->ctx;
+    glam__mesh *mesh = ctx->mesh;
+    int32_t *loads = m->loads, *mine;
+    int row;
+    m->here = m->rows;
+    if (m->X == 1) return 1;
+    glam__agree(ctx, "moe dispatch", 0);
+    mine = loads + mesh->ix * (m->E + 1);
+    memcpy(mine, m->s->route.load, (size_t)m->E * sizeof *loads);
+    mine[m->E] = m->room;
+    m->here = 0;
+    glam__all_gather(ctx, &mesh->x, &mesh->sent.routing, loads, (size_t)m->X * (m->E + 1),
+                     sizeof *loads);
+    if (ctx->error || !glam__moe_arrivals(m, loads)) return 0;
+    for (int r = 0; r < m->rows; r++)
+        memcpy(m->out + (size_t)r * m->M, m->normed + (size_t)(m->source[r] / m->k) * m->M,
+               (size_t)m->M * sizeof(float));
+    glam__moe_exchange(m, m->out, m->xr, m->M, 0);
+    int own = glam__moe_for(m, mesh->ix, &row);
+    m->sent = m->rows - own;
+    m->received = m->here - own;
+    return !ctx->error;
+}
+
+static void glam__moe_return(glam__moe *m)
+{ if (m->X > 1) glam__moe_exchange(m, m->out, m->made, m->M, 1); }
+
+// Matrices at once in a tree over X partial gradients.
+static uint64_t glam__moe_levels(const glam__moe *m)
+{
+    uint64_t levels = 1;
+    for (int r = 1; r < m->X; r *= 2) levels++;
+    return levels;
+}
+
+// The gradient of the experts' weights: a partial one of each rank's rows, joined as a tree over
+// ranks.  Those are parts of the batch, and one rank alone would join them so (room 18).
+static void glam__moe_outer_tree(const glam__moe *m, glam__outer *o)
+{
+    size_t used = m->ctx->scratch_used, n = (size_t)o->m * o->n;
+    float *stack, *all = o->c;
+    int add = o->add;
+    if (!all) return;
+    stack = glam__scratch_floats(m->ctx, glam__moe_levels(m) * n);
+    o->add = 0;
+    o->span_count = 1;
+    for (int e = 0; e < m->own; e++) {
+        int depth = 0;
+        for (int s = 0; s < m->X; s++) {
+            glam__span span = m->at_work[s * m->own + e];
+            span.slice = 0;
+            o->spans = &span;
+            o->c = stack + (size_t)depth++ * n;
+            glam__outer_run(m->ctx, o, 1);
+            for (int pairs = s; pairs & 1; pairs >>= 1, depth--)
+                glam__add_all(m->ctx->kernels, n, stack + (size_t)(depth - 1) * n,
+                              stack + (size_t)(depth - 2) * n);
+        }
+        if (add) glam__add_all(m->ctx->kernels, n, stack, all + (size_t)e * n);
+        else memcpy(all + (size_t)e * n, stack, n * sizeof(float));
+    }
+    m->ctx->scratch_used = used;
+}
+
+// On a mesh: gradients of the outputs of my choices, with their weights, to their experts' ranks.
+static int glam__moe_send_back(glam__moe_grads *g)
+{
+    const glam__moe *m = &g->m;
+    if (m->X == 1) return 1;
+    glam__agree(m->ctx, "moe backward", 0);
+    if (m->ctx->error) return 0;
+    glam__moe_exchange(m, g->dy_out, g->dyr, m->M, 0);
+    if (!m->ctx->error) glam__moe_exchange(m, g->weight_out, g->weight, 1, 0);
+    return !m->ctx->error;
+}
+
+static void glam__moe_return_back(glam__moe_grads *g)
+{
+    const glam__moe *m = &g->m;
+    if (m->X == 1) return;
+    glam__moe_exchange(m, g->dweight, g->dweight_here, 1, 1);
+    if (g->below && !m->ctx->error) glam__moe_exchange(m, g->dxr, g->dxr_here, m->M, 1);
+}
+
+// dn_t += the gradients of its kept choices' rows, best first.
+static void glam__moe_scatter_row(void *arg, int t, int worker)
+{
+    const glam__moe_grads *g = (const glam__moe_grads *)arg;
+    size_t M = (size_t)g->m.M;
+    (void)worker;
+    for (int i = 0; i < g->m.k; i++) {
+        int row = g->m.place[(size_t)t * g->m.k + i];
+        if (row >= 0)
+            g->m.ctx->kernels->add(g->m.M, g->dxr + (size_t)row * M, g->dn + (size_t)t * M);
+    }
+}
+
+// Over Y: the gradients of the weights, and of the inputs [T,M], for which dy_out has room.
+static const float *glam__moe_sum_back(glam__moe_grads *g)
+{
+    const glam__moe *m = &g->m;
+    const glam_tensor *w = m->n->in[GLAM__MO_DOWN];
+    glam__moe_grads over = *g;
+    size_t R = (size_t)m->T * m->k, n = (size_t)m->T * m->M;
+    if (!glam__is_over(w, GLAM__OVER_Y)) return NULL;
+    memset(g->dweight + m->rows, 0, (R - (size_t)m->rows) * sizeof(float));
+    glam__sum_over_y(m->ctx, w, "moe backward", g->dweight, R);
+    if (!g->below) return NULL;
+    over.dn = g->dy_out;
+    memset(over.dn, 0, n * sizeof(float));
+    glam__each_row(m->ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, &over);
+    glam__sum_over_y(m->ctx, w, "moe backward", over.dn, n);
+    return over.dn;
+}
 
 // ---- forward, step by step
+
+static int glam__real(const glam__moe *m, int t) { return !m->s->mask || m->s->mask[t]; }
 
 // p = softmax(cap(RMS(x) Wr)), in float32 as the code of record has it.
 static void glam__moe_softmax(void *arg, int t, int worker)
@@ -6969,110 +7202,6 @@ static glam__product glam__expert_product(const glam__moe *m, glam__product p)
     p.spans = m->at_work;
     p.span_count = m->spans_here;
     return p;
-}
-
-// ---- on a mesh: rows go to the ranks that have their experts, and what became of them comes back
-
-// Choices are sorted by expert, so those for one rank are neighbours: rows [*row, *row + result).
-static int glam__moe_for(const glam__moe *m, int rank, int *row)
-{
-    const glam__span *first = &m->spans[rank * m->own], *last = &m->spans[(rank + 1) * m->own - 1];
-    *row = first->row;
-    return last->row + last->rows - first->row;
-}
-
-// The same of the rows that came from a rank.
-static int glam__moe_from(const glam__moe *m, int rank, int *row)
-{
-    const glam__span *first = &m->at_work[rank * m->own];
-    const glam__span *last = &m->at_work[(rank + 1) * m->own - 1];
-    *row = first->row;
-    return last->row + last->rows - first->row;
-}
-
-// Rows of `width` floats of my choices to where they are worked on, or with back the other way.
-static void glam__moe_exchange(const glam__moe *m, float *mine, float *here, int width, int back)
-{
-    glam__mesh *mesh = m->ctx->mesh;
-    size_t bytes = (size_t)width * sizeof(float);
-    if (m->ctx->error) return;
-    for (int r = 0; r < m->X; r++) {
-        int row, from, count = glam__moe_for(m, r, &row), arrive = glam__moe_from(m, r, &from);
-        float *a = mine + (size_t)row * width, *b = here + (size_t)from * width;
-        if (r == mesh->ix) {
-            memcpy(back ? a : b, back ? b : a, (size_t)count * bytes);
-            continue;
-        }
-        glam__to(mesh, r, back ? b : a, (size_t)(back ? arrive : count) * bytes);
-        glam__from(mesh, r, back ? a : b, (size_t)(back ? count : arrive) * bytes);
-    }
-    glam__exchange(m->ctx, &mesh->x, &mesh->sent.dispatch);
-}
-
-// From the loads of all ranks, [X] rows of E and of the room there is: where rows will arrive.
-static int glam__moe_arrivals(glam__moe *m, const int32_t *loads)
-{
-    const int32_t *of;
-    int E = m->E, ix = m->ctx->mesh->ix;
-    for (int r = 0; r < m->X; r++) {
-        int64_t rows = 0;
-        for (int s = 0; s < m->X; s++)
-            for (int e = r * m->own; e < (r + 1) * m->own; e++) rows += loads[s * (E + 1) + e];
-        if (rows <= loads[r * (E + 1) + E]) continue;
-        glam_fail(m->ctx, GLAM_ERR_MEMORY, "moe dispatch, layer %d: %lld rows for the experts of "
-                  "x = %d, but options.receive_factor %g leaves room for %d there; raise it, or "
-                  "set moe.capacity_factor", m->ctx->mesh->layer, (long long)rows, r,
-                  m->ctx->options.receive_factor, (int)loads[r * (E + 1) + E]);
-        return 0;
-    }
-    for (int s = 0; s < m->X; s++)
-        for (int e = 0; e < m->own; e++) {
-            glam__span *span = &m->at_work[s * m->own + e];
-            of = loads + s * (E + 1) + ix * m->own;
-            span->row = m->here;
-            span->rows = of[e];
-            span->slice = e;
-            m->here += of[e];
-        }
-    return 1;
-}
-
-// Where all experts are here, rows stay where they are.
-static int glam__moe_send(glam__moe *m)
-{
-    glam_ctx *ctx = m->ctx;
-    glam__mesh *mesh = ctx->mesh;
-    int32_t *loads = m->loads, *mine;
-    int row;
-    m->here = m->rows;
-    if (m->X == 1) return 1;
-    glam__agree(ctx, "moe dispatch", 0);
-    mine = loads + mesh->ix * (m->E + 1);
-    memcpy(mine, m->s->route.load, (size_t)m->E * sizeof *loads);
-    mine[m->E] = m->room;
-    m->here = 0;
-    glam__all_gather(ctx, &mesh->x, &mesh->sent.routing, loads, (size_t)m->X * (m->E + 1),
-                     sizeof *loads);
-    if (ctx->error || !glam__moe_arrivals(m, loads)) return 0;
-    for (int r = 0; r < m->rows; r++)
-        memcpy(m->out + (size_t)r * m->M, m->normed + (size_t)(m->source[r] / m->k) * m->M,
-               (size_t)m->M * sizeof(float));
-    glam__moe_exchange(m, m->out, m->xr, m->M, 0);
-    int own = glam__moe_for(m, mesh->ix, &row);
-    m->sent = m->rows - own;
-    m->received = m->here - own;
-    return !ctx->error;
-}
-
-static void glam__moe_return(glam__moe *m)
-{ if (m->X > 1) glam__moe_exchange(m, m->out, m->made, m->M, 1); }
-
-// Matrices at once in a tree over X partial gradients.
-static uint64_t glam__moe_levels(const glam__moe *m)
-{
-    uint64_t levels = 1;
-    for (int r = 1; r < m->X; r *= 2) levels++;
-    return levels;
 }
 
 // Each expert's feed-forward on its rows.
@@ -7267,55 +7396,6 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
 
 // ---- backward, the same steps in reverse
 
-// What backward adds to the view.
-typedef struct glam__moe_grads {
-    glam__moe m;
-    // of my choices, sorted by expert: rows of dy and of x, the gate's weights, their gradients
-    float *dy_out, *weight_out, *dweight, *dxr;        // [R,M] [R] [R] [R,M]
-    // of the rows that my experts work on: the same arrays where all experts are here
-    float *dyr, *xr, *weight, *dweight_here, *dxr_here;
-    float *h;                      // [here,H]
-    float *dlogits, *dn;           // [T,E] [T,M]
-    float dbalance, aux, z;        // of the second output; what it gives to f P and to lse^2
-    const int *first;              // [groups,E]
-    float *rms;                    // [T]
-    int   below, hidden, down;     // who wants a gradient: what is below; gate or up; down
-} glam__moe_grads;
-
-static void glam__moe_back_scratch(void *arg, glam__layout *l)
-{
-    glam__moe_grads *g = (glam__moe_grads *)arg;
-    glam__moe *m = &g->m;
-    uint64_t T = (uint64_t)m->T, M = (uint64_t)m->M, R = T * (uint64_t)m->k;
-    uint64_t room = (uint64_t)m->room, far = m->X > 1, plain = m->ctx->plain && !m->ctx->mesh;
-    m->normed = glam__lay_floats(l, T * M);
-    g->rms = glam__lay_floats(l, T);
-    g->dlogits = glam__lay_floats(l, T * (uint64_t)m->E);
-    g->dweight = g->dweight_here = glam__lay_floats(l, R);
-    if (g->below) g->dn = glam__lay_floats(l, T * M);
-    g->dyr = g->dy_out = glam__lay_floats(l, R * M);
-    g->xr = far ? m->xr : g->hidden && !plain ? glam__lay_floats(l, R * M) : NULL;
-    if (g->down) g->h = glam__lay_floats(l, glam__mul(room, (uint64_t)m->H));
-    g->weight = g->weight_out = glam__lay_floats(l, R);
-    if (g->below) g->dxr = g->dxr_here = glam__lay_floats(l, R * M);
-    if (!far) return;
-    g->dyr = glam__lay_floats(l, glam__mul(room, M));
-    g->weight = glam__lay_floats(l, room);
-    g->dweight_here = glam__lay_floats(l, room);
-    if (g->below) g->dxr_here = glam__lay_floats(l, glam__mul(room, M));
-}
-
-static glam__moe_grads glam__moe_grads_of(glam_ctx *ctx, glam_node *n)
-{
-    glam__moe_grads g;
-    memset(&g, 0, sizeof g);
-    g.m = glam__moe_view(ctx, n);
-    g.below = glam__wants(n, GLAM__MO_X) || glam__wants(n, GLAM__MO_NORM);
-    g.hidden = glam__wants(n, GLAM__MO_GATE) || glam__wants(n, GLAM__MO_UP);
-    g.down = glam__wants(n, GLAM__MO_DOWN);
-    return g;
-}
-
 static void glam__moe_gather_row(void *arg, int row, int worker)
 {
     glam__moe_grads *g = (glam__moe_grads *)arg;
@@ -7325,35 +7405,6 @@ static void glam__moe_gather_row(void *arg, int row, int worker)
     if (g->m.X == 1 && g->xr)
         memcpy(g->xr + (size_t)row * M, g->m.normed + t * M, M * sizeof(float));
     g->weight_out[row] = g->m.s->route.gate[g->m.source[row]];
-}
-
-// The same where rows come from X ranks: a partial gradient of each rank's rows, joined as a tree
-// over ranks.  Those are parts of the batch, and one rank alone would join them so (room 18).
-static void glam__moe_outer_tree(const glam__moe *m, glam__outer *o)
-{
-    size_t used = m->ctx->scratch_used, n = (size_t)o->m * o->n;
-    float *stack, *all = o->c;
-    int add = o->add;
-    if (!all) return;
-    stack = glam__scratch_floats(m->ctx, glam__moe_levels(m) * n);
-    o->add = 0;
-    o->span_count = 1;
-    for (int e = 0; e < m->own; e++) {
-        int depth = 0;
-        for (int s = 0; s < m->X; s++) {
-            glam__span span = m->at_work[s * m->own + e];
-            span.slice = 0;
-            o->spans = &span;
-            o->c = stack + (size_t)depth++ * n;
-            glam__outer_run(m->ctx, o, 1);
-            for (int pairs = s; pairs & 1; pairs >>= 1, depth--)
-                glam__add_all(m->ctx->kernels, n, stack + (size_t)(depth - 1) * n,
-                              stack + (size_t)(depth - 2) * n);
-        }
-        if (add) glam__add_all(m->ctx->kernels, n, stack, all + (size_t)e * n);
-        else memcpy(all + (size_t)e * n, stack, n * sizeof(float));
-    }
-    m->ctx->scratch_used = used;
 }
 
 // dW of all experts: A_e^T B_e over each one's rows.
@@ -7480,57 +7531,6 @@ static void glam__moe_gate_back(glam__moe_grads *g)
              ((float)m->group * (float)m->group * (float)m->groups);
     g->z = g->dbalance * m->s->part * c->router_z_weight * 2 / (float)m->T;
     glam__each_row(m->ctx, m->T, 40.0 * m->E, glam__moe_gate_back_row, g);
-}
-
-// On a mesh: gradients of the outputs of my choices, with their weights, to their experts' ranks.
-static int glam__moe_send_back(glam__moe_grads *g)
-{
-    const glam__moe *m = &g->m;
-    if (m->X == 1) return 1;
-    glam__agree(m->ctx, "moe backward", 0);
-    if (m->ctx->error) return 0;
-    glam__moe_exchange(m, g->dy_out, g->dyr, m->M, 0);
-    if (!m->ctx->error) glam__moe_exchange(m, g->weight_out, g->weight, 1, 0);
-    return !m->ctx->error;
-}
-
-static void glam__moe_return_back(glam__moe_grads *g)
-{
-    const glam__moe *m = &g->m;
-    if (m->X == 1) return;
-    glam__moe_exchange(m, g->dweight, g->dweight_here, 1, 1);
-    if (g->below && !m->ctx->error) glam__moe_exchange(m, g->dxr, g->dxr_here, m->M, 1);
-}
-
-// dn_t += the gradients of its kept choices' rows, best first.
-static void glam__moe_scatter_row(void *arg, int t, int worker)
-{
-    const glam__moe_grads *g = (const glam__moe_grads *)arg;
-    size_t M = (size_t)g->m.M;
-    (void)worker;
-    for (int i = 0; i < g->m.k; i++) {
-        int row = g->m.place[(size_t)t * g->m.k + i];
-        if (row >= 0)
-            g->m.ctx->kernels->add(g->m.M, g->dxr + (size_t)row * M, g->dn + (size_t)t * M);
-    }
-}
-
-// Over Y: the gradients of the weights, and of the inputs [T,M], for which dy_out has room.
-static const float *glam__moe_sum_back(glam__moe_grads *g)
-{
-    const glam__moe *m = &g->m;
-    const glam_tensor *w = m->n->in[GLAM__MO_DOWN];
-    glam__moe_grads over = *g;
-    size_t R = (size_t)m->T * m->k, n = (size_t)m->T * m->M;
-    if (!glam__is_over(w, GLAM__OVER_Y)) return NULL;
-    memset(g->dweight + m->rows, 0, (R - (size_t)m->rows) * sizeof(float));
-    glam__sum_over_y(m->ctx, w, "moe backward", g->dweight, R);
-    if (!g->below) return NULL;
-    over.dn = g->dy_out;
-    memset(over.dn, 0, n * sizeof(float));
-    glam__each_row(m->ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, &over);
-    glam__sum_over_y(m->ctx, w, "moe backward", over.dn, n);
-    return over.dn;
 }
 
 static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
