@@ -30,12 +30,12 @@
      12 ffn        GLU-GELU feed-forward, one fused op
      13 moe        gate, top-2, capacity, experts, combine, auxiliary loss   <- start here
    Third floor - the language model
-     14 model      glam_config, glam_model: blocks, forward, loss, routing
+     14 model      glam_config, glam_model: blocks, forward, loss, routing, glam_freeze
      15 text       bytes and tokens
      16 generate   key/value cache, sampling, glam_complete
    Roof - using it
      17 data       texts, train/validation split, mixtures of texts, batches
-     18 train      Adafactor, AdamW, schedules, freezing, glam_train_step
+     18 train      Adafactor, AdamW, schedules, glam_train_step
      19 evaluate   validation loss and perplexity of a text
      20 files      safetensors: glam_save, glam_load, checkpoints
      21 plan       parameters, memory and FLOPs before you run
@@ -56,8 +56,13 @@
 
    LETTERS in shapes are the paper's: B batch, S sequence, M model width, H hidden width,
    E experts, L layers, N devices.  Ours: T = B*S tokens, C capacity, V vocabulary, D head width,
-   A = heads*D, k experts per token.  (GShard's S, the tokens of a group, is called "group".)
-   "Paper" is GLaM, Du et al., ICML 2022; "GShard" is Lepikhin et al., 2020.
+   A = heads*D, k experts per token, R rows that experts work on, X*Y the mesh of ranks: experts and
+   batch along X, heads and widths along Y.  (GShard's S, the tokens of a group, is "group" here.)
+
+   SOURCES.  "Paper": GLaM, Du et al., ICML 2022.  "GShard": Lepikhin et al., 2020.  "The code":
+   what the paper's authors published of the same models, praxis (layers/glam.py, gshard_utils.py,
+   transformers.py, optimizers.py) and lingvo (core/gshard_builder.py, gshard_layers.py).  Where the
+   paper is silent the code decides; README.md lists each such question.
 
    Licence: MIT-0, at the end of the file.  No warranty. */
 
@@ -377,7 +382,7 @@ GLAM_API glam_tensor *glam_softmax(glam_ctx *ctx, glam_tensor *x);
 // (x - mean) / sqrt(variance + eps) * gain + bias; bias may be NULL.  gain, bias [N].
 GLAM_API glam_tensor *glam_layernorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *gain,
                                      glam_tensor *bias, float eps);
-// x / sqrt(mean(x^2) + eps) * gain.  Reference: no mean, no bias, gain starts at 1.
+// x / sqrt(mean(x^2) + eps) * gain.  GLaM: no mean, no bias, gain starts at 1.
 GLAM_API glam_tensor *glam_rmsnorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *gain, float eps);
 // Rows of table [V,M] picked by ids, as [count,M].  An id outside 0..V-1 is an error; where mask
 // (NULL: none) is 0 the row is zeros and the id is not looked at.
@@ -425,13 +430,13 @@ typedef struct glam_attention_weights {
 // j <= i iff segments are equal and not 0; a 0 is padding.
 GLAM_API glam_tensor *glam_attention(glam_ctx *ctx, glam_tensor *x, const glam_attention_weights *w,
                                      const glam_attention_config *config, const int32_t *segments);
-// The bucket of a key `distance` positions back (0 = itself), reference 1.5 A, causal form.
+// The bucket of a key `distance` positions back (0 = itself): T5's, causal (praxis RelativeBias).
 GLAM_API int glam_bucket(int distance, int buckets, int max_distance);
 
 /* == 12 ffn : interface =================================================================== */
 
 typedef enum glam_activation {
-    GLAM_RELU          = 0,   // experts only: two matrices, the code of record
+    GLAM_RELU          = 0,   // experts only: two matrices; the code's default
     GLAM_GELU_TANH     = 1,   // dense: gelu(x gate) * (x up); experts: gelu(x up)
     GLAM_GELU_ERF      = 2,   // the same with the error function
     GLAM_GEGLU         = 3,   // experts only: gelu(x gate) * (x up), three matrices
@@ -445,7 +450,7 @@ typedef struct glam_ffn_weights {
     glam_tensor *down;         // [H,M]
 } glam_ffn_weights;
 
-// y = (gelu(x gate) * (x up)) down, paper section 4 and reference 1.6.  x [...,M].
+// y = (gelu(x gate) * (x up)) down, paper section 4, Shazeer 2020.  x [...,M].
 GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_weights *w,
                                glam_activation activation, float norm_eps);
 
@@ -503,7 +508,7 @@ typedef struct glam_routing {
 } glam_routing;
 
 GLAM_API glam_moe_config glam_moe_config_default(void);
-// Router, up, down (and gate) as parameters named name.router and so on, reference 3.6.
+// Router, up, down (and gate) as parameters named name.router and so on, uniform by fan-in.
 GLAM_API glam_moe_weights glam_moe_init(glam_ctx *ctx, const char *name, int d_model,
                                         const glam_moe_config *config);
 // y = sum over the k best experts of gate * expert(x).  x [...,M].  routing and balance may be
@@ -563,13 +568,13 @@ typedef enum glam_mode {
 
 GLAM_API glam_config glam_config_default(void);
 // A row of the paper's table 4 by name ("0.1B", "0.1B/64E", ... "64B/64E") with the settings of
-// the code of record: vocabulary 32000 (256000 for 64B/64E), context 1024, ReLU experts,
+// the code: vocabulary 32000 (256000 for 64B/64E), context 1024, ReLU experts,
 // capacity factor 2.0, group 1024.  GLAM_ERR_VALUE and *config untouched when there is no such row.
 GLAM_API glam_status glam_config_preset(const char *name, glam_config *config);
 // Names of the presets: index 0, 1, ...; NULL past the last.
 GLAM_API const char *glam_config_preset_name(int index);
 
-// A new model with initialised weights (reference 3.6; seed from options.seed).
+// A new model with initialised weights (as the code does; seed from options.seed).
 GLAM_API glam_model *glam_model_new(glam_ctx *ctx, const glam_config *config);
 // The resolved configuration: derived sizes are filled in.
 GLAM_API const glam_config *glam_model_config(const glam_model *model);
@@ -745,7 +750,7 @@ typedef struct glam_optimizer glam_optimizer;
 typedef struct glam_trainer glam_trainer;
 
 GLAM_API glam_recipe glam_recipe_default(void);
-GLAM_API glam_recipe glam_recipe_paper(void);      // Adafactor, 1/sqrt schedule, reference 3.2, 3.3
+GLAM_API glam_recipe glam_recipe_paper(void);      // Adafactor, 1/sqrt schedule, as in the paper
 GLAM_API glam_recipe glam_recipe_finetune(void);   // lower rate, short warm-up, early stop
 GLAM_API glam_recipe glam_recipe_quick(void);      // as far as 230,000 bytes can go, in seconds
 // The learning rate of step t (counted from 0).
@@ -891,6 +896,20 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
 #define GLAM__RESTRICT
 #endif
 
+// What takes long runs in the kernels of rooms 05 and 06.  All else is compiled for a short wait: a
+// third less of it, and no step is slower.  Who optimises for nothing, or for size, keeps that.
+#if defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__) && defined(__clang__)
+#define GLAM__PLAIN_CODE \
+    _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
+#define GLAM__PLAIN_CODE_ENDS _Pragma("clang attribute pop")
+#elif defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__) && defined(__GNUC__)
+#define GLAM__PLAIN_CODE _Pragma("GCC push_options") _Pragma("GCC optimize(\"O1\")")
+#define GLAM__PLAIN_CODE_ENDS _Pragma("GCC pop_options")
+#else
+#define GLAM__PLAIN_CODE
+#define GLAM__PLAIN_CODE_ENDS
+#endif
+
 #define GLAM__KC    256    // products add up in blocks of this many terms, at fixed multiples
 #define GLAM__ALIGN 64     // bytes: one cache line, one AVX-512 register
 #define GLAM__LINES 512    // longest message
@@ -900,6 +919,8 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
    until it is rewound; two of them: life (until glam_close) and step (until glam_forget).
    Invariants: every size passes glam__mul; every block is 64-byte aligned; measuring counts the
    bytes of values without having them, everything else is the same. */
+
+GLAM__PLAIN_CODE
 
 typedef struct glam__chunk {
     struct glam__chunk *before;
@@ -1804,18 +1825,20 @@ static uint64_t glam__hash_name(const char *name)
    Bodies that look at the bits of a float step aside where a float has more than four bytes (the
    gradient tests compile this file with double for float). */
 
+GLAM__PLAIN_CODE_ENDS
+
 #define GLAM__BLOCK 16     // elements that the functions of one element take at a time
 #define GLAM__LANES 32     // partial sums of a reduction
 #define GLAM__CHUNK 4096   // elements that are summed in float before doubles take over
 #define GLAM__LOWEST (-3.0e38f)
 
-// Flags belong to the user, speed to us: gcc compiles this region as with -O3 whatever the command
-// line says; without errno for sqrtf, and without jump threading, which turns the selects of a
-// vector loop back into branches.  clang takes hints instead.
+// Flags belong to the user, speed to us: gcc compiles this region as with -O2 and vector loops,
+// whatever the command line says; without errno for sqrtf, and without jump threading, which turns
+// the selects of a vector loop back into branches.  clang takes hints instead.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC push_options
-#pragma GCC optimize("O3", "no-fast-math", "fp-contract=fast", "no-math-errno", \
-                     "no-trapping-math", "no-thread-jumps")
+#pragma GCC optimize("O2", "tree-vectorize", "vect-cost-model=dynamic", "no-fast-math", \
+                     "fp-contract=fast", "no-math-errno", "no-trapping-math", "no-thread-jumps")
 #define GLAM__VECTOR _Pragma("GCC ivdep")
 #define GLAM__FUSED
 #elif defined(__clang__)
@@ -2927,6 +2950,8 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
    The front door.  glam_open puts the machine together: allocator, workers, communicator, kernel
    table.  Only here are options read and judged. */
 
+GLAM__PLAIN_CODE
+
 static const char *glam__limits(const glam_options *o)
 {
     if (!o->allocator.alloc || !o->allocator.release)
@@ -3476,12 +3501,12 @@ enum {
     GLAM__NODE_WANTS    = 4  // from this bit on: in[i] wants a gradient; see glam__wants()
 };
 
-// Whether backward will make the gradient of in[i].  What nobody wants an op does not make, nor lays
-// out; so that is settled when it is applied.
+// Whether backward will make the gradient of in[i].  What nobody wants an op neither makes nor lays
+// out, so that is settled when it is applied.
 static int glam__wants(const glam_node *n, int i) { return n->flags >> (GLAM__NODE_WANTS + i) & 1; }
 
-// A built-in row, written right after its three functions.
-#define GLAM__ROW(name, inputs, flags) \
+// A built-in op, written right after its three functions.
+#define GLAM__OP(name, inputs, flags) \
     static const glam_op glam__op_##name = { #name, inputs, flags, glam__##name##_shape, \
                                              glam__##name##_forward, glam__##name##_backward }
 
@@ -3871,7 +3896,7 @@ static void glam__recompute_backward(glam_ctx *ctx, glam_node *n)
     if (ctx->loans == loans) glam__arena_rewind(ctx, &ctx->step, place);
 }
 
-GLAM__ROW(recompute, 1, GLAM__OP_FRESH | GLAM__OP_INSIDE);
+GLAM__OP(recompute, 1, GLAM__OP_FRESH | GLAM__OP_INSIDE);
 
 GLAM_API glam_tensor *glam_recompute(glam_ctx *ctx, glam_block *block, void *arg, glam_tensor *x,
                                      glam_tensor **extra)
@@ -4779,7 +4804,7 @@ static void glam__pair_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
         }
 }
 
-GLAM__ROW(pair, 2, 0);
+GLAM__OP(pair, 2, 0);
 GLAM__NAME_2(add, pair, GLAM__ADD)    GLAM__NAME_2(sub, pair, GLAM__SUB)
 GLAM__NAME_2(mul, pair, GLAM__MUL)    GLAM__NAME_2(div, pair, GLAM__DIV)
 
@@ -4840,8 +4865,8 @@ static glam_status glam__dropout_shape(glam_ctx *ctx, glam_node *n)
 
 #define glam__dropout_forward  glam__scale_forward
 #define glam__dropout_backward glam__scale_backward
-GLAM__ROW(scale, 1, 0);
-GLAM__ROW(dropout, 1, 0);
+GLAM__OP(scale, 1, 0);
+GLAM__OP(dropout, 1, 0);
 
 GLAM_API glam_tensor *glam_scale(glam_ctx *ctx, glam_tensor *x, float factor)
 {
@@ -4907,7 +4932,7 @@ static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
     else glam__grad_outer(ctx, w, rows, x->data, K, y->grad, N);
 }
 
-GLAM__ROW(matmul, 2, GLAM__OP_FRESH);
+GLAM__OP(matmul, 2, GLAM__OP_FRESH);
 GLAM__NAME_2(matmul, matmul, 0)
 GLAM__NAME_2(matmul_t, matmul, 1)
 
@@ -4939,7 +4964,7 @@ static void glam__transpose_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
             n->in[0]->grad[(size_t)r * C + c] += n->out[0]->grad[(size_t)c * R + r];
 }
 
-GLAM__ROW(transpose, 1, 0);
+GLAM__OP(transpose, 1, 0);
 
 GLAM_API glam_tensor *glam_transpose(glam_ctx *ctx, glam_tensor *x)
 { return glam_apply(ctx, &glam__op_transpose, &x, NULL, 0, NULL); }
@@ -4972,7 +4997,7 @@ static void glam__slice_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
     for (size_t i = 0; i < count; i++) dx[i] += n->out[0]->grad[i];
 }
 
-GLAM__ROW(slice, 1, 0);
+GLAM__OP(slice, 1, 0);
 
 GLAM_API glam_tensor *glam_slice(glam_ctx *ctx, glam_tensor *x, int begin, int count)
 {
@@ -5010,7 +5035,7 @@ static void glam__concat_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
     }
 }
 
-GLAM__ROW(concat, 2, 0);
+GLAM__OP(concat, 2, 0);
 GLAM__NAME_2(concat, concat, 0)
 
 // ---- sum: y = c * sum x, dx += c dy; the mean has c = 1 / count
@@ -5037,7 +5062,7 @@ static void glam__sum_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
     for (size_t i = 0; i < count; i++) n->in[0]->grad[i] += g;
 }
 
-GLAM__ROW(sum, 1, 0);
+GLAM__OP(sum, 1, 0);
 GLAM__NAME_1(sum, sum, 0)
 GLAM__NAME_1(mean, sum, 1)
 
@@ -5057,7 +5082,7 @@ static void glam__unary_backward(glam_ctx *ctx, glam_node *n)
                              n->out[0]->data, n->out[0]->grad, n->in[0]->grad);
 }
 
-GLAM__ROW(unary, 1, 0);
+GLAM__OP(unary, 1, 0);
 GLAM__NAME_1(exp, unary, GLAM__EXP)      GLAM__NAME_1(log, unary, GLAM__LOG)
 GLAM__NAME_1(tanh, unary, GLAM__TANH)    GLAM__NAME_1(sigmoid, unary, GLAM__SIGMOID)
 GLAM__NAME_1(relu, unary, GLAM__RELU)    GLAM__NAME_1(silu, unary, GLAM__SILU)
@@ -5084,7 +5109,7 @@ static void glam__softmax_backward(glam_ctx *ctx, glam_node *n)
     }
 }
 
-GLAM__ROW(softmax, 1, 0);
+GLAM__OP(softmax, 1, 0);
 
 GLAM_API glam_tensor *glam_softmax(glam_ctx *ctx, glam_tensor *x)
 { return glam_apply(ctx, &glam__op_softmax, &x, NULL, 0, NULL); }
@@ -5150,7 +5175,7 @@ static void glam__layernorm_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
     }
 }
 
-GLAM__ROW(layernorm, 3, GLAM__OP_OPTIONAL);
+GLAM__OP(layernorm, 3, GLAM__OP_OPTIONAL);
 
 GLAM_API glam_tensor *glam_layernorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *gain,
                                      glam_tensor *bias, float eps)
@@ -5159,7 +5184,7 @@ GLAM_API glam_tensor *glam_layernorm(glam_ctx *ctx, glam_tensor *x, glam_tensor 
     return glam_apply(ctx, &glam__op_layernorm, in, &eps, sizeof eps, NULL);
 }
 
-// ---- rmsnorm: y = x r g, r = 1/sqrt(mean(x^2) + eps)   (reference 1.2)
+// ---- rmsnorm: y = x r g, r = 1/sqrt(mean(x^2) + eps)   (lingvo RMSNorm)
 // dx += r g dy - x r^3/N sum(dy g x);  dg += dy x r
 
 
@@ -5183,7 +5208,7 @@ static void glam__rmsnorm_backward(glam_ctx *ctx, glam_node *n)
                                    n->out[0]->grad + t * N, dx ? dx + t * N : NULL, dg);
 }
 
-GLAM__ROW(rmsnorm, 2, 0);
+GLAM__OP(rmsnorm, 2, 0);
 
 GLAM_API glam_tensor *glam_rmsnorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *gain, float eps)
 {
@@ -5254,7 +5279,7 @@ static void glam__embed_backward(glam_ctx *ctx, glam_node *n)
     }
 }
 
-GLAM__ROW(embed, 1, 0);
+GLAM__OP(embed, 1, 0);
 
 GLAM_API glam_tensor *glam_embed(glam_ctx *ctx, glam_tensor *table, const int32_t *ids, int count,
                                  const int32_t *mask)
@@ -5301,7 +5326,7 @@ static void glam__mse_backward(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
     }
 }
 
-GLAM__ROW(mse, 2, 0);
+GLAM__OP(mse, 2, 0);
 GLAM__NAME_2(mse, mse, 0)
 
 // ---- cross_entropy: y = mean over counted rows of logsumexp(x) - x[target]
@@ -5352,7 +5377,7 @@ static void glam__cross_entropy_backward(glam_ctx *ctx, glam_node *n)
     }
 }
 
-GLAM__ROW(cross_entropy, 1, 0);
+GLAM__OP(cross_entropy, 1, 0);
 
 GLAM_API glam_tensor *glam_cross_entropy(glam_ctx *ctx, glam_tensor *logits,
                                          const int32_t *targets, const int32_t *mask)
@@ -5421,7 +5446,7 @@ static glam__normed glam__normed_of(const glam_ctx *ctx, const glam_tensor *x,
     return w;
 }
 
-// The same rows as an array [rows,M], with r = 1/rms of each; for backward.  A weight that is frozen
+// The same rows as an array [rows,M], with r = 1/rms of each; for backward.  A frozen weight
 // needs no rows for its gradient: then there is one of them for each worker, to write over.
 typedef struct glam__norm_rows { glam__normed w; float *out, *r; int all; } glam__norm_rows;
 
@@ -5715,7 +5740,7 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
     glam__norm_backward(ctx, n, n->in[1], w, T, rms, da);
 }
 
-GLAM__ROW(lm_loss, 3, GLAM__OP_FRESH);
+GLAM__OP(lm_loss, 3, GLAM__OP_FRESH);
 
 /* == 11 attention : implementation ========================================================
    One op from x to y: queries, keys and values, then head by head blocks of queries against all
@@ -5724,9 +5749,9 @@ GLAM__ROW(lm_loss, 3, GLAM__OP_FRESH);
    values are laid out as panels, in training for one (row, head) at a time, in generation as the
    cache itself, so that decoding runs the same arithmetic and gives the same bits.
 
-     s[i][j] = cap(scale q_i.k_j) + bias[bucket(i-j)]        buckets, reference 1.5 A
-     s[i][j] = cap(scale ((q_i+u).k_j + (q_i+v).r_{i-j}))    Transformer-XL, 1.5 B
-     cap(l) = cap tanh(l / cap), where there is one: in the code of record the bias comes in with
+     s[i][j] = cap(scale q_i.k_j) + bias[bucket(i-j)]        buckets (praxis RelativeBias)
+     s[i][j] = cap(scale ((q_i+u).k_j + (q_i+v).r_{i-j}))    Dai et al. 2019
+     cap(l) = cap tanh(l / cap), where there is one: in the code the bias comes in with
      the mask, after the cap, while the terms of Transformer-XL are part of the product itself
      P = softmax over visible j (plus one logit 0),  o_i = sum_j P_ij v_j
      dv_j = sum_i P_ij do_i,  dP_ij = do_i.v_j,  dS_ij = P_ij (dP_ij - do_i.o_i) */
@@ -6385,7 +6410,7 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     glam__norm_backward(ctx, n, norm, w, h.T, h.rms, h.dn);
 }
 
-GLAM__ROW(attention, GLAM__AT_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
+GLAM__OP(attention, GLAM__AT_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
 
 static glam_tensor *glam__attention_apply(glam_ctx *ctx, glam_tensor *x,
                                           const glam_attention_weights *w,
@@ -6417,9 +6442,9 @@ GLAM_API glam_tensor *glam_attention(glam_ctx *ctx, glam_tensor *x, const glam_a
 /* == 12 ffn : implementation ==============================================================
    y = h Wd,  h = f(x Wg) * (x Wu); backward keeps the two products and makes h again.
      dh = dy Wd^T;  dWd = h^T dy;  dWg = x^T dg;  dWu = x^T du;  dx = dg Wg^T + du Wu^T
-   with dg = dh u f'(g), du = dh f(g) (reference 1.6; Shazeer 2020). */
+   with dg = dh u f'(g), du = dh f(g) (Shazeer 2020). */
 
-// The activations that a config can name, one row each: what the kernels make of it in a dense layer,
+// The activations that a config can name, one row each: what it is to the kernels in a dense layer,
 // which has a gate, and in an expert; -1: not there.  Files know them by the same names.
 #define GLAM__EACH_ACTIVATION(X) \
     X(GLAM_RELU,          "relu",          -1,                      GLAM__ACT_RELU) \
@@ -6622,7 +6647,7 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     glam__norm_backward(ctx, n, in[GLAM__FF_NORM], w, v.T, v.r, v.dn);
 }
 
-GLAM__ROW(ffn, GLAM__FF_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
+GLAM__OP(ffn, GLAM__FF_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
 
 GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_weights *w,
                                glam_activation activation, float norm_eps)
@@ -6643,7 +6668,7 @@ GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_wei
 
 /* == 13 moe : implementation ==============================================================
    A gate scores every expert for every token; the best k do the work, their outputs are mixed by
-   the gate's own weights (paper section 4; GShard algorithm 1; reference 2).
+   the gate's own weights (paper section 4; GShard algorithm 1).
 
      p = softmax(cap(x Wr)), cap as in room 11            gate       [T,E]
      e_1..e_k = the k best, g_i = p[e_i] / (sum + 1e-9)   route      [T,k]
@@ -6744,7 +6769,7 @@ static void glam__moe_scratch(void *arg, glam__layout *l)
     m->loads = glam__lay_ints(l, (uint64_t)m->X * ((uint64_t)m->E + 1));
 }
 
-// Slots per expert and group, reference 2 step 6; 0: dropless.
+// Slots per expert and group (gshard_utils.top2_gating_on_logits); 0: dropless.
 static int glam__capacity(const glam_moe_config *c, int group)
 {
     if (c->capacity > 0) return c->capacity;
@@ -7028,7 +7053,7 @@ static const float *glam__moe_sum_back(glam__moe_grads *g)
 
 static int glam__real(const glam__moe *m, int t) { return !m->s->mask || m->s->mask[t]; }
 
-// p = softmax(cap(RMS(x) Wr)), in float32 as the code of record has it.
+// p = softmax(cap(RMS(x) Wr)), in float32 as the code has it.
 static void glam__moe_softmax(void *arg, int t, int worker)
 {
     const glam__moe *m = (const glam__moe *)arg;
@@ -7663,7 +7688,7 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     return glam__want_all(ctx, n, GLAM__MO_GATE, 3, m.T * m.k);
 }
 
-GLAM__ROW(moe, GLAM__MO_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
+GLAM__OP(moe, GLAM__MO_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
 
 // Arrays for the routing of T tokens; they outlive the op, for whoever looks at the routing.
 static glam__route glam__route_new(glam_ctx *ctx, const glam_moe_config *c, uint64_t T)
@@ -7774,7 +7799,7 @@ struct glam_model {
 // When a row is there at all.
 enum { GLAM__FIRST, GLAM__UNTIED, GLAM__LAYER, GLAM__BUCKETS, GLAM__XL, GLAM__DENSE,
        GLAM__MIXTURE, GLAM__GATED, GLAM__FINAL };
-// How it starts, reference 3.6: ones; normal with a standard deviation; uniform by fan-in.
+// How it starts (as in the code): ones; normal with a standard deviation; uniform by fan-in.
 enum { GLAM__ONES, GLAM__UNIT, GLAM__PER_M, GLAM__PER_A, GLAM__QUERY, GLAM__TABLE, GLAM__SMALL,
        GLAM__FAN_IN };
 
@@ -8168,7 +8193,7 @@ static glam_model *glam__model_blank(glam_ctx *ctx, const glam_config *config)
     return ctx->error ? NULL : model;
 }
 
-// Reference 3.6.  The attention scale is folded into the query.
+// The attention scale is folded into the query.
 static int glam__init_row(void *arg, const glam__row *row, int layer)
 {
     glam_model *model = (glam_model *)arg;
@@ -9332,7 +9357,7 @@ GLAM_API glam_recipe glam_recipe_quick(void)
 GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t)
 {
     const glam_recipe d = glam_recipe_default(), *r = recipe ? recipe : &d;
-    if (r->schedule == GLAM_SCHEDULE_PAPER)        // reference 3.3: 1/sqrt(max(t, 10000)) at 0.01
+    if (r->schedule == GLAM_SCHEDULE_PAPER)        // 1/sqrt(max(t, 10000)) at 0.01, as in the paper
         return r->lr * 100 / sqrt(t > 10000 ? (double)t : 10000.0);
     if (t < r->warmup) return r->lr * (t + 1) / (r->warmup + 1);
     if (r->schedule == GLAM_SCHEDULE_CONSTANT) return r->lr;
@@ -9913,7 +9938,7 @@ static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
     return tasks;
 }
 
-// Adafactor, reference 3.2: u clipped by its RMS, the step relative to the weights' RMS.
+// Adafactor (Shazeer and Stern 2018): u clipped by its RMS, the step relative to the weights' RMS.
 static void glam__adafactor(glam_ctx *ctx, glam__updating *u, int param)
 {
     glam_optimizer *o = u->o;
@@ -12155,6 +12180,8 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
                   plan->sums;
     return GLAM_OK;
 }
+
+GLAM__PLAIN_CODE_ENDS
 
 #endif /* GLAM__IMPLEMENTED */
 #endif /* GLAM_IMPLEMENTATION */

@@ -87,6 +87,40 @@ awk -v file="$header" '
     }' "$header" >"$work/faults"
 rule "contents and banners" "$work/faults"
 
+# --- what a line of the contents names is declared in that room
+awk -v file="$header" '
+    /^ +[0-9][0-9] [a-z]+  / && !banners { line[$1] = $0; at[$1] = NR }
+    /^\/\* == [0-9][0-9] / { banners = 1; room = $3; part = $6 }
+    part ~ /^interface/ { text[room] = text[room] " " $0 }
+    END {
+        for (room in line) {
+            rest = line[room]
+            while (match(rest, /glam_[a-z0-9_]+/)) {
+                name = substr(rest, RSTART, RLENGTH)
+                rest = substr(rest, RSTART + RLENGTH)
+                if (text[room] !~ name "[^a-z0-9_]")
+                    print file ":" at[room] ": " name " is not declared in room " room
+            }
+        }
+    }' "$header" >"$work/faults"
+rule "contents and declarations" "$work/faults"
+
+# --- every op is in the list that the gradient tests walk
+awk -v file="$header" '
+    { text = $0; sub(/^[0-9]+ [^ ]+ [^ ]+ /, "", text) }
+    match(text, /^GLAM__OP\([a-z_0-9]+/) {
+        made[substr(text, RSTART + 9, RLENGTH - 9)] = $1
+    }
+    text ~ /glam__ops\[\]/ { list = 1 }
+    list { all = all " " text }
+    list && text ~ /};/ { list = 0 }
+    END {
+        for (name in made)
+            if (all !~ "glam__op_" name "[^a-z0-9_]")
+                print file ":" made[name] ": the op " name " is not in glam__ops"
+    }' "$work/code" >"$work/faults"
+rule "list of ops" "$work/faults"
+
 # --- order of rooms: who declares each function, and who mentions it
 awk -v file="$header" '
     { number = $1; room = $2; part = $3; text = substr($0, length($1) + length($2) + length($3) + 4) }
