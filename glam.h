@@ -815,6 +815,11 @@ GLAM_API glam_status glam_load_tensors(glam_ctx *ctx, const char *path,
 GLAM_API glam_status   glam_save_checkpoint(const glam_trainer *trainer, const char *path);
 GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, glam_text *train,
                                             glam_text *valid);
+// Cuts a text (several: their glam_mix) as the run of a checkpoint had it cut by glam_text_split:
+// what glam_load_checkpoint wants, *valid NULL where nothing was held back.  Of another text it is
+// GLAM_ERR_VALUE.
+GLAM_API glam_status glam_load_split(glam_text *text, const char *path, glam_text **train,
+                                     glam_text **valid);
 // The config of a file without its weights; for tools.
 GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_config *config);
 
@@ -865,12 +870,60 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#if defined(__unix__) || defined(__APPLE__)
+#if defined(__unix__) || defined(__APPLE__) || defined(__wasi__)
 #define GLAM__POSIX 1
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 #else
 #define GLAM__POSIX 0
+#endif
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#include <wchar.h>
+#endif
+#if (GLAM__POSIX || defined(_WIN32)) && !defined(GLAM_NO_STDIO)
+#define GLAM__FILES 1
+#else
+#define GLAM__FILES 0
+#endif
+
+// Strict C hides these where a system header came before this file: declared once more they are
+// the same.  (C++ compilers hide nothing on Linux.)
+#if defined(__linux__) && !defined(__cplusplus)
+int fsync(int), fchmod(int, mode_t), fchown(int, uid_t, gid_t);
+ssize_t readlink(const char *, char *, size_t);
+#endif
+// Files past 2 GiB: where a system header came first, without _FILE_OFFSET_BITS, on 32 bits.
+#if defined(__GLIBC__) && __WORDSIZE == 32 && !defined(__USE_FILE_OFFSET64)
+#ifndef __cplusplus
+int open64(const char *, int, ...);
+long long lseek64(int, long long, int);
+#endif
+#define GLAM__OPEN_FILE open64
+#define GLAM__SEEK_FILE lseek64
+#else
+#define GLAM__OPEN_FILE open
+#define GLAM__SEEK_FILE lseek
+#endif
+#ifdef _WIN32                      // as windows.h has them, which may come before or after
+#ifdef __cplusplus
+extern "C" {
+#endif
+union _LARGE_INTEGER;
+__declspec(dllimport) int __stdcall QueryPerformanceCounter(union _LARGE_INTEGER *);
+__declspec(dllimport) int __stdcall QueryPerformanceFrequency(union _LARGE_INTEGER *);
+__declspec(dllimport) int __stdcall MoveFileExW(const wchar_t *, const wchar_t *, unsigned long);
+__declspec(dllimport) int __stdcall MultiByteToWideChar(unsigned, unsigned long, const char *, int,
+                                                        wchar_t *, int);
+__declspec(dllimport) unsigned long __stdcall GetCurrentProcessId(void);
+__declspec(dllimport) unsigned long __stdcall GetLastError(void);
+__declspec(dllimport) void __stdcall Sleep(unsigned long);
+#ifdef __cplusplus
+}
+#endif
 #endif
 
 #ifndef GLAM_ASSERT
@@ -1259,14 +1312,19 @@ static double glam__seconds(void)
 {
 #ifdef _OPENMP
     return omp_get_wtime();
-#elif defined(CLOCK_MONOTONIC) || defined(TIME_UTC)
+#elif defined(_WIN32)
+    int64_t now = 0, second = 1;
+    QueryPerformanceCounter((union _LARGE_INTEGER *)(void *)&now);
+    QueryPerformanceFrequency((union _LARGE_INTEGER *)(void *)&second);
+    return (double)now / (double)second;
+#elif GLAM__POSIX && defined(CLOCK_MONOTONIC)
     struct timespec t;
-#ifdef CLOCK_MONOTONIC
     clock_gettime(CLOCK_MONOTONIC, &t);
-#else
-    timespec_get(&t, TIME_UTC);
-#endif
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#elif GLAM__POSIX
+    struct timeval t;                               // strict C hides the better clock
+    gettimeofday(&t, NULL);
+    return (double)t.tv_sec + 1e-6 * (double)t.tv_usec;
 #else
     return (double)time(NULL);
 #endif
@@ -8774,22 +8832,102 @@ GLAM_API glam_text *glam_text_from(glam_ctx *ctx, const char *text, size_t bytes
 GLAM_API glam_text *glam_text_from_tokens(glam_ctx *ctx, const int32_t *tokens, size_t count)
 { return glam__text_of(ctx, tokens, count, 1); }
 
-#ifndef GLAM_NO_STDIO
-// Reads a stream to its end into a block that doubles; its size and fill go to *room and *used.
-static char *glam__read_all(glam_ctx *ctx, FILE *f, size_t *room, size_t *used)
+// ---- files: the system's own calls, which neither buffer nor guess; errno says what failed
+
+#if GLAM__FILES
+// To read; to read what may be a pipe; made, never opened; to be written, by another rank; over.
+enum { GLAM__READ, GLAM__STREAM, GLAM__MAKE, GLAM__CHANGE, GLAM__OVER };
+#define GLAM__MOVE_MOST ((size_t)1 << 24)       // some systems refuse 2 GB at once
+
+#ifdef _WIN32
+#define GLAM__LSEEK(f, at, from) _lseeki64(f, (int64_t)(at), from)
+#define GLAM__MOVE(f, p, n, writing) \
+    (writing ? _write(f, p, (unsigned)(n)) : _read(f, p, (unsigned)(n)))
+#define GLAM__CLOSE _close
+#ifndef GLAM__FSYNC
+#define GLAM__FSYNC _commit
+#endif
+enum { GLAM__WIDE = 4096 };
+
+// A path is UTF-8, or else in the code page that main() got it in.
+static wchar_t *glam__wide(const char *path, wchar_t wide[GLAM__WIDE])
+{
+    if (!MultiByteToWideChar(65001, 8, path, -1, wide, GLAM__WIDE) &&
+        !MultiByteToWideChar(0, 0, path, -1, wide, GLAM__WIDE)) wide[0] = 0;
+    return wide;
+}
+#else
+#define GLAM__LSEEK(f, at, from) GLAM__SEEK_FILE(f, (off_t)(at), from)
+#define GLAM__MOVE(f, p, n, writing) (writing ? write(f, p, n) : read(f, p, n))
+#define GLAM__CLOSE close
+#ifndef GLAM__FSYNC
+#define GLAM__FSYNC fsync
+#endif
+#endif
+
+// -1: it cannot be opened.  mine: a new file is for its owner alone.
+static int glam__open_file(const char *path, int how, int mine)
+{
+#ifdef _WIN32
+    static const int flags[] = { _O_RDONLY, _O_RDONLY, _O_RDWR | _O_CREAT | _O_EXCL, _O_RDWR,
+                                 _O_WRONLY | _O_TRUNC };
+    wchar_t wide[GLAM__WIDE];
+    (void)mine;
+    return _wopen(glam__wide(path, wide), flags[how] | _O_BINARY | _O_NOINHERIT, 0600);
+#else
+    static const int flags[] = { O_RDONLY | O_NONBLOCK, O_RDONLY, O_RDWR | O_CREAT | O_EXCL, O_RDWR,
+                                 O_WRONLY | O_TRUNC };
+    int f, more = flags[how];
+#ifdef O_CLOEXEC
+    more |= O_CLOEXEC;
+#endif
+    do f = GLAM__OPEN_FILE(path, more, mine ? 0600 : 0666);
+    while (f < 0 && errno == EINTR);
+    return f;
+#endif
+}
+
+// Returns how many bytes went from the file to p, or from there into it: all, or less at the end
+// of the file (errno is 0) or when something failed.
+static size_t glam__move_bytes(int f, void *p, size_t bytes, int writing)
+{
+    size_t done = 0;
+    errno = 0;
+    while (done < bytes) {
+        size_t n = bytes - done < GLAM__MOVE_MOST ? bytes - done : GLAM__MOVE_MOST;
+        ptrdiff_t moved = GLAM__MOVE(f, (char *)p + done, n, writing);
+        if (moved < 0 && errno == EINTR) errno = 0;
+        else if (moved <= 0) break;
+        else done += (size_t)moved;
+    }
+    return done;
+}
+
+#if GLAM__POSIX
+// NULL for a file, else what it is.
+static const char *glam__kind_of_file(const struct stat *s)
+{
+    return S_ISREG(s->st_mode) ? NULL : S_ISDIR(s->st_mode) ? "a folder"
+         : S_ISFIFO(s->st_mode) ? "a pipe" : S_ISCHR(s->st_mode) || S_ISBLK(s->st_mode)
+         ? "a device" : "a socket";
+}
+#endif
+
+// Reads to the end into a block that doubles; its size and fill go to *room and *used.
+static char *glam__read_all(glam_ctx *ctx, int f, size_t *room, size_t *used)
 {
     *room = (size_t)1 << 16;
     *used = 0;
     char *block = (char *)glam__alloc(ctx, *room);
     while (block) {
-        size_t got = fread(block + *used, 1, *room - *used, f);
-        *used += got;
+        *used += glam__move_bytes(f, block + *used, *room - *used, 0);
         if (*used < *room) break;
-        char *larger = (char *)glam__alloc(ctx, 2 * *room);
+        size_t twice = *room > SIZE_MAX / 2 ? SIZE_MAX : 2 * *room;
+        char *larger = (char *)glam__alloc(ctx, twice);
         if (larger) memcpy(larger, block, *used);
         glam__free(ctx, block, *room);
         block = larger;
-        *room *= 2;
+        *room = twice;
     }
     return block;
 }
@@ -8799,20 +8937,29 @@ GLAM_API glam_text *glam_text_open(glam_ctx *ctx, const char *path, const glam_t
 {
     if (!path) glam_fail(ctx, GLAM_ERR_VALUE, "text: no path (NULL)");
     if (!ctx || ctx->error) return NULL;
-#ifdef GLAM_NO_STDIO
+#if !GLAM__FILES
     (void)tokenizer;
     glam_fail(ctx, GLAM_ERR_FILE, "text %s: this build has no files (GLAM_NO_STDIO); use "
               "glam_text_from", path);
     return NULL;
 #else
     size_t room = 0, used = 0;
-    FILE *f = fopen(path, "rb");
-    char *block = f ? glam__read_all(ctx, f, &room, &used) : NULL;
-    if (!f || ferror(f))
-        glam_fail(ctx, GLAM_ERR_FILE, "text %s: cannot be %s: %s", path, f ? "read" : "opened",
-                  strerror(errno));
+    const char *kind = NULL;
+    int f = glam__open_file(path, GLAM__STREAM, 0), error = errno;
+#if GLAM__POSIX
+    struct stat s;
+    // a pipe may be a text, and a terminal; other devices need not end
+    if (f >= 0 && fstat(f, &s) == 0 && !S_ISFIFO(s.st_mode) && !isatty(f))
+        kind = glam__kind_of_file(&s);
+#endif
+    char *block = f >= 0 && !kind ? glam__read_all(ctx, f, &room, &used) : NULL;
+    if (block) error = errno;
+    if (kind) glam_fail(ctx, GLAM_ERR_FILE, "text %s: is %s, and no text", path, kind);
+    else if (f < 0 || (block && error))
+        glam_fail(ctx, GLAM_ERR_FILE, "text %s: cannot be %s: %s", path, f < 0 ? "opened" : "read",
+                  strerror(error));
     else if (block && !used) glam_fail(ctx, GLAM_ERR_VALUE, "text %s: the file is empty", path);
-    if (f) fclose(f);
+    if (f >= 0) GLAM__CLOSE(f);
     glam_text *t = block ? glam_text_from(ctx, block, used, tokenizer) : NULL;
     glam__free(ctx, block, room);
     return t;
@@ -8846,6 +8993,19 @@ static uint64_t glam__text_checksum(const glam_text *text)
     return sum;
 }
 
+// How a text is cut into pieces, and how often each is drawn from.
+static uint64_t glam__text_pieces(const glam_text *text)
+{
+    uint64_t sum = 0;
+    for (int i = 0; text && i < text->count; i++) {
+        float weight = (float)text->pieces[i].weight;
+        uint32_t bits;
+        memcpy(&bits, &weight, sizeof bits);
+        sum = glam__mix64(sum + text->pieces[i].count) + bits;
+    }
+    return sum;
+}
+
 // The piece from token `from` on, `count` of them.
 static glam__piece glam__piece_part(const glam__piece *p, size_t from, size_t count)
 {
@@ -8854,6 +9014,29 @@ static glam__piece glam__piece_part(const glam__piece *p, size_t from, size_t co
     part.count = count;
     part.weight = p->weight * ((double)count / (double)p->count);
     return part;
+}
+
+// Tokens of a piece that a fraction holds back for validation.
+static size_t glam__held_back(const glam__piece *p, float fraction)
+{ return (size_t)((double)p->count * (double)fraction); }
+
+// The fraction in [0,1) that holds back so many tokens in all; -1: none does.  Each part grows with
+// the fraction, so all that hold back as many in all hold back the same ones: any of them will do.
+static float glam__split_of_count(const glam_text *text, uint64_t tokens)
+{
+    uint32_t low = 0, high = 0x3f800000;        // the bits of 0 and of 1: floats in their order
+    float fraction = 0;
+    uint64_t held = 0;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        memcpy(&fraction, &middle, sizeof fraction);
+        held = 0;
+        for (int i = 0; i < text->count; i++) held += glam__held_back(&text->pieces[i], fraction);
+        if (held == tokens) return fraction;
+        if (held < tokens) low = middle + 1;
+        else high = middle;
+    }
+    return -1;
 }
 
 GLAM_API glam_status glam_text_split(glam_text *text, float fraction, glam_text **train,
@@ -8872,7 +9055,7 @@ GLAM_API glam_status glam_text_split(glam_text *text, float fraction, glam_text 
     a->largest = b->largest = text->largest;
     for (int i = 0; i < text->count; i++) {
         const glam__piece *p = &text->pieces[i];
-        size_t last = (size_t)((double)p->count * (double)fraction);
+        size_t last = glam__held_back(p, fraction);
         if (last < p->count) a->pieces[a->count++] = glam__piece_part(p, 0, p->count - last);
         if (last) b->pieces[b->count++] = glam__piece_part(p, p->count - last, last);
     }
@@ -10433,9 +10616,8 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
 
 #include <float.h>
 
-#define GLAM__HEADER_MOST ((size_t)16 << 20)
+#define GLAM__HEADER_MOST ((size_t)100000000)   // safetensors' own
 #define GLAM__FILE_CHUNK  ((size_t)32768)
-#define GLAM__MOVE_MOST   ((size_t)1 << 24)     // some systems refuse 2 GB at once
 
 // --- JSON: the writer ---
 
@@ -10729,7 +10911,7 @@ static const glam__field glam__recipe_rows[] = {
 
 typedef struct glam__file_state {
     GLAM__STATE_OF_TRAINER(GLAM__STATE_FIELD)
-    uint64_t train_tokens, valid_tokens, train_checksum, valid_checksum;
+    uint64_t train_tokens, valid_tokens, train_checksum, valid_checksum, pieces;
     const char *frozen;            // for each tensor of the model '1' (frozen) or '0'
 } glam__file_state;
 
@@ -10737,7 +10919,8 @@ typedef struct glam__file_state {
 static const glam__field glam__state_rows[] = {
     GLAM__STATE_OF_TRAINER(GLAM__STATE_ROW)
     GLAM__FIELD(U64, train_tokens), GLAM__FIELD(U64, valid_tokens),
-    GLAM__FIELD(HEX, train_checksum), GLAM__FIELD(HEX, valid_checksum), GLAM__FIELD(TEXT, frozen),
+    GLAM__FIELD(HEX, train_checksum), GLAM__FIELD(HEX, valid_checksum), GLAM__FIELD(HEX, pieces),
+    GLAM__FIELD(TEXT, frozen),
     GLAM__LAST(END)
 };
 #undef GLAM__OF
@@ -10971,9 +11154,12 @@ typedef struct glam__file_item {
 typedef struct glam__file {
     glam_ctx   *ctx;
     const char *path, *verb;       // verb: "save" or "load", for messages
-    FILE       *stream;            // NULL: memory
+    int         handle;            // of the system; -1: memory
     char       *memory;
-    uint64_t    length, at;        // bytes in all; where the stream stands
+    uint64_t    length, at;        // bytes in all; where the handle stands
+    char       *target, *temporary;   // what path means, links followed; the file beside it
+    uint64_t    number;            // of the temporary file's name
+    int         there, links;      // the target exists, under so many names
     glam__file_sum sum;
     glam__arena own;               // has what follows, until glam__file_end
     char       *header;
@@ -10982,52 +11168,10 @@ typedef struct glam__file {
     glam__file_item *items, *found;              // to be written, or wanted; what a file has
     const glam__split **splits;                  // of the items
     int         item_count, found_count;
+#if GLAM__POSIX
+    struct stat was;               // the target
+#endif
 } glam__file;
-
-#ifndef GLAM_NO_STDIO
-#if GLAM__POSIX
-#define GLAM__OFFSET            off_t
-#define GLAM__SEEK              fseeko
-#define GLAM__TELL              ftello
-#define GLAM__SYNC(file)        (fsync(fileno(file)) == 0)     // so that it outlives a power cut
-#define GLAM__REPLACE(from, to) (rename(from, to) == 0)
-#elif defined(_WIN32)
-#include <io.h>
-#ifdef __cplusplus
-extern "C"
-#endif
-__declspec(dllimport) int __stdcall MoveFileExA(const char *, const char *, unsigned long);
-#define GLAM__OFFSET            long long
-#define GLAM__SEEK              _fseeki64
-#define GLAM__TELL              _ftelli64
-#define GLAM__SYNC(file)        (_commit(_fileno(file)) == 0)
-// 1 | 8: replace, write through
-#define GLAM__REPLACE(from, to) (MoveFileExA(from, to, 1 | 8) || (errno = EACCES, 0))
-#else
-#define GLAM__OFFSET            long
-#define GLAM__SEEK              fseek
-#define GLAM__TELL              ftell
-#define GLAM__SYNC(file)        1
-#define GLAM__REPLACE(from, to) \
-    (rename(from, to) == 0 || (remove(to) == 0 && rename(from, to) == 0))
-#endif
-
-// Cuts the path to its folder.  One that cannot be opened, or belongs to a system that does not
-// sync folders, is no failure of ours.
-static int glam__sync_folder(char *path)
-{
-    int ok = path != NULL;
-#if GLAM__POSIX
-    char *slash = strrchr(path, '/');
-    if (slash) slash[slash == path] = 0;        // "/x" lies in "/"
-    int f = open(slash ? path : ".", O_RDONLY);
-    if (f < 0) return 1;
-    ok = fsync(f) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
-    close(f);
-#endif
-    return ok;
-}
-#endif
 
 // Says which file it was; 0, so that it can be returned.
 static int glam__file_fail(const glam__file *f, glam_status status, const char *format, ...)
@@ -11048,7 +11192,7 @@ static int glam__file_wrong(const glam__file *f, const char *name, const char *w
 static int glam__file_begin(glam__file *f, glam_ctx *ctx, const char *path, const char *verb)
 {
     memset(f, 0, sizeof *f);
-    f->ctx = ctx;  f->path = path;  f->verb = verb;
+    f->ctx = ctx;  f->path = path;  f->verb = verb;  f->handle = -1;
     if (glam_error(ctx) != GLAM_OK) return 0;
     if (!path) return !glam_fail(ctx, GLAM_ERR_VALUE, "%s: the path or the data is NULL", verb);
     return !glam__measuring(ctx) ||
@@ -11058,10 +11202,10 @@ static int glam__file_begin(glam__file *f, glam_ctx *ctx, const char *path, cons
 static int glam__file_close(glam__file *f)
 {
     int ok = 1;
-#ifndef GLAM_NO_STDIO
-    if (f->stream) ok = fclose(f->stream) == 0;
+#if GLAM__FILES
+    if (f->handle >= 0) ok = GLAM__CLOSE(f->handle) == 0;
 #endif
-    f->stream = NULL;
+    f->handle = -1;
     return ok;
 }
 
@@ -11075,25 +11219,23 @@ static glam_status glam__file_end(glam__file *f)
 // Bytes from p into the file at a place, or from there to p.
 static int glam__file_move(glam__file *f, uint64_t at, void *data, size_t bytes, int writing)
 {
-    char *p = (char *)data;
-#ifndef GLAM_NO_STDIO
-    if (f->stream && at != f->at && GLAM__SEEK(f->stream, (GLAM__OFFSET)at, SEEK_SET) != 0)
-        return 0;
-    f->at = at + bytes;
-    for (size_t n; f->stream && bytes; p += n, bytes -= n) {
-        n = bytes < GLAM__MOVE_MOST ? bytes : GLAM__MOVE_MOST;
-        if ((writing ? fwrite(p, 1, n, f->stream) : fread(p, 1, n, f->stream)) != n) return 0;
+#if GLAM__FILES
+    if (f->handle >= 0) {
+        if (at != f->at && GLAM__LSEEK(f->handle, at, SEEK_SET) < 0) return 0;
+        f->at = at + bytes;
+        return glam__move_bytes(f->handle, data, bytes, writing) == bytes;
     }
 #endif
-    if (bytes) memcpy(writing ? f->memory + at : p, writing ? p : f->memory + at, bytes);
+    if (bytes && writing) memcpy(f->memory + at, data, bytes);
+    else if (bytes) memcpy(data, f->memory + at, bytes);
     return 1;
 }
 
 static int glam__file_get(glam__file *f, uint64_t at, void *to, size_t bytes)
 {
     return glam__file_move(f, at, to, bytes, 0) ||
-           glam__file_fail(f, GLAM_ERR_FILE, "cannot read it: %s", f->stream && feof(f->stream) ?
-                           "it became shorter meanwhile" : strerror(errno));
+           glam__file_fail(f, GLAM_ERR_FILE, "cannot read it: %s", errno ? strerror(errno)
+                                                               : "it became shorter meanwhile");
 }
 
 // At the end of what was written so far.
@@ -11230,6 +11372,7 @@ static glam__file_state *glam__file_state_of(glam__file *f, const glam_trainer *
     s->train_checksum = glam__text_checksum(t->train);
     s->valid_tokens = glam_text_length(t->valid);
     s->valid_checksum = glam__text_checksum(t->valid);
+    s->pieces = glam__text_pieces(t->train) ^ glam__mix64(glam__text_pieces(t->valid));
     s->frozen = frozen;
     return s;
 }
@@ -11279,14 +11422,15 @@ static int glam__file_header(glam__file *f, const glam_config *config, const gla
 static int glam__file_put_all(glam__file *f)
 {
     unsigned char length[8];
-    float turned[1024];
     char digits[17];
+    float *turned = (float *)glam__take(f->ctx, &f->own, GLAM__FILE_CHUNK);
+    if (!turned) return 0;
     for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)f->header_bytes >> 8 * i);
     if (!glam__file_put(f, length, 8) || !glam__file_put(f, f->header, f->header_bytes)) return 0;
     for (int i = 0; i < f->item_count; i++) {
         size_t count = (size_t)glam__count(f->items[i].shape);
         for (size_t n, at = 0; at < count; at += n) {
-            n = count - at < 1024 ? count - at : 1024;
+            n = count - at < GLAM__FILE_CHUNK / 4 ? count - at : GLAM__FILE_CHUNK / 4;
             glam__file_turn(turned, f->items[i].data + at, n);
             if (!glam__file_put(f, turned, n * 4)) return 0;
         }
@@ -11295,7 +11439,189 @@ static int glam__file_put_all(glam__file *f)
     return glam__file_move(f, 8 + (uint64_t)(f->meta.checksum - f->header), digits, 16, 1);
 }
 
-#ifndef GLAM_NO_STDIO
+#if GLAM__FILES
+// ---- where a save goes
+
+// Syncs the folder of a path, and cuts the path to it.  One that cannot be opened, or belongs to a
+// system that does not sync folders, is no failure of ours.
+static int glam__sync_folder(char *path)
+{
+    int ok = 1;
+#if GLAM__POSIX
+    char *slash = strrchr(path, '/');
+    if (slash) slash[slash == path] = 0;        // "/x" lies in "/"
+    int f = glam__open_file(slash ? path : ".", GLAM__READ, 0);
+    if (f < 0) return 1;
+    ok = GLAM__FSYNC(f) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
+    int error = errno;
+    close(f);
+    errno = error;
+#else
+    (void)path;
+#endif
+    return ok;
+}
+
+// Follows the links that the path ends in, as an editor does: what they mean is replaced, and they
+// stay.  Anything there but a file is refused before a byte is written.
+static int glam__file_target(glam__file *f)
+{
+    size_t room = strlen(f->path) + 1;
+    f->target = (char *)glam__take(f->ctx, &f->own, room);
+    if (!f->target) return 0;
+    memcpy(f->target, f->path, room);
+#if GLAM__POSIX
+    enum { LONGEST = 4096, MOST = 40 };
+    for (int links = 0; ; links++) {
+        const char *slash = strrchr(f->target, '/');
+        size_t folder = slash ? (size_t)(slash - f->target) + 1 : 0;
+        char *next = (char *)glam__take(f->ctx, &f->own, folder + LONGEST + 1);
+        if (!next) return 0;
+        ssize_t n = readlink(f->target, next + folder, LONGEST);
+        if (n < 0) break;                       // no link: EINVAL; or nothing there, yet
+        if (n == LONGEST || links == MOST)
+            return glam__file_fail(f, GLAM_ERR_FILE, "its links lead in a circle");
+        memcpy(next, f->target, folder);
+        f->target = next[folder] == '/' ? next + folder : next;
+    }
+    f->there = stat(f->target, &f->was) == 0;
+    const char *kind = f->there ? glam__kind_of_file(&f->was) : NULL;
+    if (kind) return glam__file_fail(f, GLAM_ERR_FILE, "it is %s: name a file", kind);
+    if (f->there ? access(f->target, W_OK) != 0 : errno != ENOENT)
+        return glam__file_fail(f, GLAM_ERR_FILE, "cannot write to it: %s", strerror(errno));
+    f->links = f->there ? (int)f->was.st_nlink : 0;
+#endif
+    return 1;
+}
+
+// Beside the target, so that it can take its place: a name that nobody has, or can guess.
+static int glam__file_name(glam__file *f)
+{
+    const char *base = f->target + strlen(f->target);
+    while (base > f->target && base[-1] != '/' && !(base[-1] == '\\' && !GLAM__POSIX)) base--;
+    size_t keep = strlen(base) < 200 ? strlen(base) : 200;
+    while (keep && ((unsigned char)base[keep] & 0xc0) == 0x80) keep--;   // whole characters
+    size_t all = (size_t)(base - f->target) + keep, room = all + sizeof ".0123456789abcdef.tmp";
+    if (!f->temporary) f->temporary = (char *)glam__take(f->ctx, &f->own, room);
+    if (!f->temporary) return 0;
+    snprintf(f->temporary, room, "%.*s.%016llx.tmp", (int)all, f->target,
+             (unsigned long long)f->number);
+    return 1;
+}
+
+// Makes it: exclusively, so that no link is followed and nobody's file is touched.
+static int glam__file_make(glam__file *f)
+{
+    double now = glam__seconds();
+    memcpy(&f->number, &now, sizeof f->number);
+#ifdef _WIN32
+    f->number += (uint64_t)GetCurrentProcessId() << 40;
+#else
+    f->number += (uint64_t)getpid() << 40;
+#endif
+    f->number = glam__mix64(f->number) + f->ctx->allocations + (uint64_t)(uintptr_t)f->ctx;
+    for (int tries = 0; tries < 100; tries++) {
+        f->number = glam__mix64(f->number + (uint64_t)time(NULL));
+        if (!glam__file_name(f)) return 0;
+        f->handle = glam__open_file(f->temporary, GLAM__MAKE, f->there);
+        if (f->handle >= 0 || errno != EEXIST) break;
+    }
+    return f->handle >= 0;
+}
+
+static int glam__file_sync(const glam__file *f)     // so that it outlives a power cut
+{ return GLAM__FSYNC(f->handle) == 0; }
+
+static void glam__file_remove(const char *path)
+{
+#ifdef _WIN32
+    wchar_t wide[GLAM__WIDE];
+    _wunlink(glam__wide(path, wide));
+#else
+    unlink(path);
+#endif
+}
+
+// The rights of the file that was there.  Where its group cannot be given, that group's rights are
+// those of all others.
+static int glam__file_rights(const glam__file *f)
+{
+#if GLAM__POSIX && !defined(__wasi__)
+    unsigned rights = f->was.st_mode & 07777u;
+    if (!f->there) return 1;
+    if (fchown(f->handle, f->was.st_uid, f->was.st_gid) != 0 &&
+        fchown(f->handle, (uid_t)-1, f->was.st_gid) != 0)
+        rights = (rights & 0707u) | (rights & 07u) << 3;
+    return fchmod(f->handle, (mode_t)rights) == 0 || errno == EPERM || errno == ENOTSUP;
+#else
+    return f->handle >= 0;
+#endif
+}
+
+// What has several names keeps them, and what cannot be renamed over (a file mounted by itself) is
+// written over: the whole work is in the temporary file meanwhile.
+static int glam__file_copy_over(glam__file *f)
+{
+    char *chunk = (char *)glam__take(f->ctx, &f->own, GLAM__FILE_CHUNK);
+    int from = chunk ? glam__open_file(f->temporary, GLAM__READ, 0) : -1, error;
+    size_t n = GLAM__FILE_CHUNK;
+    f->handle = from < 0 ? -1 : glam__open_file(f->target, GLAM__OVER, 0);
+    int ok = f->handle >= 0;
+    while (ok && n == GLAM__FILE_CHUNK) {
+        n = glam__move_bytes(from, chunk, GLAM__FILE_CHUNK, 0);
+        ok = (n == GLAM__FILE_CHUNK || !errno) && glam__move_bytes(f->handle, chunk, n, 1) == n;
+    }
+    ok = ok && glam__file_sync(f) && glam__file_close(f);
+    error = errno;
+    if (from >= 0) GLAM__CLOSE(from);
+    if (ok) glam__file_remove(f->temporary);
+    else glam__file_fail(f, GLAM_ERR_FILE, "cannot write over it: %s; all of it is in %s",
+                         strerror(error), f->temporary);
+    return ok;
+}
+
+// The finished temporary file takes the place of the target; 0: it has not, and is still there.
+static int glam__file_replace(glam__file *f)
+{
+#ifdef _WIN32
+    wchar_t from[GLAM__WIDE], to[GLAM__WIDE];
+    glam__wide(f->temporary, from);
+    glam__wide(f->target, to);
+    for (int tries = 0; tries < 200; tries++) {     // who reads the old file holds it for a moment
+        if (MoveFileExW(from, to, 1 | 8)) return 1;                     // replace, write through
+        unsigned long why = GetLastError();
+        errno = why == 112 ? ENOSPC : EACCES;
+        if (why != 5 && why != 32) break;
+        Sleep(10);
+    }
+    return 0;
+#else
+    return f->links < 2 && rename(f->temporary, f->target) == 0;
+#endif
+}
+
+// The end of a save, ok or not; error: of what failed.
+static void glam__file_finish(glam__file *f, const char *failed, int error)
+{
+    if (!failed && !glam__file_replace(f)) {
+        if (f->links > 1 || errno == EBUSY) {
+            if (!glam__file_copy_over(f)) return;
+        } else {
+            failed = "rename";
+            error = errno;
+        }
+    }
+    if (failed) {
+        glam__file_close(f);
+        if (f->temporary) glam__file_remove(f->temporary);
+        glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", failed,
+                        f->temporary ? f->temporary : "it", strerror(error));
+    } else if (!glam__sync_folder(f->target)) {
+        glam__file_fail(f, GLAM_ERR_FILE, "written, but cannot sync its folder: %s",
+                        strerror(errno));
+    }
+}
+
 // On a mesh: the blocks of this rank at their places, those that others have too by the first of
 // them; rank 0 has made the file and writes its header.
 static int glam__file_put_mine(glam__file *f)
@@ -11326,78 +11652,66 @@ static int glam__file_put_mine(glam__file *f)
 }
 
 // Says on this rank what failed; 0 when something failed on any.
-static int glam__file_well(glam__file *f, int ok, const char *what, const char *path)
+static int glam__file_well(glam__file *f, int ok, const char *what)
 {
-    if (!ok) glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", what, path, strerror(errno));
+    if (!ok) glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", what,
+                             f->temporary ? f->temporary : f->path, strerror(errno));
     glam__agree(f->ctx, f->verb, 0);
     return !f->ctx->error;
 }
 
-// Rank 0 makes the file, all write, all have written, all sum, rank 0 puts it in its place.
-static int glam__file_write_mesh(glam__file *f, const char *temporary)
+// Rank 0 makes the file and says its name, all write, all have written, all sum, rank 0 puts it in
+// its place.
+static int glam__file_write_mesh(glam__file *f)
 {
     glam__mesh *m = f->ctx->mesh;
+    uint64_t *all = (uint64_t *)(void *)m->work;
     char digits[17];
     int first = m->world.rank == 0, plain = 1;
-    if (first) f->stream = fopen(temporary, "w+b");
-    if (!glam__file_well(f, !first || f->stream, "create", temporary)) return 0;
-    if (!first) f->stream = fopen(temporary, "r+b");
+    int ok = glam__file_target(f) && (!first || glam__file_make(f));
+    if (!glam__file_well(f, ok, "create")) return 0;
+    all[m->world.rank] = f->number;
+    glam__all_gather(f->ctx, &m->world, &m->sent.files, all, (size_t)m->world.size, sizeof *all);
+    f->number = all[0];
+    if (!first && glam__file_name(f)) f->handle = glam__open_file(f->temporary, GLAM__CHANGE, 0);
     f->at = 0;
-    int ok = f->stream && glam__file_put_mine(f) && fflush(f->stream) == 0 && GLAM__SYNC(f->stream);
-    if (!glam__file_well(f, ok, "write", temporary)) return 0;
-    f->at = UINT64_MAX;                        // between writing and reading there must be a seek
+    ok = f->handle >= 0 && glam__file_put_mine(f) && glam__file_sync(f);
+    if (!glam__file_well(f, ok, "write")) return 0;
     if (!glam__file_sum_all(f, f->meta.checksum, &plain)) return 0;
+    if (!first) glam__file_close(f);
     snprintf(digits, sizeof digits, "%016llx", (unsigned long long)glam__file_sum_end(&f->sum));
-    f->at = UINT64_MAX;
     uint64_t place = 8 + (uint64_t)(f->meta.checksum - f->header);
-    ok = !first || (glam__file_move(f, place, digits, 16, 1) &&
-                    fflush(f->stream) == 0 && GLAM__SYNC(f->stream) && glam__file_close(f) &&
-                    GLAM__REPLACE(temporary, f->path));
-    return glam__file_well(f, ok, "rename", temporary);
+    ok = !first || (glam__file_move(f, place, digits, 16, 1) && glam__file_rights(f) &&
+                    glam__file_sync(f) && glam__file_close(f));
+    return glam__file_well(f, ok, "finish");
 }
 #endif
 
-// Temporary file, flush, fsync, rename, fsync of the folder: at every moment either the old file
+// A temporary file, synced, takes the place of what was there: at every moment either the old file
 // or the new one is there, whole.
 static void glam__file_write(glam__file *f)
 {
-#ifdef GLAM_NO_STDIO
+#if !GLAM__FILES
     glam__file_fail(f, GLAM_ERR_FILE, "this build has no files (GLAM_NO_STDIO); use "
                     "glam_save_memory");
 #else
-    size_t bytes = strlen(f->path) + sizeof ".tmp";
-    char *temporary = (char *)glam__take(f->ctx, &f->own, bytes);
-    if (!temporary) return;
-    snprintf(temporary, bytes, "%s.tmp", f->path);
+    const char *failed = NULL;
+    int error = 0;
     if (f->ctx->mesh) {
-        int mine = f->ctx->mesh->world.rank == 0;
-        if (glam__file_write_mesh(f, temporary)) {
-            if (mine && !glam__sync_folder(temporary))
-                glam__file_fail(f, GLAM_ERR_FILE, "written, but cannot sync its folder: %s",
-                                strerror(errno));
-        } else if (mine) {
-            glam__file_close(f);
-            remove(temporary);
-        }
+        int well = glam__file_write_mesh(f);
+        if (f->ctx->mesh->world.rank == 0) glam__file_finish(f, well ? NULL : "write", errno);
+        glam__agree(f->ctx, f->verb, 0);
         return;
     }
-    f->stream = fopen(temporary, "wb");
-    int made = f->stream != NULL;
-    // a full disk may show only in the flush, a broken one only in the sync
-    const char *failed = !made                                 ? "create"
-                       : !glam__file_put_all(f)                ? "write"
-                       : fflush(f->stream) != 0                ? "flush"
-                       : !GLAM__SYNC(f->stream)                ? "sync"
-                       : !glam__file_close(f)                  ? "close"
-                       : !GLAM__REPLACE(temporary, f->path)    ? "rename" : NULL;
-    if (failed) {
-        glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", failed, temporary, strerror(errno));
-        glam__file_close(f);
-        if (made) remove(temporary);
-    } else if (!glam__sync_folder(temporary)) {
-        glam__file_fail(f, GLAM_ERR_FILE, "written, but cannot sync its folder: %s",
-                        strerror(errno));
-    }
+    if (!glam__file_target(f)) return;
+    // a full disk may show only in the sync, or when the file is closed
+    if (!glam__file_make(f)) failed = "create";
+    else if (!glam__file_put_all(f)) failed = "write";
+    else if (!glam__file_rights(f)) failed = "set the rights of";
+    else if (!glam__file_sync(f)) failed = "sync";
+    else if (!glam__file_close(f)) failed = "close";
+    error = errno;
+    glam__file_finish(f, failed, error);
 #endif
 }
 
@@ -11524,16 +11838,20 @@ static int glam__file_verify(glam__file *f)
 
 static int glam__file_find(glam__file *f)
 {
-#ifdef GLAM_NO_STDIO
+#if !GLAM__FILES
     return glam__file_fail(f, GLAM_ERR_FILE, "this build has no files (GLAM_NO_STDIO); use "
                            "glam_load_memory");
 #else
-    GLAM__OFFSET end = -1;
-    f->stream = fopen(f->path, "rb");
-    if (f->stream && GLAM__SEEK(f->stream, 0, SEEK_END) == 0) end = GLAM__TELL(f->stream);
+    f->handle = glam__open_file(f->path, GLAM__READ, 0);
+#if GLAM__POSIX
+    const char *kind = f->handle >= 0 && fstat(f->handle, &f->was) == 0
+                     ? glam__kind_of_file(&f->was) : NULL;
+    if (kind) return glam__file_fail(f, GLAM_ERR_FILE, "it is %s, and no model's file", kind);
+#endif
+    int64_t end = f->handle < 0 ? -1 : (int64_t)GLAM__LSEEK(f->handle, 0, SEEK_END);
     f->length = f->at = end < 0 ? 0 : (uint64_t)end;
     return end >= 0 || glam__file_fail(f, GLAM_ERR_FILE, "cannot %s it: %s",
-                                       f->stream ? "seek in" : "open", strerror(errno));
+                                       f->handle < 0 ? "open" : "seek in", strerror(errno));
 #endif
 }
 
@@ -11703,6 +12021,54 @@ static int glam__file_same_text(const glam__file *f, const char *what, const gla
                            "they are other ones", what, (double)tokens);
 }
 
+// Where a run stands, and that it trains on these texts.
+static int glam__file_read_state(glam__file *f, glam__file_state *s)
+{
+    memset(s, 0, sizeof *s);
+    s->best_valid = s->valid_loss = -1;         // none yet
+    s->frozen = "";
+    if (!f->meta.recipe || !f->meta.state)
+        return glam__file_wrong(f, "has", "no glam.recipe and glam.state: a model; use glam_load");
+    return glam__file_rows(f, "glam.state", f->meta.state, glam__state_rows, s);
+}
+
+static int glam__file_same_texts(const glam__file *f, const glam__file_state *s,
+                                 const glam_text *train, const glam_text *valid)
+{
+    uint64_t pieces = glam__text_pieces(train) ^ glam__mix64(glam__text_pieces(valid));
+    return glam__file_same_text(f, "training", train, s->train_tokens, s->train_checksum) &&
+           glam__file_same_text(f, "validation", valid, s->valid_tokens, s->valid_checksum) &&
+           (!s->pieces || s->pieces == pieces ||             // 0: of an older file
+            glam__file_fail(f, GLAM_ERR_VALUE, "the texts have the tokens of the run, but it had "
+                            "them in other pieces, or with other weights"));
+}
+
+GLAM_API glam_status glam_load_split(glam_text *text, const char *path, glam_text **train,
+                                     glam_text **valid)
+{
+    glam__file f;
+    glam__file_state state;
+    glam_text *a = NULL, *b = NULL;
+    if (train) *train = NULL;
+    if (valid) *valid = NULL;
+    if (!text) return GLAM_ERR_MEMORY;
+    size_t mark = glam_mark(text->ctx);
+    int ok = glam__file_open(&f, text->ctx, path, NULL, 0) && glam__file_read_state(&f, &state);
+    if (ok) {
+        float fraction = glam__split_of_count(text, state.valid_tokens);
+        ok = fraction < 0 ? glam__file_fail(&f, GLAM_ERR_VALUE, "the run validated on %.0f tokens; "
+                                            "no fraction of this text of %.0f leaves that many: "
+                                            "it is another text", (double)state.valid_tokens,
+                                            (double)glam_text_length(text))
+                          : glam_text_split(text, fraction, &a, &b) == GLAM_OK &&
+                            glam__file_same_texts(&f, &state, a, b);
+    }
+    if (!ok) glam_rewind(text->ctx, mark);
+    if (ok && train) *train = a;
+    if (ok && valid) *valid = b;
+    return glam__file_end(&f);
+}
+
 static int glam__file_trainer(glam__file *f, glam_text *train, glam_text *valid,
                               glam_trainer **trainer)
 {
@@ -11710,16 +12076,9 @@ static int glam__file_trainer(glam__file *f, glam_text *train, glam_text *valid,
     glam_model *model;
     glam_recipe recipe = glam_recipe_default();
     glam__file_state state, *s = &state;
-    memset(s, 0, sizeof *s);
-    s->best_valid = s->valid_loss = -1;         // none yet
-    s->frozen = "";
-    if (!glam__file_config(f, &config)) return 0;
-    if (!f->meta.recipe || !f->meta.state)
-        return glam__file_wrong(f, "has", "no glam.recipe and glam.state: a model; use glam_load");
-    if (!glam__file_rows(f, "glam.recipe", f->meta.recipe, glam__recipe_rows, &recipe) ||
-        !glam__file_rows(f, "glam.state", f->meta.state, glam__state_rows, s) ||
-        !glam__file_same_text(f, "training", train, s->train_tokens, s->train_checksum) ||
-        !glam__file_same_text(f, "validation", valid, s->valid_tokens, s->valid_checksum) ||
+    if (!glam__file_config(f, &config) || !glam__file_read_state(f, s) ||
+        !glam__file_rows(f, "glam.recipe", f->meta.recipe, glam__recipe_rows, &recipe) ||
+        !glam__file_same_texts(f, s, train, valid) ||
         !glam__file_model(f, &config, &model)) return 0;
     if (strlen(s->frozen) != (size_t)model->count || strspn(s->frozen, "01") != strlen(s->frozen))
         return glam__file_wrong(f, "glam.state", "has a frozen that does not fit the model");
