@@ -8805,11 +8805,11 @@ static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count,
     if (!count || !tokens)
         glam_fail(ctx, GLAM_ERR_VALUE, "text: it is empty; there is nothing to learn from");
     if (!ctx || ctx->error) return NULL;
-    size_t bytes = count * (wide ? sizeof(int32_t) : 1);
+    uint64_t bytes = glam__mul(count, wide ? sizeof(int32_t) : 1);
     glam_text *t = glam__text_new(ctx, 1);
     void *copy = t ? glam__take(ctx, &ctx->life, bytes) : NULL;
     if (!copy) return NULL;
-    memcpy(copy, tokens, bytes);
+    memcpy(copy, tokens, (size_t)bytes);
     glam__piece piece = { copy, count, wide, (double)count };
     t->pieces[0] = piece;
     for (size_t i = 0; i < count; i++) {
@@ -9071,8 +9071,11 @@ GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float
     double total = 0;
     if (!ctx || ctx->error) return NULL;
     for (int i = 0; i < count && texts && !ctx->error; i++) {
-        if (!texts[i] || (weights && !(weights[i] >= 0)))
-            glam_fail(ctx, GLAM_ERR_VALUE, "mix: text %d is NULL or has a negative weight", i);
+        if (!texts[i] || (weights && !(weights[i] >= 0 && weights[i] <= 1e30f)))
+            glam_fail(ctx, GLAM_ERR_VALUE, "mix: text %d is NULL or has a negative or infinite "
+                      "weight", i);
+        else if (texts[i]->count > INT32_MAX - pieces)
+            glam_fail(ctx, GLAM_ERR_VALUE, "mix: more than 2^31 - 1 pieces of text");
         else pieces += texts[i]->count;
         total += weights ? (double)weights[i] : 1;
     }
@@ -9112,8 +9115,8 @@ static const glam__piece *glam__draw_piece(const glam_text *text, size_t length,
 // `rows` rows of `length` tokens in the step arena, still to be filled; NULL without memory.
 static int32_t *glam__batch_new(glam_ctx *ctx, int rows, int length, glam_batch *batch)
 {
-    size_t T = (size_t)rows * (size_t)length;
-    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, 2 * T * sizeof *tokens);
+    uint64_t T = glam__mul((uint64_t)rows, (uint64_t)length);
+    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, glam__mul(T, 2 * sizeof *tokens));
     memset(batch, 0, sizeof *batch);
     if (!tokens) return NULL;
     batch->rows = rows;  batch->length = length;
@@ -9145,8 +9148,8 @@ static glam_status glam__batch_rows(glam_text *text, int first, int rows, int le
                                                 glam__random_double(seed, 2 * step, index));
         if (!p)
             return glam_fail(ctx, GLAM_ERR_VALUE, "text: no piece of it is longer than a window of "
-                             "%d tokens; %d are needed: a longer text or a shorter context", length,
-                             length + 1);
+                             "%d tokens; %.0f are needed: a longer text or a shorter context", length,
+                             length + 1.0);
         size_t start = (size_t)(glam__random_double(seed, 2 * step + 1, index) *
                                 (double)(p->count - (size_t)length));
         glam__copy_window(p, start, (size_t)length, tokens, tokens + (size_t)rows * length);
@@ -10693,6 +10696,8 @@ typedef struct glam__json {
     glam_ctx   *ctx;
     const char *path, *part;       // for messages: which file, which text in it
     char       *start, *at, *end;
+    const char **keys;             // of an object with unknown keys: to find one that is there twice
+    size_t      key_room, key_count;
 } glam__json;
 
 static int glam__json_wrong(glam__json *j, const char *what)
@@ -10719,38 +10724,84 @@ static int glam__json_more(glam__json *j, char close, int *count)
     return !(*count)++ || glam__json_need(j, ',', "a comma or the closing bracket");
 }
 
-// So many hexadecimal digits, of lower case: a checksum has one spelling.
-static int glam__hex_read(const char *text, int digits, uint64_t *n)
+// So many hexadecimal digits.  Those of a checksum have lower case: it has one spelling.
+static int glam__hex_read(const char *text, int digits, const char *known, uint64_t *n)
 {
     char copy[20];
     snprintf(copy, sizeof copy, "%.*s", digits, text);
     *n = strtoull(copy, NULL, 16);
-    return strspn(copy, "0123456789abcdef") == (size_t)digits;
+    return strspn(copy, known) == (size_t)digits;
 }
 
-// A string, decoded in place and closed with a 0; NULL when it is none.  Of \uXXXX only ASCII: what
-// lies beyond comes as UTF-8, which is shorter.
+#define GLAM__HEX "0123456789abcdef"
+
+// Bytes of the UTF-8 character there; 0: it is none (too long a form, a surrogate, past the last).
+static int glam__utf8(const char *text)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    int n = *p < 0x80 ? 1 : *p < 0xc2 ? 0 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : *p < 0xf5 ? 4 : 0;
+    for (int i = 1; i < n; i++) if ((p[i] & 0xc0) != 0x80) return 0;
+    return (*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) ||
+           (*p == 0xf0 && p[1] < 0x90) || (*p == 0xf4 && p[1] > 0x8f) ? 0 : n;
+}
+
+static int glam__is_utf8(const char *text)
+{
+    for (int n; *text; text += n) if (!(n = glam__utf8(text))) return 0;
+    return 1;
+}
+
+// The character of an escape as UTF-8, shorter than the escape.  A zero, which would end the string,
+// becomes two bytes that no other character has.
+static char *glam__utf8_put(char *to, uint64_t c)
+{
+    int more = c && c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+    static const unsigned char first[] = { 0, 0xc0, 0xe0, 0xf0 };
+    *to++ = (char)(first[more] | c >> 6 * more);
+    for (; more; more--) *to++ = (char)(0x80 | (c >> 6 * (more - 1) & 63));
+    return to;
+}
+
+// \uXXXX, or two of them that are one character; NULL, or what should have been there.
+static const char *glam__json_escape(glam__json *j, char **to)
+{
+    static const char digits[] = GLAM__HEX "ABCDEF";
+    uint64_t c, low = 0;
+    if (j->at[1] != 'u' || !glam__hex_read(j->at + 2, 4, digits, &c)) return "an escape of JSON";
+    j->at += 6;
+    if (c >> 10 == 0xd800 >> 10 && j->at[0] == '\\' && j->at[1] == 'u' &&
+        glam__hex_read(j->at + 2, 4, digits, &low) && low >> 10 == 0xdc00 >> 10) {
+        c = 0x10000 + ((c & 1023) << 10) + (low & 1023);
+        j->at += 6;
+    }
+    if (c >> 11 == 0xd800 >> 11) return "both halves of a surrogate pair";
+    *to = glam__utf8_put(*to, c);
+    return NULL;
+}
+
+// A string, decoded in place and closed with a 0; NULL when it is none.
 static char *glam__json_string(glam__json *j)
 {
     static const char plain[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
-    static const char beyond[] = "a character in UTF-8: no escape beyond ASCII, no half of a "
-                                 "surrogate pair";
-    const char *wrong = "the end of a string";
+    const char *wrong = NULL;
     if (!glam__json_need(j, '"', "a string")) return NULL;
     char *begin = j->at, *to = j->at;
-    while ((unsigned char)*j->at >= 0x20) {
-        uint64_t code = (unsigned char)*j->at++;
-        if (code == '"') { *to = 0; return begin; }
-        if (code != '\\') { *to++ = (char)code; continue; }
-        const char *known = *j->at ? strchr(plain, *j->at) : NULL;
-        code = known ? (uint64_t)meaning[known - plain] : 0;
-        if (*j->at == 'u' && glam__hex_read(j->at + 1, 4, &code)) j->at += 4;
-        else if (!known) { wrong = "an escape of JSON"; break; }
-        if (code == 0 || code > 127) { wrong = beyond; break; }
-        *to++ = (char)code;
-        j->at++;
+    while (!wrong && (unsigned char)*j->at >= 0x20) {
+        if (*j->at == '"') {
+            *to = 0;
+            j->at++;
+            return begin;
+        }
+        int n = glam__utf8(j->at);
+        const char *known = *j->at == '\\' && j->at[1] ? strchr(plain, j->at[1]) : NULL;
+        if (known) {
+            *to++ = meaning[known - plain];
+            j->at += 2;
+        } else if (*j->at == '\\') wrong = glam__json_escape(j, &to);
+        else if (!n) wrong = "a character in UTF-8";
+        else while (n--) *to++ = *j->at++;
     }
-    glam__json_wrong(j, wrong);
+    glam__json_wrong(j, wrong ? wrong : "the end of a string");
     return NULL;
 }
 
@@ -10779,17 +10830,22 @@ static int glam__json_whole(glam__json *j, uint64_t *n, int *minus)
     return !strspn(end, ".eE") || glam__json_wrong(j, "a whole number");
 }
 
+// The numbers of a config are finite; of a run's others JSON has no word, but a string.
 static int glam__json_number(glam__json *j, int single, double *value)
 {
     char text[72], point[8], *end;
-    if (glam__json_peek(j) == '"') {
+    if (glam__json_peek(j) == '"' && !single) {
         const char *word = glam__json_string(j);
         if (!word) return 0;
         *value = strcmp(word, "nan") == 0 ? (double)NAN : HUGE_VAL * (*word == '-' ? -1 : 1);
         return *value != *value || strcmp(word + (*word == '-'), "inf") == 0 ||
                glam__json_wrong(j, "a number");
     }
-    if (!strspn(j->at + (*j->at == '-'), "0123456789")) return glam__json_wrong(j, "a digit");
+    const char *first = j->at + (*j->at == '-');
+    size_t digits = strspn(first, "0123456789");
+    if (!digits || (*first == '0' && digits > 1) ||
+        (first[digits] == '.' && !strspn(first + digits + 1, "0123456789")))
+        return glam__json_wrong(j, "a digit");
     int length = (int)strspn(j->at, "+-.0123456789eE"), whole = (int)strcspn(j->at, ".");
     if (length > 64) return glam__json_wrong(j, "the end of a number");
     if (whole > length) whole = length;
@@ -11062,7 +11118,7 @@ static int glam__field_read(glam__json *j, const glam__field *r, glam__value *v)
     case GLAM__FIELD_U64:    return glam__json_whole(j, &v->u, NULL);
     case GLAM__FIELD_HEX:
         text = glam__json_string(j);
-        return text && ((strlen(text) == 16 && glam__hex_read(text, 16, &v->u)) ||
+        return text && ((strlen(text) == 16 && glam__hex_read(text, 16, GLAM__HEX, &v->u)) ||
                         glam__json_wrong(j, "16 hexadecimal digits"));
     case GLAM__FIELD_ENUM:   return glam__field_enum(j, r, &v->i);
     case GLAM__FIELD_SHAPE: case GLAM__FIELD_SPAN: return glam__field_list(j, r->kind, v);
@@ -11070,6 +11126,20 @@ static int glam__field_read(glam__json *j, const glam__field *r, glam__value *v)
         v->text = glam__json_string(j);
         return v->text != NULL;
     }
+}
+
+static int glam__by_text(const void *a, const void *b)
+{ return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+// Is any of the unknown keys there twice?  There is room for as many as can differ.
+static int glam__json_keys_differ(glam__json *j)
+{
+    size_t count = j->key_count < j->key_room ? j->key_count : j->key_room;
+    if (count) qsort(j->keys, count, sizeof *j->keys, glam__by_text);
+    for (size_t i = 1; i < count; i++)
+        if (!strcmp(j->keys[i - 1], j->keys[i]))
+            return glam__field_wrong(j, "has the same key twice:", j->keys[i]);
+    return 1;
 }
 
 // An object into base, which holds the defaults.  The only recursion, and the tables bound it.
@@ -11088,6 +11158,7 @@ static int glam__fields_read(glam__json *j, const glam__field *rows, void *base)
             return glam__field_wrong(j, "has an unknown key", key);
         if (r < last && (seen >> (r - rows) & 1))
             return glam__field_wrong(j, "has the same key twice:", key);
+        if (r == last && j->key_count++ < j->key_room) j->keys[j->key_count - 1] = key;
         seen |= (uint64_t)1 << (r - rows);
         char *place = (char *)base + r->at;
         if (r->kind == GLAM__FIELD_OBJECT) {
@@ -11099,7 +11170,8 @@ static int glam__fields_read(glam__json *j, const glam__field *rows, void *base)
     }
     for (const glam__field *r = rows; last->kind == GLAM__FIELD_END_ALL && r < last; r++)
         if (!(seen >> (r - rows) & 1)) return glam__field_wrong(j, "lacks its", r->key);
-    return glam_error(j->ctx) == GLAM_OK;
+    return glam_error(j->ctx) == GLAM_OK &&
+           (last->kind != GLAM__FIELD_END_OPEN || glam__json_keys_differ(j));
 }
 
 // --- the checksum: a sum over words, so that slices of a file may be added in any order ---
@@ -11348,7 +11420,8 @@ static int glam__file_list_given(glam__file *f, glam_tensor *const *tensors, int
     for (int i = 0; i < count; i++) {
         const glam_tensor *t = tensors[i];
         const char *wrong = !t ? "is NULL" : !t->data ? "has no values" : !t->name || !*t->name ||
-            strcmp(t->name, "__metadata__") == 0 ? "has no name; make it with glam_param" : NULL;
+            strcmp(t->name, "__metadata__") == 0 ? "has no name; make it with glam_param" :
+            !glam__is_utf8(t->name) ? "has a name that is not UTF-8" : NULL;
         for (int k = 0; !wrong && k < i; k++)
             if (strcmp(tensors[k]->name, t->name) == 0) wrong = "has the name of another one";
         if (wrong)
@@ -11796,10 +11869,11 @@ static int glam__file_cover(glam__file *f)
 
 static int glam__file_parse(glam__file *f)
 {
-    glam__json j = { f->ctx, f->path, "header", f->header, f->header, f->header + f->header_bytes };
+    glam__json j = { f->ctx, f->path, "header", f->header, f->header, f->header + f->header_bytes,
+                     NULL, 0, 0 };
     int members = 0, metadata = 0;
     size_t most = f->header_bytes / 48;         // the shortest entry has 50 bytes
-    f->found = (glam__file_item *)glam__take(f->ctx, &f->own, most * sizeof *f->found);
+    f->found = (glam__file_item *)glam__take(f->ctx, &f->own, (most + 4) * sizeof *f->found);
     if (!f->found) return 0;
     if (*j.at++ != '{') return glam__json_wrong(&j, "an object");
     for (const char *key; (key = glam__json_key(&j, &members)) != NULL; j.part = "header") {
@@ -11808,6 +11882,10 @@ static int glam__file_parse(glam__file *f)
         if (meta && metadata++) return glam__file_wrong(f, key, "is there twice");
         if (!meta && (size_t)f->found_count >= most) return glam__json_wrong(&j, "fewer entries");
         j.part = key;
+        // keys that nobody knows lie for a while where entries will: they take no more room, but
+        // for a few of one letter
+        j.keys = (const char **)(void *)(f->found + f->found_count);
+        j.key_room = (most + 4 - (size_t)f->found_count) * sizeof *f->found / sizeof *j.keys;
         if (!glam__fields_read(&j, meta ? glam__meta_rows : glam__entry_rows,
                                meta ? (void *)&f->meta : (void *)&e)) return 0;
         if (meta) continue;
@@ -11829,11 +11907,12 @@ static int glam__file_verify(glam__file *f)
     if (!checksum && f->meta.config)
         return glam__file_wrong(f, "glam.checksum", "is missing; a writer without one puts none");
     if (!checksum || strcmp(checksum, "none") == 0) return 1;
-    if (strlen(checksum) != 16 || !glam__hex_read(checksum, 16, &want))
+    if (strlen(checksum) != 16 || !glam__hex_read(checksum, 16, GLAM__HEX, &want))
         return glam__file_wrong(f, "glam.checksum", "must be 16 lower-case hex digits or none");
     if (!glam__file_sum_all(f, checksum, &plain)) return 0;
     return (plain && glam__file_sum_end(&f->sum) == want) ||
-           glam__file_wrong(f, "the checksum", "does not match: the file is damaged");
+           glam__file_wrong(f, "the checksum", "does not match: the file is damaged, or was edited "
+                            "by a program that kept the old one (none is right in its place)");
 }
 
 static int glam__file_find(glam__file *f)
@@ -11877,25 +11956,29 @@ static int glam__file_open(glam__file *f, glam_ctx *ctx, const char *path, const
            glam__file_parse(f) && glam__file_verify(f);
 }
 
-// Each listed item is there once with its shape; whose names the file's config or the caller's.
+// An item is there with its shape; whose names the file's config or the caller's.
+static int glam__file_match_one(glam__file *f, glam__file_item *t, const char *whose)
+{
+    glam__file_item *e = (glam__file_item *)bsearch(t, f->found, (size_t)f->found_count, sizeof *t,
+                                                    glam__found_by_name);
+    if (!e)
+        return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s is not in the file, but %s asks for it",
+                               t->name, glam__say(t->shape).text, whose);
+    if (!glam__same_shape(e->shape, t->shape))
+        return glam__file_fail(f, GLAM_ERR_SHAPE, "%s is %s in the file but %s says %s", e->name,
+                               glam__say(e->shape).text, whose, glam__say(t->shape).text);
+    t->begin = e->begin;
+    e->wanted = 1;
+    return 1;
+}
+
+// Each listed item is there once.
 // Nothing else is there, but an optimizer where ignore_optimizer says so.
 static int glam__file_match(glam__file *f, const char *whose, int ignore_optimizer)
 {
     for (int i = 0; i < f->found_count; i++) f->found[i].wanted = 0;
-    for (int i = 0; i < f->item_count; i++) {
-        glam__file_item *t = &f->items[i];
-        glam__file_item *e = (glam__file_item *)bsearch(t, f->found, (size_t)f->found_count,
-                                                        sizeof *t, glam__found_by_name);
-        if (!e)
-            return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s is not in the file, but %s asks for "
-                                   "it", t->name, glam__say(t->shape).text, whose);
-        if (!glam__same_shape(e->shape, t->shape))
-            return glam__file_fail(f, GLAM_ERR_SHAPE, "%s is %s in the file but %s says %s",
-                                   e->name, glam__say(e->shape).text, whose,
-                                   glam__say(t->shape).text);
-        t->begin = e->begin;
-        e->wanted = 1;
-    }
+    for (int i = 0; i < f->item_count; i++)
+        if (!glam__file_match_one(f, &f->items[i], whose)) return 0;
     for (int i = 0; i < f->found_count; i++) {
         const glam__file_item *e = &f->found[i];
         if (!e->wanted && !(ignore_optimizer && strncmp(e->name, "optimizer.", 10) == 0))
@@ -11927,8 +12010,37 @@ static int glam__file_rows(glam__file *f, const char *part, const void *text,
                            const glam__field *rows, void *base)
 {
     char *start = (char *)text;                 // in our copy of the header
-    glam__json j = { f->ctx, f->path, part, start, start, start + strlen(start) };
+    glam__json j = { f->ctx, f->path, part, start, start, start + strlen(start), NULL, 0, 0 };
     return glam__fields_read(&j, rows, base) && glam__json_end(&j);
+}
+
+typedef struct glam__explained { glam__file *f; const glam_config *config; } glam__explained;
+
+static int glam__file_explains_row(void *arg, const glam__row *row, int layer)
+{
+    const glam__explained *e = (const glam__explained *)arg;
+    char name[64];
+    glam__file_item t = { name, NULL, 0, glam__row_shape(e->config, row), 0 };
+    glam__row_name(row, layer, name, sizeof name);
+    return glam__file_match_one(e->f, &t, "the config");
+}
+
+// A config of ten bytes can ask for terabytes, or a billion layers: before anything is made of it
+// each of its tensors is looked up in the file, up to the first that is not there.
+static int glam__file_explains(glam__file *f, glam_config config)
+{
+    glam__explained e = { f, &config };
+    glam_ctx *ctx = f->ctx;
+    glam__config_derive(&config);
+    if (glam__config_check(ctx, &config) != GLAM_OK) {
+        char why[GLAM__LINES];
+        glam_status status = ctx->error;
+        snprintf(why, sizeof why, "%s", ctx->message);
+        ctx->error = GLAM_OK;                   // the sentence is to begin with the file
+        return glam__file_fail(f, status, "the config makes no model: %s", why);
+    }
+    glam__each_param(&config, glam__file_explains_row, &e);
+    return ctx->error == GLAM_OK;
 }
 
 static int glam__file_config(glam__file *f, glam_config *config)
@@ -11940,29 +12052,16 @@ static int glam__file_config(glam__file *f, glam_config *config)
     if (!f->meta.config)
         return glam__file_wrong(f, "glam.config", "is missing: tensors, but not a model");
     return glam__file_rows(f, "glam.config", missing, glam__config_rows, config) &&
-           glam__file_rows(f, "glam.config", f->meta.config, glam__config_rows, config);
+           glam__file_rows(f, "glam.config", f->meta.config, glam__config_rows, config) &&
+           glam__file_explains(f, *config);
 }
 
-// A model whose weights are still to be filled.  A config of ten bytes can ask for terabytes, so
-// it is made in a context that measures, and compared with the file, before it is made here.
+// A model whose weights are still to be filled.
 static int glam__file_model(glam__file *f, const glam_config *config, glam_model **model)
 {
-    if (config->layers > f->found_count)
-        return glam__file_fail(f, GLAM_ERR_FORMAT, "the config has %d layers, the file only %d "
-                               "tensors", config->layers, f->found_count);
-    glam_ctx *measure = glam__measure_open(f->ctx);
-    glam_model *plan = glam__model_blank(measure, config);
-    int ok = plan ? glam__file_list(f, plan->tensors, plan->count, NULL) &&
-                    glam__file_match(f, "the config", 1)
-                  : glam__file_fail(f, glam_error(measure), "the config makes no model: %s",
-                                    glam_error_text(measure));
-    glam_close(measure);
-    *model = ok ? glam__model_blank(f->ctx, config) : NULL;
-    for (int i = 0; *model && i < f->item_count; i++) {
-        f->items[i].data = (*model)->tensors[i]->data;
-        f->splits[i] = (*model)->tensors[i]->split;
-    }
-    return *model != NULL;
+    *model = glam__model_blank(f->ctx, config);
+    return *model && glam__file_list(f, (*model)->tensors, (*model)->count, NULL) &&
+           glam__file_match(f, "the config", 1);
 }
 
 static glam_model *glam__file_load_model(glam_ctx *ctx, const char *path, const void *memory,
@@ -12069,23 +12168,49 @@ GLAM_API glam_status glam_load_split(glam_text *text, const char *path, glam_tex
     return glam__file_end(&f);
 }
 
+// A trainer as the file has it, its values still to be filled.
+static glam_trainer *glam__file_frame(glam__file *f, glam_ctx *ctx, const glam_config *config,
+                                      const glam__file_state *s, glam_text *train, glam_text *valid,
+                                      const glam_recipe *recipe)
+{
+    glam_model *model = glam__model_blank(ctx, config);
+    size_t count = model ? (size_t)model->count : 0;
+    if (!model) return NULL;
+    if (strlen(s->frozen) != count || strspn(s->frozen, "01") != count) {
+        glam__file_wrong(f, "glam.state", "has a frozen that does not fit the model");
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) model->tensors[i]->wants_grad = s->frozen[i] == '0';
+    glam_trainer *t = glam__trainer_frame(model, train, valid, recipe);
+    return t && glam__file_list(f, model->tensors, model->count, t->optimizer) &&
+           glam__file_match(f, "the recipe", 0) ? t : NULL;
+}
+
 static int glam__file_trainer(glam__file *f, glam_text *train, glam_text *valid,
                               glam_trainer **trainer)
 {
     glam_config config;
-    glam_model *model;
     glam_recipe recipe = glam_recipe_default();
     glam__file_state state, *s = &state;
     if (!glam__file_config(f, &config) || !glam__file_read_state(f, s) ||
         !glam__file_rows(f, "glam.recipe", f->meta.recipe, glam__recipe_rows, &recipe) ||
-        !glam__file_same_texts(f, s, train, valid) ||
-        !glam__file_model(f, &config, &model)) return 0;
-    if (strlen(s->frozen) != (size_t)model->count || strspn(s->frozen, "01") != strlen(s->frozen))
-        return glam__file_wrong(f, "glam.state", "has a frozen that does not fit the model");
-    for (int i = 0; i < model->count; i++) model->tensors[i]->wants_grad = s->frozen[i] == '0';
-    glam_trainer *t = *trainer = glam_trainer_new(model, train, valid, &recipe);
-    if (!t || !glam__file_list(f, model->tensors, model->count, t->optimizer) ||
-        !glam__file_match(f, "the recipe", 0) || !glam__file_fill(f)) return 0;
+        !glam__file_same_texts(f, s, train, valid)) return 0;
+    if (!train) return glam__file_fail(f, GLAM_ERR_VALUE, "no text to train on (NULL)");
+    if (glam__mul((uint64_t)config.layers, 12 * ((uint64_t)config.moe.experts + 1)) > 2 * f->length)
+        return glam__file_wrong(f, "the config", "has more experts in all than the file explains");
+    // first in a context that measures: does the file have what the recipe's optimiser keeps?
+    glam_ctx *measure = glam__measure_open(f->ctx);
+    glam__place place = glam__arena_mark(&f->own);
+    int ok = glam__file_frame(f, measure, &config, s, NULL, NULL, &recipe) != NULL;
+    if (!ok && glam_error(measure) != GLAM_OK)
+        glam__file_fail(f, glam_error(measure), "%s", glam_error_text(measure));
+    glam_close(measure);
+    glam__arena_rewind(f->ctx, &f->own, place);
+    glam__end_step(f->ctx);
+    // what a step takes depends on batch and context, which no file explains: taken by the first
+    glam_trainer *t = ok ? glam__file_frame(f, f->ctx, &config, s, train, valid, &recipe) : NULL;
+    if (!t || !glam__file_fill(f)) return 0;
+    *trainer = t;
     GLAM__STATE_OF_TRAINER(GLAM__STATE_LOAD)
     return 1;
 }
