@@ -875,6 +875,7 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/types.h>
 #include <unistd.h>
 #else
 #define GLAM__POSIX 0
@@ -903,10 +904,10 @@ int open64(const char *, int, ...);
 long long lseek64(int, long long, int);
 #endif
 #define GLAM__OPEN_FILE open64
-#define GLAM__SEEK_FILE lseek64
-#else
+#define GLAM__LSEEK(f, at, from) lseek64(f, (long long)(at), from)
+#elif GLAM__POSIX
 #define GLAM__OPEN_FILE open
-#define GLAM__SEEK_FILE lseek
+#define GLAM__LSEEK(f, at, from) lseek(f, (off_t)(at), from)
 #endif
 #ifdef _WIN32                      // as windows.h has them, which may come before or after
 #ifdef __cplusplus
@@ -8857,7 +8858,6 @@ static wchar_t *glam__wide(const char *path, wchar_t wide[GLAM__WIDE])
     return wide;
 }
 #else
-#define GLAM__LSEEK(f, at, from) GLAM__SEEK_FILE(f, (off_t)(at), from)
 #define GLAM__MOVE(f, p, n, writing) (writing ? write(f, p, n) : read(f, p, n))
 #define GLAM__CLOSE close
 #ifndef GLAM__FSYNC
