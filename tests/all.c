@@ -27,11 +27,6 @@
 
 // The sync of a file or folder number test_sync_at (from 1; 0: none) fails so.
 static int test_sync_at, test_sync_errno;
-static void test_sync_fail(int at, int error)
-{
-    test_sync_at = at;
-    test_sync_errno = error;
-}
 
 static int test_sync(int file)
 {

@@ -473,6 +473,33 @@ static void files_tensors(void)
     CLOSE_CLEAN(ctx);
 }
 
+// Paths are UTF-8 everywhere; what is there is replaced, also while someone reads it.
+static void files_names(void)
+{
+    glam_ctx *ctx = test_ctx();
+    const char *path = test_path("\xc3\xa9\xd0\xb6\xe6\x97\xa5\xf0\x9f\x98\x80.safetensors");
+    glam_config config = files_tiny();
+    glam_model *model = glam_model_new(ctx, &config);
+    CHECK(glam_save(model, path) == GLAM_OK);
+    glam_fill(glam_model_tensor_at(model, 0), 2.0f);
+    CHECK(glam_save(model, path) == GLAM_OK);
+    glam_model *back = glam_load(ctx, path);
+    CHECK(back && test_model_hash(back) == test_model_hash(model));
+    CHECK(glam_text_length(glam_text_open(ctx, path, NULL)) == glam_save_memory(model, NULL, 0));
+#ifdef _WIN32
+    wchar_t wide[600], name[] = L"glam_test_\u00e9\u0436\u65e5\xd83d\xde00.safetensors";
+    const char *folder = getenv("GLAM_TEST_DIR");
+    size_t n = 0;
+    for (; folder && folder[n] && n < 500; n++) wide[n] = (wchar_t)folder[n];
+    wide[n] = '/';
+    memcpy(wide + (n ? n + 1 : 0), name, sizeof name);
+    CHECK(_waccess(wide, 0) == 0 && _wunlink(wide) == 0);
+#else
+    CHECK(remove(path) == 0);
+#endif
+    CLOSE_CLEAN(ctx);
+}
+
 static void files_put(const char *path, files_block b)
 {
     FILE *f = fopen(path, "wb");
@@ -867,6 +894,7 @@ static void test_20_files(void)
     RUN(files_defaults);
     RUN(files_system);
     RUN(files_tensors);
+    RUN(files_names);
     RUN(files_escapes);
     RUN(files_split);
     RUN(files_checkpoint);

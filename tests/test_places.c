@@ -8,6 +8,12 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+static void test_sync_fail(int at, int error)
+{
+    test_sync_at = at;
+    test_sync_errno = error;
+}
+
 // A folder of its own for each test; its files go when it is opened again.
 static char places_folder[900];
 
