@@ -9148,8 +9148,8 @@ static glam_status glam__batch_rows(glam_text *text, int first, int rows, int le
                                                 glam__random_double(seed, 2 * step, index));
         if (!p)
             return glam_fail(ctx, GLAM_ERR_VALUE, "text: no piece of it is longer than a window of "
-                             "%d tokens; %.0f are needed: a longer text or a shorter context", length,
-                             length + 1.0);
+                             "%d tokens; %.0f are needed: a longer text or a shorter context",
+                             length, length + 1.0);
         size_t start = (size_t)(glam__random_double(seed, 2 * step + 1, index) *
                                 (double)(p->count - (size_t)length));
         glam__copy_window(p, start, (size_t)length, tokens, tokens + (size_t)rows * length);
@@ -10696,7 +10696,7 @@ typedef struct glam__json {
     glam_ctx   *ctx;
     const char *path, *part;       // for messages: which file, which text in it
     char       *start, *at, *end;
-    const char **keys;             // of an object with unknown keys: to find one that is there twice
+    const char **keys;             // unknown ones of an object: to find one that is there twice
     size_t      key_room, key_count;
 } glam__json;
 
@@ -10751,8 +10751,8 @@ static int glam__is_utf8(const char *text)
     return 1;
 }
 
-// The character of an escape as UTF-8, shorter than the escape.  A zero, which would end the string,
-// becomes two bytes that no other character has.
+// The character of an escape as UTF-8, shorter than the escape.  A zero, which would end the
+// string, becomes two bytes that no other character has.
 static char *glam__utf8_put(char *to, uint64_t c)
 {
     int more = c && c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
@@ -10862,8 +10862,8 @@ static int glam__json_number(glam__json *j, int single, double *value)
 // --- fields: one table per object, for the writer and for the parser ---
 
 typedef enum glam__field_kind {
-    GLAM__FIELD_INT, GLAM__FIELD_BOOL, GLAM__FIELD_FLOAT, GLAM__FIELD_DOUBLE, GLAM__FIELD_U64,
-    GLAM__FIELD_HEX, GLAM__FIELD_ENUM, GLAM__FIELD_TEXT, GLAM__FIELD_OBJECT, GLAM__FIELD_SHAPE,
+    GLAM__FIELD_INT, GLAM__FIELD_FLAG, GLAM__FIELD_FLOAT, GLAM__FIELD_DOUBLE, GLAM__FIELD_U64,
+    GLAM__FIELD_DIGITS, GLAM__FIELD_ENUM, GLAM__FIELD_TEXT, GLAM__FIELD_OBJECT, GLAM__FIELD_SHAPE,
     GLAM__FIELD_SPAN,
     // the last row: a missing key keeps what the struct has, and an unknown one is an error; or
     // all must be there; or unknown texts are skipped
@@ -10918,8 +10918,8 @@ static const glam__field glam__config_rows[] = {
     GLAM__INT(vocab), GLAM__INT(context), GLAM__INT(layers), GLAM__INT(d_model), GLAM__INT(heads),
     GLAM__INT(d_head), GLAM__INT(hidden), GLAM__ENUM(position, "buckets|transformer_xl|none"),
     GLAM__INT(buckets), GLAM__INT(max_distance), GLAM__FLOAT(attention_scale),
-    GLAM__FIELD(BOOL, attention_sink), GLAM__FLOAT(attention_cap),
-    GLAM__ENUM(activation, GLAM__ACTIVATIONS), GLAM__FLOAT(norm_eps), GLAM__FIELD(BOOL, tied),
+    GLAM__FIELD(FLAG, attention_sink), GLAM__FLOAT(attention_cap),
+    GLAM__ENUM(activation, GLAM__ACTIVATIONS), GLAM__FLOAT(norm_eps), GLAM__FIELD(FLAG, tied),
     GLAM__FLOAT(logit_scale), GLAM__FLOAT(logit_cap), GLAM__FLOAT(z_loss),
     { "moe", GLAM__FIELD_OBJECT, offsetof(glam_config, moe), 0, NULL, glam__moe_rows },
     GLAM__LAST(END)
@@ -10975,8 +10975,8 @@ typedef struct glam__file_state {
 static const glam__field glam__state_rows[] = {
     GLAM__STATE_OF_TRAINER(GLAM__STATE_ROW)
     GLAM__FIELD(U64, train_tokens), GLAM__FIELD(U64, valid_tokens),
-    GLAM__FIELD(HEX, train_checksum), GLAM__FIELD(HEX, valid_checksum), GLAM__FIELD(HEX, pieces),
-    GLAM__FIELD(TEXT, frozen),
+    GLAM__FIELD(DIGITS, train_checksum), GLAM__FIELD(DIGITS, valid_checksum),
+    GLAM__FIELD(DIGITS, pieces), GLAM__FIELD(TEXT, frozen),
     GLAM__LAST(END)
 };
 #undef GLAM__OF
@@ -11027,11 +11027,13 @@ static void glam__fields_put(glam__json_out *out, const glam__field *rows, const
         glam__json_print(out, "%c\"%s\":", r == rows ? '{' : ',', r->key);
         switch (r->kind) {
         case GLAM__FIELD_INT:    glam__json_print(out, "%d", v.i); break;
-        case GLAM__FIELD_BOOL:   glam__json_print(out, v.i ? "true" : "false"); break;
+        case GLAM__FIELD_FLAG:   glam__json_print(out, v.i ? "true" : "false"); break;
         case GLAM__FIELD_FLOAT:  glam__json_real(out, (double)v.f, 1); break;
         case GLAM__FIELD_DOUBLE: glam__json_real(out, v.d, 0); break;
         case GLAM__FIELD_U64:    glam__json_print(out, "%llu", (unsigned long long)v.u); break;
-        case GLAM__FIELD_HEX: glam__json_print(out, "\"%016llx\"", (unsigned long long)v.u); break;
+        case GLAM__FIELD_DIGITS:
+            glam__json_print(out, "\"%016llx\"", (unsigned long long)v.u);
+            break;
         case GLAM__FIELD_ENUM:
             word = glam__field_word(r->words, v.i);
             glam__json_print(out, "\"%.*s\"", (int)strcspn(word, "|"), word);
@@ -11105,7 +11107,7 @@ static int glam__field_read(glam__json *j, const glam__field *r, glam__value *v)
         if (v->u > 2147483647u) return glam__json_wrong(j, "a number of 32 bits");
         v->i = minus ? -(int)v->u : (int)v->u;
         return 1;
-    case GLAM__FIELD_BOOL:
+    case GLAM__FIELD_FLAG:
         v->i = glam__json_peek(j) == 't';
         for (text = v->i ? "true" : "false"; *text; text++, j->at++)
             if (*j->at != *text) return glam__json_wrong(j, "true or false");
@@ -11116,7 +11118,7 @@ static int glam__field_read(glam__json *j, const glam__field *r, glam__value *v)
         return 1;
     case GLAM__FIELD_DOUBLE: return glam__json_number(j, 0, &v->d);
     case GLAM__FIELD_U64:    return glam__json_whole(j, &v->u, NULL);
-    case GLAM__FIELD_HEX:
+    case GLAM__FIELD_DIGITS:
         text = glam__json_string(j);
         return text && ((strlen(text) == 16 && glam__hex_read(text, 16, GLAM__HEX, &v->u)) ||
                         glam__json_wrong(j, "16 hexadecimal digits"));

@@ -1,5 +1,5 @@
-/* Words that headers which people really use define as macros, in the way they do.  run.sh builds the
-   header, interface and implementation, behind this page: a name of ours that stands here breaks. */
+/* Words that headers which people really use define as macros, in the way they do.  run.sh builds
+   the header, interface and implementation, behind this page: a name of ours that is here breaks. */
 
 // what glam.h includes itself has come before, as it has in the programs that have such words
 #include <errno.h>
