@@ -5407,8 +5407,8 @@ GLAM_API int glam_bucket(int distance, int buckets, int max_distance)
     int exact = buckets / 2;
     if (distance < 0) return 0;
     if (distance < exact) return distance;       // also keeps 0 away from the logarithm
-    double far = log((double)distance / exact) / log((double)max_distance / exact);
-    int bucket = exact + (int)(far * (buckets - exact));
+    double afar = log((double)distance / exact) / log((double)max_distance / exact);
+    int bucket = exact + (int)(afar * (buckets - exact));
     return bucket < buckets - 1 ? bucket : buckets - 1;
 }
 
@@ -6426,9 +6426,9 @@ static int glam__capacity(const glam_moe_config *c, int group)
 {
     if (c->capacity > 0) return c->capacity;
     if (c->capacity_factor <= 0) return 0;
-    double slots = (double)group * (double)c->capacity_factor / c->experts;
-    if (slots > 2e9) return 0;
-    return slots < 1 ? 4 : glam__up((int)slots, 4);
+    double kept = (double)group * (double)c->capacity_factor / c->experts;
+    if (kept > 2e9) return 0;
+    return kept < 1 ? 4 : glam__up((int)kept, 4);
 }
 
 // Rows that this rank may have to work on: its own choices where all experts are here; else what
@@ -7300,26 +7300,26 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
         return ctx->error;
     glam__moe m = glam__moe_view(ctx, n);
     uint64_t T = (uint64_t)m.T, R = T * m.k;
-    uint64_t room = (uint64_t)m.room, far = m.X > 1;
+    uint64_t room = (uint64_t)m.room, afar = m.X > 1;
     if (!room)
         return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: %d tokens on each of %d ranks are too many at "
                          "once; a larger recipe.accumulate makes smaller parts", m.T, m.X);
     n->out_shape[0] = n->in[0]->shape;
     n->out_shape[1] = glam_dim1(1);
     n->saved_bytes = (room * m.H * (m.gated ? 2 : 1) * sizeof(float) + T * sizeof(float) +
-                      far * room * m.M * sizeof(float) + 2 * R * sizeof(int32_t) +
+                      afar * room * m.M * sizeof(float) + 2 * R * sizeof(int32_t) +
                       (s->c.router_cap > 0 ? T * m.E * sizeof(float) : 0) +
-                      (1 + far) * (uint64_t)m.E * sizeof(glam__span));
-    uint64_t small = 4 * glam__align((uint64_t)m.E * sizeof(int)) + glam__floats(5 * T) +
+                      (1 + afar) * (uint64_t)m.E * sizeof(glam__span));
+    uint64_t some = 4 * glam__align((uint64_t)m.E * sizeof(int)) + glam__floats(5 * T) +
                      glam__floats((uint64_t)m.groups * m.E) +
                      glam__chain_bytes(ctx, room, m.M, m.H) + glam__product_bytes(ctx, m.E) +
                      glam__floats(4 * (uint64_t)m.H);
-    uint64_t forward = small + glam__floats(T * m.M) + glam__floats(R * m.M) +
-                       far * (glam__floats(room * m.M) + glam__floats(far * m.X * (m.E + 1)));
-    uint64_t back = small + 2 * glam__floats(T * m.M) + 3 * glam__floats(R * m.M) +
+    uint64_t forward = some + glam__floats(T * m.M) + glam__floats(R * m.M) +
+                       afar * (glam__floats(room * m.M) + glam__floats(afar * m.X * (m.E + 1)));
+    uint64_t back = some + 2 * glam__floats(T * m.M) + 3 * glam__floats(R * m.M) +
                     glam__floats(room * m.H) + 2 * glam__floats(R) + glam__floats(T * m.E) +
                     glam__outer_bytes(ctx) + glam__floats(glam__norm_back_floats(m.T, m.M)) +
-                    far * (2 * glam__floats(room * m.M) + 2 * glam__floats(room) +
+                    afar * (2 * glam__floats(room * m.M) + 2 * glam__floats(room) +
                            glam__floats(glam__moe_levels(&m) * (uint64_t)m.M * m.H));
     n->scratch_bytes = (n->flags & GLAM__NODE_RECORDED ? back : forward);
     if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
@@ -9435,7 +9435,7 @@ struct glam_optimizer {
     glam_ctx     *ctx;
     glam_recipe   recipe;
     glam_tensor **params;
-    glam__slot  (*slots)[2];       // of each parameter; the second may be absent (data NULL)
+    glam__slot  (*kept)[2];       // of each parameter; the second may be absent (data NULL)
     int count, step;               // steps taken
     int bad_row, bad_steps;        // not finite: in a row, in all
     double *squares;               // of each gradient's elements; negative: not summed yet
@@ -9460,7 +9460,7 @@ static int glam__factored(const glam_recipe *r, glam_shape s)
 static void glam__slot_split(glam_optimizer *o, int param, int which, int without)
 {
     const glam__split *of = o->params[param]->split;
-    glam__slot *s = &o->slots[param][which];
+    glam__slot *s = &o->kept[param][which];
     if (!of || !(s->split = (glam__split *)glam__take(o->ctx, &o->ctx->life, sizeof *of))) return;
     *s->split = *of;
     if (without < 0) return;
@@ -9477,7 +9477,7 @@ static void glam__slot_split(glam_optimizer *o, int param, int which, int withou
 static glam_status glam__slot_new(glam_optimizer *o, int param, int which, const char *name,
                                   glam_shape shape, int without)
 {
-    glam__slot *s = &o->slots[param][which];
+    glam__slot *s = &o->kept[param][which];
     glam__slot_split(o, param, which, without);
     s->name = name;
     s->shape = shape;
@@ -9508,8 +9508,8 @@ static glam_status glam__slots_new(glam_optimizer *o, int param)
 
 static int glam__optimizer_slots(const glam_optimizer *o, int param, glam__slot out[2])
 {
-    out[0] = o->slots[param][0];
-    out[1] = o->slots[param][1];
+    out[0] = o->kept[param][0];
+    out[1] = o->kept[param][1];
     return out[1].name ? 2 : 1;
 }
 
@@ -9563,7 +9563,7 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
     o->ctx = ctx;
     o->recipe = r;
     o->params = (glam_tensor **)glam__take(ctx, &ctx->life, room * sizeof *o->params);
-    o->slots = (glam__slot (*)[2])glam__take(ctx, &ctx->life, room * sizeof *o->slots);
+    o->kept = (glam__slot (*)[2])glam__take(ctx, &ctx->life, room * sizeof *o->kept);
     o->squares = (double *)glam__take(ctx, &ctx->life, room * sizeof *o->squares);
     if (ctx->error) return NULL;
     glam__on_rewind(ctx, glam__optimizer_gone, o);
@@ -9693,7 +9693,7 @@ typedef struct glam__updating {
     glam_optimizer *o;
     const glam__kernels *kernels;
     glam_tensor *t;
-    glam__slot *slots;
+    glam__slot *kept;
     double lr, decay2;             // rate of this tensor; Adafactor's decay of this step
     const float *squared;          // whose squares are summed
     float s;                       // clip factor on the gradient
@@ -9743,8 +9743,8 @@ static void glam__adamw_chunk(void *arg, size_t from, size_t count, double *sum)
     const glam_recipe *r = &u->o->recipe;
     int t = u->o->step + 1;
     *sum = 0;
-    u->kernels->adamw(count, u->t->data + from, u->t->grad + from, u->slots[0].data + from,
-                      u->slots[1].data + from, u->s, (float)r->beta1, (float)r->beta2,
+    u->kernels->adamw(count, u->t->data + from, u->t->grad + from, u->kept[0].data + from,
+                      u->kept[1].data + from, u->s, (float)r->beta1, (float)r->beta2,
                       (float)(1 / (1 - pow(r->beta1, t))), (float)(1 / (1 - pow(r->beta2, t))),
                       (float)r->eps, (float)u->lr,
                       glam__decays(r, u->t) ? (float)r->weight_decay : 0.0f);
@@ -9753,7 +9753,7 @@ static void glam__adamw_chunk(void *arg, size_t from, size_t count, double *sum)
 static void glam__none_chunk(void *arg, size_t from, size_t count, double *sum)
 {
     const glam__updating *u = (const glam__updating *)arg;
-    *sum = u->kernels->factor_none(count, u->t->grad + from, u->slots[0].data + from, u->s,
+    *sum = u->kernels->factor_none(count, u->t->grad + from, u->kept[0].data + from, u->s,
                                    (float)u->decay2, (float)u->o->recipe.eps1);
 }
 
@@ -9762,7 +9762,7 @@ static void glam__none_step_chunk(void *arg, size_t from, size_t count, double *
     const glam__updating *u = (const glam__updating *)arg;
     *sum = 0;
     u->kernels->factor_none_step(count, u->t->data + from, u->t->grad + from,
-                                 u->slots[0].data + from, u->s, u->step);
+                                 u->kept[0].data + from, u->s, u->step);
 }
 
 // Rows [r0,r1) of slice e in chunk number i.
@@ -9803,7 +9803,7 @@ static void glam__blend(float *v, const float *now, size_t n, double decay)
 // From statistics to factors: 1/sqrt(vr / mean(vr)) and 1/sqrt(vc), per expert; sum: of vr.
 static void glam__factor_roots(const glam__updating *u, int e, double sum)
 {
-    const float *vr = u->slots[0].data, *vc = u->slots[1].data;
+    const float *vr = u->kept[0].data, *vc = u->kept[1].data;
     const float *row = (u->wide ? vr : vc) + (size_t)e * u->rows;
     const float *col = (u->wide ? vc : vr) + (size_t)e * u->cols;
     double mean = sum / (u->wide ? u->all_rows : u->all_cols);
@@ -9893,13 +9893,13 @@ static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
     glam__factor_columns(u, slices, over_rows);
     glam__factor_whole(u, u->row, rows, over_cols, u->all_cols);
     glam__factor_whole(u, u->col, cols, over_rows, u->all_rows);
-    glam__blend(u->slots[u->wide ? 0 : 1].data, u->row, rows, u->decay2);
-    glam__blend(u->slots[u->wide ? 1 : 0].data, u->col, cols, u->decay2);
+    glam__blend(u->kept[u->wide ? 0 : 1].data, u->row, rows, u->decay2);
+    glam__blend(u->kept[u->wide ? 1 : 0].data, u->col, cols, u->decay2);
     int count = u->wide ? u->rows : u->cols, over = u->wide ? over_rows : over_cols;
     for (int e = 0; e < slices; e++) {
         means[e] = 0;
         for (int i = 0; i < count; i++)
-            means[e] += (double)u->slots[0].data[(size_t)e * count + i];
+            means[e] += (double)u->kept[0].data[(size_t)e * count + i];
     }
     if (over & GLAM__OVER_Y) glam__group_sums(ctx, &ctx->mesh->y, means, (size_t)slices);
     if (over & GLAM__OVER_X) glam__group_sums(ctx, &ctx->mesh->x, means, (size_t)slices);
@@ -9985,7 +9985,7 @@ static void glam__update_tensor(glam_optimizer *o, int i, double s)
     u.o = o;
     u.kernels = o->ctx->kernels;
     u.t = o->params[i];
-    u.slots = o->slots[i];
+    u.kept = o->kept[i];
     u.s = (float)s;
     u.lr = glam_recipe_lr(&o->recipe, o->step) *
            (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr :
@@ -11397,8 +11397,8 @@ static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count
         f->items[f->item_count++] = item;
     }
     for (int i = 0; i < params; i++) {
-        int slots = glam__optimizer_slots(optimizer, i, slot);
-        for (int k = 0; k < slots; k++) {
+        int kept = glam__optimizer_slots(optimizer, i, slot);
+        for (int k = 0; k < kept; k++) {
             const char *of = optimizer->params[i]->name;
             size_t bytes = strlen(of) + strlen(slot[k].name) + sizeof "optimizer..";
             char *name = (char *)glam__take(f->ctx, &f->own, bytes);
