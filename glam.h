@@ -820,6 +820,11 @@ GLAM_API glam_status glam_load_tensors(glam_ctx *ctx, const char *path,
 GLAM_API glam_status   glam_save_checkpoint(const glam_trainer *trainer, const char *path);
 GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, glam_text *train,
                                             glam_text *valid);
+// Cuts a text (several: their glam_mix) as the run of a checkpoint had it cut by glam_text_split:
+// what glam_load_checkpoint wants, *valid NULL where nothing was held back.  Of another text it is
+// GLAM_ERR_VALUE.
+GLAM_API glam_status glam_load_split(glam_text *text, const char *path, glam_text **train,
+                                     glam_text **valid);
 // The config of a file without its weights; for tools.
 GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_config *config);
 
@@ -870,12 +875,61 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#if defined(__unix__) || defined(__APPLE__)
+#if defined(__unix__) || defined(__APPLE__) || defined(__wasi__)
 #define GLAM__POSIX 1
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/types.h>
 #include <unistd.h>
 #else
 #define GLAM__POSIX 0
+#endif
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#include <wchar.h>
+#endif
+#if (GLAM__POSIX || defined(_WIN32)) && !defined(GLAM_NO_STDIO)
+#define GLAM__FILES 1
+#else
+#define GLAM__FILES 0
+#endif
+
+// Strict C hides these where a system header came before this file: declared once more they are
+// the same.  (C++ compilers hide nothing on Linux.)
+#if defined(__linux__) && !defined(__cplusplus)
+int fsync(int), fchmod(int, mode_t), fchown(int, uid_t, gid_t);
+ssize_t readlink(const char *, char *, size_t);
+#endif
+// Files past 2 GiB: where a system header came first, without _FILE_OFFSET_BITS, on 32 bits.
+#if defined(__GLIBC__) && __WORDSIZE == 32 && !defined(__USE_FILE_OFFSET64)
+#ifndef __cplusplus
+int open64(const char *, int, ...);
+long long lseek64(int, long long, int);
+#endif
+#define GLAM__OPEN_FILE open64
+#define GLAM__LSEEK(f, at, from) lseek64(f, (long long)(at), from)
+#elif GLAM__POSIX
+#define GLAM__OPEN_FILE open
+#define GLAM__LSEEK(f, at, from) lseek(f, (off_t)(at), from)
+#endif
+#ifdef _WIN32                      // as windows.h has them, which may come before or after
+#ifdef __cplusplus
+extern "C" {
+#endif
+union _LARGE_INTEGER;
+__declspec(dllimport) int __stdcall QueryPerformanceCounter(union _LARGE_INTEGER *);
+__declspec(dllimport) int __stdcall QueryPerformanceFrequency(union _LARGE_INTEGER *);
+__declspec(dllimport) int __stdcall MoveFileExW(const wchar_t *, const wchar_t *, unsigned long);
+__declspec(dllimport) int __stdcall MultiByteToWideChar(unsigned, unsigned long, const char *, int,
+                                                        wchar_t *, int);
+__declspec(dllimport) unsigned long __stdcall GetCurrentProcessId(void);
+__declspec(dllimport) unsigned long __stdcall GetLastError(void);
+__declspec(dllimport) void __stdcall Sleep(unsigned long);
+#ifdef __cplusplus
+}
+#endif
 #endif
 
 #ifndef GLAM_ASSERT
@@ -1286,14 +1340,19 @@ static double glam__seconds(void)
 {
 #ifdef _OPENMP
     return omp_get_wtime();
-#elif defined(CLOCK_MONOTONIC) || defined(TIME_UTC)
+#elif defined(_WIN32)
+    int64_t now = 0, second = 1;
+    QueryPerformanceCounter((union _LARGE_INTEGER *)(void *)&now);
+    QueryPerformanceFrequency((union _LARGE_INTEGER *)(void *)&second);
+    return (double)now / (double)second;
+#elif GLAM__POSIX && defined(CLOCK_MONOTONIC)
     struct timespec t;
-#ifdef CLOCK_MONOTONIC
     clock_gettime(CLOCK_MONOTONIC, &t);
-#else
-    timespec_get(&t, TIME_UTC);
-#endif
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#elif GLAM__POSIX
+    struct timeval t;                               // strict C hides the better clock
+    gettimeofday(&t, NULL);
+    return (double)t.tv_sec + 1e-6 * (double)t.tv_usec;
 #else
     return (double)time(NULL);
 #endif
@@ -5802,8 +5861,8 @@ GLAM_API int glam_bucket(int distance, int buckets, int max_distance)
     int exact = buckets / 2;
     if (distance < 0) return 0;
     if (distance < exact) return distance;       // also keeps 0 away from the logarithm
-    double far = log((double)distance / exact) / log((double)max_distance / exact);
-    int bucket = exact + (int)(far * (buckets - exact));
+    double beyond = log((double)distance / exact) / log((double)max_distance / exact);
+    int bucket = exact + (int)(beyond * (buckets - exact));
     return glam__min(bucket, buckets - 1);
 }
 
@@ -6774,9 +6833,9 @@ static int glam__capacity(const glam_moe_config *c, int group)
 {
     if (c->capacity > 0) return c->capacity;
     if (c->capacity_factor <= 0) return 0;
-    double slots = (double)group * (double)c->capacity_factor / c->experts;
-    if (slots > 2e9) return 0;
-    return slots < 1 ? 4 : glam__up((int)slots, 4);
+    double kept = (double)group * (double)c->capacity_factor / c->experts;
+    if (kept > 2e9) return 0;
+    return kept < 1 ? 4 : glam__up((int)kept, 4);
 }
 
 // Rows that this rank may have to work on: its own choices where all experts are here; else what
@@ -6836,18 +6895,18 @@ static void glam__moe_back_scratch(void *arg, glam__layout *l)
     glam__moe_grads *g = (glam__moe_grads *)arg;
     glam__moe *m = &g->m;
     uint64_t T = (uint64_t)m->T, M = (uint64_t)m->M, R = T * (uint64_t)m->k;
-    uint64_t room = (uint64_t)m->room, far = m->X > 1, plain = m->ctx->plain && !m->ctx->mesh;
+    uint64_t room = (uint64_t)m->room, remote = m->X > 1, plain = m->ctx->plain && !m->ctx->mesh;
     m->normed = glam__lay_floats(l, T * M);
     g->rms = glam__lay_floats(l, T);
     g->dlogits = glam__lay_floats(l, T * (uint64_t)m->E);
     g->dweight = g->dweight_here = glam__lay_floats(l, R);
     if (g->below) g->dn = glam__lay_floats(l, T * M);
     g->dyr = g->dy_out = glam__lay_floats(l, R * M);
-    g->xr = far ? m->xr : g->hidden && !plain ? glam__lay_floats(l, R * M) : NULL;
+    g->xr = remote ? m->xr : g->hidden && !plain ? glam__lay_floats(l, R * M) : NULL;
     if (g->down) g->h = glam__lay_floats(l, glam__mul(room, (uint64_t)m->H));
     g->weight = g->weight_out = glam__lay_floats(l, R);
     if (g->below) g->dxr = g->dxr_here = glam__lay_floats(l, R * M);
-    if (!far) return;
+    if (!remote) return;
     g->dyr = glam__lay_floats(l, glam__mul(room, M));
     g->weight = glam__lay_floats(l, room);
     g->dweight_here = glam__lay_floats(l, room);
@@ -7652,7 +7711,7 @@ static uint64_t glam__moe_inner_bytes(const glam__moe *m, int below)
 {
     const glam_ctx *ctx = m->ctx;
     uint64_t T = (uint64_t)m->T, room = (uint64_t)m->room, E = (uint64_t)m->E;
-    uint64_t small = 2 * glam__align(E * sizeof(int)) + 2 * glam__floats(2 * T) +
+    uint64_t steps = 2 * glam__align(E * sizeof(int)) + 2 * glam__floats(2 * T) +
                      glam__align((uint64_t)m->groups * E * sizeof(int)) + glam__floats(T) +
                      glam__floats(4 * (uint64_t)m->H);
     uint64_t most = glam__larger(glam__chain_bytes(ctx, room, m->M, m->H),
@@ -7661,7 +7720,7 @@ static uint64_t glam__moe_inner_bytes(const glam__moe *m, int below)
     most = glam__larger(most, glam__norm_back_bytes(m->T, m->M));
     most = glam__larger(most, glam__outer_bytes(ctx) + (m->X > 1 ?
                         glam__floats(glam__moe_levels(m) * (uint64_t)m->M * m->H) : 0));
-    return small + most;
+    return steps + most;
 }
 
 static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
@@ -8961,11 +9020,11 @@ static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count,
     if (!count || !tokens)
         glam_fail(ctx, GLAM_ERR_VALUE, "text: it is empty; there is nothing to learn from");
     if (!ctx || ctx->error) return NULL;
-    size_t bytes = count * (wide ? sizeof(int32_t) : 1);
+    uint64_t bytes = glam__mul(count, wide ? sizeof(int32_t) : 1);
     glam_text *t = glam__text_new(ctx, 1);
     void *copy = t ? glam__take(ctx, &ctx->life, bytes) : NULL;
     if (!copy) return NULL;
-    memcpy(copy, tokens, bytes);
+    memcpy(copy, tokens, (size_t)bytes);
     glam__piece piece = { copy, count, wide, (double)count };
     t->pieces[0] = piece;
     for (size_t i = 0; i < count; i++) {
@@ -8988,22 +9047,101 @@ GLAM_API glam_text *glam_text_from(glam_ctx *ctx, const char *text, size_t bytes
 GLAM_API glam_text *glam_text_from_tokens(glam_ctx *ctx, const int32_t *tokens, size_t count)
 { return glam__text_of(ctx, tokens, count, 1); }
 
-#ifndef GLAM_NO_STDIO
-// Reads a stream to its end into a block that doubles; its size and fill go to *room and *used.
-static char *glam__read_all(glam_ctx *ctx, FILE *f, size_t *room, size_t *used)
+// ---- files: the system's own calls, which neither buffer nor guess; errno says what failed
+
+#if GLAM__FILES
+// To read; to read what may be a pipe; made, never opened; to be written, by another rank; over.
+enum { GLAM__READ, GLAM__STREAM, GLAM__MAKE, GLAM__CHANGE, GLAM__OVER };
+#define GLAM__MOVE_MOST ((size_t)1 << 24)       // some systems refuse 2 GB at once
+
+#ifdef _WIN32
+#define GLAM__LSEEK(f, at, from) _lseeki64(f, (int64_t)(at), from)
+#define GLAM__MOVE(f, p, n, writing) \
+    (writing ? _write(f, p, (unsigned)(n)) : _read(f, p, (unsigned)(n)))
+#define GLAM__CLOSE _close
+#ifndef GLAM__FSYNC
+#define GLAM__FSYNC _commit
+#endif
+enum { GLAM__WIDE = 4096 };
+
+// A path is UTF-8, or else in the code page that main() got it in.
+static wchar_t *glam__wide(const char *path, wchar_t wide[GLAM__WIDE])
+{
+    if (!MultiByteToWideChar(65001, 8, path, -1, wide, GLAM__WIDE) &&
+        !MultiByteToWideChar(0, 0, path, -1, wide, GLAM__WIDE)) wide[0] = 0;
+    return wide;
+}
+#else
+#define GLAM__MOVE(f, p, n, writing) (writing ? write(f, p, n) : read(f, p, n))
+#define GLAM__CLOSE close
+#ifndef GLAM__FSYNC
+#define GLAM__FSYNC fsync
+#endif
+#endif
+
+// -1: it cannot be opened.  mine: a new file is for its owner alone.
+static int glam__open_file(const char *path, int how, int mine)
+{
+#ifdef _WIN32
+    static const int flags[] = { _O_RDONLY, _O_RDONLY, _O_RDWR | _O_CREAT | _O_EXCL, _O_RDWR,
+                                 _O_WRONLY | _O_TRUNC };
+    wchar_t wide[GLAM__WIDE];
+    (void)mine;
+    return _wopen(glam__wide(path, wide), flags[how] | _O_BINARY | _O_NOINHERIT, 0600);
+#else
+    static const int flags[] = { O_RDONLY | O_NONBLOCK, O_RDONLY, O_RDWR | O_CREAT | O_EXCL, O_RDWR,
+                                 O_WRONLY | O_TRUNC };
+    int f, more = flags[how];
+#ifdef O_CLOEXEC
+    more |= O_CLOEXEC;
+#endif
+    do f = GLAM__OPEN_FILE(path, more, mine ? 0600 : 0666);
+    while (f < 0 && errno == EINTR);
+    return f;
+#endif
+}
+
+// Returns how many bytes went from the file to p, or from there into it: all, or less at the end
+// of the file (errno is 0) or when something failed.
+static size_t glam__move_bytes(int f, void *p, size_t bytes, int writing)
+{
+    size_t done = 0;
+    errno = 0;
+    while (done < bytes) {
+        size_t n = bytes - done < GLAM__MOVE_MOST ? bytes - done : GLAM__MOVE_MOST;
+        ptrdiff_t moved = GLAM__MOVE(f, (char *)p + done, n, writing);
+        if (moved < 0 && errno == EINTR) errno = 0;
+        else if (moved <= 0) break;
+        else done += (size_t)moved;
+    }
+    return done;
+}
+
+#if GLAM__POSIX
+// NULL for a file, else what it is.
+static const char *glam__kind_of_file(const struct stat *s)
+{
+    return S_ISREG(s->st_mode) ? NULL : S_ISDIR(s->st_mode) ? "a folder"
+         : S_ISFIFO(s->st_mode) ? "a pipe" : S_ISCHR(s->st_mode) || S_ISBLK(s->st_mode)
+         ? "a device" : "a socket";
+}
+#endif
+
+// Reads to the end into a block that doubles; its size and fill go to *room and *used.
+static char *glam__read_all(glam_ctx *ctx, int f, size_t *room, size_t *used)
 {
     *room = (size_t)1 << 16;
     *used = 0;
     char *block = (char *)glam__alloc(ctx, *room);
     while (block) {
-        size_t got = fread(block + *used, 1, *room - *used, f);
-        *used += got;
+        *used += glam__move_bytes(f, block + *used, *room - *used, 0);
         if (*used < *room) break;
-        char *larger = (char *)glam__alloc(ctx, 2 * *room);
+        size_t twice = *room > SIZE_MAX / 2 ? SIZE_MAX : 2 * *room;
+        char *larger = (char *)glam__alloc(ctx, twice);
         if (larger) memcpy(larger, block, *used);
         glam__free(ctx, block, *room);
         block = larger;
-        *room *= 2;
+        *room = twice;
     }
     return block;
 }
@@ -9013,20 +9151,29 @@ GLAM_API glam_text *glam_text_open(glam_ctx *ctx, const char *path, const glam_t
 {
     if (!path) glam_fail(ctx, GLAM_ERR_VALUE, "text: no path (NULL)");
     if (!ctx || ctx->error) return NULL;
-#ifdef GLAM_NO_STDIO
+#if !GLAM__FILES
     (void)tokenizer;
     glam_fail(ctx, GLAM_ERR_FILE, "text %s: this build has no files (GLAM_NO_STDIO); use "
               "glam_text_from", path);
     return NULL;
 #else
     size_t room = 0, used = 0;
-    FILE *f = fopen(path, "rb");
-    char *block = f ? glam__read_all(ctx, f, &room, &used) : NULL;
-    if (!f || ferror(f))
-        glam_fail(ctx, GLAM_ERR_FILE, "text %s: cannot be %s: %s", path, f ? "read" : "opened",
-                  strerror(errno));
+    const char *kind = NULL;
+    int f = glam__open_file(path, GLAM__STREAM, 0), error = errno;
+#if GLAM__POSIX
+    struct stat s;
+    // a pipe may be a text, and a terminal; other devices need not end
+    if (f >= 0 && fstat(f, &s) == 0 && !S_ISFIFO(s.st_mode) && !isatty(f))
+        kind = glam__kind_of_file(&s);
+#endif
+    char *block = f >= 0 && !kind ? glam__read_all(ctx, f, &room, &used) : NULL;
+    if (block) error = errno;
+    if (kind) glam_fail(ctx, GLAM_ERR_FILE, "text %s: is %s, and no text", path, kind);
+    else if (f < 0 || (block && error))
+        glam_fail(ctx, GLAM_ERR_FILE, "text %s: cannot be %s: %s", path, f < 0 ? "opened" : "read",
+                  strerror(error));
     else if (block && !used) glam_fail(ctx, GLAM_ERR_VALUE, "text %s: the file is empty", path);
-    if (f) fclose(f);
+    if (f >= 0) GLAM__CLOSE(f);
     glam_text *t = block ? glam_text_from(ctx, block, used, tokenizer) : NULL;
     glam__free(ctx, block, room);
     return t;
@@ -9060,6 +9207,19 @@ static uint64_t glam__text_checksum(const glam_text *text)
     return sum;
 }
 
+// How a text is cut into pieces, and how often each is drawn from.
+static uint64_t glam__text_pieces(const glam_text *text)
+{
+    uint64_t sum = 0;
+    for (int i = 0; text && i < text->count; i++) {
+        float weight = (float)text->pieces[i].weight;
+        uint32_t bits;
+        memcpy(&bits, &weight, sizeof bits);
+        sum = glam__mix64(sum + text->pieces[i].count) + bits;
+    }
+    return sum;
+}
+
 // The piece from token `from` on, `count` of them.
 static glam__piece glam__piece_part(const glam__piece *p, size_t from, size_t count)
 {
@@ -9068,6 +9228,29 @@ static glam__piece glam__piece_part(const glam__piece *p, size_t from, size_t co
     part.count = count;
     part.weight = p->weight * ((double)count / (double)p->count);
     return part;
+}
+
+// Tokens of a piece that a fraction holds back for validation.
+static size_t glam__held_back(const glam__piece *p, float fraction)
+{ return (size_t)((double)p->count * (double)fraction); }
+
+// The fraction in [0,1) that holds back so many tokens in all; -1: none does.  Each part grows with
+// the fraction, so all that hold back as many in all hold back the same ones: any of them will do.
+static float glam__split_of_count(const glam_text *text, uint64_t tokens)
+{
+    uint32_t low = 0, high = 0x3f800000;        // the bits of 0 and of 1: floats in their order
+    float fraction = 0;
+    uint64_t held = 0;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        memcpy(&fraction, &middle, sizeof fraction);
+        held = 0;
+        for (int i = 0; i < text->count; i++) held += glam__held_back(&text->pieces[i], fraction);
+        if (held == tokens) return fraction;
+        if (held < tokens) low = middle + 1;
+        else high = middle;
+    }
+    return -1;
 }
 
 GLAM_API glam_status glam_text_split(glam_text *text, float fraction, glam_text **train,
@@ -9086,7 +9269,7 @@ GLAM_API glam_status glam_text_split(glam_text *text, float fraction, glam_text 
     a->largest = b->largest = text->largest;
     for (int i = 0; i < text->count; i++) {
         const glam__piece *p = &text->pieces[i];
-        size_t last = (size_t)((double)p->count * (double)fraction);
+        size_t last = glam__held_back(p, fraction);
         if (last < p->count) a->pieces[a->count++] = glam__piece_part(p, 0, p->count - last);
         if (last) b->pieces[b->count++] = glam__piece_part(p, p->count - last, last);
     }
@@ -9102,8 +9285,11 @@ GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float
     double total = 0;
     if (!ctx || ctx->error) return NULL;
     for (int i = 0; i < count && texts && !ctx->error; i++) {
-        if (!texts[i] || (weights && !(weights[i] >= 0)))
-            glam_fail(ctx, GLAM_ERR_VALUE, "mix: text %d is NULL or has a negative weight", i);
+        if (!texts[i] || (weights && !(weights[i] >= 0 && weights[i] <= 1e30f)))
+            glam_fail(ctx, GLAM_ERR_VALUE, "mix: text %d is NULL or has a negative or infinite "
+                      "weight", i);
+        else if (texts[i]->count > INT32_MAX - pieces)
+            glam_fail(ctx, GLAM_ERR_VALUE, "mix: more than 2^31 - 1 pieces of text");
         else pieces += texts[i]->count;
         total += weights ? (double)weights[i] : 1;
     }
@@ -9143,8 +9329,8 @@ static const glam__piece *glam__draw_piece(const glam_text *text, size_t length,
 // `rows` rows of `length` tokens in the step arena, still to be filled; NULL without memory.
 static int32_t *glam__batch_new(glam_ctx *ctx, int rows, int length, glam_batch *batch)
 {
-    size_t T = (size_t)rows * (size_t)length;
-    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, 2 * T * sizeof *tokens);
+    uint64_t T = glam__mul((uint64_t)rows, (uint64_t)length);
+    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, glam__mul(T, 2 * sizeof *tokens));
     memset(batch, 0, sizeof *batch);
     if (!tokens) return NULL;
     batch->rows = rows;  batch->length = length;
@@ -9176,8 +9362,8 @@ static glam_status glam__batch_rows(glam_text *text, int first, int rows, int le
                                                 glam__random_double(seed, 2 * step, index));
         if (!p)
             return glam_fail(ctx, GLAM_ERR_VALUE, "text: no piece of it is longer than a window of "
-                             "%d tokens; %d are needed: a longer text or a shorter context", length,
-                             length + 1);
+                             "%d tokens; %.0f are needed: a longer text or a shorter context",
+                             length, length + 1.0);
         size_t start = (size_t)(glam__random_double(seed, 2 * step + 1, index) *
                                 (double)(p->count - (size_t)length));
         glam__copy_window(p, start, (size_t)length, tokens, tokens + (size_t)rows * length);
@@ -9463,7 +9649,7 @@ struct glam_optimizer {
     glam_ctx     *ctx;
     glam_recipe   recipe;
     glam_tensor **params;
-    glam__slot  (*slots)[2];       // of each parameter; the second may be absent (data NULL)
+    glam__slot  (*kept)[2];       // of each parameter; the second may be absent (data NULL)
     int count, step;               // steps taken
     int bad_row, bad_steps;        // not finite: in a row, in all
     double *squares;               // of each gradient's elements; negative: not summed yet
@@ -9488,7 +9674,7 @@ static int glam__factored(const glam_recipe *r, glam_shape s)
 static void glam__slot_split(glam_optimizer *o, int param, int which, int without)
 {
     const glam__split *of = o->params[param]->split;
-    glam__slot *s = &o->slots[param][which];
+    glam__slot *s = &o->kept[param][which];
     if (!of || !(s->split = (glam__split *)glam__take(o->ctx, &o->ctx->life, sizeof *of))) return;
     *s->split = *of;
     if (without < 0) return;
@@ -9505,7 +9691,7 @@ static void glam__slot_split(glam_optimizer *o, int param, int which, int withou
 static glam_status glam__slot_new(glam_optimizer *o, int param, int which, const char *name,
                                   glam_shape shape, int without)
 {
-    glam__slot *s = &o->slots[param][which];
+    glam__slot *s = &o->kept[param][which];
     glam__slot_split(o, param, which, without);
     s->name = name;
     s->shape = shape;
@@ -9536,8 +9722,8 @@ static glam_status glam__slots_new(glam_optimizer *o, int param)
 
 static int glam__optimizer_slots(const glam_optimizer *o, int param, glam__slot out[2])
 {
-    out[0] = o->slots[param][0];
-    out[1] = o->slots[param][1];
+    out[0] = o->kept[param][0];
+    out[1] = o->kept[param][1];
     return out[1].name ? 2 : 1;
 }
 
@@ -9591,7 +9777,7 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
     o->ctx = ctx;
     o->recipe = r;
     o->params = (glam_tensor **)glam__take(ctx, &ctx->life, room * sizeof *o->params);
-    o->slots = (glam__slot (*)[2])glam__take(ctx, &ctx->life, room * sizeof *o->slots);
+    o->kept = (glam__slot (*)[2])glam__take(ctx, &ctx->life, room * sizeof *o->kept);
     o->squares = (double *)glam__take(ctx, &ctx->life, room * sizeof *o->squares);
     if (ctx->error) return NULL;
     glam__on_rewind(ctx, glam__optimizer_gone, o);
@@ -9721,7 +9907,7 @@ typedef struct glam__updating {
     glam_optimizer *o;
     const glam__kernels *kernels;
     glam_tensor *t;
-    glam__slot *slots;
+    glam__slot *kept;
     double lr, decay2;             // rate of this tensor; Adafactor's decay of this step
     const float *squared;          // whose squares are summed
     float s;                       // clip factor on the gradient
@@ -9771,8 +9957,8 @@ static void glam__adamw_chunk(void *arg, size_t from, size_t count, double *sum)
     const glam_recipe *r = &u->o->recipe;
     int t = u->o->step + 1;
     *sum = 0;
-    u->kernels->adamw(count, u->t->data + from, u->t->grad + from, u->slots[0].data + from,
-                      u->slots[1].data + from, u->s, (float)r->beta1, (float)r->beta2,
+    u->kernels->adamw(count, u->t->data + from, u->t->grad + from, u->kept[0].data + from,
+                      u->kept[1].data + from, u->s, (float)r->beta1, (float)r->beta2,
                       (float)(1 / (1 - pow(r->beta1, t))), (float)(1 / (1 - pow(r->beta2, t))),
                       (float)r->eps, (float)u->lr,
                       glam__decays(r, u->t) ? (float)r->weight_decay : 0.0f);
@@ -9781,7 +9967,7 @@ static void glam__adamw_chunk(void *arg, size_t from, size_t count, double *sum)
 static void glam__none_chunk(void *arg, size_t from, size_t count, double *sum)
 {
     const glam__updating *u = (const glam__updating *)arg;
-    *sum = u->kernels->factor_none(count, u->t->grad + from, u->slots[0].data + from, u->s,
+    *sum = u->kernels->factor_none(count, u->t->grad + from, u->kept[0].data + from, u->s,
                                    (float)u->decay2, (float)u->o->recipe.eps1);
 }
 
@@ -9790,7 +9976,7 @@ static void glam__none_step_chunk(void *arg, size_t from, size_t count, double *
     const glam__updating *u = (const glam__updating *)arg;
     *sum = 0;
     u->kernels->factor_none_step(count, u->t->data + from, u->t->grad + from,
-                                 u->slots[0].data + from, u->s, u->step);
+                                 u->kept[0].data + from, u->s, u->step);
 }
 
 // Rows [r0,r1) of slice e in chunk number i.
@@ -9831,7 +10017,7 @@ static void glam__blend(float *v, const float *now, size_t n, double decay)
 // From statistics to factors: 1/sqrt(vr / mean(vr)) and 1/sqrt(vc), per expert; sum: of vr.
 static void glam__factor_roots(const glam__updating *u, int e, double sum)
 {
-    const float *vr = u->slots[0].data, *vc = u->slots[1].data;
+    const float *vr = u->kept[0].data, *vc = u->kept[1].data;
     const float *row = (u->wide ? vr : vc) + (size_t)e * u->rows;
     const float *col = (u->wide ? vc : vr) + (size_t)e * u->cols;
     double mean = sum / (u->wide ? u->all_rows : u->all_cols);
@@ -9921,13 +10107,13 @@ static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
     glam__factor_columns(u, slices, over_rows);
     glam__factor_whole(u, u->row, rows, over_cols, u->all_cols);
     glam__factor_whole(u, u->col, cols, over_rows, u->all_rows);
-    glam__blend(u->slots[u->wide ? 0 : 1].data, u->row, rows, u->decay2);
-    glam__blend(u->slots[u->wide ? 1 : 0].data, u->col, cols, u->decay2);
+    glam__blend(u->kept[u->wide ? 0 : 1].data, u->row, rows, u->decay2);
+    glam__blend(u->kept[u->wide ? 1 : 0].data, u->col, cols, u->decay2);
     int count = u->wide ? u->rows : u->cols, over = u->wide ? over_rows : over_cols;
     for (int e = 0; e < slices; e++) {
         means[e] = 0;
         for (int i = 0; i < count; i++)
-            means[e] += (double)u->slots[0].data[(size_t)e * count + i];
+            means[e] += (double)u->kept[0].data[(size_t)e * count + i];
     }
     if (over & GLAM__OVER_Y) glam__group_sums(ctx, &ctx->mesh->y, means, (size_t)slices);
     if (over & GLAM__OVER_X) glam__group_sums(ctx, &ctx->mesh->x, means, (size_t)slices);
@@ -10013,7 +10199,7 @@ static void glam__update_tensor(glam_optimizer *o, int i, double s)
     u.o = o;
     u.kernels = o->ctx->kernels;
     u.t = o->params[i];
-    u.slots = o->slots[i];
+    u.kept = o->kept[i];
     u.s = (float)s;
     u.lr = glam_recipe_lr(&o->recipe, o->step) *
            (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr :
@@ -10647,9 +10833,8 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
 
 #include <float.h>
 
-#define GLAM__HEADER_MOST ((size_t)16 << 20)
+#define GLAM__HEADER_MOST ((size_t)100000000)   // safetensors' own
 #define GLAM__FILE_CHUNK  ((size_t)32768)
-#define GLAM__MOVE_MOST   ((size_t)1 << 24)     // some systems refuse 2 GB at once
 
 // --- JSON: the writer ---
 
@@ -10725,6 +10910,8 @@ typedef struct glam__json {
     glam_ctx   *ctx;
     const char *path, *part;       // for messages: which file, which text in it
     char       *start, *at, *end;
+    const char **keys;             // unknown ones of an object: to find one that is there twice
+    size_t      key_room, key_count;
 } glam__json;
 
 static int glam__json_wrong(glam__json *j, const char *what)
@@ -10751,38 +10938,84 @@ static int glam__json_more(glam__json *j, char close, int *count)
     return !(*count)++ || glam__json_need(j, ',', "a comma or the closing bracket");
 }
 
-// So many hexadecimal digits, of lower case: a checksum has one spelling.
-static int glam__hex_read(const char *text, int digits, uint64_t *n)
+// So many hexadecimal digits.  Those of a checksum have lower case: it has one spelling.
+static int glam__hex_read(const char *text, int digits, const char *known, uint64_t *n)
 {
     char copy[20];
     snprintf(copy, sizeof copy, "%.*s", digits, text);
     *n = strtoull(copy, NULL, 16);
-    return strspn(copy, "0123456789abcdef") == (size_t)digits;
+    return strspn(copy, known) == (size_t)digits;
 }
 
-// A string, decoded in place and closed with a 0; NULL when it is none.  Of \uXXXX only ASCII: what
-// lies beyond comes as UTF-8, which is shorter.
+#define GLAM__HEX "0123456789abcdef"
+
+// Bytes of the UTF-8 character there; 0: it is none (too long a form, a surrogate, past the last).
+static int glam__utf8(const char *text)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    int n = *p < 0x80 ? 1 : *p < 0xc2 ? 0 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : *p < 0xf5 ? 4 : 0;
+    for (int i = 1; i < n; i++) if ((p[i] & 0xc0) != 0x80) return 0;
+    return (*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) ||
+           (*p == 0xf0 && p[1] < 0x90) || (*p == 0xf4 && p[1] > 0x8f) ? 0 : n;
+}
+
+static int glam__is_utf8(const char *text)
+{
+    for (int n; *text; text += n) if (!(n = glam__utf8(text))) return 0;
+    return 1;
+}
+
+// The character of an escape as UTF-8, shorter than the escape.  A zero, which would end the
+// string, becomes two bytes that no other character has.
+static char *glam__utf8_put(char *to, uint64_t c)
+{
+    int more = c && c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+    static const unsigned char first[] = { 0, 0xc0, 0xe0, 0xf0 };
+    *to++ = (char)(first[more] | c >> 6 * more);
+    for (; more; more--) *to++ = (char)(0x80 | (c >> 6 * (more - 1) & 63));
+    return to;
+}
+
+// \uXXXX, or two of them that are one character; NULL, or what should have been there.
+static const char *glam__json_escape(glam__json *j, char **to)
+{
+    static const char digits[] = GLAM__HEX "ABCDEF";
+    uint64_t c, low = 0;
+    if (j->at[1] != 'u' || !glam__hex_read(j->at + 2, 4, digits, &c)) return "an escape of JSON";
+    j->at += 6;
+    if (c >> 10 == 0xd800 >> 10 && j->at[0] == '\\' && j->at[1] == 'u' &&
+        glam__hex_read(j->at + 2, 4, digits, &low) && low >> 10 == 0xdc00 >> 10) {
+        c = 0x10000 + ((c & 1023) << 10) + (low & 1023);
+        j->at += 6;
+    }
+    if (c >> 11 == 0xd800 >> 11) return "both halves of a surrogate pair";
+    *to = glam__utf8_put(*to, c);
+    return NULL;
+}
+
+// A string, decoded in place and closed with a 0; NULL when it is none.
 static char *glam__json_string(glam__json *j)
 {
     static const char plain[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
-    static const char beyond[] = "a character in UTF-8: no escape beyond ASCII, no half of a "
-                                 "surrogate pair";
-    const char *wrong = "the end of a string";
+    const char *wrong = NULL;
     if (!glam__json_need(j, '"', "a string")) return NULL;
     char *begin = j->at, *to = j->at;
-    while ((unsigned char)*j->at >= 0x20) {
-        uint64_t code = (unsigned char)*j->at++;
-        if (code == '"') { *to = 0; return begin; }
-        if (code != '\\') { *to++ = (char)code; continue; }
-        const char *known = *j->at ? strchr(plain, *j->at) : NULL;
-        code = known ? (uint64_t)meaning[known - plain] : 0;
-        if (*j->at == 'u' && glam__hex_read(j->at + 1, 4, &code)) j->at += 4;
-        else if (!known) { wrong = "an escape of JSON"; break; }
-        if (code == 0 || code > 127) { wrong = beyond; break; }
-        *to++ = (char)code;
-        j->at++;
+    while (!wrong && (unsigned char)*j->at >= 0x20) {
+        if (*j->at == '"') {
+            *to = 0;
+            j->at++;
+            return begin;
+        }
+        int n = glam__utf8(j->at);
+        const char *known = *j->at == '\\' && j->at[1] ? strchr(plain, j->at[1]) : NULL;
+        if (known) {
+            *to++ = meaning[known - plain];
+            j->at += 2;
+        } else if (*j->at == '\\') wrong = glam__json_escape(j, &to);
+        else if (!n) wrong = "a character in UTF-8";
+        else while (n--) *to++ = *j->at++;
     }
-    glam__json_wrong(j, wrong);
+    glam__json_wrong(j, wrong ? wrong : "the end of a string");
     return NULL;
 }
 
@@ -10811,17 +11044,22 @@ static int glam__json_whole(glam__json *j, uint64_t *n, int *minus)
     return !strspn(end, ".eE") || glam__json_wrong(j, "a whole number");
 }
 
+// The numbers of a config are finite; of a run's others JSON has no word, but a string.
 static int glam__json_number(glam__json *j, int single, double *value)
 {
     char text[72], point[8], *end;
-    if (glam__json_peek(j) == '"') {
+    if (glam__json_peek(j) == '"' && !single) {
         const char *word = glam__json_string(j);
         if (!word) return 0;
         *value = strcmp(word, "nan") == 0 ? (double)NAN : HUGE_VAL * (*word == '-' ? -1 : 1);
         return *value != *value || strcmp(word + (*word == '-'), "inf") == 0 ||
                glam__json_wrong(j, "a number");
     }
-    if (!strspn(j->at + (*j->at == '-'), "0123456789")) return glam__json_wrong(j, "a digit");
+    const char *first = j->at + (*j->at == '-');
+    size_t digits = strspn(first, "0123456789");
+    if (!digits || (*first == '0' && digits > 1) ||
+        (first[digits] == '.' && !strspn(first + digits + 1, "0123456789")))
+        return glam__json_wrong(j, "a digit");
     int length = (int)strspn(j->at, "+-.0123456789eE"), whole = (int)strcspn(j->at, ".");
     if (length > 64) return glam__json_wrong(j, "the end of a number");
     if (whole > length) whole = length;
@@ -10838,8 +11076,8 @@ static int glam__json_number(glam__json *j, int single, double *value)
 // --- fields: one table per object, for the writer and for the parser ---
 
 typedef enum glam__field_kind {
-    GLAM__FIELD_INT, GLAM__FIELD_BOOL, GLAM__FIELD_FLOAT, GLAM__FIELD_DOUBLE, GLAM__FIELD_U64,
-    GLAM__FIELD_HEX, GLAM__FIELD_ENUM, GLAM__FIELD_TEXT, GLAM__FIELD_OBJECT, GLAM__FIELD_SHAPE,
+    GLAM__FIELD_INT, GLAM__FIELD_FLAG, GLAM__FIELD_FLOAT, GLAM__FIELD_DOUBLE, GLAM__FIELD_U64,
+    GLAM__FIELD_DIGITS, GLAM__FIELD_ENUM, GLAM__FIELD_TEXT, GLAM__FIELD_OBJECT, GLAM__FIELD_SHAPE,
     GLAM__FIELD_SPAN,
     // the last row: a missing key keeps what the struct has, and an unknown one is an error; or
     // all must be there; or unknown texts are skipped
@@ -10893,8 +11131,8 @@ static const glam__field glam__config_rows[] = {
     GLAM__INT(vocab), GLAM__INT(context), GLAM__INT(layers), GLAM__INT(d_model), GLAM__INT(heads),
     GLAM__INT(d_head), GLAM__INT(hidden), GLAM__ENUM(position, "buckets|transformer_xl|none"),
     GLAM__INT(buckets), GLAM__INT(max_distance), GLAM__FLOAT(attention_scale),
-    GLAM__FIELD(BOOL, attention_sink), GLAM__FLOAT(attention_cap),
-    GLAM__ENUM(activation, GLAM__ACTIVATIONS), GLAM__FLOAT(norm_eps), GLAM__FIELD(BOOL, tied),
+    GLAM__FIELD(FLAG, attention_sink), GLAM__FLOAT(attention_cap),
+    GLAM__ENUM(activation, GLAM__ACTIVATIONS), GLAM__FLOAT(norm_eps), GLAM__FIELD(FLAG, tied),
     GLAM__FLOAT(logit_scale), GLAM__FLOAT(logit_cap), GLAM__FLOAT(z_loss),
     { "moe", GLAM__FIELD_OBJECT, offsetof(glam_config, moe), 0, NULL, glam__moe_rows },
     GLAM__LAST(END)
@@ -10942,7 +11180,7 @@ static const glam__field glam__recipe_rows[] = {
 
 typedef struct glam__file_state {
     GLAM__STATE_OF_TRAINER(GLAM__STATE_FIELD)
-    uint64_t train_tokens, valid_tokens, train_checksum, valid_checksum;
+    uint64_t train_tokens, valid_tokens, train_checksum, valid_checksum, pieces;
     const char *frozen;            // for each tensor of the model '1' (frozen) or '0'
 } glam__file_state;
 
@@ -10950,7 +11188,8 @@ typedef struct glam__file_state {
 static const glam__field glam__state_rows[] = {
     GLAM__STATE_OF_TRAINER(GLAM__STATE_ROW)
     GLAM__FIELD(U64, train_tokens), GLAM__FIELD(U64, valid_tokens),
-    GLAM__FIELD(HEX, train_checksum), GLAM__FIELD(HEX, valid_checksum), GLAM__FIELD(TEXT, frozen),
+    GLAM__FIELD(DIGITS, train_checksum), GLAM__FIELD(DIGITS, valid_checksum),
+    GLAM__FIELD(DIGITS, pieces), GLAM__FIELD(TEXT, frozen),
     GLAM__LAST(END)
 };
 #undef GLAM__OF
@@ -11001,11 +11240,13 @@ static void glam__fields_put(glam__json_out *out, const glam__field *rows, const
         glam__json_print(out, "%c\"%s\":", r == rows ? '{' : ',', r->key);
         switch (r->kind) {
         case GLAM__FIELD_INT:    glam__json_print(out, "%d", v.i); break;
-        case GLAM__FIELD_BOOL:   glam__json_print(out, v.i ? "true" : "false"); break;
+        case GLAM__FIELD_FLAG:   glam__json_print(out, v.i ? "true" : "false"); break;
         case GLAM__FIELD_FLOAT:  glam__json_real(out, (double)v.f, 1); break;
         case GLAM__FIELD_DOUBLE: glam__json_real(out, v.d, 0); break;
         case GLAM__FIELD_U64:    glam__json_print(out, "%llu", (unsigned long long)v.u); break;
-        case GLAM__FIELD_HEX: glam__json_print(out, "\"%016llx\"", (unsigned long long)v.u); break;
+        case GLAM__FIELD_DIGITS:
+            glam__json_print(out, "\"%016llx\"", (unsigned long long)v.u);
+            break;
         case GLAM__FIELD_ENUM:
             word = glam__field_word(r->words, v.i);
             glam__json_print(out, "\"%.*s\"", (int)strcspn(word, "|"), word);
@@ -11079,7 +11320,7 @@ static int glam__field_read(glam__json *j, const glam__field *r, glam__value *v)
         if (v->u > 2147483647u) return glam__json_wrong(j, "a number of 32 bits");
         v->i = minus ? -(int)v->u : (int)v->u;
         return 1;
-    case GLAM__FIELD_BOOL:
+    case GLAM__FIELD_FLAG:
         v->i = glam__json_peek(j) == 't';
         for (text = v->i ? "true" : "false"; *text; text++, j->at++)
             if (*j->at != *text) return glam__json_wrong(j, "true or false");
@@ -11090,9 +11331,9 @@ static int glam__field_read(glam__json *j, const glam__field *r, glam__value *v)
         return 1;
     case GLAM__FIELD_DOUBLE: return glam__json_number(j, 0, &v->d);
     case GLAM__FIELD_U64:    return glam__json_whole(j, &v->u, NULL);
-    case GLAM__FIELD_HEX:
+    case GLAM__FIELD_DIGITS:
         text = glam__json_string(j);
-        return text && ((strlen(text) == 16 && glam__hex_read(text, 16, &v->u)) ||
+        return text && ((strlen(text) == 16 && glam__hex_read(text, 16, GLAM__HEX, &v->u)) ||
                         glam__json_wrong(j, "16 hexadecimal digits"));
     case GLAM__FIELD_ENUM:   return glam__field_enum(j, r, &v->i);
     case GLAM__FIELD_SHAPE: case GLAM__FIELD_SPAN: return glam__field_list(j, r->kind, v);
@@ -11100,6 +11341,20 @@ static int glam__field_read(glam__json *j, const glam__field *r, glam__value *v)
         v->text = glam__json_string(j);
         return v->text != NULL;
     }
+}
+
+static int glam__by_text(const void *a, const void *b)
+{ return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+// Is any of the unknown keys there twice?  There is room for as many as can differ.
+static int glam__json_keys_differ(glam__json *j)
+{
+    size_t count = j->key_count < j->key_room ? j->key_count : j->key_room;
+    if (count) qsort(j->keys, count, sizeof *j->keys, glam__by_text);
+    for (size_t i = 1; i < count; i++)
+        if (!strcmp(j->keys[i - 1], j->keys[i]))
+            return glam__field_wrong(j, "has the same key twice:", j->keys[i]);
+    return 1;
 }
 
 // An object into base, which holds the defaults.  The only recursion, and the tables bound it.
@@ -11118,6 +11373,7 @@ static int glam__fields_read(glam__json *j, const glam__field *rows, void *base)
             return glam__field_wrong(j, "has an unknown key", key);
         if (r < last && (seen >> (r - rows) & 1))
             return glam__field_wrong(j, "has the same key twice:", key);
+        if (r == last && j->key_count++ < j->key_room) j->keys[j->key_count - 1] = key;
         seen |= (uint64_t)1 << (r - rows);
         char *place = (char *)base + r->at;
         if (r->kind == GLAM__FIELD_OBJECT) {
@@ -11129,7 +11385,8 @@ static int glam__fields_read(glam__json *j, const glam__field *rows, void *base)
     }
     for (const glam__field *r = rows; last->kind == GLAM__FIELD_END_ALL && r < last; r++)
         if (!(seen >> (r - rows) & 1)) return glam__field_wrong(j, "lacks its", r->key);
-    return glam_error(j->ctx) == GLAM_OK;
+    return glam_error(j->ctx) == GLAM_OK &&
+           (last->kind != GLAM__FIELD_END_OPEN || glam__json_keys_differ(j));
 }
 
 // --- the checksum: a sum over words, so that slices of a file may be added in any order ---
@@ -11184,9 +11441,12 @@ typedef struct glam__file_item {
 typedef struct glam__file {
     glam_ctx   *ctx;
     const char *path, *verb;       // verb: "save" or "load", for messages
-    FILE       *stream;            // NULL: memory
+    int         handle;            // of the system; -1: memory
     char       *memory;
-    uint64_t    length, at;        // bytes in all; where the stream stands
+    uint64_t    length, at;        // bytes in all; where the handle stands
+    char       *target, *temporary;   // what path means, links followed; the file beside it
+    uint64_t    number;            // of the temporary file's name
+    int         there, links;      // the target exists, under so many names
     glam__file_sum sum;
     glam__arena own;               // has what follows, until glam__file_end
     char       *header;
@@ -11195,52 +11455,10 @@ typedef struct glam__file {
     glam__file_item *items, *found;              // to be written, or wanted; what a file has
     const glam__split **splits;                  // of the items
     int         item_count, found_count;
+#if GLAM__POSIX
+    struct stat was;               // the target
+#endif
 } glam__file;
-
-#ifndef GLAM_NO_STDIO
-#if GLAM__POSIX
-#define GLAM__OFFSET            off_t
-#define GLAM__SEEK              fseeko
-#define GLAM__TELL              ftello
-#define GLAM__SYNC(file)        (fsync(fileno(file)) == 0)     // so that it outlives a power cut
-#define GLAM__REPLACE(from, to) (rename(from, to) == 0)
-#elif defined(_WIN32)
-#include <io.h>
-#ifdef __cplusplus
-extern "C"
-#endif
-__declspec(dllimport) int __stdcall MoveFileExA(const char *, const char *, unsigned long);
-#define GLAM__OFFSET            long long
-#define GLAM__SEEK              _fseeki64
-#define GLAM__TELL              _ftelli64
-#define GLAM__SYNC(file)        (_commit(_fileno(file)) == 0)
-// 1 | 8: replace, write through
-#define GLAM__REPLACE(from, to) (MoveFileExA(from, to, 1 | 8) || (errno = EACCES, 0))
-#else
-#define GLAM__OFFSET            long
-#define GLAM__SEEK              fseek
-#define GLAM__TELL              ftell
-#define GLAM__SYNC(file)        1
-#define GLAM__REPLACE(from, to) \
-    (rename(from, to) == 0 || (remove(to) == 0 && rename(from, to) == 0))
-#endif
-
-// Cuts the path to its folder.  One that cannot be opened, or belongs to a system that does not
-// sync folders, is no failure of ours.
-static int glam__sync_folder(char *path)
-{
-    int ok = path != NULL;
-#if GLAM__POSIX
-    char *slash = strrchr(path, '/');
-    if (slash) slash[slash == path] = 0;        // "/x" lies in "/"
-    int f = open(slash ? path : ".", O_RDONLY);
-    if (f < 0) return 1;
-    ok = fsync(f) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
-    close(f);
-#endif
-    return ok;
-}
-#endif
 
 // Says which file it was; 0, so that it can be returned.
 static int glam__file_fail(const glam__file *f, glam_status status, const char *format, ...)
@@ -11261,7 +11479,7 @@ static int glam__file_wrong(const glam__file *f, const char *name, const char *w
 static int glam__file_begin(glam__file *f, glam_ctx *ctx, const char *path, const char *verb)
 {
     memset(f, 0, sizeof *f);
-    f->ctx = ctx;  f->path = path;  f->verb = verb;
+    f->ctx = ctx;  f->path = path;  f->verb = verb;  f->handle = -1;
     if (glam_error(ctx) != GLAM_OK) return 0;
     if (!path) return !glam_fail(ctx, GLAM_ERR_VALUE, "%s: the path or the data is NULL", verb);
     return !glam__measuring(ctx) ||
@@ -11271,10 +11489,10 @@ static int glam__file_begin(glam__file *f, glam_ctx *ctx, const char *path, cons
 static int glam__file_close(glam__file *f)
 {
     int ok = 1;
-#ifndef GLAM_NO_STDIO
-    if (f->stream) ok = fclose(f->stream) == 0;
+#if GLAM__FILES
+    if (f->handle >= 0) ok = GLAM__CLOSE(f->handle) == 0;
 #endif
-    f->stream = NULL;
+    f->handle = -1;
     return ok;
 }
 
@@ -11288,25 +11506,23 @@ static glam_status glam__file_end(glam__file *f)
 // Bytes from p into the file at a place, or from there to p.
 static int glam__file_move(glam__file *f, uint64_t at, void *data, size_t bytes, int writing)
 {
-    char *p = (char *)data;
-#ifndef GLAM_NO_STDIO
-    if (f->stream && at != f->at && GLAM__SEEK(f->stream, (GLAM__OFFSET)at, SEEK_SET) != 0)
-        return 0;
-    f->at = at + bytes;
-    for (size_t n; f->stream && bytes; p += n, bytes -= n) {
-        n = bytes < GLAM__MOVE_MOST ? bytes : GLAM__MOVE_MOST;
-        if ((writing ? fwrite(p, 1, n, f->stream) : fread(p, 1, n, f->stream)) != n) return 0;
+#if GLAM__FILES
+    if (f->handle >= 0) {
+        if (at != f->at && GLAM__LSEEK(f->handle, at, SEEK_SET) < 0) return 0;
+        f->at = at + bytes;
+        return glam__move_bytes(f->handle, data, bytes, writing) == bytes;
     }
 #endif
-    if (bytes) memcpy(writing ? f->memory + at : p, writing ? p : f->memory + at, bytes);
+    if (bytes && writing) memcpy(f->memory + at, data, bytes);
+    else if (bytes) memcpy(data, f->memory + at, bytes);
     return 1;
 }
 
 static int glam__file_get(glam__file *f, uint64_t at, void *to, size_t bytes)
 {
     return glam__file_move(f, at, to, bytes, 0) ||
-           glam__file_fail(f, GLAM_ERR_FILE, "cannot read it: %s", f->stream && feof(f->stream) ?
-                           "it became shorter meanwhile" : strerror(errno));
+           glam__file_fail(f, GLAM_ERR_FILE, "cannot read it: %s", errno ? strerror(errno)
+                                                               : "it became shorter meanwhile");
 }
 
 // At the end of what was written so far.
@@ -11394,8 +11610,8 @@ static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count
         f->items[f->item_count++] = item;
     }
     for (int i = 0; i < params; i++) {
-        int slots = glam__optimizer_slots(optimizer, i, slot);
-        for (int k = 0; k < slots; k++) {
+        int kept = glam__optimizer_slots(optimizer, i, slot);
+        for (int k = 0; k < kept; k++) {
             const char *of = optimizer->params[i]->name;
             size_t bytes = strlen(of) + strlen(slot[k].name) + sizeof "optimizer..";
             char *name = (char *)glam__take(f->ctx, &f->own, bytes);
@@ -11419,7 +11635,8 @@ static int glam__file_list_given(glam__file *f, glam_tensor *const *tensors, int
     for (int i = 0; i < count; i++) {
         const glam_tensor *t = tensors[i];
         const char *wrong = !t ? "is NULL" : !t->data ? "has no values" : !t->name || !*t->name ||
-            strcmp(t->name, "__metadata__") == 0 ? "has no name; make it with glam_param" : NULL;
+            strcmp(t->name, "__metadata__") == 0 ? "has no name; make it with glam_param" :
+            !glam__is_utf8(t->name) ? "has a name that is not UTF-8" : NULL;
         for (int k = 0; !wrong && k < i; k++)
             if (strcmp(tensors[k]->name, t->name) == 0) wrong = "has the name of another one";
         if (wrong)
@@ -11443,6 +11660,7 @@ static glam__file_state *glam__file_state_of(glam__file *f, const glam_trainer *
     s->train_checksum = glam__text_checksum(t->train);
     s->valid_tokens = glam_text_length(t->valid);
     s->valid_checksum = glam__text_checksum(t->valid);
+    s->pieces = glam__text_pieces(t->train) ^ glam__mix64(glam__text_pieces(t->valid));
     s->frozen = frozen;
     return s;
 }
@@ -11492,14 +11710,15 @@ static int glam__file_header(glam__file *f, const glam_config *config, const gla
 static int glam__file_put_all(glam__file *f)
 {
     unsigned char length[8];
-    float turned[1024];
     char digits[17];
+    float *turned = (float *)glam__take(f->ctx, &f->own, GLAM__FILE_CHUNK);
+    if (!turned) return 0;
     for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)f->header_bytes >> 8 * i);
     if (!glam__file_put(f, length, 8) || !glam__file_put(f, f->header, f->header_bytes)) return 0;
     for (int i = 0; i < f->item_count; i++) {
         size_t count = (size_t)glam__count(f->items[i].shape);
         for (size_t n, at = 0; at < count; at += n) {
-            n = count - at < 1024 ? count - at : 1024;
+            n = count - at < GLAM__FILE_CHUNK / 4 ? count - at : GLAM__FILE_CHUNK / 4;
             glam__file_turn(turned, f->items[i].data + at, n);
             if (!glam__file_put(f, turned, n * 4)) return 0;
         }
@@ -11508,7 +11727,189 @@ static int glam__file_put_all(glam__file *f)
     return glam__file_move(f, 8 + (uint64_t)(f->meta.checksum - f->header), digits, 16, 1);
 }
 
-#ifndef GLAM_NO_STDIO
+#if GLAM__FILES
+// ---- where a save goes
+
+// Syncs the folder of a path, and cuts the path to it.  One that cannot be opened, or belongs to a
+// system that does not sync folders, is no failure of ours.
+static int glam__sync_folder(char *path)
+{
+    int ok = 1;
+#if GLAM__POSIX
+    char *slash = strrchr(path, '/');
+    if (slash) slash[slash == path] = 0;        // "/x" lies in "/"
+    int f = glam__open_file(slash ? path : ".", GLAM__READ, 0);
+    if (f < 0) return 1;
+    ok = GLAM__FSYNC(f) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
+    int error = errno;
+    close(f);
+    errno = error;
+#else
+    (void)path;
+#endif
+    return ok;
+}
+
+// Follows the links that the path ends in, as an editor does: what they mean is replaced, and they
+// stay.  Anything there but a file is refused before a byte is written.
+static int glam__file_target(glam__file *f)
+{
+    size_t room = strlen(f->path) + 1;
+    f->target = (char *)glam__take(f->ctx, &f->own, room);
+    if (!f->target) return 0;
+    memcpy(f->target, f->path, room);
+#if GLAM__POSIX
+    enum { LONGEST = 4096, MOST = 40 };
+    for (int links = 0; ; links++) {
+        const char *slash = strrchr(f->target, '/');
+        size_t folder = slash ? (size_t)(slash - f->target) + 1 : 0;
+        char *next = (char *)glam__take(f->ctx, &f->own, folder + LONGEST + 1);
+        if (!next) return 0;
+        ssize_t n = readlink(f->target, next + folder, LONGEST);
+        if (n < 0) break;                       // no link: EINVAL; or nothing there, yet
+        if (n == LONGEST || links == MOST)
+            return glam__file_fail(f, GLAM_ERR_FILE, "its links lead in a circle");
+        memcpy(next, f->target, folder);
+        f->target = next[folder] == '/' ? next + folder : next;
+    }
+    f->there = stat(f->target, &f->was) == 0;
+    const char *kind = f->there ? glam__kind_of_file(&f->was) : NULL;
+    if (kind) return glam__file_fail(f, GLAM_ERR_FILE, "it is %s: name a file", kind);
+    if (f->there ? access(f->target, W_OK) != 0 : errno != ENOENT)
+        return glam__file_fail(f, GLAM_ERR_FILE, "cannot write to it: %s", strerror(errno));
+    f->links = f->there ? (int)f->was.st_nlink : 0;
+#endif
+    return 1;
+}
+
+// Beside the target, so that it can take its place: a name that nobody has, or can guess.
+static int glam__file_name(glam__file *f)
+{
+    const char *base = f->target + strlen(f->target);
+    while (base > f->target && base[-1] != '/' && !(base[-1] == '\\' && !GLAM__POSIX)) base--;
+    size_t keep = strlen(base) < 200 ? strlen(base) : 200;
+    while (keep && ((unsigned char)base[keep] & 0xc0) == 0x80) keep--;   // whole characters
+    size_t all = (size_t)(base - f->target) + keep, room = all + sizeof ".0123456789abcdef.tmp";
+    if (!f->temporary) f->temporary = (char *)glam__take(f->ctx, &f->own, room);
+    if (!f->temporary) return 0;
+    snprintf(f->temporary, room, "%.*s.%016llx.tmp", (int)all, f->target,
+             (unsigned long long)f->number);
+    return 1;
+}
+
+// Makes it: exclusively, so that no link is followed and nobody's file is touched.
+static int glam__file_make(glam__file *f)
+{
+    double now = glam__seconds();
+    memcpy(&f->number, &now, sizeof f->number);
+#ifdef _WIN32
+    f->number += (uint64_t)GetCurrentProcessId() << 40;
+#else
+    f->number += (uint64_t)getpid() << 40;
+#endif
+    f->number = glam__mix64(f->number) + f->ctx->allocations + (uint64_t)(uintptr_t)f->ctx;
+    for (int tries = 0; tries < 100; tries++) {
+        f->number = glam__mix64(f->number + (uint64_t)time(NULL));
+        if (!glam__file_name(f)) return 0;
+        f->handle = glam__open_file(f->temporary, GLAM__MAKE, f->there);
+        if (f->handle >= 0 || errno != EEXIST) break;
+    }
+    return f->handle >= 0;
+}
+
+static int glam__file_sync(const glam__file *f)     // so that it outlives a power cut
+{ return GLAM__FSYNC(f->handle) == 0; }
+
+static void glam__file_remove(const char *path)
+{
+#ifdef _WIN32
+    wchar_t wide[GLAM__WIDE];
+    _wunlink(glam__wide(path, wide));
+#else
+    unlink(path);
+#endif
+}
+
+// The rights of the file that was there.  Where its group cannot be given, that group's rights are
+// those of all others.
+static int glam__file_rights(const glam__file *f)
+{
+#if GLAM__POSIX && !defined(__wasi__)
+    unsigned rights = f->was.st_mode & 07777u;
+    if (!f->there) return 1;
+    if (fchown(f->handle, f->was.st_uid, f->was.st_gid) != 0 &&
+        fchown(f->handle, (uid_t)-1, f->was.st_gid) != 0)
+        rights = (rights & 0707u) | (rights & 07u) << 3;
+    return fchmod(f->handle, (mode_t)rights) == 0 || errno == EPERM || errno == ENOTSUP;
+#else
+    return f->handle >= 0;
+#endif
+}
+
+// What has several names keeps them, and what cannot be renamed over (a file mounted by itself) is
+// written over: the whole work is in the temporary file meanwhile.
+static int glam__file_copy_over(glam__file *f)
+{
+    char *chunk = (char *)glam__take(f->ctx, &f->own, GLAM__FILE_CHUNK);
+    int from = chunk ? glam__open_file(f->temporary, GLAM__READ, 0) : -1, error;
+    size_t n = GLAM__FILE_CHUNK;
+    f->handle = from < 0 ? -1 : glam__open_file(f->target, GLAM__OVER, 0);
+    int ok = f->handle >= 0;
+    while (ok && n == GLAM__FILE_CHUNK) {
+        n = glam__move_bytes(from, chunk, GLAM__FILE_CHUNK, 0);
+        ok = (n == GLAM__FILE_CHUNK || !errno) && glam__move_bytes(f->handle, chunk, n, 1) == n;
+    }
+    ok = ok && glam__file_sync(f) && glam__file_close(f);
+    error = errno;
+    if (from >= 0) GLAM__CLOSE(from);
+    if (ok) glam__file_remove(f->temporary);
+    else glam__file_fail(f, GLAM_ERR_FILE, "cannot write over it: %s; all of it is in %s",
+                         strerror(error), f->temporary);
+    return ok;
+}
+
+// The finished temporary file takes the place of the target; 0: it has not, and is still there.
+static int glam__file_replace(glam__file *f)
+{
+#ifdef _WIN32
+    wchar_t from[GLAM__WIDE], to[GLAM__WIDE];
+    glam__wide(f->temporary, from);
+    glam__wide(f->target, to);
+    for (int tries = 0; tries < 200; tries++) {     // who reads the old file holds it for a moment
+        if (MoveFileExW(from, to, 1 | 8)) return 1;                     // replace, write through
+        unsigned long why = GetLastError();
+        errno = why == 112 ? ENOSPC : EACCES;
+        if (why != 5 && why != 32) break;
+        Sleep(10);
+    }
+    return 0;
+#else
+    return f->links < 2 && rename(f->temporary, f->target) == 0;
+#endif
+}
+
+// The end of a save, ok or not; error: of what failed.
+static void glam__file_finish(glam__file *f, const char *failed, int error)
+{
+    if (!failed && !glam__file_replace(f)) {
+        if (f->links > 1 || errno == EBUSY) {
+            if (!glam__file_copy_over(f)) return;
+        } else {
+            failed = "rename";
+            error = errno;
+        }
+    }
+    if (failed) {
+        glam__file_close(f);
+        if (f->temporary) glam__file_remove(f->temporary);
+        glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", failed,
+                        f->temporary ? f->temporary : "it", strerror(error));
+    } else if (!glam__sync_folder(f->target)) {
+        glam__file_fail(f, GLAM_ERR_FILE, "written, but cannot sync its folder: %s",
+                        strerror(errno));
+    }
+}
+
 // On a mesh: the blocks of this rank at their places, those that others have too by the first of
 // them; rank 0 has made the file and writes its header.
 static int glam__file_put_mine(glam__file *f)
@@ -11539,78 +11940,66 @@ static int glam__file_put_mine(glam__file *f)
 }
 
 // Says on this rank what failed; 0 when something failed on any.
-static int glam__file_well(glam__file *f, int ok, const char *what, const char *path)
+static int glam__file_well(glam__file *f, int ok, const char *what)
 {
-    if (!ok) glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", what, path, strerror(errno));
+    if (!ok) glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", what,
+                             f->temporary ? f->temporary : f->path, strerror(errno));
     glam__agree(f->ctx, f->verb, 0);
     return !f->ctx->error;
 }
 
-// Rank 0 makes the file, all write, all have written, all sum, rank 0 puts it in its place.
-static int glam__file_write_mesh(glam__file *f, const char *temporary)
+// Rank 0 makes the file and says its name, all write, all have written, all sum, rank 0 puts it in
+// its place.
+static int glam__file_write_mesh(glam__file *f)
 {
     glam__mesh *m = f->ctx->mesh;
+    uint64_t *all = (uint64_t *)(void *)m->work;
     char digits[17];
     int first = m->world.rank == 0, plain = 1;
-    if (first) f->stream = fopen(temporary, "w+b");
-    if (!glam__file_well(f, !first || f->stream, "create", temporary)) return 0;
-    if (!first) f->stream = fopen(temporary, "r+b");
+    int ok = glam__file_target(f) && (!first || glam__file_make(f));
+    if (!glam__file_well(f, ok, "create")) return 0;
+    all[m->world.rank] = f->number;
+    glam__all_gather(f->ctx, &m->world, &m->sent.files, all, (size_t)m->world.size, sizeof *all);
+    f->number = all[0];
+    if (!first && glam__file_name(f)) f->handle = glam__open_file(f->temporary, GLAM__CHANGE, 0);
     f->at = 0;
-    int ok = f->stream && glam__file_put_mine(f) && fflush(f->stream) == 0 && GLAM__SYNC(f->stream);
-    if (!glam__file_well(f, ok, "write", temporary)) return 0;
-    f->at = UINT64_MAX;                        // between writing and reading there must be a seek
+    ok = f->handle >= 0 && glam__file_put_mine(f) && glam__file_sync(f);
+    if (!glam__file_well(f, ok, "write")) return 0;
     if (!glam__file_sum_all(f, f->meta.checksum, &plain)) return 0;
+    if (!first) glam__file_close(f);
     snprintf(digits, sizeof digits, "%016llx", (unsigned long long)glam__file_sum_end(&f->sum));
-    f->at = UINT64_MAX;
     uint64_t place = 8 + (uint64_t)(f->meta.checksum - f->header);
-    ok = !first || (glam__file_move(f, place, digits, 16, 1) &&
-                    fflush(f->stream) == 0 && GLAM__SYNC(f->stream) && glam__file_close(f) &&
-                    GLAM__REPLACE(temporary, f->path));
-    return glam__file_well(f, ok, "rename", temporary);
+    ok = !first || (glam__file_move(f, place, digits, 16, 1) && glam__file_rights(f) &&
+                    glam__file_sync(f) && glam__file_close(f));
+    return glam__file_well(f, ok, "finish");
 }
 #endif
 
-// Temporary file, flush, fsync, rename, fsync of the folder: at every moment either the old file
+// A temporary file, synced, takes the place of what was there: at every moment either the old file
 // or the new one is there, whole.
 static void glam__file_write(glam__file *f)
 {
-#ifdef GLAM_NO_STDIO
+#if !GLAM__FILES
     glam__file_fail(f, GLAM_ERR_FILE, "this build has no files (GLAM_NO_STDIO); use "
                     "glam_save_memory");
 #else
-    size_t bytes = strlen(f->path) + sizeof ".tmp";
-    char *temporary = (char *)glam__take(f->ctx, &f->own, bytes);
-    if (!temporary) return;
-    snprintf(temporary, bytes, "%s.tmp", f->path);
+    const char *failed = NULL;
+    int error = 0;
     if (f->ctx->mesh) {
-        int mine = f->ctx->mesh->world.rank == 0;
-        if (glam__file_write_mesh(f, temporary)) {
-            if (mine && !glam__sync_folder(temporary))
-                glam__file_fail(f, GLAM_ERR_FILE, "written, but cannot sync its folder: %s",
-                                strerror(errno));
-        } else if (mine) {
-            glam__file_close(f);
-            remove(temporary);
-        }
+        int well = glam__file_write_mesh(f);
+        if (f->ctx->mesh->world.rank == 0) glam__file_finish(f, well ? NULL : "write", errno);
+        glam__agree(f->ctx, f->verb, 0);
         return;
     }
-    f->stream = fopen(temporary, "wb");
-    int made = f->stream != NULL;
-    // a full disk may show only in the flush, a broken one only in the sync
-    const char *failed = !made                                 ? "create"
-                       : !glam__file_put_all(f)                ? "write"
-                       : fflush(f->stream) != 0                ? "flush"
-                       : !GLAM__SYNC(f->stream)                ? "sync"
-                       : !glam__file_close(f)                  ? "close"
-                       : !GLAM__REPLACE(temporary, f->path)    ? "rename" : NULL;
-    if (failed) {
-        glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", failed, temporary, strerror(errno));
-        glam__file_close(f);
-        if (made) remove(temporary);
-    } else if (!glam__sync_folder(temporary)) {
-        glam__file_fail(f, GLAM_ERR_FILE, "written, but cannot sync its folder: %s",
-                        strerror(errno));
-    }
+    if (!glam__file_target(f)) return;
+    // a full disk may show only in the sync, or when the file is closed
+    if (!glam__file_make(f)) failed = "create";
+    else if (!glam__file_put_all(f)) failed = "write";
+    else if (!glam__file_rights(f)) failed = "set the rights of";
+    else if (!glam__file_sync(f)) failed = "sync";
+    else if (!glam__file_close(f)) failed = "close";
+    error = errno;
+    glam__file_finish(f, failed, error);
 #endif
 }
 
@@ -11695,10 +12084,11 @@ static int glam__file_cover(glam__file *f)
 
 static int glam__file_parse(glam__file *f)
 {
-    glam__json j = { f->ctx, f->path, "header", f->header, f->header, f->header + f->header_bytes };
+    glam__json j = { f->ctx, f->path, "header", f->header, f->header, f->header + f->header_bytes,
+                     NULL, 0, 0 };
     int members = 0, metadata = 0;
     size_t most = f->header_bytes / 48;         // the shortest entry has 50 bytes
-    f->found = (glam__file_item *)glam__take(f->ctx, &f->own, most * sizeof *f->found);
+    f->found = (glam__file_item *)glam__take(f->ctx, &f->own, (most + 4) * sizeof *f->found);
     if (!f->found) return 0;
     if (*j.at++ != '{') return glam__json_wrong(&j, "an object");
     for (const char *key; (key = glam__json_key(&j, &members)) != NULL; j.part = "header") {
@@ -11707,6 +12097,10 @@ static int glam__file_parse(glam__file *f)
         if (meta && metadata++) return glam__file_wrong(f, key, "is there twice");
         if (!meta && (size_t)f->found_count >= most) return glam__json_wrong(&j, "fewer entries");
         j.part = key;
+        // keys that nobody knows lie for a while where entries will: they take no more room, but
+        // for a few of one letter
+        j.keys = (const char **)(void *)(f->found + f->found_count);
+        j.key_room = (most + 4 - (size_t)f->found_count) * sizeof *f->found / sizeof *j.keys;
         if (!glam__fields_read(&j, meta ? glam__meta_rows : glam__entry_rows,
                                meta ? (void *)&f->meta : (void *)&e)) return 0;
         if (meta) continue;
@@ -11728,25 +12122,30 @@ static int glam__file_verify(glam__file *f)
     if (!checksum && f->meta.config)
         return glam__file_wrong(f, "glam.checksum", "is missing; a writer without one puts none");
     if (!checksum || strcmp(checksum, "none") == 0) return 1;
-    if (strlen(checksum) != 16 || !glam__hex_read(checksum, 16, &want))
+    if (strlen(checksum) != 16 || !glam__hex_read(checksum, 16, GLAM__HEX, &want))
         return glam__file_wrong(f, "glam.checksum", "must be 16 lower-case hex digits or none");
     if (!glam__file_sum_all(f, checksum, &plain)) return 0;
     return (plain && glam__file_sum_end(&f->sum) == want) ||
-           glam__file_wrong(f, "the checksum", "does not match: the file is damaged");
+           glam__file_wrong(f, "the checksum", "does not match: the file is damaged, or was edited "
+                            "by a program that kept the old one (none is right in its place)");
 }
 
 static int glam__file_find(glam__file *f)
 {
-#ifdef GLAM_NO_STDIO
+#if !GLAM__FILES
     return glam__file_fail(f, GLAM_ERR_FILE, "this build has no files (GLAM_NO_STDIO); use "
                            "glam_load_memory");
 #else
-    GLAM__OFFSET end = -1;
-    f->stream = fopen(f->path, "rb");
-    if (f->stream && GLAM__SEEK(f->stream, 0, SEEK_END) == 0) end = GLAM__TELL(f->stream);
+    f->handle = glam__open_file(f->path, GLAM__READ, 0);
+#if GLAM__POSIX
+    const char *kind = f->handle >= 0 && fstat(f->handle, &f->was) == 0
+                     ? glam__kind_of_file(&f->was) : NULL;
+    if (kind) return glam__file_fail(f, GLAM_ERR_FILE, "it is %s, and no model's file", kind);
+#endif
+    int64_t end = f->handle < 0 ? -1 : (int64_t)GLAM__LSEEK(f->handle, 0, SEEK_END);
     f->length = f->at = end < 0 ? 0 : (uint64_t)end;
     return end >= 0 || glam__file_fail(f, GLAM_ERR_FILE, "cannot %s it: %s",
-                                       f->stream ? "seek in" : "open", strerror(errno));
+                                       f->handle < 0 ? "open" : "seek in", strerror(errno));
 #endif
 }
 
@@ -11772,25 +12171,29 @@ static int glam__file_open(glam__file *f, glam_ctx *ctx, const char *path, const
            glam__file_parse(f) && glam__file_verify(f);
 }
 
-// Each listed item is there once with its shape; whose names the file's config or the caller's.
+// An item is there with its shape; whose names the file's config or the caller's.
+static int glam__file_match_one(glam__file *f, glam__file_item *t, const char *whose)
+{
+    glam__file_item *e = (glam__file_item *)bsearch(t, f->found, (size_t)f->found_count, sizeof *t,
+                                                    glam__found_by_name);
+    if (!e)
+        return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s is not in the file, but %s asks for it",
+                               t->name, glam__say(t->shape).text, whose);
+    if (!glam__same_shape(e->shape, t->shape))
+        return glam__file_fail(f, GLAM_ERR_SHAPE, "%s is %s in the file but %s says %s", e->name,
+                               glam__say(e->shape).text, whose, glam__say(t->shape).text);
+    t->begin = e->begin;
+    e->wanted = 1;
+    return 1;
+}
+
+// Each listed item is there once.
 // Nothing else is there, but an optimizer where ignore_optimizer says so.
 static int glam__file_match(glam__file *f, const char *whose, int ignore_optimizer)
 {
     for (int i = 0; i < f->found_count; i++) f->found[i].wanted = 0;
-    for (int i = 0; i < f->item_count; i++) {
-        glam__file_item *t = &f->items[i];
-        glam__file_item *e = (glam__file_item *)bsearch(t, f->found, (size_t)f->found_count,
-                                                        sizeof *t, glam__found_by_name);
-        if (!e)
-            return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s is not in the file, but %s asks for "
-                                   "it", t->name, glam__say(t->shape).text, whose);
-        if (!glam__same_shape(e->shape, t->shape))
-            return glam__file_fail(f, GLAM_ERR_SHAPE, "%s is %s in the file but %s says %s",
-                                   e->name, glam__say(e->shape).text, whose,
-                                   glam__say(t->shape).text);
-        t->begin = e->begin;
-        e->wanted = 1;
-    }
+    for (int i = 0; i < f->item_count; i++)
+        if (!glam__file_match_one(f, &f->items[i], whose)) return 0;
     for (int i = 0; i < f->found_count; i++) {
         const glam__file_item *e = &f->found[i];
         if (!e->wanted && !(ignore_optimizer && strncmp(e->name, "optimizer.", 10) == 0))
@@ -11822,8 +12225,37 @@ static int glam__file_rows(glam__file *f, const char *part, const void *text,
                            const glam__field *rows, void *base)
 {
     char *start = (char *)text;                 // in our copy of the header
-    glam__json j = { f->ctx, f->path, part, start, start, start + strlen(start) };
+    glam__json j = { f->ctx, f->path, part, start, start, start + strlen(start), NULL, 0, 0 };
     return glam__fields_read(&j, rows, base) && glam__json_end(&j);
+}
+
+typedef struct glam__explained { glam__file *f; const glam_config *config; } glam__explained;
+
+static int glam__file_explains_row(void *arg, const glam__row *row, int layer)
+{
+    const glam__explained *e = (const glam__explained *)arg;
+    char name[64];
+    glam__file_item t = { name, NULL, 0, glam__row_shape(e->config, row), 0 };
+    glam__row_name(row, layer, name, sizeof name);
+    return glam__file_match_one(e->f, &t, "the config");
+}
+
+// A config of ten bytes can ask for terabytes, or a billion layers: before anything is made of it
+// each of its tensors is looked up in the file, up to the first that is not there.
+static int glam__file_explains(glam__file *f, glam_config config)
+{
+    glam__explained e = { f, &config };
+    glam_ctx *ctx = f->ctx;
+    glam__config_derive(&config);
+    if (glam__config_check(ctx, &config) != GLAM_OK) {
+        char why[GLAM__LINES];
+        glam_status status = ctx->error;
+        snprintf(why, sizeof why, "%s", ctx->message);
+        ctx->error = GLAM_OK;                   // the sentence is to begin with the file
+        return glam__file_fail(f, status, "the config makes no model: %s", why);
+    }
+    glam__each_param(&config, glam__file_explains_row, &e);
+    return ctx->error == GLAM_OK;
 }
 
 static int glam__file_config(glam__file *f, glam_config *config)
@@ -11835,29 +12267,16 @@ static int glam__file_config(glam__file *f, glam_config *config)
     if (!f->meta.config)
         return glam__file_wrong(f, "glam.config", "is missing: tensors, but not a model");
     return glam__file_rows(f, "glam.config", missing, glam__config_rows, config) &&
-           glam__file_rows(f, "glam.config", f->meta.config, glam__config_rows, config);
+           glam__file_rows(f, "glam.config", f->meta.config, glam__config_rows, config) &&
+           glam__file_explains(f, *config);
 }
 
-// A model whose weights are still to be filled.  A config of ten bytes can ask for terabytes, so
-// it is made in a context that measures, and compared with the file, before it is made here.
+// A model whose weights are still to be filled.
 static int glam__file_model(glam__file *f, const glam_config *config, glam_model **model)
 {
-    if (config->layers > f->found_count)
-        return glam__file_fail(f, GLAM_ERR_FORMAT, "the config has %d layers, the file only %d "
-                               "tensors", config->layers, f->found_count);
-    glam_ctx *measure = glam__measure_open(f->ctx);
-    glam_model *plan = glam__model_blank(measure, config);
-    int ok = plan ? glam__file_list(f, plan->tensors, plan->count, NULL) &&
-                    glam__file_match(f, "the config", 1)
-                  : glam__file_fail(f, glam_error(measure), "the config makes no model: %s",
-                                    glam_error_text(measure));
-    glam_close(measure);
-    *model = ok ? glam__model_blank(f->ctx, config) : NULL;
-    for (int i = 0; *model && i < f->item_count; i++) {
-        f->items[i].data = (*model)->tensors[i]->data;
-        f->splits[i] = (*model)->tensors[i]->split;
-    }
-    return *model != NULL;
+    *model = glam__model_blank(f->ctx, config);
+    return *model && glam__file_list(f, (*model)->tensors, (*model)->count, NULL) &&
+           glam__file_match(f, "the config", 1);
 }
 
 static glam_model *glam__file_load_model(glam_ctx *ctx, const char *path, const void *memory,
@@ -11916,30 +12335,97 @@ static int glam__file_same_text(const glam__file *f, const char *what, const gla
                            "they are other ones", what, (double)tokens);
 }
 
+// Where a run stands, and that it trains on these texts.
+static int glam__file_read_state(glam__file *f, glam__file_state *s)
+{
+    memset(s, 0, sizeof *s);
+    s->best_valid = s->valid_loss = -1;         // none yet
+    s->frozen = "";
+    if (!f->meta.recipe || !f->meta.state)
+        return glam__file_wrong(f, "has", "no glam.recipe and glam.state: a model; use glam_load");
+    return glam__file_rows(f, "glam.state", f->meta.state, glam__state_rows, s);
+}
+
+static int glam__file_same_texts(const glam__file *f, const glam__file_state *s,
+                                 const glam_text *train, const glam_text *valid)
+{
+    uint64_t pieces = glam__text_pieces(train) ^ glam__mix64(glam__text_pieces(valid));
+    return glam__file_same_text(f, "training", train, s->train_tokens, s->train_checksum) &&
+           glam__file_same_text(f, "validation", valid, s->valid_tokens, s->valid_checksum) &&
+           (!s->pieces || s->pieces == pieces ||             // 0: of an older file
+            glam__file_fail(f, GLAM_ERR_VALUE, "the texts have the tokens of the run, but it had "
+                            "them in other pieces, or with other weights"));
+}
+
+GLAM_API glam_status glam_load_split(glam_text *text, const char *path, glam_text **train,
+                                     glam_text **valid)
+{
+    glam__file f;
+    glam__file_state state;
+    glam_text *a = NULL, *b = NULL;
+    if (train) *train = NULL;
+    if (valid) *valid = NULL;
+    if (!text) return GLAM_ERR_MEMORY;
+    size_t mark = glam_mark(text->ctx);
+    int ok = glam__file_open(&f, text->ctx, path, NULL, 0) && glam__file_read_state(&f, &state);
+    if (ok) {
+        float fraction = glam__split_of_count(text, state.valid_tokens);
+        ok = fraction < 0 ? glam__file_fail(&f, GLAM_ERR_VALUE, "the run validated on %.0f tokens; "
+                                            "no fraction of this text of %.0f leaves that many: "
+                                            "it is another text", (double)state.valid_tokens,
+                                            (double)glam_text_length(text))
+                          : glam_text_split(text, fraction, &a, &b) == GLAM_OK &&
+                            glam__file_same_texts(&f, &state, a, b);
+    }
+    if (!ok) glam_rewind(text->ctx, mark);
+    if (ok && train) *train = a;
+    if (ok && valid) *valid = b;
+    return glam__file_end(&f);
+}
+
+// A trainer as the file has it, its values still to be filled.
+static glam_trainer *glam__file_frame(glam__file *f, glam_ctx *ctx, const glam_config *config,
+                                      const glam__file_state *s, glam_text *train, glam_text *valid,
+                                      const glam_recipe *recipe)
+{
+    glam_model *model = glam__model_blank(ctx, config);
+    size_t count = model ? (size_t)model->count : 0;
+    if (!model) return NULL;
+    if (strlen(s->frozen) != count || strspn(s->frozen, "01") != count) {
+        glam__file_wrong(f, "glam.state", "has a frozen that does not fit the model");
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) model->tensors[i]->wants_grad = s->frozen[i] == '0';
+    glam_trainer *t = glam__trainer_frame(model, train, valid, recipe);
+    return t && glam__file_list(f, model->tensors, model->count, t->optimizer) &&
+           glam__file_match(f, "the recipe", 0) ? t : NULL;
+}
+
 static int glam__file_trainer(glam__file *f, glam_text *train, glam_text *valid,
                               glam_trainer **trainer)
 {
     glam_config config;
-    glam_model *model;
     glam_recipe recipe = glam_recipe_default();
     glam__file_state state, *s = &state;
-    memset(s, 0, sizeof *s);
-    s->best_valid = s->valid_loss = -1;         // none yet
-    s->frozen = "";
-    if (!glam__file_config(f, &config)) return 0;
-    if (!f->meta.recipe || !f->meta.state)
-        return glam__file_wrong(f, "has", "no glam.recipe and glam.state: a model; use glam_load");
-    if (!glam__file_rows(f, "glam.recipe", f->meta.recipe, glam__recipe_rows, &recipe) ||
-        !glam__file_rows(f, "glam.state", f->meta.state, glam__state_rows, s) ||
-        !glam__file_same_text(f, "training", train, s->train_tokens, s->train_checksum) ||
-        !glam__file_same_text(f, "validation", valid, s->valid_tokens, s->valid_checksum) ||
-        !glam__file_model(f, &config, &model)) return 0;
-    if (strlen(s->frozen) != (size_t)model->count || strspn(s->frozen, "01") != strlen(s->frozen))
-        return glam__file_wrong(f, "glam.state", "has a frozen that does not fit the model");
-    for (int i = 0; i < model->count; i++) model->tensors[i]->wants_grad = s->frozen[i] == '0';
-    glam_trainer *t = *trainer = glam_trainer_new(model, train, valid, &recipe);
-    if (!t || !glam__file_list(f, model->tensors, model->count, t->optimizer) ||
-        !glam__file_match(f, "the recipe", 0) || !glam__file_fill(f)) return 0;
+    if (!glam__file_config(f, &config) || !glam__file_read_state(f, s) ||
+        !glam__file_rows(f, "glam.recipe", f->meta.recipe, glam__recipe_rows, &recipe) ||
+        !glam__file_same_texts(f, s, train, valid)) return 0;
+    if (!train) return glam__file_fail(f, GLAM_ERR_VALUE, "no text to train on (NULL)");
+    if (glam__mul((uint64_t)config.layers, 12 * ((uint64_t)config.moe.experts + 1)) > 2 * f->length)
+        return glam__file_wrong(f, "the config", "has more experts in all than the file explains");
+    // first in a context that measures: does the file have what the recipe's optimiser keeps?
+    glam_ctx *measure = glam__measure_open(f->ctx);
+    glam__place place = glam__arena_mark(&f->own);
+    int ok = glam__file_frame(f, measure, &config, s, NULL, NULL, &recipe) != NULL;
+    if (!ok && glam_error(measure) != GLAM_OK)
+        glam__file_fail(f, glam_error(measure), "%s", glam_error_text(measure));
+    glam_close(measure);
+    glam__arena_rewind(f->ctx, &f->own, place);
+    glam__end_step(f->ctx);
+    // what a step takes depends on batch and context, which no file explains: taken by the first
+    glam_trainer *t = ok ? glam__file_frame(f, f->ctx, &config, s, train, valid, &recipe) : NULL;
+    if (!t || !glam__file_fill(f)) return 0;
+    *trainer = t;
     GLAM__STATE_OF_TRAINER(GLAM__STATE_LOAD)
     return 1;
 }

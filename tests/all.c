@@ -6,6 +6,7 @@
 #define _POSIX_C_SOURCE 200809L
 #endif
 
+#include <errno.h>
 #include <float.h>
 #include <limits.h>
 #include <math.h>
@@ -20,7 +21,26 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
+#ifdef _WIN32
+#include <io.h>
+#endif
 
+// The sync of a file or folder number test_sync_at (from 1; 0: none) fails so.
+static int test_sync_at, test_sync_errno;
+
+static int test_sync(int file)
+{
+    if (test_sync_at && --test_sync_at == 0) {
+        errno = test_sync_errno;
+        return -1;
+    }
+#ifdef _WIN32
+    return _commit(file);
+#else
+    return fsync(file);
+#endif
+}
+#define GLAM__FSYNC test_sync
 #define GLAM__WORTH 0      // small loops too run on all workers here
 #ifndef GLAM_ASSERT
 #define GLAM_ASSERT(c) ((c) ? (void)0 : abort())
@@ -53,6 +73,7 @@
 #include "test_19_evaluate.c"
 #include "test_20_files.c"
 #include "test_21_plan.c"
+#include "test_places.c"
 #include "test_golden.c"
 #include "test_mesh.c"
 
@@ -98,6 +119,7 @@ int main(int argc, char **argv)
     test_19_evaluate();
     test_20_files();
     test_21_plan();
+    test_places();
     test_golden();
     test_mesh();
     return test__close();
