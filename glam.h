@@ -473,7 +473,8 @@ typedef struct glam_moe_config {
     int   group;               // tokens that compete for slots and share a balance loss; 0: all
                                // tokens of a batch part
     float aux_weight;          // of the balance loss E * sum f P; default 0.01
-    float router_z_weight;     // of mean logsumexp^2 of the router's logits; default 0
+    float router_z_weight;     // of mean logsumexp^2 of the router's logits; default 0.  Both are
+                               // means over real tokens: padding counts for nothing
     float router_cap;          // > 0: cap tanh(l / cap) of the router's logits; default 0: off
 } glam_moe_config;
 
@@ -497,8 +498,9 @@ typedef struct glam_routing {
     const int32_t *load;         // [E]   kept choices
     const float   *gate;         // [T,k] weight in the sum; 0 where dropped
     const float   *probability;  // [T,E] softmax of the router
-    float balance;               // E * sum f P, mean over groups: 1.0 when uniform
-    float router_z;              // mean over tokens of logsumexp^2 (sum over real ones / T)
+    float balance;               // E * sum f P of a group's real tokens, mean over groups by their
+                                 // real tokens: 1.0 when uniform
+    float router_z;              // mean over real tokens of logsumexp^2
     float entropy;               // mean over real tokens of -sum p log p, in nats
 } glam_routing;
 
@@ -579,7 +581,9 @@ GLAM_API uint64_t glam_model_count(const glam_model *model, uint64_t *active);
 // Logits [B,S,V], zero at padding.  (On a mesh with mesh_y above 1 they carry no gradient;
 // glam_loss does.)
 GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, glam_mode mode);
-// The total loss [1], ready for glam_backward or glam_update; losses may be NULL.
+// The total loss [1], ready for glam_backward or glam_update; losses may be NULL.  A batch cut
+// into parts has the losses of its parts, each times its share of the real tokens.  On a mesh the
+// batch is this rank's part along X and the loss that share of it; so they add up over the ranks.
 GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam_mode mode,
                                 glam_losses *losses);
 // What the mixture of this layer did in the last forward; NULL for a dense layer.
@@ -6298,12 +6302,12 @@ GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_wei
      rows = tokens sorted by expert                       dispatch   [R,M], R <= T*k
      out = expert(rows)                                   experts    [R,M]
      y_t = sum over kept i of g_i out[place(t,i)]         combine    [T,M]
-     aux = mean over groups of E sum_e f_e P_e            balance
+     aux = mean over real tokens of E sum_e f_e P_e       balance
 
-   f_e is the share of first choices of a group's tokens, before capacity, and a constant; P_e is
-   the mean of p.  Invariants: the sort is by (expert, token), so an expert's rows come in the
-   same order however many workers there are; every buffer is sized by T*k, not by where tokens
-   happen to go; padding is not routed and not counted.
+   f_e is the share of first choices of the real tokens of a token's group, before capacity, and a
+   constant; P_e is their mean of p.  Invariants: the sort is by (expert, token), so an expert's
+   rows come in the same order however many workers there are; every buffer is sized by T*k, not by
+   where tokens happen to go; padding is not routed and not counted, in no sum and no divisor.
 
    On a mesh x owns the experts [x E/X, (x+1) E/X).  Each rank tells the others how many rows it has
    for every expert; then rows go to the owners, what they make of them comes back, and backward
@@ -6331,7 +6335,7 @@ typedef struct glam__route {
 
 typedef struct glam__moe_setup {
     glam_moe_config c;
-    float norm_eps, part;          // part: share of the step's groups in this part of the batch
+    float norm_eps, part;          // part: share of the step's real tokens in this part of it
     int infer, most;               // on a mesh: nothing is dropped; tokens that any rank may have
     const int32_t *mask;           // [T]
     glam__route route;             // lives longer than the op
@@ -6759,16 +6763,6 @@ static void glam__moe_combine(glam__moe *m)
                      (size_t)m->T * m->M);
 }
 
-// f of one group: how many of its real tokens put expert e first.
-static void glam__moe_first(const glam__moe *m, int group, int *first)
-{
-    memset(first, 0, (size_t)m->E * sizeof *first);
-    for (int s = 0; s < m->group; s++) {
-        int e = m->s->route.expert[((size_t)group * m->group + s) * m->k];
-        if (e >= 0) first[e]++;
-    }
-}
-
 // Experts and combine without the fused products: see the plain mixture in room 05.
 static glam__plain_moe glam__moe_plain_view(const glam__moe *m)
 {
@@ -6801,16 +6795,25 @@ static void glam__moe_plain_forward(glam__moe *m)
     glam__plain_forward(&p, m->ctx->kernels);
 }
 
-// How many tokens of each group put an expert first, [groups,E].
-static int *glam__moe_firsts(const glam__moe *m)
+// f: how many real tokens of each group put an expert first, and how many there are, [groups,E+1].
+static int *glam__moe_firsts(const glam__moe *m, int *real)
 {
-    int *first = (int *)glam_scratch(m->ctx, (size_t)m->groups * m->E * sizeof(int));
-    for (int group = 0; group < m->groups; group++)
-        glam__moe_first(m, group, first + (size_t)group * m->E);
+    size_t row = (size_t)m->E + 1, n = (size_t)m->groups * row;
+    int *first = (int *)glam_scratch(m->ctx, n * sizeof(int));
+    memset(first, 0, n * sizeof(int));
+    *real = 0;
+    for (int t = 0; t < m->T; t++) {
+        int e = m->s->route.expert[(size_t)t * m->k], *f = first + (size_t)(t / m->group) * row;
+        if (e < 0) continue;
+        f[e]++;
+        f[m->E]++;
+        ++*real;
+    }
+    if (!*real) *real = 1;                     // padding alone: sums of nothing stay 0
     return first;
 }
 
-// Of one token: sum over experts of f P, and of p log p.
+// Of one real token: sum over experts of f p, and of p log p.
 typedef struct glam__moe_sums { const glam__moe *m; const int *first; double *fp, *plogp; }
     glam__moe_sums;
 
@@ -6819,14 +6822,16 @@ static void glam__moe_token_sums(void *arg, int t, int worker)
     const glam__moe_sums *s = (const glam__moe_sums *)arg;
     const glam__moe *m = s->m;
     const float *p = m->s->route.probability + (size_t)t * m->E;
-    const int *first = s->first + (size_t)(t / m->group) * m->E;
+    const int *first = s->first + (size_t)(t / m->group) * (size_t)(m->E + 1);
     double fp = 0, plogp = 0;
     (void)worker;
+    s->fp[t] = s->plogp[t] = 0;
+    if (!glam__real(m, t)) return;
     for (int e = 0; e < m->E; e++) {
         fp += (double)first[e] * (double)p[e];
         if (p[e] > 0) plogp += (double)p[e] * log((double)p[e]);
     }
-    s->fp[t] = fp;
+    s->fp[t] = fp / first[m->E];
     s->plogp[t] = plogp;
 }
 
@@ -6834,27 +6839,26 @@ static void glam__moe_token_sums(void *arg, int t, int worker)
 static void glam__moe_balance(glam__moe *m)
 {
     const glam__moe_setup *s = m->s;
-    glam__moe_sums sums = { m, glam__moe_firsts(m), NULL, NULL };
+    int real;
+    glam__moe_sums sums = { m, glam__moe_firsts(m, &real), NULL, NULL };
     double aux = 0, z = 0, entropy = 0;
-    int real = 0;
     sums.fp = (double *)glam_scratch(m->ctx, 2 * (size_t)m->T * sizeof(double));
     sums.plogp = sums.fp + m->T;
     glam__each_row(m->ctx, m->T, 60.0 * m->E, glam__moe_token_sums, &sums);
     for (int t = 0; t < m->T; t++) {
         if (!glam__real(m, t)) continue;
-        aux += sums.fp[t] / m->group;
+        aux += sums.fp[t];
         z += (double)m->lse[t] * (double)m->lse[t];
         entropy -= sums.plogp[t];
-        real++;
     }
-    aux *= (double)m->E / m->group / m->groups;
-    z /= m->T;
+    aux *= (double)m->E / real;
+    z /= real;
     m->n->out[1]->data[0] = (float)((double)s->part * ((double)s->c.aux_weight * aux +
                                                        (double)s->c.router_z_weight * z));
     if (!s->record) return;
     s->record->balance = (float)aux;
     s->record->router_z = (float)z;
-    s->record->entropy = real ? (float)(entropy / real) : 0;
+    s->record->entropy = (float)(entropy / real);
 }
 
 static void glam__moe_record(const glam__moe *m)
@@ -7056,11 +7060,12 @@ static void glam__moe_gate_back_row(void *arg, int t, int worker)
     size_t at = (size_t)t * m->E;
     float *d = g->dlogits + at;
     const float *p = m->s->route.probability + at;
-    const int *first = g->first + (size_t)(t / m->group) * m->E;
+    const int *first = g->first + (size_t)(t / m->group) * (size_t)(m->E + 1);
     (void)worker;
     memset(d, 0, (size_t)m->E * sizeof(float));
     if (!glam__real(m, t)) return;
-    for (int e = 0; e < m->E; e++) d[e] = g->aux * (float)first[e];
+    float aux = g->aux / (float)first[m->E];
+    for (int e = 0; e < m->E; e++) d[e] = aux * (float)first[e];
     glam__moe_weights_back(g, t, d);
     float dot = m->ctx->kernels->dot(m->E, p, d);
     for (int e = 0; e < m->E; e++) d[e] = p[e] * (d[e] - dot + g->z * m->lse[t]);
@@ -7071,10 +7076,10 @@ static void glam__moe_gate_back(glam__moe_grads *g)
 {
     const glam__moe *m = &g->m;
     const glam_moe_config *c = &m->s->c;
-    g->first = glam__moe_firsts(m);
-    g->aux = g->dbalance * m->s->part * c->aux_weight * (float)m->E /
-             ((float)m->group * (float)m->group * (float)m->groups);
-    g->z = g->dbalance * m->s->part * c->router_z_weight * 2 / (float)m->T;
+    int real;
+    g->first = glam__moe_firsts(m, &real);
+    g->aux = g->dbalance * m->s->part * c->aux_weight * (float)m->E / (float)real;
+    g->z = g->dbalance * m->s->part * c->router_z_weight * 2 / (float)real;
     glam__each_row(m->ctx, m->T, 40.0 * m->E, glam__moe_gate_back_row, g);
 }
 
@@ -7252,7 +7257,7 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
                       (s->c.router_cap > 0 ? T * m.E * sizeof(float) : 0) +
                       (1 + far) * (uint64_t)m.E * sizeof(glam__span));
     uint64_t small = 4 * glam__align((uint64_t)m.E * sizeof(int)) + glam__floats(5 * T) +
-                     glam__floats((uint64_t)m.groups * m.E) +
+                     glam__floats((uint64_t)m.groups * ((uint64_t)m.E + 1)) +
                      glam__chain_bytes(ctx, room, m.M, m.H) + glam__product_bytes(ctx, m.E) +
                      glam__floats(4 * (uint64_t)m.H);
     uint64_t forward = small + glam__floats(T * m.M) + glam__floats(R * m.M) +
@@ -7955,8 +7960,7 @@ typedef struct glam__run {
     glam_mode mode;
     const int32_t *segments;       // [T] own copy; 0: padding; NULL: all real, one text a row
     glam__cache *caches;           // [layers], or NULL
-    float part;                    // share of this part of the batch in the step
-    double count;                  // real tokens of the whole step; 0: of this batch
+    double real, count;            // real tokens: of this part of the batch; of the whole step
     int recompute, cancelled, aux_off;
     int most;                      // on a mesh: tokens that any rank may have; 0: all the same
     int quiet;                     // leave the model's routing records alone
@@ -8007,7 +8011,7 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
     s.infer = run->mode == GLAM_INFER;
     s.most = run->most;
     s.norm_eps = c->norm_eps;
-    s.part = run->part;
+    s.part = (float)(run->real / run->count);
     s.mask = run->segments;
     s.route = b->route;
     s.record = run->quiet ? NULL : &layer->routing;
@@ -8085,9 +8089,11 @@ static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam
     memset(run, 0, sizeof *run);
     run->model = model;
     run->mode = mode;
-    run->part = 1;
     if (glam__batch_check(model->ctx, batch) != GLAM_OK) return model->ctx->error;
     run->segments = glam__batch_segments(model->ctx, batch);
+    for (int t = 0; t < batch->rows * batch->length; t++)
+        run->real += !run->segments || run->segments[t];
+    run->count = run->real > 0 ? run->real : 1;
     glam__agree(model->ctx, mode == GLAM_TRAIN ? "a pass of training" : "a pass of inference", 0);
     return model->ctx->error;
 }
@@ -8377,8 +8383,6 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     h.logit_cap = c->logit_cap;
     h.z_loss = c->z_loss;
     h.count = run->count;
-    for (size_t t = 0; t < T && run->count <= 0; t++) h.count += !h.segments || h.segments[t];
-    if (h.count < 1) h.count = 1;
     h.parts = (double *)glam__take(ctx, &ctx->step, 2 * sizeof *h.parts);
     in[0] = x; in[1] = model->norm; in[2] = glam__unembed(model);
     y = h.parts ? glam_apply(ctx, &glam__op_lm_loss, in, &h, sizeof h, NULL) : NULL;
@@ -8388,14 +8392,27 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     losses->z = h.parts[1];
     for (int i = 0; i < c->layers; i++) {
         if (!model->layers[i].mixture) continue;
-        losses->aux += (double)model->layers[i].routing.balance;
-        losses->router_z += (double)model->layers[i].routing.router_z;
+        losses->aux += (double)model->layers[i].routing.balance * run->real / run->count;
+        losses->router_z += (double)model->layers[i].routing.router_z * run->real / run->count;
     }
     losses->total = losses->xent + (double)c->z_loss * losses->z;
     if (run->mode == GLAM_TRAIN)
         losses->total += (double)c->moe.aux_weight * losses->aux +
                          (double)c->moe.router_z_weight * losses->router_z;
     return y;
+}
+
+// On a mesh: the real tokens of the step are those of all ranks of X.
+static void glam__count_real(glam__run *run)
+{
+    glam_ctx *ctx = run->model->ctx;
+    glam__mesh *m = ctx->mesh;
+    if (!m || m->X == 1 || ctx->measuring) return;
+    double *all = (double *)(void *)m->work, sum = 0;
+    all[m->ix] = run->real;
+    glam__all_gather(ctx, &m->x, &m->sent.sums, all, (size_t)m->X, sizeof *all);
+    for (int x = 0; x < m->X; x++) sum += all[x];
+    run->count = sum > 0 ? sum : 1;
 }
 
 GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam_mode mode,
@@ -8405,8 +8422,10 @@ GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam
     if (!model || model->ctx->error) return NULL;
     glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->step, sizeof *run);
     glam_tensor *y = NULL;
-    if (run && glam__run_begin(run, model, batch, mode) == GLAM_OK)
+    if (run && glam__run_begin(run, model, batch, mode) == GLAM_OK) {
+        glam__count_real(run);
         y = glam__run_loss(run, batch, losses);
+    }
     return glam__farewell(model->ctx) == GLAM_OK ? y : NULL;
 }
 
@@ -10098,22 +10117,22 @@ static void glam__end_part(glam_ctx *ctx)
 }
 
 // What a part adds to the report.
-static void glam__part_sums(const glam_trainer *t, const glam_losses *losses, double *sums,
-                            int *load)
+static void glam__part_sums(const glam_trainer *t, const glam__run *run,
+                            const glam_losses *losses, double *sums, int *load)
 {
     const glam_model *model = t->model;
-    int parts = t->recipe.accumulate;
+    double share = run->real / run->count;
     memset(sums, 0, GLAM__SUM_COUNT * sizeof *sums);
     sums[GLAM__SUM_XENT] = losses->xent;
     sums[GLAM__SUM_Z] = losses->z;
-    sums[GLAM__SUM_AUX] = losses->aux / parts;
-    sums[GLAM__SUM_ROUTER_Z] = losses->router_z / parts;
+    sums[GLAM__SUM_AUX] = losses->aux;
+    sums[GLAM__SUM_ROUTER_Z] = losses->router_z;
     for (int i = 0; i < model->config.layers; i++) {
         const glam_routing *r = glam_model_routing(model, i);
         if (!r) continue;
-        sums[GLAM__SUM_ENTROPY] += (double)r->entropy / parts;
+        sums[GLAM__SUM_ENTROPY] += (double)r->entropy * share;
         sums[GLAM__SUM_DROPPED] += r->dropped;
-        sums[GLAM__SUM_CHOICES] += (double)r->tokens * r->top_k;
+        sums[GLAM__SUM_CHOICES] += run->real * r->top_k;
         for (int e = 0; e < r->experts; e++) load[i * r->experts + e] += r->load[e];
     }
 }
@@ -10138,7 +10157,6 @@ static int glam__train_part(glam_trainer *t, int part)
     }
     glam__run *run = (glam__run *)glam__take(ctx, &ctx->step, sizeof *run);
     if (!run || glam__run_begin(run, model, &batch, GLAM_TRAIN) != GLAM_OK) return 0;
-    run->part = 1.0f / (float)parts;
     run->count = (double)t->recipe.batch * t->recipe.context;
     run->recompute = t->recipe.recompute;
     run->aux_off = t->aux_off;
@@ -10152,13 +10170,14 @@ static int glam__train_part(glam_trainer *t, int part)
     size_t bytes = glam__round_bytes(t);
     if (!mesh) {
         double sums[GLAM__SUM_COUNT];
-        glam__part_sums(t, &losses, sums, t->load);
+        glam__part_sums(t, run, &losses, sums, t->load);
         for (int i = 0; i < GLAM__SUM_COUNT; i++) t->sums[i] += sums[i];
         return 1;
     }
     char *mine = t->round + (size_t)mesh->ix * bytes;
     memset(mine, 0, bytes);
-    glam__part_sums(t, &losses, (double *)(void *)mine, (int *)(void *)(mine + sizeof t->sums));
+    glam__part_sums(t, run, &losses, (double *)(void *)mine,
+                    (int *)(void *)(mine + sizeof t->sums));
     glam__all_gather(ctx, &mesh->x, &mesh->sent.sums, t->round, (size_t)mesh->X * bytes, 1);
     for (int x = 0; x < mesh->X; x++) {                // in the order of the parts
         const double *sums = (const double *)(void *)(t->round + (size_t)x * bytes);
