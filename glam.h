@@ -120,7 +120,7 @@ typedef enum glam_status {
     GLAM_ERR_FILE    = -5,   // the operating system said no
     GLAM_ERR_FORMAT  = -6,   // the file is not ours, or is damaged
     GLAM_ERR_COMM    = -7,   // the communicator failed
-    GLAM_ERR_NUMERIC = -8    // too many steps in a row were not finite
+    GLAM_ERR_NUMERIC = -8    // a result is not finite, or too many steps in a row were not
 } glam_status;
 
 // "GLAM_ERR_SHAPE" for -3, and so on; never NULL.
@@ -596,7 +596,8 @@ GLAM_API glam_tensor *glam_model_tensor_at(const glam_model *model, int index);
 GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *model);
 // Stops (frozen = 1) or restarts the training of every tensor that pattern names: a glob over
 // names ("layers.*.attn.*"), or one of the words experts router attention ffn embeddings norms,
-// or layers.3.  Returns how many matched; none is an error.  Do it before glam_trainer_new.
+// or layers.3; blanks around it do not count.  Returns how many matched; none is an error.  Do it
+// before glam_trainer_new.
 GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen);
 
 /* == 15 text : interface ================================================================== */
@@ -711,7 +712,7 @@ typedef struct glam_recipe {
     int      decay_all;          // 1: decay every tensor of rank two and more [0, 0]
     double   beta1, beta2, eps;  // AdamW [0.9, 0.99, 1e-8]
     int      factor_min;         // Adafactor factors where the second-largest dim has this [128]
-    double   update_clip;        // Adafactor: RMS of an update [1.0]
+    double   update_clip;        // Adafactor: RMS of an update; 1e10 and more: none [1.0]
     double   eps1, eps2;         // Adafactor [1e-30, 1e-3]
     int      parameter_scale;    // Adafactor: steps are relative to the weights' RMS [1]
     int      aux_off_when_frozen;// 1: no balance loss when no router and no expert trains [0, 0]
@@ -738,7 +739,7 @@ typedef struct glam_report {
     uint64_t tokens;             // trained on so far
     uint64_t bytes;              // held by the context now
     int      skipped;            // this update was not finite and was left out
-    int      torn;               // update_in_backward met a gradient that was not finite: what came
+    int      torn;               // update_in_backward met an update that was not finite: what came
                                  // before it is updated, the rest is not; go back to a checkpoint
     int      bad_steps;          // skipped so far
     int      cancelled;          // stopped by options.cancel: everything is as before the step
@@ -760,7 +761,8 @@ GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t);
 // max_bad_steps count.
 GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *params, int count,
                                             const glam_recipe *recipe);
-// backward, check, clip, step, forget.  A step that is not finite is skipped: report says so.
+// backward, check, clip, step, forget.  A step that is not finite, or would leave a weight that is
+// not, or has gradients whose squares no float holds, changes nothing: report says so.
 GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss,
                                  glam_report *report);
 
@@ -768,7 +770,10 @@ GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss,
 GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, glam_text *valid,
                                         const glam_recipe *recipe);
 // One optimiser step.  1: done, there may be more; 0: the run is over, was cancelled, or failed
-// (glam_error tells).  report may be NULL; after the run it repeats the last step's.
+// (glam_error tells).  report may be NULL; after the run it repeats the last step's.  After
+// glam_clear_error the same call goes on with the bits of an undisturbed run; a step whose
+// validation failed is done (glam_trainer_done counts it), and only its validation is repeated.
+// max_bad_steps: the weights are those before the bad steps, and can be saved then.
 GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report);
 // Loss on the whole validation text now; negative when it failed or was cancelled.
 GLAM_API double glam_validate(glam_trainer *trainer);
@@ -1026,6 +1031,18 @@ static void glam__default_release(void *user, void *block, size_t bytes)
     (void)user; (void)bytes;
     free(block);
 }
+
+// By its bits: under -ffast-math x - x == 0 is true of everything.
+static int glam__is_number(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits >> 52 & 0x7ff) != 0x7ff;
+}
+
+// A number from low to high: options must be, and comparisons alone take a NaN under -ffast-math.
+static int glam__within(double x, double low, double high)
+{ return glam__is_number(x) && x >= low && x <= high; }
 
 // a * b, or UINT64_MAX when it does not fit: no memory is that large, so the allocation refuses.
 static uint64_t glam__mul(uint64_t a, uint64_t b)
@@ -3112,17 +3129,28 @@ GLAM_API void glam_forget(glam_ctx *ctx)
 GLAM_API size_t glam_mark(glam_ctx *ctx)
 { return ctx ? (size_t)glam__arena_mark(&ctx->life).used : 0; }
 
+static void glam__life_back(glam_ctx *ctx, size_t mark)
+{
+    glam__place place = { mark, 0 };
+    glam__undo_to(ctx, mark);
+    glam__packs_to(ctx, mark);
+    glam__arena_rewind(ctx, &ctx->life, place);
+}
+
 GLAM_API void glam_rewind(glam_ctx *ctx, size_t mark)
 {
-    glam__place place;
     if (!ctx || ctx->measuring) return;          // while measuring nothing is held
     if (mark > glam__arena_used(&ctx->life)) return;
     glam__end_step(ctx);
-    glam__undo_to(ctx, mark);
-    glam__packs_to(ctx, mark);
-    place.used = mark;
-    place.measured = 0;
-    glam__arena_rewind(ctx, &ctx->life, place);
+    glam__life_back(ctx, mark);
+}
+
+// What a constructor returns: when it failed, everything is as at its mark and can be tried again.
+static void *glam__made(glam_ctx *ctx, size_t mark, void *made)
+{
+    if (!ctx->error) return made;
+    if (!ctx->measuring) glam__life_back(ctx, mark);
+    return NULL;
 }
 
 static int glam__cancelled(glam_ctx *ctx)
@@ -7770,12 +7798,14 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, g
 static glam_model *glam__model_blank(glam_ctx *ctx, const glam_config *config)
 {
     glam__making m;
+    size_t mark = glam_mark(ctx);
+    uint64_t hash = ctx && ctx->mesh ? ctx->mesh->config : 0;
     glam_model *model = glam__model_frame(ctx, config, &m);
-    if (!model) return NULL;
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2 && model; i++)
         if (m.floats[i]) m.block[i] = glam__take_values(ctx, &ctx->life, m.floats[i]);
-    if (!ctx->error) glam__each_param(&model->config, glam__make_row, &m);
-    return ctx->error ? NULL : model;
+    if (model && !ctx->error) glam__each_param(&model->config, glam__make_row, &m);
+    if (ctx && ctx->error && ctx->mesh) ctx->mesh->config = hash;
+    return ctx ? (glam_model *)glam__made(ctx, mark, model) : NULL;
 }
 
 // Reference 3.6.  The attention scale is folded into the query.
@@ -7825,15 +7855,15 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *from)
     if (ctx && (!from || from->ctx->measuring))
         glam_fail(ctx, GLAM_ERR_VALUE, "borrow: no model, or one that was only measured");
     if (!ctx || ctx->error) return NULL;
+    size_t mark = glam_mark(ctx);
     glam_model *model = glam__model_frame(ctx, &from->config, &m);
-    if (!model) return NULL;
-    glam__each_param(&model->config, glam__make_row, &m);
-    for (int i = 0; i < m.made && !ctx->error; i++) {
+    if (model) glam__each_param(&model->config, glam__make_row, &m);
+    for (int i = 0; model && i < m.made && !ctx->error; i++) {
         model->tensors[i]->data = from->tensors[i]->data;
         model->tensors[i]->wants_grad = 0;
     }
-    model->borrowed = 1;
-    return ctx->error ? NULL : model;
+    if (model) model->borrowed = 1;
+    return (glam_model *)glam__made(ctx, mark, model);
 }
 
 GLAM_API const glam_config *glam_model_config(const glam_model *model)
@@ -7890,17 +7920,27 @@ GLAM_API const glam_routing *glam_model_routing(const glam_model *model, int lay
 
 // ---- freezing
 
-static int glam__glob(const char *pattern, const char *text)
+// Does the pattern, of so many bytes, name the text?  It goes back to the last star alone: what an
+// earlier one took can stay as short as it is.
+static int glam__glob(const char *pattern, size_t length, const char *text)
 {
-    for (; *pattern; pattern++, text++) {
-        if (*pattern == '*') {
-            for (; *text; text++)
-                if (glam__glob(pattern + 1, text)) return 1;
-            return glam__glob(pattern + 1, text);
+    const char *p = pattern, *end = pattern + length, *star = NULL, *from = text;
+    while (*text) {
+        if (p < end && *p == '*') {
+            star = p++;
+            from = text;
+        } else if (p < end && (*p == '?' || *p == *text)) {
+            p++;
+            text++;
+        } else if (star) {
+            p = star + 1;
+            text = ++from;
+        } else {
+            return 0;
         }
-        if (!*text || (*pattern != '?' && *pattern != *text)) return 0;
     }
-    return !*text;
+    while (p < end && *p == '*') p++;
+    return p == end;
 }
 
 // Words for parts of a model, as globs.
@@ -7914,17 +7954,20 @@ enum { GLAM__WORDS = (int)(sizeof glam__part_words / sizeof glam__part_words[0])
 
 static int glam__pattern_names(const char *pattern, const char *name)
 {
+    while (*pattern == ' ' || *pattern == '\t') pattern++;
     size_t length = strlen(pattern);
-    if (glam__glob(pattern, name)) return 1;
+    while (length && (pattern[length - 1] == ' ' || pattern[length - 1] == '\t')) length--;
+    if (glam__glob(pattern, length, name)) return 1;
     for (int w = 0; w < GLAM__WORDS; w++) {
-        if (strcmp(pattern, glam__part_words[w][0])) continue;
+        if (length != strlen(glam__part_words[w][0]) ||
+            strncmp(pattern, glam__part_words[w][0], length)) continue;
         // the norm of an attention or ffn block belongs to "norms" alone
-        if (w != GLAM__WORDS - 1 && glam__glob("*.norm", name)) return 0;
+        if (w != GLAM__WORDS - 1 && glam__glob("*.norm", 6, name)) return 0;
         for (int g = 1; g < 4 && glam__part_words[w][g]; g++)
-            if (glam__glob(glam__part_words[w][g], name)) return 1;
+            if (glam__glob(glam__part_words[w][g], strlen(glam__part_words[w][g]), name)) return 1;
         return 0;
     }
-    return !strncmp(pattern, name, length) && name[length] == '.';      // layers.3
+    return length && !strncmp(pattern, name, length) && name[length] == '.';      // layers.3
 }
 
 GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen)
@@ -8532,10 +8575,11 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
     uint64_t heads = (uint64_t)(ctx->mesh ? c->heads / ctx->mesh->Y : c->heads);
     uint64_t keys = heads * glam__panels_of(ctx, most) * nr * c->d_head;
     uint64_t values = heads * glam__panels_of(ctx, c->d_head) * nr * most;
+    size_t mark = glam_mark(ctx);
     glam_session *s = (glam_session *)glam__take(ctx, &ctx->life, sizeof *s);
     glam__cache *caches = (glam__cache *)glam__take(ctx, &ctx->life,
                                                     (uint64_t)c->layers * sizeof *caches);
-    if (!s || !caches) return NULL;
+    if (!s || !caches) return (glam_session *)glam__made(ctx, mark, NULL);
     s->model = model;  s->most = most;  s->caches = caches;
     s->logits = glam__take_values(ctx, &ctx->life, (uint64_t)c->vocab);
     int xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
@@ -8550,7 +8594,7 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
         if (xl) glam__cache_sinusoids(ctx, &model->layers[cache - caches], c, cache);
     }
     ctx->epoch++;                          // weights may have changed since panels were made
-    return ctx->error ? NULL : s;
+    return (glam_session *)glam__made(ctx, mark, s);
 }
 
 GLAM_API void glam_session_reset(glam_session *session)
@@ -8601,8 +8645,15 @@ GLAM_API const float *glam_next(glam_session *session, const int32_t *tokens, in
     int before = glam_no_grad(ctx, 1);
     glam__place place = glam__arena_mark(&ctx->step);
     glam_tensor *y = glam__session_run(session, tokens, count);
-    if (y && y->data)
-        memcpy(session->logits, y->data, (size_t)session->model->config.vocab * sizeof(float));
+    size_t V = (size_t)session->model->config.vocab;
+    if (y && y->data && !ctx->kernels->finite(V, y->data)) {
+        glam_fail(ctx, GLAM_ERR_NUMERIC, "next: the logits after token %d of the session are not "
+                  "finite: the model is spoilt; load it again, or an earlier checkpoint",
+                  length + count);
+        for (int i = 0; i < session->model->config.layers; i++) session->caches[i].length = length;
+    } else if (y && y->data) {
+        memcpy(session->logits, y->data, V * sizeof(float));
+    }
     glam__step_back(ctx, place);
     glam_no_grad(ctx, before);
     return glam__farewell(ctx) == GLAM_OK && y ? session->logits : NULL;
@@ -8620,8 +8671,10 @@ static int glam__by_logit(const void *a, const void *b)
 
 static glam_status glam__sampling_check(glam_ctx *ctx, const glam_sampling *s)
 {
-    if (!(s->temperature >= 0) || s->top_k < 0 || !(s->top_p > 0) || !(s->min_p >= 0) ||
-        !(s->min_p <= 1) || !(s->repetition_penalty > 0) || s->repetition_window < 0)
+    if (!glam__within((double)s->temperature, 0, FLT_MAX) || s->top_k < 0 ||
+        !glam__within((double)s->top_p, 1e-30, FLT_MAX) ||
+        !glam__within((double)s->min_p, 0, 1) || s->repetition_window < 0 ||
+        !glam__within((double)s->repetition_penalty, 1e-30, 1e30))
         return glam_fail(ctx, GLAM_ERR_VALUE, "sampling: temperature %g, top_k %d, top_p %g, min_p "
                          "%g, repetition_penalty %g: start from glam_sampling_default()",
                          (double)s->temperature, s->top_k, (double)s->top_p, (double)s->min_p,
@@ -8674,7 +8727,18 @@ GLAM_API int32_t glam_pick(glam_ctx *ctx, const float *logits, int vocab,
     for (int i = 0; i < vocab; i++) { c[i].logit = logits[i];  c[i].id = i; }
     glam__penalise(c, vocab, &s, history, count, logits);
     for (int i = 1; i < vocab; i++) if (c[i].logit > c[best].logit) best = i;
-    if (s.temperature > 0) {
+    // minus infinity bars a token, if not all of them; anything else that is no number is a fault
+    int bad = glam__is_number((double)c[best].logit) ? -1 : best;
+    for (int i = 0; i < vocab; i++) {
+        uint32_t bits;
+        memcpy(&bits, &logits[i], sizeof bits);
+        if ((bits & 0x7f800000u) == 0x7f800000u && bits != 0xff800000u) bad = i;
+    }
+    if (bad >= 0) {
+        glam_fail(ctx, GLAM_ERR_NUMERIC, "pick: the logit of token %d is %g: there is nothing to "
+                  "choose; the model is spoilt", bad, (double)logits[bad]);
+        best = -1;
+    } else if (s.temperature > 0) {
         double sum;
         int kept = glam__filter(c, vocab, &s, &sum);
         double at = glam__random_double(s.seed, 0x7069636b, index) * sum;
@@ -9073,8 +9137,13 @@ static double glam__text_loss(glam_model *model, const glam_text *text, int leng
         all[mine] = one;
         glam__agree(ctx, "validated", 0);
         if (mesh) glam__all_gather(ctx, &mesh->x, &mesh->sent.sums, all, (size_t)X, sizeof one);
-        for (size_t r = 0; r < (size_t)X && group + r < count && one >= 0; r++) {
+        for (size_t r = 0; r < (size_t)X && group + r < count; r++) {
             glam__window_group(text, length, most, group + r, &first, &rows);
+            if (!glam__is_number(all[r]))
+                glam_fail(ctx, GLAM_ERR_NUMERIC, "evaluation: the loss of %d windows of %d tokens, "
+                          "from token %.0f, is not finite: the model is spoilt; load it again, or "
+                          "an earlier checkpoint", rows, length, (double)first * length);
+            if (ctx->error || one < 0) break;
             sum += all[r];
             *tokens += (uint64_t)rows * (uint64_t)length;
         }
@@ -9173,17 +9242,22 @@ GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t)
 
 static glam_status glam__recipe_check(glam_ctx *ctx, const glam_recipe *r)
 {
-    if (!(r->lr > 0) || !(r->embed_lr >= 0) || !(r->bias_lr >= 0) || !(r->clip >= 0) ||
-        !(r->weight_decay >= 0) || !(r->min_lr >= 0) || r->warmup < 0)
+    if (!glam__within(r->lr, DBL_MIN, DBL_MAX) || !glam__within(r->embed_lr, 0, DBL_MAX) ||
+        !glam__within(r->bias_lr, 0, DBL_MAX) || !glam__within(r->clip, 0, DBL_MAX) ||
+        !glam__within(r->weight_decay, 0, FLT_MAX) || !glam__within(r->min_lr, 0, DBL_MAX) ||
+        r->warmup < 0)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: lr %g must be above 0; embed_lr %g, "
                          "bias_lr %g, clip %g, weight_decay %g, min_lr %g, warmup %d not below: "
                          "start from glam_recipe_default()", r->lr, r->embed_lr, r->bias_lr,
                          r->clip, r->weight_decay, r->min_lr, r->warmup);
-    if (!(r->beta1 >= 0 && r->beta1 < 1) || !(r->beta2 >= 0 && r->beta2 < 1) || !(r->eps > 0) ||
-        !(r->update_clip > 0) || !(r->eps1 > 0) || !(r->eps2 > 0) || r->factor_min < 1)
+    if (!glam__within(r->beta1, 0, 1) || !glam__within(r->beta2, 0, 1) || r->beta1 >= 1 ||
+        r->beta2 >= 1 || !glam__within(r->eps, FLT_MIN, FLT_MAX) ||
+        !glam__within(r->update_clip, DBL_MIN, DBL_MAX) ||
+        !glam__within(r->eps1, FLT_MIN, FLT_MAX) || !glam__within(r->eps2, DBL_MIN, DBL_MAX) ||
+        r->factor_min < 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: beta1 %g and beta2 %g must be in [0,1), eps "
-                         "%g, update_clip %g, eps1 %g, eps2 %g and factor_min %d above 0", r->beta1,
-                         r->beta2, r->eps, r->update_clip, r->eps1, r->eps2, r->factor_min);
+                         "%g, update_clip %g, eps1 %g, eps2 %g (in floats) and factor_min %d "
+                         "above 0", r->beta1, r->beta2, r->eps, r->update_clip, r->eps1, r->eps2, r->factor_min);
     if (r->update_in_backward && ctx->mesh)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: update_in_backward cannot wait for the "
                          "gradients of other ranks: set it to 0 on a mesh");
@@ -9272,12 +9346,13 @@ struct glam_optimizer {
     int count, step;               // steps taken
     int bad_row, bad_steps;        // not finite: in a row, in all
     double *squares;               // of each gradient's elements; negative: not summed yet
-    double *weights;               // on a mesh: of each tensor's elements
+    double *weights;               // Adafactor: of each tensor's elements
     double *sums;                  // of the slices of one tensor; on a mesh: of all, twice
     int slices;                    // of all
     float *set;                    // all gradients, each at its pack->grad_at
     uint64_t floats;               // in a set
     int torn;                      // update_in_backward: one was not finite, nothing moves any more
+    int tried;                     // an update was tried before it was made
 };
 
 // Adafactor's axes: the last two, never the experts; the largest is d0, of equal ones the later.
@@ -9391,14 +9466,16 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
     glam_recipe r = recipe ? *recipe : glam_recipe_default();
     uint64_t scratch = 0, room = count > 0 ? (uint64_t)count : 1;
     if (!ctx || ctx->error || glam__recipe_check(ctx, &r) != GLAM_OK) return NULL;
+    size_t mark = glam_mark(ctx);
     glam_optimizer *o = (glam_optimizer *)glam__take(ctx, &ctx->life, sizeof *o);
     if (!o) return NULL;
     o->ctx = ctx;
     o->recipe = r;
     o->params = (glam_tensor **)glam__take(ctx, &ctx->life, room * sizeof *o->params);
     o->slots = (glam__slot (*)[2])glam__take(ctx, &ctx->life, room * sizeof *o->slots);
-    o->squares = (double *)glam__take(ctx, &ctx->life, room * sizeof *o->squares);
-    if (ctx->error) return NULL;
+    o->squares = (double *)glam__take(ctx, &ctx->life, 2 * room * sizeof *o->squares);
+    o->weights = o->squares + room;
+    if (ctx->error) return (glam_optimizer *)glam__made(ctx, mark, NULL);
     glam__on_rewind(ctx, glam__optimizer_gone, o);
     for (int i = 0; i < count && params && !ctx->error; i++) {
         glam_tensor *t = params[i];
@@ -9425,9 +9502,8 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
     if (!r.update_in_backward && !ctx->error) glam__gradients_use(o, glam__gradients_new(o));
     uint64_t sums = (uint64_t)(ctx->mesh ? 2 * o->slices : o->slices) + 1;
     o->sums = (double *)glam__take(ctx, &ctx->life, sums * sizeof *o->sums);
-    if (ctx->mesh) o->weights = (double *)glam__take(ctx, &ctx->life, room * sizeof *o->weights);
     glam__reserve_scratch(ctx, scratch);
-    return ctx->error ? NULL : o;
+    return (glam_optimizer *)glam__made(ctx, mark, o);
 }
 
 // ---- sums over tensors that are split over ranks
@@ -9531,6 +9607,7 @@ typedef struct glam__updating {
     const float *squared;          // whose squares are summed
     float s;                       // clip factor on the gradient
     float step;                    // Adafactor: factor on u
+    int dry;                       // AdamW: only count what would not be finite
     int rows, cols, chunks;        // of one expert's matrix; row chunks of it
     int all_rows, all_cols, wide;  // of the whole; wide: vr are the rows' statistics
     int sums_of_rows;              // columns are split: the means of rows come later
@@ -9575,12 +9652,21 @@ static void glam__adamw_chunk(void *arg, size_t from, size_t count, double *sum)
     const glam__updating *u = (const glam__updating *)arg;
     const glam_recipe *r = &u->o->recipe;
     int t = u->o->step + 1;
+    float *w = u->t->data + from, *m = u->slots[0].data + from, *v = u->slots[1].data + from;
+    float held[3][256];
+    size_t n = u->dry ? 256 : count;
     *sum = 0;
-    u->kernels->adamw(count, u->t->data + from, u->t->grad + from, u->slots[0].data + from,
-                      u->slots[1].data + from, u->s, (float)r->beta1, (float)r->beta2,
-                      (float)(1 / (1 - pow(r->beta1, t))), (float)(1 / (1 - pow(r->beta2, t))),
-                      (float)r->eps, (float)u->lr,
-                      glam__decays(r, u->t) ? (float)r->weight_decay : 0.0f);
+    for (size_t at = 0; at < count; at += n) {
+        float *to[3] = { w + at, m + at, v + at };
+        if (n > count - at) n = count - at;
+        for (int i = 0; i < 3 && u->dry; i++)
+            to[i] = (float *)memcpy(held[i], to[i], n * sizeof(float));
+        u->kernels->adamw(n, to[0], u->t->grad + from + at, to[1], to[2], u->s, (float)r->beta1,
+                          (float)r->beta2, (float)(1 / (1 - pow(r->beta1, t))),
+                          (float)(1 / (1 - pow(r->beta2, t))), (float)r->eps, (float)u->lr,
+                          glam__decays(r, u->t) ? (float)r->weight_decay : 0.0f);
+        for (int i = 0; i < 3 && u->dry; i++) *sum += !u->kernels->finite(n, to[i]);
+    }
 }
 
 static void glam__none_chunk(void *arg, size_t from, size_t count, double *sum)
@@ -9743,6 +9829,19 @@ static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
     return tasks;
 }
 
+static double glam__update_clip(const glam_recipe *r)
+{ return r->update_clip < 1e10 ? r->update_clip : 1e10; }
+
+// Adafactor's steps are relative to the RMS of the weights.
+static double glam__factor_scale(const glam_optimizer *o, int param)
+{
+    const glam_recipe *r = &o->recipe;
+    const glam_tensor *t = o->params[param];
+    double weights = sqrt(o->weights[param] / (double)glam__count(glam__whole(t)));
+    if (!r->parameter_scale || glam__own_rate(r, t)) return 1;
+    return weights > r->eps2 ? weights : r->eps2;
+}
+
 // Adafactor, reference 3.2: u clipped by its RMS, the step relative to the weights' RMS.
 static void glam__adafactor(glam_ctx *ctx, glam__updating *u, int param)
 {
@@ -9750,68 +9849,56 @@ static void glam__adafactor(glam_ctx *ctx, glam__updating *u, int param)
     const glam_recipe *r = &o->recipe;
     double n = (double)glam__count(glam__whole(u->t)), squares;
     int factored = glam__factored(r, glam__whole(u->t)), tasks = 0;
-    if (ctx->mesh) {
-        squares = o->weights[param];                   // summed with the gradients'
-    } else {
-        u->squared = u->t->data;
-        glam__each_slice(ctx, u->t, glam__squares_chunk, u, o->sums);
-        squares = glam__tree(o->sums, glam__slices(u->t));
-    }
-    double weights = sqrt(squares / n);
     u->decay2 = 1 - pow(o->step + 1, -0.8);
     if (factored) tasks = glam__factor_prepare(ctx, u);
     else glam__each_slice(ctx, u->t, glam__none_chunk, u, o->sums);
     glam__totals(o, param, 1, o->sums, &squares);
-    double rms = sqrt(squares / n) / r->update_clip;
-    int relative = r->parameter_scale && !glam__own_rate(r, u->t);
-    double scale = relative ? (weights > r->eps2 ? weights : r->eps2) : 1;
-    u->step = (float)(u->lr * scale / (rms > 1 ? rms : 1));
+    double rms = sqrt(squares / n) / glam__update_clip(r);
+    u->step = (float)(u->lr * glam__factor_scale(o, param) / (rms > 1 ? rms : 1));
     if (factored) glam__parallel(ctx, tasks, 4.0 * (double)glam_size(u->t),
                                  glam__factor_step_body, u);
     else glam__each_chunk(ctx, 0, glam_size(u->t), glam__none_step_chunk, u);
 }
 
-static int glam__finite(double x) { return x - x == 0 && fabs(x) < 1e300; }
+static int glam__finite(double x) { return glam__within(x, -1e300, 1e300); }
 
-// Sums of the squares of one gradient, by slice; beyond any number when an element is not finite.
-static void glam__grad_slices(glam_optimizer *o, int i, double *sums)
+// Sums of the squares of one gradient (or of the weights), by slice; beyond any number when an
+// element is not finite.
+static void glam__squares_of(glam_optimizer *o, int i, int weights, double *sums)
 {
     glam__updating u;
     memset(&u, 0, sizeof u);
     u.kernels = o->ctx->kernels;
     glam_tensor *t = o->params[i];
-    glam__grad_settle(t);
-    u.squared = t->grad;
+    if (!weights) glam__grad_settle(t);
+    u.squared = weights ? t->data : t->grad;
     glam__each_slice(o->ctx, t, glam__squares_chunk, &u, sums);
 }
 
-static double glam__grad_squares(glam_optimizer *o, int i)
+// Both of one tensor, on one rank; returns those of the gradient.
+static double glam__tensor_squares(glam_optimizer *o, int i)
 {
-    glam__grad_slices(o, i, o->sums);
-    return glam__tree(o->sums, glam__slices(o->params[i]));
+    int slices = glam__slices(o->params[i]);
+    glam__squares_of(o, i, 0, o->sums);
+    o->squares[i] = glam__tree(o->sums, slices);
+    if (o->recipe.optimizer == GLAM_ADAMW) return o->squares[i];
+    glam__squares_of(o, i, 1, o->sums);
+    o->weights[i] = glam__tree(o->sums, slices);
+    return o->squares[i];
 }
 
 // On a mesh: of all gradients and weights, all at once.
 static void glam__mesh_squares(glam_optimizer *o)
 {
-    glam__updating u;
-    double *at = o->sums;
-    memset(&u, 0, sizeof u);
-    u.kernels = o->ctx->kernels;
-    for (int i = 0; i < o->count; at += glam__slices(o->params[i++]))
-        glam__grad_slices(o, i, at);
-    glam__totals(o, 0, o->count, o->sums, o->squares);
-    if (o->recipe.optimizer == GLAM_ADAMW) return;
-    at = o->sums;
-    for (int i = 0; i < o->count; at += glam__slices(o->params[i++])) {
-        u.squared = o->params[i]->data;
-        glam__each_slice(o->ctx, o->params[i], glam__squares_chunk, &u, at);
+    for (int weights = 0; weights < (o->recipe.optimizer == GLAM_ADAMW ? 1 : 2); weights++) {
+        double *at = o->sums;
+        for (int i = 0; i < o->count; at += glam__slices(o->params[i++]))
+            glam__squares_of(o, i, weights, at);
+        glam__totals(o, 0, o->count, o->sums, weights ? o->weights : o->squares);
     }
-    glam__totals(o, 0, o->count, o->sums, o->weights);
 }
 
-// One tensor's step; s scales its gradient.
-static void glam__update_tensor(glam_optimizer *o, int i, double s)
+static glam__updating glam__updating_of(glam_optimizer *o, int i, double s)
 {
     glam__updating u;
     memset(&u, 0, sizeof u);
@@ -9823,6 +9910,30 @@ static void glam__update_tensor(glam_optimizer *o, int i, double s)
     u.lr = glam_recipe_lr(&o->recipe, o->step) *
            (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr :
             glam__own_rate(&o->recipe, u.t) ? o->recipe.bias_lr : 1);
+    return u;
+}
+
+// Gradients whose squares floats hold; an update of less than FLT_MAX / 2^25 changes no weight
+// into an infinity.  Numbers at hand say so of every healthy step, and nothing is paid for it; an
+// AdamW whose rate, decay or eps is out of all proportion is tried before anything is written.
+static int glam__update_fits(glam_optimizer *o, int i, double squares, double s)
+{
+    const glam_recipe *r = &o->recipe;
+    glam__updating u = glam__updating_of(o, i, s);
+    double n = (double)glam__count(glam__whole(u.t));
+    if (!glam__finite(squares) || !(squares * s * s < 1e36)) return 0;
+    if (r->optimizer != GLAM_ADAMW)
+        return glam__within(u.lr * glam__factor_scale(o, i) * glam__update_clip(r) * sqrt(n), 0,
+                            1e31);
+    if (u.lr * r->weight_decay <= 1 && u.lr * 1e18 / r->eps < 1e31) return 1;
+    u.dry = o->tried = 1;
+    return glam__each_chunk(o->ctx, 0, glam_size(u.t), glam__adamw_chunk, &u) <= 0;
+}
+
+// One tensor's step; s scales its gradient.
+static void glam__update_tensor(glam_optimizer *o, int i, double s)
+{
+    glam__updating u = glam__updating_of(o, i, s);
     if (o->recipe.optimizer == GLAM_ADAMW)
         glam__each_chunk(o->ctx, 0, glam_size(u.t), glam__adamw_chunk, &u);
     else glam__adafactor(o->ctx, &u, i);
@@ -9842,8 +9953,7 @@ static void glam__update_whole(void *arg, glam_tensor *t)
     glam__grad_open(o->ctx, t);                        // of a tensor that no gradient reached
     o->squares[i] = 0;
     if (!o->ctx->measuring && !o->ctx->error && !o->torn) {
-        o->squares[i] = glam__grad_squares(o, i);
-        o->torn = !glam__finite(o->squares[i]);
+        o->torn = !glam__update_fits(o, i, glam__tensor_squares(o, i), 1);
         if (!o->torn) glam__update_tensor(o, i, 1);
     }
     glam__grad_recycle(o->ctx, t);
@@ -9911,19 +10021,25 @@ static glam_status glam__optimizer_step(glam_optimizer *o, int finite_loss, glam
     if (ctx->mesh) glam__mesh_squares(o);
     if (ctx->error) return ctx->error;
     for (int i = 0; i < o->count; i++) {
-        if (!before && !ctx->mesh) o->squares[i] = glam__grad_squares(o, i);
-        sum += o->squares[i];
+        sum += before || ctx->mesh ? o->squares[i] : glam__tensor_squares(o, i);
     }
     report->grad_norm = sqrt(sum);
     report->torn = before && finite_loss && o->torn;
     if (report->torn)
-        glam__log(ctx, "training: a gradient was not finite when part of the weights had moved; "
+        glam__log(ctx, "training: an update was not finite when part of the weights had moved; "
                   "go back to a checkpoint");
-    if (!finite_loss || !glam__finite(sum)) {
+    double s = o->recipe.clip > 0 && report->grad_norm > o->recipe.clip
+             ? o->recipe.clip / report->grad_norm : 1;
+    int fits = finite_loss && !o->torn && glam__finite(sum);
+    o->tried = 0;
+    for (int i = 0; i < o->count && !before && fits; i++)
+        fits = glam__update_fits(o, i, sum, s);
+    // ranks have other parts of a tensor that is tried, and must do the same
+    if (o->tried) fits = !glam__agree(ctx, "update tried", !fits);
+    if (ctx->error) return ctx->error;
+    if (!fits) {
         glam__skip(o, report);
     } else {
-        double s = o->recipe.clip > 0 && report->grad_norm > o->recipe.clip
-                 ? o->recipe.clip / report->grad_norm : 1;
         for (int i = 0; i < o->count && !before; i++) glam__update_tensor(o, i, s);
         o->bad_row = 0;
         o->step++;
@@ -9960,6 +10076,7 @@ struct glam_trainer {
     glam_optimizer *optimizer;
     glam_recipe     recipe;
     int      step, bad_evals, stopped, aux_off;
+    int      owed;                 // the step is done, its validation failed and can be repeated
     uint64_t tokens;
     double   best_valid, valid_loss, seconds;
     float  **saved;                // [levels] sets of gradients, of earlier parts of the batch
@@ -10286,11 +10403,28 @@ static int glam__train_parts(glam_trainer *t)
     return !ctx->error;
 }
 
+// The end of a step.  A validation that failed for want of memory or of another rank is owed: the
+// next call makes up for it and takes no other step.
+static int glam__train_validated(glam_trainer *t, glam_report *r)
+{
+    glam_ctx *ctx = t->model->ctx;
+    int due = t->recipe.eval_every && t->valid && !(t->step % t->recipe.eval_every);
+    if (due && !ctx->error) {
+        glam__trainer_evaluate(t);
+        t->owed = ctx->error == GLAM_ERR_MEMORY || ctx->error == GLAM_ERR_COMM;
+    }
+    r->valid_loss = t->valid_loss;
+    r->stopped = t->stopped;
+    r->bytes = ctx->held;
+    return !ctx->error;
+}
+
 // Batch, loss, update; 1: done, 0: cancelled or failed.
 static int glam__train_one(glam_trainer *t, glam_report *r)
 {
     glam_ctx *ctx = t->model->ctx;
     double begin = glam__seconds(), took;
+    if (t->owed) return glam__train_validated(t, r);
     if (!glam__train_parts(t)) {
         r->cancelled = !ctx->error;            // no error: the host said stop
         glam__gradients_use(t->optimizer, t->optimizer->set);
@@ -10305,16 +10439,11 @@ static int glam__train_one(glam_trainer *t, glam_report *r)
     took = glam__seconds() - begin;
     t->seconds += took;
     glam__watch_collapse(t);
-    if (t->recipe.eval_every && t->valid && !ctx->error && !(t->step % t->recipe.eval_every))
-        glam__trainer_evaluate(t);
     r->step = t->step;
     r->tokens = t->tokens;
     r->seconds = t->seconds;
     r->tokens_per_second = took > 0 ? t->recipe.batch * (double)t->recipe.context / took : 0;
-    r->valid_loss = t->valid_loss;
-    r->stopped = t->stopped;
-    r->bytes = ctx->held;
-    return !ctx->error;
+    return glam__train_validated(t, r);
 }
 
 GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report)
@@ -10324,7 +10453,7 @@ GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report)
         glam_trainer *t = trainer;
         t->last.steps = t->recipe.steps;
         t->last.cancelled = 0;
-        if (!t->model->ctx->error && t->step < t->recipe.steps && !t->stopped)
+        if (!t->model->ctx->error && ((t->step < t->recipe.steps && !t->stopped) || t->owed))
             more = glam__train_one(t, &t->last);
         if (glam__farewell(t->model->ctx) != GLAM_OK) more = 0;
     }
@@ -10381,9 +10510,12 @@ GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, gla
     glam_ctx *ctx = model->ctx;
     if (!train && !ctx->measuring)
         glam_fail(ctx, GLAM_ERR_VALUE, "trainer: no text to train on (NULL)");
+    size_t mark = glam_mark(ctx);
+    uint64_t config = ctx->mesh ? ctx->mesh->config : 0;
     glam_trainer *t = ctx->error ? NULL : glam__trainer_frame(model, train, valid, recipe);
     if (t && !ctx->measuring) glam__trainer_memory(t);
-    return glam__farewell(ctx) == GLAM_OK ? t : NULL;
+    if (glam__farewell(ctx) != GLAM_OK && ctx->mesh) ctx->mesh->config = config;
+    return (glam_trainer *)glam__made(ctx, mark, t);
 }
 
 GLAM_API double glam_validate(glam_trainer *trainer)
@@ -10395,6 +10527,7 @@ GLAM_API double glam_validate(glam_trainer *trainer)
                   "validation text");
         return -1;
     }
+    trainer->model->ctx->epoch++;              // weights may have been written by hand
     double loss = glam__text_loss(trainer->model, trainer->valid, trainer->recipe.context, &tokens);
     glam__farewell(trainer->model->ctx);
     return loss < 0 ? loss : (trainer->valid_loss = loss);

@@ -312,6 +312,45 @@ static void model_loss_parts(void)
     }
 }
 
+static int model_slow_glob(const char *pattern, const char *text)
+{
+    if (!*pattern) return !*text;
+    if (*pattern == '*') return model_slow_glob(pattern + 1, text) || (*text && model_slow_glob(pattern, text + 1));
+    return *text && (*pattern == '?' || *pattern == *text) && model_slow_glob(pattern + 1, text + 1);
+}
+
+// Patterns of stars against a plain recursion, and one that would take the recursion for ever.
+static void model_patterns(void)
+{
+    uint64_t state = test_seed(3);
+    int matched = 0;
+    for (int i = 0; i < 20000; i++) {
+        char pattern[9] = "", text[9] = "";
+        for (uint64_t n = test_next(&state) % 8; n; n--) pattern[n - 1] = "*?ab*"[test_next(&state) % 5];
+        for (uint64_t n = test_next(&state) % 8; n; n--) text[n - 1] = "ab"[test_next(&state) % 2];
+        int want = model_slow_glob(pattern, text);
+        if (!CHECK(glam__glob(pattern, strlen(pattern), text) == want)) printf("  %s %s\n", pattern, text);
+        matched += want;
+    }
+    CHECK(matched > 1000);
+    glam_ctx *ctx = test_ctx();
+    glam_config c = test_config();
+    glam_model *model = glam_model_new(ctx, &c);
+    char stars[202];
+    for (int i = 0; i < 200; i++) stars[i] = i % 2 ? '*' : i % 4 ? 'l' : '*';
+    stars[200] = 'z';
+    stars[201] = 0;
+    CHECK(glam_freeze(model, stars, 1) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "nothing is called");
+    int routers = glam_freeze(model, "router", 1);
+    CHECK(routers > 0 && glam_freeze(model, " router\t", 0) == routers);
+    CHECK(glam_freeze(model, "  layers.0 ", 1) == glam_freeze(model, "layers.0", 0));
+    CHECK(glam_freeze(model, " *.moe.router ", 1) == routers);
+    CHECK(glam_freeze(model, "  ", 1) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "nothing is called");
+    CLOSE_CLEAN(ctx);
+}
+
 // A batch whose rows are padded unevenly (one is padding alone), cut into parts: the loss, its parts
 // and every gradient are those of the whole, whether the caller weighs the parts by their real tokens
 // or the pass knows those of the step; and run again in backward, with the same bits.
@@ -771,6 +810,7 @@ static void test_14_model(void)
     RUN(model_padding_and_batch);
     RUN(model_segments);
     RUN(model_padded_parts);
+    RUN(model_patterns);
     RUN(model_only_padding);
     RUN(model_borrowed);
     RUN(model_freezing);
