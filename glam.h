@@ -125,7 +125,7 @@ typedef enum glam_status {
     GLAM_ERR_FILE    = -5,   // the operating system said no
     GLAM_ERR_FORMAT  = -6,   // the file is not ours, or is damaged
     GLAM_ERR_COMM    = -7,   // the communicator failed
-    GLAM_ERR_NUMERIC = -8    // too many steps in a row were not finite
+    GLAM_ERR_NUMERIC = -8    // a result is not finite, or too many steps in a row were not
 } glam_status;
 
 // "GLAM_ERR_SHAPE" for -3, and so on; never NULL.
@@ -478,7 +478,8 @@ typedef struct glam_moe_config {
     int   group;               // tokens that compete for slots and share a balance loss; 0: all
                                // tokens of a batch part
     float aux_weight;          // of the balance loss E * sum f P; default 0.01
-    float router_z_weight;     // of mean logsumexp^2 of the router's logits; default 0
+    float router_z_weight;     // of mean logsumexp^2 of the router's logits; default 0.  Both are
+                               // means over real tokens: padding counts for nothing
     float router_cap;          // > 0: cap tanh(l / cap) of the router's logits; default 0: off
 } glam_moe_config;
 
@@ -502,8 +503,9 @@ typedef struct glam_routing {
     const int32_t *load;         // [E]   kept choices
     const float   *gate;         // [T,k] weight in the sum; 0 where dropped
     const float   *probability;  // [T,E] softmax of the router
-    float balance;               // E * sum f P, mean over groups: 1.0 when uniform
-    float router_z;              // mean over tokens of logsumexp^2 (sum over real ones / T)
+    float balance;               // E * sum f P of a group's real tokens, mean over groups by their
+                                 // real tokens: 1.0 when uniform
+    float router_z;              // mean over real tokens of logsumexp^2
     float entropy;               // mean over real tokens of -sum p log p, in nats
 } glam_routing;
 
@@ -584,7 +586,9 @@ GLAM_API uint64_t glam_model_count(const glam_model *model, uint64_t *active);
 // Logits [B,S,V], zero at padding.  (On a mesh with mesh_y above 1 they carry no gradient;
 // glam_loss does.)
 GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, glam_mode mode);
-// The total loss [1], ready for glam_backward or glam_update; losses may be NULL.
+// The total loss [1], ready for glam_backward or glam_update; losses may be NULL.  A batch cut
+// into parts has the losses of its parts, each times its share of the real tokens.  On a mesh the
+// batch is this rank's part along X and the loss that share of it; so they add up over the ranks.
 GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam_mode mode,
                                 glam_losses *losses);
 // What the mixture of this layer did in the last forward; NULL for a dense layer.
@@ -597,7 +601,8 @@ GLAM_API glam_tensor *glam_model_tensor_at(const glam_model *model, int index);
 GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *model);
 // Stops (frozen = 1) or restarts the training of every tensor that pattern names: a glob over
 // names ("layers.*.attn.*"), or one of the words experts router attention ffn embeddings norms,
-// or layers.3.  Returns how many matched; none is an error.  Do it before glam_trainer_new.
+// or layers.3; blanks around it do not count.  Returns how many matched; none is an error.  Do it
+// before glam_trainer_new.
 GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen);
 
 /* == 15 text : interface ================================================================== */
@@ -712,7 +717,7 @@ typedef struct glam_recipe {
     int      decay_all;          // 1: decay every tensor of rank two and more [0, 0]
     double   beta1, beta2, eps;  // AdamW [0.9, 0.99, 1e-8]
     int      factor_min;         // Adafactor factors where the second-largest dim has this [128]
-    double   update_clip;        // Adafactor: RMS of an update [1.0]
+    double   update_clip;        // Adafactor: RMS of an update; 1e10 and more: none [1.0]
     double   eps1, eps2;         // Adafactor [1e-30, 1e-3]
     int      parameter_scale;    // Adafactor: steps are relative to the weights' RMS [1]
     int      aux_off_when_frozen;// 1: no balance loss when no router and no expert trains [0, 0]
@@ -739,7 +744,7 @@ typedef struct glam_report {
     uint64_t tokens;             // trained on so far
     uint64_t bytes;              // held by the context now
     int      skipped;            // this update was not finite and was left out
-    int      torn;               // update_in_backward met a gradient that was not finite: what came
+    int      torn;               // update_in_backward met an update that was not finite: what came
                                  // before it is updated, the rest is not; go back to a checkpoint
     int      bad_steps;          // skipped so far
     int      cancelled;          // stopped by options.cancel: everything is as before the step
@@ -761,7 +766,8 @@ GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t);
 // max_bad_steps count.
 GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *params, int count,
                                             const glam_recipe *recipe);
-// backward, check, clip, step, forget.  A step that is not finite is skipped: report says so.
+// backward, check, clip, step, forget.  A step that is not finite, or would leave a weight that is
+// not, or has gradients whose squares no float holds, changes nothing: report says so.
 GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss,
                                  glam_report *report);
 
@@ -769,7 +775,10 @@ GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss,
 GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, glam_text *valid,
                                         const glam_recipe *recipe);
 // One optimiser step.  1: done, there may be more; 0: the run is over, was cancelled, or failed
-// (glam_error tells).  report may be NULL; after the run it repeats the last step's.
+// (glam_error tells).  report may be NULL; after the run it repeats the last step's.  After
+// glam_clear_error the same call goes on with the bits of an undisturbed run; a step whose
+// validation failed is done (glam_trainer_done counts it), and only its validation is repeated.
+// max_bad_steps: the weights are those before the bad steps, and can be saved then.
 GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report);
 // Loss on the whole validation text now; negative when it failed or was cancelled.
 GLAM_API double glam_validate(glam_trainer *trainer);
@@ -866,6 +875,7 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
    and never of a compiler. */
 
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -1097,6 +1107,18 @@ static void glam__default_release(void *user, void *block, size_t bytes)
     (void)user; (void)bytes;
     free(block);
 }
+
+// By its bits: under -ffast-math x - x == 0 is true of everything.
+static int glam__is_number(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits >> 52 & 0x7ff) != 0x7ff;
+}
+
+// A number from low to high: options must be, and comparisons alone take a NaN under -ffast-math.
+static int glam__within(double x, double low, double high)
+{ return glam__is_number(x) && x >= low && x <= high; }
 
 // a * b, or UINT64_MAX when it does not fit: no memory is that large, so the allocation refuses.
 static uint64_t glam__mul(uint64_t a, uint64_t b)
@@ -3245,17 +3267,28 @@ GLAM_API void glam_forget(glam_ctx *ctx)
 GLAM_API size_t glam_mark(glam_ctx *ctx)
 { return ctx ? (size_t)glam__arena_mark(&ctx->life).used : 0; }
 
+static void glam__life_back(glam_ctx *ctx, size_t mark)
+{
+    glam__place place = { mark, 0 };
+    glam__undo_to(ctx, mark);
+    glam__packs_to(ctx, mark);
+    glam__arena_rewind(ctx, &ctx->life, place);
+}
+
 GLAM_API void glam_rewind(glam_ctx *ctx, size_t mark)
 {
-    glam__place place;
     if (!ctx || ctx->measuring) return;          // while measuring nothing is held
     if (mark > glam__arena_used(&ctx->life)) return;
     glam__end_step(ctx);
-    glam__undo_to(ctx, mark);
-    glam__packs_to(ctx, mark);
-    place.used = mark;
-    place.measured = 0;
-    glam__arena_rewind(ctx, &ctx->life, place);
+    glam__life_back(ctx, mark);
+}
+
+// What a constructor returns: when it failed, everything is as at its mark and can be tried again.
+static void *glam__made(glam_ctx *ctx, size_t mark, void *made)
+{
+    if (!ctx->error) return made;
+    if (!ctx->measuring) glam__life_back(ctx, mark);
+    return NULL;
 }
 
 static int glam__cancelled(glam_ctx *ctx)
@@ -6735,12 +6768,12 @@ GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_wei
      rows = tokens sorted by expert                       dispatch   [R,M], R <= T*k
      out = expert(rows)                                   experts    [R,M]
      y_t = sum over kept i of g_i out[place(t,i)]         combine    [T,M]
-     aux = mean over groups of E sum_e f_e P_e            balance
+     aux = mean over real tokens of E sum_e f_e P_e       balance
 
-   f_e is the share of first choices of a group's tokens, before capacity, and a constant; P_e is
-   the mean of p.  Invariants: the sort is by (expert, token), so an expert's rows come in the
-   same order however many workers there are; every buffer is sized by T*k, not by where tokens
-   happen to go; padding is not routed and not counted.
+   f_e is the share of first choices of the real tokens of a token's group, before capacity, and a
+   constant; P_e is their mean of p.  Invariants: the sort is by (expert, token), so an expert's
+   rows come in the same order however many workers there are; every buffer is sized by T*k, not by
+   where tokens happen to go; padding is not routed and not counted, in no sum and no divisor.
 
    On a mesh x owns the experts [x E/X, (x+1) E/X).  Each rank tells the others how many rows it has
    for every expert; then rows go to the owners, what they make of them comes back, and backward
@@ -6768,7 +6801,7 @@ typedef struct glam__route {
 
 typedef struct glam__moe_setup {
     glam_moe_config c;
-    float norm_eps, part;          // part: share of the step's groups in this part of the batch
+    float norm_eps, part;          // part: share of the step's real tokens in this part of it
     int infer, most;               // on a mesh: nothing is dropped; tokens that any rank may have
     const int32_t *mask;           // [T]
     glam__route route;             // lives longer than the op
@@ -7339,16 +7372,6 @@ static void glam__moe_combine(glam__moe *m)
                      (size_t)m->T * m->M);
 }
 
-// f of one group: how many of its real tokens put expert e first.
-static void glam__moe_first(const glam__moe *m, int group, int *first)
-{
-    memset(first, 0, (size_t)m->E * sizeof *first);
-    for (int s = 0; s < m->group; s++) {
-        int e = m->s->route.expert[((size_t)group * m->group + s) * m->k];
-        if (e >= 0) first[e]++;
-    }
-}
-
 // Experts and combine without the fused products: see the plain mixture in room 05.
 static glam__plain_moe glam__moe_plain_view(const glam__moe *m)
 {
@@ -7381,16 +7404,25 @@ static void glam__moe_plain_forward(glam__moe *m)
     glam__plain_forward(&p, m->ctx->kernels);
 }
 
-// How many tokens of each group put an expert first, [groups,E].
-static int *glam__moe_firsts(const glam__moe *m)
+// f: how many real tokens of each group put an expert first, and how many there are, [groups,E+1].
+static int *glam__moe_firsts(const glam__moe *m, int *real)
 {
-    int *first = (int *)glam_scratch(m->ctx, (size_t)m->groups * m->E * sizeof(int));
-    for (int group = 0; group < m->groups; group++)
-        glam__moe_first(m, group, first + (size_t)group * m->E);
+    size_t row = (size_t)m->E + 1, n = (size_t)m->groups * row;
+    int *first = (int *)glam_scratch(m->ctx, n * sizeof(int));
+    memset(first, 0, n * sizeof(int));
+    *real = 0;
+    for (int t = 0; t < m->T; t++) {
+        int e = m->s->route.expert[(size_t)t * m->k], *f = first + (size_t)(t / m->group) * row;
+        if (e < 0) continue;
+        f[e]++;
+        f[m->E]++;
+        ++*real;
+    }
+    if (!*real) *real = 1;                     // padding alone: sums of nothing stay 0
     return first;
 }
 
-// Of one token: sum over experts of f P, and of p log p.
+// Of one real token: sum over experts of f p, and of p log p.
 typedef struct glam__moe_sums { const glam__moe *m; const int *first; double *fp, *plogp; }
     glam__moe_sums;
 
@@ -7399,14 +7431,16 @@ static void glam__moe_token_sums(void *arg, int t, int worker)
     const glam__moe_sums *s = (const glam__moe_sums *)arg;
     const glam__moe *m = s->m;
     const float *p = m->s->route.probability + (size_t)t * m->E;
-    const int *first = s->first + (size_t)(t / m->group) * m->E;
+    const int *first = s->first + (size_t)(t / m->group) * (size_t)(m->E + 1);
     double fp = 0, plogp = 0;
     (void)worker;
+    s->fp[t] = s->plogp[t] = 0;
+    if (!glam__real(m, t)) return;
     for (int e = 0; e < m->E; e++) {
         fp += (double)first[e] * (double)p[e];
         if (p[e] > 0) plogp += (double)p[e] * log((double)p[e]);
     }
-    s->fp[t] = fp;
+    s->fp[t] = fp / first[m->E];
     s->plogp[t] = plogp;
 }
 
@@ -7414,27 +7448,26 @@ static void glam__moe_token_sums(void *arg, int t, int worker)
 static void glam__moe_balance(glam__moe *m)
 {
     const glam__moe_setup *s = m->s;
-    glam__moe_sums sums = { m, glam__moe_firsts(m), NULL, NULL };
+    int real;
+    glam__moe_sums sums = { m, glam__moe_firsts(m, &real), NULL, NULL };
     double aux = 0, z = 0, entropy = 0;
-    int real = 0;
     sums.fp = (double *)glam_scratch(m->ctx, 2 * (size_t)m->T * sizeof(double));
     sums.plogp = sums.fp + m->T;
     glam__each_row(m->ctx, m->T, 60.0 * m->E, glam__moe_token_sums, &sums);
     for (int t = 0; t < m->T; t++) {
         if (!glam__real(m, t)) continue;
-        aux += sums.fp[t] / m->group;
+        aux += sums.fp[t];
         z += (double)m->lse[t] * (double)m->lse[t];
         entropy -= sums.plogp[t];
-        real++;
     }
-    aux *= (double)m->E / m->group / m->groups;
-    z /= m->T;
+    aux *= (double)m->E / real;
+    z /= real;
     m->n->out[1]->data[0] = (float)((double)s->part * ((double)s->c.aux_weight * aux +
                                                        (double)s->c.router_z_weight * z));
     if (!s->record) return;
     s->record->balance = (float)aux;
     s->record->router_z = (float)z;
-    s->record->entropy = real ? (float)(entropy / real) : 0;
+    s->record->entropy = (float)(entropy / real);
 }
 
 static void glam__moe_record(const glam__moe *m)
@@ -7595,11 +7628,12 @@ static void glam__moe_gate_back_row(void *arg, int t, int worker)
     size_t at = (size_t)t * m->E;
     float *d = g->dlogits + at;
     const float *p = m->s->route.probability + at;
-    const int *first = g->first + (size_t)(t / m->group) * m->E;
+    const int *first = g->first + (size_t)(t / m->group) * (size_t)(m->E + 1);
     (void)worker;
     memset(d, 0, (size_t)m->E * sizeof(float));
     if (!glam__real(m, t)) return;
-    for (int e = 0; e < m->E; e++) d[e] = g->aux * (float)first[e];
+    float aux = g->aux / (float)first[m->E];
+    for (int e = 0; e < m->E; e++) d[e] = aux * (float)first[e];
     glam__moe_weights_back(g, t, d);
     float dot = m->ctx->kernels->dot(m->E, p, d);
     for (int e = 0; e < m->E; e++) d[e] = p[e] * (d[e] - dot + g->z * m->lse[t]);
@@ -7610,10 +7644,10 @@ static void glam__moe_gate_back(glam__moe_grads *g)
 {
     const glam__moe *m = &g->m;
     const glam_moe_config *c = &m->s->c;
-    g->first = glam__moe_firsts(m);
-    g->aux = g->dbalance * m->s->part * c->aux_weight * (float)m->E /
-             ((float)m->group * (float)m->group * (float)m->groups);
-    g->z = g->dbalance * m->s->part * c->router_z_weight * 2 / (float)m->T;
+    int real;
+    g->first = glam__moe_firsts(m, &real);
+    g->aux = g->dbalance * m->s->part * c->aux_weight * (float)m->E / (float)real;
+    g->z = g->dbalance * m->s->part * c->router_z_weight * 2 / (float)real;
     glam__each_row(m->ctx, m->T, 40.0 * m->E, glam__moe_gate_back_row, g);
 }
 
@@ -7712,7 +7746,7 @@ static uint64_t glam__moe_inner_bytes(const glam__moe *m, int below)
     const glam_ctx *ctx = m->ctx;
     uint64_t T = (uint64_t)m->T, room = (uint64_t)m->room, E = (uint64_t)m->E;
     uint64_t steps = 2 * glam__align(E * sizeof(int)) + 2 * glam__floats(2 * T) +
-                     glam__align((uint64_t)m->groups * E * sizeof(int)) + glam__floats(T) +
+                     glam__align((uint64_t)m->groups * (E + 1) * sizeof(int)) + glam__floats(T) +
                      glam__floats(4 * (uint64_t)m->H);
     uint64_t most = glam__larger(glam__chain_bytes(ctx, room, m->M, m->H),
                                  below ? 0 : glam__chain_apart_bytes(ctx, room, m->M, m->H));
@@ -8244,12 +8278,14 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, g
 static glam_model *glam__model_blank(glam_ctx *ctx, const glam_config *config)
 {
     glam__making m;
+    size_t mark = glam_mark(ctx);
+    uint64_t hash = ctx && ctx->mesh ? ctx->mesh->config : 0;
     glam_model *model = glam__model_frame(ctx, config, &m);
-    if (!model) return NULL;
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2 && model; i++)
         if (m.floats[i]) m.block[i] = glam__take_values(ctx, &ctx->life, m.floats[i]);
-    if (!ctx->error) glam__each_param(&model->config, glam__make_row, &m);
-    return ctx->error ? NULL : model;
+    if (model && !ctx->error) glam__each_param(&model->config, glam__make_row, &m);
+    if (ctx && ctx->error && ctx->mesh) ctx->mesh->config = hash;
+    return ctx ? (glam_model *)glam__made(ctx, mark, model) : NULL;
 }
 
 // The attention scale is folded into the query.
@@ -8299,15 +8335,15 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *from)
     if (ctx && (!from || from->ctx->measuring))
         glam_fail(ctx, GLAM_ERR_VALUE, "borrow: no model, or one that was only measured");
     if (!ctx || ctx->error) return NULL;
+    size_t mark = glam_mark(ctx);
     glam_model *model = glam__model_frame(ctx, &from->config, &m);
-    if (!model) return NULL;
-    glam__each_param(&model->config, glam__make_row, &m);
-    for (int i = 0; i < m.made && !ctx->error; i++) {
+    if (model) glam__each_param(&model->config, glam__make_row, &m);
+    for (int i = 0; model && i < m.made && !ctx->error; i++) {
         model->tensors[i]->data = from->tensors[i]->data;
         model->tensors[i]->wants_grad = 0;
     }
-    model->borrowed = 1;
-    return ctx->error ? NULL : model;
+    if (model) model->borrowed = 1;
+    return (glam_model *)glam__made(ctx, mark, model);
 }
 
 GLAM_API const glam_config *glam_model_config(const glam_model *model)
@@ -8364,17 +8400,27 @@ GLAM_API const glam_routing *glam_model_routing(const glam_model *model, int lay
 
 // ---- freezing
 
-static int glam__glob(const char *pattern, const char *text)
+// Does the pattern, of so many bytes, name the text?  It goes back to the last star alone: what an
+// earlier one took can stay as short as it is.
+static int glam__glob(const char *pattern, size_t length, const char *text)
 {
-    for (; *pattern; pattern++, text++) {
-        if (*pattern == '*') {
-            for (; *text; text++)
-                if (glam__glob(pattern + 1, text)) return 1;
-            return glam__glob(pattern + 1, text);
+    const char *p = pattern, *end = pattern + length, *star = NULL, *from = text;
+    while (*text) {
+        if (p < end && *p == '*') {
+            star = p++;
+            from = text;
+        } else if (p < end && (*p == '?' || *p == *text)) {
+            p++;
+            text++;
+        } else if (star) {
+            p = star + 1;
+            text = ++from;
+        } else {
+            return 0;
         }
-        if (!*text || (*pattern != '?' && *pattern != *text)) return 0;
     }
-    return !*text;
+    while (p < end && *p == '*') p++;
+    return p == end;
 }
 
 // Words for parts of a model, as globs.
@@ -8388,17 +8434,20 @@ enum { GLAM__WORDS = (int)(sizeof glam__part_words / sizeof glam__part_words[0])
 
 static int glam__pattern_names(const char *pattern, const char *name)
 {
+    while (*pattern == ' ' || *pattern == '\t') pattern++;
     size_t length = strlen(pattern);
-    if (glam__glob(pattern, name)) return 1;
+    while (length && (pattern[length - 1] == ' ' || pattern[length - 1] == '\t')) length--;
+    if (glam__glob(pattern, length, name)) return 1;
     for (int w = 0; w < GLAM__WORDS; w++) {
-        if (strcmp(pattern, glam__part_words[w][0])) continue;
+        if (length != strlen(glam__part_words[w][0]) ||
+            strncmp(pattern, glam__part_words[w][0], length)) continue;
         // the norm of an attention or ffn block belongs to "norms" alone
-        if (w != GLAM__WORDS - 1 && glam__glob("*.norm", name)) return 0;
+        if (w != GLAM__WORDS - 1 && glam__glob("*.norm", 6, name)) return 0;
         for (int g = 1; g < 4 && glam__part_words[w][g]; g++)
-            if (glam__glob(glam__part_words[w][g], name)) return 1;
+            if (glam__glob(glam__part_words[w][g], strlen(glam__part_words[w][g]), name)) return 1;
         return 0;
     }
-    return !strncmp(pattern, name, length) && name[length] == '.';      // layers.3
+    return length && !strncmp(pattern, name, length) && name[length] == '.';      // layers.3
 }
 
 GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen)
@@ -8434,8 +8483,7 @@ typedef struct glam__run {
     glam_mode mode;
     const int32_t *segments;       // [T] own copy; 0: padding; NULL: all real, one text a row
     glam__cache *caches;           // [layers], or NULL
-    float part;                    // share of this part of the batch in the step
-    double count;                  // real tokens of the whole step; 0: of this batch
+    double real, count;            // real tokens: of this part of the batch; of the whole step
     int recompute, cancelled, aux_off;
     int most;                      // on a mesh: tokens that any rank may have; 0: all the same
     int quiet;                     // leave the model's routing records alone
@@ -8486,7 +8534,7 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
     s.infer = run->mode == GLAM_INFER;
     s.most = run->most;
     s.norm_eps = c->norm_eps;
-    s.part = run->part;
+    s.part = (float)(run->real / run->count);
     s.mask = run->segments;
     s.route = b->route;
     s.record = run->quiet ? NULL : &layer->routing;
@@ -8564,9 +8612,11 @@ static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam
     memset(run, 0, sizeof *run);
     run->model = model;
     run->mode = mode;
-    run->part = 1;
     if (glam__batch_check(model->ctx, batch) != GLAM_OK) return model->ctx->error;
     run->segments = glam__batch_segments(model->ctx, batch);
+    for (int t = 0; t < batch->rows * batch->length; t++)
+        run->real += !run->segments || run->segments[t];
+    run->count = run->real > 0 ? run->real : 1;
     glam__agree(model->ctx, mode == GLAM_TRAIN ? "a pass of training" : "a pass of inference", 0);
     return model->ctx->error;
 }
@@ -8650,8 +8700,6 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     h.logit_cap = c->logit_cap;
     h.z_loss = c->z_loss;
     h.count = run->count;
-    for (size_t t = 0; t < T && run->count <= 0; t++) h.count += !h.segments || h.segments[t];
-    if (h.count < 1) h.count = 1;
     h.parts = (double *)glam__take(ctx, &ctx->step, 2 * sizeof *h.parts);
     in[0] = x; in[1] = model->norm; in[2] = glam__unembed(model);
     y = h.parts ? glam_apply(ctx, &glam__op_lm_loss, in, &h, sizeof h, NULL) : NULL;
@@ -8661,14 +8709,27 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     losses->z = h.parts[1];
     for (int i = 0; i < c->layers; i++) {
         if (!model->layers[i].mixture) continue;
-        losses->aux += (double)model->layers[i].routing.balance;
-        losses->router_z += (double)model->layers[i].routing.router_z;
+        losses->aux += (double)model->layers[i].routing.balance * run->real / run->count;
+        losses->router_z += (double)model->layers[i].routing.router_z * run->real / run->count;
     }
     losses->total = losses->xent + (double)c->z_loss * losses->z;
     if (run->mode == GLAM_TRAIN)
         losses->total += (double)c->moe.aux_weight * losses->aux +
                          (double)c->moe.router_z_weight * losses->router_z;
     return y;
+}
+
+// On a mesh: the real tokens of the step are those of all ranks of X.
+static void glam__count_real(glam__run *run)
+{
+    glam_ctx *ctx = run->model->ctx;
+    glam__mesh *m = ctx->mesh;
+    if (!m || m->X == 1 || ctx->measuring) return;
+    double *all = (double *)(void *)m->work, sum = 0;
+    all[m->ix] = run->real;
+    glam__all_gather(ctx, &m->x, &m->sent.sums, all, (size_t)m->X, sizeof *all);
+    for (int x = 0; x < m->X; x++) sum += all[x];
+    run->count = sum > 0 ? sum : 1;
 }
 
 GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam_mode mode,
@@ -8678,8 +8739,10 @@ GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam
     if (!model || model->ctx->error) return NULL;
     glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->step, sizeof *run);
     glam_tensor *y = NULL;
-    if (run && glam__run_begin(run, model, batch, mode) == GLAM_OK)
+    if (run && glam__run_begin(run, model, batch, mode) == GLAM_OK) {
+        glam__count_real(run);
         y = glam__run_loss(run, batch, losses);
+    }
     return glam__farewell(model->ctx) == GLAM_OK ? y : NULL;
 }
 
@@ -8786,10 +8849,11 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
     uint64_t heads = (uint64_t)(ctx->mesh ? c->heads / ctx->mesh->Y : c->heads);
     uint64_t keys = heads * glam__panels_of(ctx, most) * nr * c->d_head;
     uint64_t values = heads * glam__panels_of(ctx, c->d_head) * nr * most;
+    size_t mark = glam_mark(ctx);
     glam_session *s = (glam_session *)glam__take(ctx, &ctx->life, sizeof *s);
     glam__cache *caches = (glam__cache *)glam__take(ctx, &ctx->life,
                                                     (uint64_t)c->layers * sizeof *caches);
-    if (!s || !caches) return NULL;
+    if (!s || !caches) return (glam_session *)glam__made(ctx, mark, NULL);
     s->model = model;  s->most = most;  s->caches = caches;
     s->logits = glam__take_values(ctx, &ctx->life, (uint64_t)c->vocab);
     int xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
@@ -8804,7 +8868,7 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
         if (xl) glam__cache_sinusoids(ctx, &model->layers[cache - caches], c, cache);
     }
     ctx->epoch++;                          // weights may have changed since panels were made
-    return ctx->error ? NULL : s;
+    return (glam_session *)glam__made(ctx, mark, s);
 }
 
 GLAM_API void glam_session_reset(glam_session *session)
@@ -8855,8 +8919,15 @@ GLAM_API const float *glam_next(glam_session *session, const int32_t *tokens, in
     int before = glam_no_grad(ctx, 1);
     glam__place place = glam__arena_mark(&ctx->step);
     glam_tensor *y = glam__session_run(session, tokens, count);
-    if (y && y->data)
-        memcpy(session->logits, y->data, (size_t)session->model->config.vocab * sizeof(float));
+    size_t V = (size_t)session->model->config.vocab;
+    if (y && y->data && !ctx->kernels->finite(V, y->data)) {
+        glam_fail(ctx, GLAM_ERR_NUMERIC, "next: the logits after token %d of the session are not "
+                  "finite: the model is spoilt; load it again, or an earlier checkpoint",
+                  length + count);
+        for (int i = 0; i < session->model->config.layers; i++) session->caches[i].length = length;
+    } else if (y && y->data) {
+        memcpy(session->logits, y->data, V * sizeof(float));
+    }
     glam__step_back(ctx, place);
     glam_no_grad(ctx, before);
     return glam__farewell(ctx) == GLAM_OK && y ? session->logits : NULL;
@@ -8874,8 +8945,10 @@ static int glam__by_logit(const void *a, const void *b)
 
 static glam_status glam__sampling_check(glam_ctx *ctx, const glam_sampling *s)
 {
-    if (!(s->temperature >= 0) || s->top_k < 0 || !(s->top_p > 0) || !(s->min_p >= 0) ||
-        !(s->min_p <= 1) || !(s->repetition_penalty > 0) || s->repetition_window < 0)
+    if (!glam__within((double)s->temperature, 0, FLT_MAX) || s->top_k < 0 ||
+        !glam__within((double)s->top_p, 1e-30, FLT_MAX) ||
+        !glam__within((double)s->min_p, 0, 1) || s->repetition_window < 0 ||
+        !glam__within((double)s->repetition_penalty, 1e-30, 1e30))
         return glam_fail(ctx, GLAM_ERR_VALUE, "sampling: temperature %g, top_k %d, top_p %g, min_p "
                          "%g, repetition_penalty %g: start from glam_sampling_default()",
                          (double)s->temperature, s->top_k, (double)s->top_p, (double)s->min_p,
@@ -8928,7 +9001,18 @@ GLAM_API int32_t glam_pick(glam_ctx *ctx, const float *logits, int vocab,
     for (int i = 0; i < vocab; i++) { c[i].logit = logits[i];  c[i].id = i; }
     glam__penalise(c, vocab, &s, history, count, logits);
     for (int i = 1; i < vocab; i++) if (c[i].logit > c[best].logit) best = i;
-    if (s.temperature > 0) {
+    // minus infinity bars a token, if not all of them; anything else that is no number is a fault
+    int bad = glam__is_number((double)c[best].logit) ? -1 : best;
+    for (int i = 0; i < vocab; i++) {
+        uint32_t bits;
+        memcpy(&bits, &logits[i], sizeof bits);
+        if ((bits & 0x7f800000u) == 0x7f800000u && bits != 0xff800000u) bad = i;
+    }
+    if (bad >= 0) {
+        glam_fail(ctx, GLAM_ERR_NUMERIC, "pick: the logit of token %d is %g: there is nothing to "
+                  "choose; the model is spoilt", bad, (double)logits[bad]);
+        best = -1;
+    } else if (s.temperature > 0) {
         double sum;
         int kept = glam__filter(c, vocab, &s, &sum);
         double at = glam__random_double(s.seed, 0x7069636b, index) * sum;
@@ -9454,8 +9538,13 @@ static double glam__text_loss(glam_model *model, const glam_text *text, int leng
         all[mine] = one;
         glam__agree(ctx, "validated", 0);
         if (mesh) glam__all_gather(ctx, &mesh->x, &mesh->sent.sums, all, (size_t)X, sizeof one);
-        for (size_t r = 0; r < (size_t)X && group + r < count && one >= 0; r++) {
+        for (size_t r = 0; r < (size_t)X && group + r < count; r++) {
             glam__window_group(text, length, most, group + r, &first, &rows);
+            if (!glam__is_number(all[r]))
+                glam_fail(ctx, GLAM_ERR_NUMERIC, "evaluation: the loss of %d windows of %d tokens, "
+                          "from token %.0f, is not finite: the model is spoilt; load it again, or "
+                          "an earlier checkpoint", rows, length, (double)first * length);
+            if (ctx->error || one < 0) break;
             sum += all[r];
             *tokens += (uint64_t)rows * (uint64_t)length;
         }
@@ -9554,17 +9643,22 @@ GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t)
 
 static glam_status glam__recipe_check(glam_ctx *ctx, const glam_recipe *r)
 {
-    if (!(r->lr > 0) || !(r->embed_lr >= 0) || !(r->bias_lr >= 0) || !(r->clip >= 0) ||
-        !(r->weight_decay >= 0) || !(r->min_lr >= 0) || r->warmup < 0)
+    if (!glam__within(r->lr, DBL_MIN, DBL_MAX) || !glam__within(r->embed_lr, 0, DBL_MAX) ||
+        !glam__within(r->bias_lr, 0, DBL_MAX) || !glam__within(r->clip, 0, DBL_MAX) ||
+        !glam__within(r->weight_decay, 0, FLT_MAX) || !glam__within(r->min_lr, 0, DBL_MAX) ||
+        r->warmup < 0)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: lr %g must be above 0; embed_lr %g, "
                          "bias_lr %g, clip %g, weight_decay %g, min_lr %g, warmup %d not below: "
                          "start from glam_recipe_default()", r->lr, r->embed_lr, r->bias_lr,
                          r->clip, r->weight_decay, r->min_lr, r->warmup);
-    if (!(r->beta1 >= 0 && r->beta1 < 1) || !(r->beta2 >= 0 && r->beta2 < 1) || !(r->eps > 0) ||
-        !(r->update_clip > 0) || !(r->eps1 > 0) || !(r->eps2 > 0) || r->factor_min < 1)
+    if (!glam__within(r->beta1, 0, 1) || !glam__within(r->beta2, 0, 1) || r->beta1 >= 1 ||
+        r->beta2 >= 1 || !glam__within(r->eps, FLT_MIN, FLT_MAX) ||
+        !glam__within(r->update_clip, DBL_MIN, DBL_MAX) ||
+        !glam__within(r->eps1, FLT_MIN, FLT_MAX) || !glam__within(r->eps2, DBL_MIN, DBL_MAX) ||
+        r->factor_min < 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: beta1 %g and beta2 %g must be in [0,1), eps "
-                         "%g, update_clip %g, eps1 %g, eps2 %g and factor_min %d above 0", r->beta1,
-                         r->beta2, r->eps, r->update_clip, r->eps1, r->eps2, r->factor_min);
+                         "%g, update_clip %g, eps1 %g, eps2 %g (in floats) and factor_min %d "
+                         "above 0", r->beta1, r->beta2, r->eps, r->update_clip, r->eps1, r->eps2, r->factor_min);
     if (r->update_in_backward && ctx->mesh)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: update_in_backward cannot wait for the "
                          "gradients of other ranks: set it to 0 on a mesh");
@@ -9649,16 +9743,17 @@ struct glam_optimizer {
     glam_ctx     *ctx;
     glam_recipe   recipe;
     glam_tensor **params;
-    glam__slot  (*kept)[2];       // of each parameter; the second may be absent (data NULL)
+    glam__slot (*state)[2];       // of each parameter; the second may be absent (data NULL)
     int count, step;               // steps taken
     int bad_row, bad_steps;        // not finite: in a row, in all
     double *squares;               // of each gradient's elements; negative: not summed yet
-    double *weights;               // on a mesh: of each tensor's elements
+    double *weights;               // Adafactor: of each tensor's elements
     double *sums;                  // of the slices of one tensor; on a mesh: of all, twice
     int slices;                    // of all
     float *set;                    // all gradients, each at its pack->grad_at
     uint64_t floats;               // in a set
     int torn;                      // update_in_backward: one was not finite, nothing moves any more
+    int tried;                     // an update was tried before it was made
 };
 
 // Adafactor's axes: the last two, never the experts; the largest is d0, of equal ones the later.
@@ -9674,7 +9769,7 @@ static int glam__factored(const glam_recipe *r, glam_shape s)
 static void glam__slot_split(glam_optimizer *o, int param, int which, int without)
 {
     const glam__split *of = o->params[param]->split;
-    glam__slot *s = &o->kept[param][which];
+    glam__slot *s = &o->state[param][which];
     if (!of || !(s->split = (glam__split *)glam__take(o->ctx, &o->ctx->life, sizeof *of))) return;
     *s->split = *of;
     if (without < 0) return;
@@ -9691,7 +9786,7 @@ static void glam__slot_split(glam_optimizer *o, int param, int which, int withou
 static glam_status glam__slot_new(glam_optimizer *o, int param, int which, const char *name,
                                   glam_shape shape, int without)
 {
-    glam__slot *s = &o->kept[param][which];
+    glam__slot *s = &o->state[param][which];
     glam__slot_split(o, param, which, without);
     s->name = name;
     s->shape = shape;
@@ -9722,8 +9817,8 @@ static glam_status glam__slots_new(glam_optimizer *o, int param)
 
 static int glam__optimizer_slots(const glam_optimizer *o, int param, glam__slot out[2])
 {
-    out[0] = o->kept[param][0];
-    out[1] = o->kept[param][1];
+    out[0] = o->state[param][0];
+    out[1] = o->state[param][1];
     return out[1].name ? 2 : 1;
 }
 
@@ -9772,14 +9867,16 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
     glam_recipe r = recipe ? *recipe : glam_recipe_default();
     uint64_t scratch = 0, room = count > 0 ? (uint64_t)count : 1;
     if (!ctx || ctx->error || glam__recipe_check(ctx, &r) != GLAM_OK) return NULL;
+    size_t mark = glam_mark(ctx);
     glam_optimizer *o = (glam_optimizer *)glam__take(ctx, &ctx->life, sizeof *o);
     if (!o) return NULL;
     o->ctx = ctx;
     o->recipe = r;
     o->params = (glam_tensor **)glam__take(ctx, &ctx->life, room * sizeof *o->params);
-    o->kept = (glam__slot (*)[2])glam__take(ctx, &ctx->life, room * sizeof *o->kept);
-    o->squares = (double *)glam__take(ctx, &ctx->life, room * sizeof *o->squares);
-    if (ctx->error) return NULL;
+    o->state = (glam__slot (*)[2])glam__take(ctx, &ctx->life, room * sizeof *o->state);
+    o->squares = (double *)glam__take(ctx, &ctx->life, 2 * room * sizeof *o->squares);
+    o->weights = o->squares + room;
+    if (ctx->error) return (glam_optimizer *)glam__made(ctx, mark, NULL);
     glam__on_rewind(ctx, glam__optimizer_gone, o);
     for (int i = 0; i < count && params && !ctx->error; i++) {
         glam_tensor *t = params[i];
@@ -9806,9 +9903,8 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
     if (!r.update_in_backward && !ctx->error) glam__gradients_use(o, glam__gradients_new(o));
     uint64_t sums = (uint64_t)(ctx->mesh ? 2 * o->slices : o->slices) + 1;
     o->sums = (double *)glam__take(ctx, &ctx->life, sums * sizeof *o->sums);
-    if (ctx->mesh) o->weights = (double *)glam__take(ctx, &ctx->life, room * sizeof *o->weights);
     glam__reserve_scratch(ctx, scratch);
-    return ctx->error ? NULL : o;
+    return (glam_optimizer *)glam__made(ctx, mark, o);
 }
 
 // ---- sums over tensors that are split over ranks
@@ -9907,11 +10003,12 @@ typedef struct glam__updating {
     glam_optimizer *o;
     const glam__kernels *kernels;
     glam_tensor *t;
-    glam__slot *kept;
+    glam__slot *state;
     double lr, decay2;             // rate of this tensor; Adafactor's decay of this step
     const float *squared;          // whose squares are summed
     float s;                       // clip factor on the gradient
     float step;                    // Adafactor: factor on u
+    int dry;                       // AdamW: only count what would not be finite
     int rows, cols, chunks;        // of one expert's matrix; row chunks of it
     int all_rows, all_cols, wide;  // of the whole; wide: vr are the rows' statistics
     int sums_of_rows;              // columns are split: the means of rows come later
@@ -9956,18 +10053,27 @@ static void glam__adamw_chunk(void *arg, size_t from, size_t count, double *sum)
     const glam__updating *u = (const glam__updating *)arg;
     const glam_recipe *r = &u->o->recipe;
     int t = u->o->step + 1;
+    float *w = u->t->data + from, *m = u->state[0].data + from, *v = u->state[1].data + from;
+    float held[3][256];
+    size_t n = u->dry ? 256 : count;
     *sum = 0;
-    u->kernels->adamw(count, u->t->data + from, u->t->grad + from, u->kept[0].data + from,
-                      u->kept[1].data + from, u->s, (float)r->beta1, (float)r->beta2,
-                      (float)(1 / (1 - pow(r->beta1, t))), (float)(1 / (1 - pow(r->beta2, t))),
-                      (float)r->eps, (float)u->lr,
-                      glam__decays(r, u->t) ? (float)r->weight_decay : 0.0f);
+    for (size_t at = 0; at < count; at += n) {
+        float *to[3] = { w + at, m + at, v + at };
+        if (n > count - at) n = count - at;
+        for (int i = 0; i < 3 && u->dry; i++)
+            to[i] = (float *)memcpy(held[i], to[i], n * sizeof(float));
+        u->kernels->adamw(n, to[0], u->t->grad + from + at, to[1], to[2], u->s, (float)r->beta1,
+                          (float)r->beta2, (float)(1 / (1 - pow(r->beta1, t))),
+                          (float)(1 / (1 - pow(r->beta2, t))), (float)r->eps, (float)u->lr,
+                          glam__decays(r, u->t) ? (float)r->weight_decay : 0.0f);
+        for (int i = 0; i < 3 && u->dry; i++) *sum += !u->kernels->finite(n, to[i]);
+    }
 }
 
 static void glam__none_chunk(void *arg, size_t from, size_t count, double *sum)
 {
     const glam__updating *u = (const glam__updating *)arg;
-    *sum = u->kernels->factor_none(count, u->t->grad + from, u->kept[0].data + from, u->s,
+    *sum = u->kernels->factor_none(count, u->t->grad + from, u->state[0].data + from, u->s,
                                    (float)u->decay2, (float)u->o->recipe.eps1);
 }
 
@@ -9976,7 +10082,7 @@ static void glam__none_step_chunk(void *arg, size_t from, size_t count, double *
     const glam__updating *u = (const glam__updating *)arg;
     *sum = 0;
     u->kernels->factor_none_step(count, u->t->data + from, u->t->grad + from,
-                                 u->kept[0].data + from, u->s, u->step);
+                                 u->state[0].data + from, u->s, u->step);
 }
 
 // Rows [r0,r1) of slice e in chunk number i.
@@ -10017,7 +10123,7 @@ static void glam__blend(float *v, const float *now, size_t n, double decay)
 // From statistics to factors: 1/sqrt(vr / mean(vr)) and 1/sqrt(vc), per expert; sum: of vr.
 static void glam__factor_roots(const glam__updating *u, int e, double sum)
 {
-    const float *vr = u->kept[0].data, *vc = u->kept[1].data;
+    const float *vr = u->state[0].data, *vc = u->state[1].data;
     const float *row = (u->wide ? vr : vc) + (size_t)e * u->rows;
     const float *col = (u->wide ? vc : vr) + (size_t)e * u->cols;
     double mean = sum / (u->wide ? u->all_rows : u->all_cols);
@@ -10107,13 +10213,13 @@ static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
     glam__factor_columns(u, slices, over_rows);
     glam__factor_whole(u, u->row, rows, over_cols, u->all_cols);
     glam__factor_whole(u, u->col, cols, over_rows, u->all_rows);
-    glam__blend(u->kept[u->wide ? 0 : 1].data, u->row, rows, u->decay2);
-    glam__blend(u->kept[u->wide ? 1 : 0].data, u->col, cols, u->decay2);
+    glam__blend(u->state[u->wide ? 0 : 1].data, u->row, rows, u->decay2);
+    glam__blend(u->state[u->wide ? 1 : 0].data, u->col, cols, u->decay2);
     int count = u->wide ? u->rows : u->cols, over = u->wide ? over_rows : over_cols;
     for (int e = 0; e < slices; e++) {
         means[e] = 0;
         for (int i = 0; i < count; i++)
-            means[e] += (double)u->kept[0].data[(size_t)e * count + i];
+            means[e] += (double)u->state[0].data[(size_t)e * count + i];
     }
     if (over & GLAM__OVER_Y) glam__group_sums(ctx, &ctx->mesh->y, means, (size_t)slices);
     if (over & GLAM__OVER_X) glam__group_sums(ctx, &ctx->mesh->x, means, (size_t)slices);
@@ -10124,6 +10230,19 @@ static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
     return tasks;
 }
 
+static double glam__update_clip(const glam_recipe *r)
+{ return r->update_clip < 1e10 ? r->update_clip : 1e10; }
+
+// Adafactor's steps are relative to the RMS of the weights.
+static double glam__factor_scale(const glam_optimizer *o, int param)
+{
+    const glam_recipe *r = &o->recipe;
+    const glam_tensor *t = o->params[param];
+    double weights = sqrt(o->weights[param] / (double)glam__count(glam__whole(t)));
+    if (!r->parameter_scale || glam__own_rate(r, t)) return 1;
+    return weights > r->eps2 ? weights : r->eps2;
+}
+
 // Adafactor (Shazeer and Stern 2018): u clipped by its RMS, the step relative to the weights' RMS.
 static void glam__adafactor(glam_ctx *ctx, glam__updating *u, int param)
 {
@@ -10131,79 +10250,91 @@ static void glam__adafactor(glam_ctx *ctx, glam__updating *u, int param)
     const glam_recipe *r = &o->recipe;
     double n = (double)glam__count(glam__whole(u->t)), squares;
     int factored = glam__factored(r, glam__whole(u->t)), tasks = 0;
-    if (ctx->mesh) {
-        squares = o->weights[param];                   // summed with the gradients'
-    } else {
-        u->squared = u->t->data;
-        glam__each_slice(ctx, u->t, glam__squares_chunk, u, o->sums);
-        squares = glam__tree(o->sums, glam__slices(u->t));
-    }
-    double weights = sqrt(squares / n);
     u->decay2 = 1 - pow(o->step + 1, -0.8);
     if (factored) tasks = glam__factor_prepare(ctx, u);
     else glam__each_slice(ctx, u->t, glam__none_chunk, u, o->sums);
     glam__totals(o, param, 1, o->sums, &squares);
-    double rms = sqrt(squares / n) / r->update_clip;
-    int relative = r->parameter_scale && !glam__own_rate(r, u->t);
-    double scale = relative ? (weights > r->eps2 ? weights : r->eps2) : 1;
-    u->step = (float)(u->lr * scale / (rms > 1 ? rms : 1));
+    double rms = sqrt(squares / n) / glam__update_clip(r);
+    u->step = (float)(u->lr * glam__factor_scale(o, param) / (rms > 1 ? rms : 1));
     if (factored) glam__parallel(ctx, tasks, 4.0 * (double)glam_size(u->t),
                                  glam__factor_step_body, u);
     else glam__each_chunk(ctx, 0, glam_size(u->t), glam__none_step_chunk, u);
 }
 
-static int glam__finite(double x) { return x - x == 0 && fabs(x) < 1e300; }
+static int glam__finite(double x) { return glam__within(x, -1e300, 1e300); }
 
-// Sums of the squares of one gradient, by slice; beyond any number when an element is not finite.
-static void glam__grad_slices(glam_optimizer *o, int i, double *sums)
+// Sums of the squares of one gradient (or of the weights), by slice; beyond any number when an
+// element is not finite.
+static void glam__squares_of(glam_optimizer *o, int i, int weights, double *sums)
 {
     glam__updating u;
     memset(&u, 0, sizeof u);
     u.kernels = o->ctx->kernels;
     glam_tensor *t = o->params[i];
-    glam__grad_settle(t);
-    u.squared = t->grad;
+    if (!weights) glam__grad_settle(t);
+    u.squared = weights ? t->data : t->grad;
     glam__each_slice(o->ctx, t, glam__squares_chunk, &u, sums);
 }
 
-static double glam__grad_squares(glam_optimizer *o, int i)
+// Both of one tensor, on one rank; returns those of the gradient.
+static double glam__tensor_squares(glam_optimizer *o, int i)
 {
-    glam__grad_slices(o, i, o->sums);
-    return glam__tree(o->sums, glam__slices(o->params[i]));
+    int slices = glam__slices(o->params[i]);
+    glam__squares_of(o, i, 0, o->sums);
+    o->squares[i] = glam__tree(o->sums, slices);
+    if (o->recipe.optimizer == GLAM_ADAMW) return o->squares[i];
+    glam__squares_of(o, i, 1, o->sums);
+    o->weights[i] = glam__tree(o->sums, slices);
+    return o->squares[i];
 }
 
 // On a mesh: of all gradients and weights, all at once.
 static void glam__mesh_squares(glam_optimizer *o)
 {
-    glam__updating u;
-    double *at = o->sums;
-    memset(&u, 0, sizeof u);
-    u.kernels = o->ctx->kernels;
-    for (int i = 0; i < o->count; at += glam__slices(o->params[i++]))
-        glam__grad_slices(o, i, at);
-    glam__totals(o, 0, o->count, o->sums, o->squares);
-    if (o->recipe.optimizer == GLAM_ADAMW) return;
-    at = o->sums;
-    for (int i = 0; i < o->count; at += glam__slices(o->params[i++])) {
-        u.squared = o->params[i]->data;
-        glam__each_slice(o->ctx, o->params[i], glam__squares_chunk, &u, at);
+    for (int weights = 0; weights < (o->recipe.optimizer == GLAM_ADAMW ? 1 : 2); weights++) {
+        double *at = o->sums;
+        for (int i = 0; i < o->count; at += glam__slices(o->params[i++]))
+            glam__squares_of(o, i, weights, at);
+        glam__totals(o, 0, o->count, o->sums, weights ? o->weights : o->squares);
     }
-    glam__totals(o, 0, o->count, o->sums, o->weights);
 }
 
-// One tensor's step; s scales its gradient.
-static void glam__update_tensor(glam_optimizer *o, int i, double s)
+static glam__updating glam__updating_of(glam_optimizer *o, int i, double s)
 {
     glam__updating u;
     memset(&u, 0, sizeof u);
     u.o = o;
     u.kernels = o->ctx->kernels;
     u.t = o->params[i];
-    u.kept = o->kept[i];
+    u.state = o->state[i];
     u.s = (float)s;
     u.lr = glam_recipe_lr(&o->recipe, o->step) *
            (glam__called(u.t->name, "embed unembed") ? o->recipe.embed_lr :
             glam__own_rate(&o->recipe, u.t) ? o->recipe.bias_lr : 1);
+    return u;
+}
+
+// Gradients whose squares floats hold; an update of less than FLT_MAX / 2^25 changes no weight
+// into an infinity.  Numbers at hand say so of every healthy step, and nothing is paid for it; an
+// AdamW whose rate, decay or eps is out of all proportion is tried before anything is written.
+static int glam__update_fits(glam_optimizer *o, int i, double squares, double s)
+{
+    const glam_recipe *r = &o->recipe;
+    glam__updating u = glam__updating_of(o, i, s);
+    double n = (double)glam__count(glam__whole(u.t));
+    if (!glam__finite(squares) || !(squares * s * s < 1e36)) return 0;
+    if (r->optimizer != GLAM_ADAMW)
+        return glam__within(u.lr * glam__factor_scale(o, i) * glam__update_clip(r) * sqrt(n), 0,
+                            1e31);
+    if (u.lr * r->weight_decay <= 1 && u.lr * 1e18 / r->eps < 1e31) return 1;
+    u.dry = o->tried = 1;
+    return glam__each_chunk(o->ctx, 0, glam_size(u.t), glam__adamw_chunk, &u) <= 0;
+}
+
+// One tensor's step; s scales its gradient.
+static void glam__update_tensor(glam_optimizer *o, int i, double s)
+{
+    glam__updating u = glam__updating_of(o, i, s);
     if (o->recipe.optimizer == GLAM_ADAMW)
         glam__each_chunk(o->ctx, 0, glam_size(u.t), glam__adamw_chunk, &u);
     else glam__adafactor(o->ctx, &u, i);
@@ -10223,8 +10354,7 @@ static void glam__update_whole(void *arg, glam_tensor *t)
     glam__grad_open(o->ctx, t);                        // of a tensor that no gradient reached
     o->squares[i] = 0;
     if (!o->ctx->measuring && !o->ctx->error && !o->torn) {
-        o->squares[i] = glam__grad_squares(o, i);
-        o->torn = !glam__finite(o->squares[i]);
+        o->torn = !glam__update_fits(o, i, glam__tensor_squares(o, i), 1);
         if (!o->torn) glam__update_tensor(o, i, 1);
     }
     glam__grad_recycle(o->ctx, t);
@@ -10292,19 +10422,25 @@ static glam_status glam__optimizer_step(glam_optimizer *o, int finite_loss, glam
     if (ctx->mesh) glam__mesh_squares(o);
     if (ctx->error) return ctx->error;
     for (int i = 0; i < o->count; i++) {
-        if (!before && !ctx->mesh) o->squares[i] = glam__grad_squares(o, i);
-        sum += o->squares[i];
+        sum += before || ctx->mesh ? o->squares[i] : glam__tensor_squares(o, i);
     }
     report->grad_norm = sqrt(sum);
     report->torn = before && finite_loss && o->torn;
     if (report->torn)
-        glam__log(ctx, "training: a gradient was not finite when part of the weights had moved; "
+        glam__log(ctx, "training: an update was not finite when part of the weights had moved; "
                   "go back to a checkpoint");
-    if (!finite_loss || !glam__finite(sum)) {
+    double s = o->recipe.clip > 0 && report->grad_norm > o->recipe.clip
+             ? o->recipe.clip / report->grad_norm : 1;
+    int fits = finite_loss && !o->torn && glam__finite(sum);
+    o->tried = 0;
+    for (int i = 0; i < o->count && !before && fits; i++)
+        fits = glam__update_fits(o, i, sum, s);
+    // ranks have other parts of a tensor that is tried, and must do the same
+    if (o->tried) fits = !glam__agree(ctx, "update tried", !fits);
+    if (ctx->error) return ctx->error;
+    if (!fits) {
         glam__skip(o, report);
     } else {
-        double s = o->recipe.clip > 0 && report->grad_norm > o->recipe.clip
-                 ? o->recipe.clip / report->grad_norm : 1;
         for (int i = 0; i < o->count && !before; i++) glam__update_tensor(o, i, s);
         o->bad_row = 0;
         o->step++;
@@ -10341,6 +10477,7 @@ struct glam_trainer {
     glam_optimizer *optimizer;
     glam_recipe     recipe;
     int      step, bad_evals, stopped, aux_off;
+    int      owed;                 // the step is done, its validation failed and can be repeated
     uint64_t tokens;
     double   best_valid, valid_loss, seconds;
     float  **saved;                // [levels] sets of gradients, of earlier parts of the batch
@@ -10498,22 +10635,22 @@ static void glam__end_part(glam_ctx *ctx)
 }
 
 // What a part adds to the report.
-static void glam__part_sums(const glam_trainer *t, const glam_losses *losses, double *sums,
-                            int *load)
+static void glam__part_sums(const glam_trainer *t, const glam__run *run,
+                            const glam_losses *losses, double *sums, int *load)
 {
     const glam_model *model = t->model;
-    int parts = t->recipe.accumulate;
+    double share = run->real / run->count;
     memset(sums, 0, GLAM__SUM_COUNT * sizeof *sums);
     sums[GLAM__SUM_XENT] = losses->xent;
     sums[GLAM__SUM_Z] = losses->z;
-    sums[GLAM__SUM_AUX] = losses->aux / parts;
-    sums[GLAM__SUM_ROUTER_Z] = losses->router_z / parts;
+    sums[GLAM__SUM_AUX] = losses->aux;
+    sums[GLAM__SUM_ROUTER_Z] = losses->router_z;
     for (int i = 0; i < model->config.layers; i++) {
         const glam_routing *r = glam_model_routing(model, i);
         if (!r) continue;
-        sums[GLAM__SUM_ENTROPY] += (double)r->entropy / parts;
+        sums[GLAM__SUM_ENTROPY] += (double)r->entropy * share;
         sums[GLAM__SUM_DROPPED] += r->dropped;
-        sums[GLAM__SUM_CHOICES] += (double)r->tokens * r->top_k;
+        sums[GLAM__SUM_CHOICES] += run->real * r->top_k;
         for (int e = 0; e < r->experts; e++) load[i * r->experts + e] += r->load[e];
     }
 }
@@ -10538,7 +10675,6 @@ static int glam__train_part(glam_trainer *t, int part)
     }
     glam__run *run = (glam__run *)glam__take(ctx, &ctx->step, sizeof *run);
     if (!run || glam__run_begin(run, model, &batch, GLAM_TRAIN) != GLAM_OK) return 0;
-    run->part = 1.0f / (float)parts;
     run->count = (double)t->recipe.batch * t->recipe.context;
     run->recompute = t->recipe.recompute;
     run->aux_off = t->aux_off;
@@ -10552,13 +10688,14 @@ static int glam__train_part(glam_trainer *t, int part)
     size_t bytes = glam__round_bytes(t);
     if (!mesh) {
         double sums[GLAM__SUM_COUNT];
-        glam__part_sums(t, &losses, sums, t->load);
+        glam__part_sums(t, run, &losses, sums, t->load);
         for (int i = 0; i < GLAM__SUM_COUNT; i++) t->sums[i] += sums[i];
         return 1;
     }
     char *mine = t->round + (size_t)mesh->ix * bytes;
     memset(mine, 0, bytes);
-    glam__part_sums(t, &losses, (double *)(void *)mine, (int *)(void *)(mine + sizeof t->sums));
+    glam__part_sums(t, run, &losses, (double *)(void *)mine,
+                    (int *)(void *)(mine + sizeof t->sums));
     glam__all_gather(ctx, &mesh->x, &mesh->sent.sums, t->round, (size_t)mesh->X * bytes, 1);
     for (int x = 0; x < mesh->X; x++) {                // in the order of the parts
         const double *sums = (const double *)(void *)(t->round + (size_t)x * bytes);
@@ -10667,11 +10804,28 @@ static int glam__train_parts(glam_trainer *t)
     return !ctx->error;
 }
 
+// The end of a step.  A validation that failed for want of memory or of another rank is owed: the
+// next call makes up for it and takes no other step.
+static int glam__train_validated(glam_trainer *t, glam_report *r)
+{
+    glam_ctx *ctx = t->model->ctx;
+    int due = t->recipe.eval_every && t->valid && !(t->step % t->recipe.eval_every);
+    if (due && !ctx->error) {
+        glam__trainer_evaluate(t);
+        t->owed = ctx->error == GLAM_ERR_MEMORY || ctx->error == GLAM_ERR_COMM;
+    }
+    r->valid_loss = t->valid_loss;
+    r->stopped = t->stopped;
+    r->bytes = ctx->held;
+    return !ctx->error;
+}
+
 // Batch, loss, update; 1: done, 0: cancelled or failed.
 static int glam__train_one(glam_trainer *t, glam_report *r)
 {
     glam_ctx *ctx = t->model->ctx;
     double begin = glam__seconds(), took;
+    if (t->owed) return glam__train_validated(t, r);
     if (!glam__train_parts(t)) {
         r->cancelled = !ctx->error;            // no error: the host said stop
         glam__gradients_use(t->optimizer, t->optimizer->set);
@@ -10686,16 +10840,11 @@ static int glam__train_one(glam_trainer *t, glam_report *r)
     took = glam__seconds() - begin;
     t->seconds += took;
     glam__watch_collapse(t);
-    if (t->recipe.eval_every && t->valid && !ctx->error && !(t->step % t->recipe.eval_every))
-        glam__trainer_evaluate(t);
     r->step = t->step;
     r->tokens = t->tokens;
     r->seconds = t->seconds;
     r->tokens_per_second = took > 0 ? t->recipe.batch * (double)t->recipe.context / took : 0;
-    r->valid_loss = t->valid_loss;
-    r->stopped = t->stopped;
-    r->bytes = ctx->held;
-    return !ctx->error;
+    return glam__train_validated(t, r);
 }
 
 GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report)
@@ -10705,7 +10854,7 @@ GLAM_API int glam_train_step(glam_trainer *trainer, glam_report *report)
         glam_trainer *t = trainer;
         t->last.steps = t->recipe.steps;
         t->last.cancelled = 0;
-        if (!t->model->ctx->error && t->step < t->recipe.steps && !t->stopped)
+        if (!t->model->ctx->error && ((t->step < t->recipe.steps && !t->stopped) || t->owed))
             more = glam__train_one(t, &t->last);
         if (glam__farewell(t->model->ctx) != GLAM_OK) more = 0;
     }
@@ -10762,9 +10911,12 @@ GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, gla
     glam_ctx *ctx = model->ctx;
     if (!train && !ctx->measuring)
         glam_fail(ctx, GLAM_ERR_VALUE, "trainer: no text to train on (NULL)");
+    size_t mark = glam_mark(ctx);
+    uint64_t config = ctx->mesh ? ctx->mesh->config : 0;
     glam_trainer *t = ctx->error ? NULL : glam__trainer_frame(model, train, valid, recipe);
     if (t && !ctx->measuring) glam__trainer_memory(t);
-    return glam__farewell(ctx) == GLAM_OK ? t : NULL;
+    if (glam__farewell(ctx) != GLAM_OK && ctx->mesh) ctx->mesh->config = config;
+    return (glam_trainer *)glam__made(ctx, mark, t);
 }
 
 GLAM_API double glam_validate(glam_trainer *trainer)
@@ -10776,6 +10928,7 @@ GLAM_API double glam_validate(glam_trainer *trainer)
                   "validation text");
         return -1;
     }
+    trainer->model->ctx->epoch++;              // weights may have been written by hand
     double loss = glam__text_loss(trainer->model, trainer->valid, trainer->recipe.context, &tokens);
     glam__farewell(trainer->model->ctx);
     return loss < 0 ? loss : (trainer->valid_loss = loss);

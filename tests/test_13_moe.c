@@ -63,7 +63,7 @@ static void slow_choose(slow_mixture *s, const float *x, const int32_t *mask, co
             continue;
         }
         real++;
-        s->z += pow(top + log(sum), 2) / s->T;
+        s->z += pow(top + log(sum), 2);
         for (int e = 0; e < E; e++) s->entropy -= s->p[t * E + e] * log(s->p[t * E + e]);
         for (int i = 0; i < s->k; i++) {
             int best = -1;
@@ -83,13 +83,15 @@ static void slow_choose(slow_mixture *s, const float *x, const int32_t *mask, co
             for (int i = 0; i < s->k; i++) s->gate[t * s->k + i] /= total + 1e-9;
         }
     }
+    s->z /= real ? real : 1;
     s->entropy /= real ? real : 1;
 }
 
 // Steps 6 to 8 and the balance loss, group by group.
 static void slow_assign(slow_mixture *s, const glam_moe_config *c)
 {
-    int group = c->group ? c->group : s->T, k = s->k, E = s->E;
+    int group = c->group ? c->group : s->T, k = s->k, E = s->E, all = 0;
+    for (int t = 0; t < s->T; t++) all += s->expert[t * k] >= 0;
     s->capacity = c->capacity;
     if (!s->capacity && c->capacity_factor > 0) {
         s->capacity = (int)((double)group * (double)c->capacity_factor / E);
@@ -97,7 +99,8 @@ static void slow_assign(slow_mixture *s, const glam_moe_config *c)
         s->capacity = (s->capacity + 3) / 4 * 4;
     }
     for (int g = 0; g < s->T; g += group) {
-        int held[64] = { 0 }, first[64] = { 0 };
+        int held[64] = { 0 }, first[64] = { 0 }, real = 0;
+        for (int t = g; t < g + group; t++) real += s->expert[t * k] >= 0;
         for (int i = 0; i < k; i++) {
             int seen[64] = { 0 }, now[64] = { 0 };
             for (int t = g; t < g + group; t++) {
@@ -115,7 +118,7 @@ static void slow_assign(slow_mixture *s, const glam_moe_config *c)
         for (int e = 0; e < E; e++) {
             double P = 0;
             for (int t = g; t < g + group; t++) if (s->expert[t * k] >= 0) P += s->p[t * E + e];
-            s->balance += E * (first[e] / (double)group) * (P / group) / (s->T / group);
+            if (real) s->balance += E * (first[e] / (double)real) * (P / real) * real / all;
             s->load[e] += held[e];
         }
     }
@@ -265,7 +268,8 @@ static void moe_values_masked(void)
         glam_moe_config c = moe_config(4, 1 + i % 4, 9);
         c.normalise = (glam_normalise)(i % 3);
         c.capacity = i / 3 % 2 ? 3 : 0;
-        c.group = i / 6 ? 20 : 0;
+        c.group = i / 6 ? i % 2 ? 5 : 20 : 0;
+        c.router_z_weight = 0.01f;
         moe_value(60, 11, &c, mask);
     }
 }
@@ -284,6 +288,63 @@ static void moe_values_capped(void)
         c.router_z_weight = 0.01f;
         moe_value(60, 11, &c, i / 8 ? mask : NULL);
     }
+}
+
+// The balance loss, router z-loss and every gradient of `T` tokens of which the first `real` are
+// not padding, in groups.
+static void moe_padded(int T, int real, int group, int cap, double *losses, float *grads)
+{
+    enum { M = 6, E = 3, H = 5 };
+    glam_ctx *ctx = test_ctx();
+    glam_moe_config c = moe_config(E, 2, H);
+    c.aux_weight = 1;
+    c.router_z_weight = 0.5f;
+    c.router_cap = cap ? 3 : 0;
+    c.group = group;
+    glam_moe_weights w = glam_moe_init(ctx, "m", M, &c);
+    float *values = test_floats((size_t)(T * M), 7, -2, 2);
+    int32_t mask[64];
+    for (int t = 0; t < T; t++) mask[t] = t < real;
+    glam_routing r;
+    glam_tensor *balance = NULL, *x = glam_input(ctx, values, glam_dim2(T, M));
+    glam_tensor *y = glam_moe_masked(ctx, x, real < T ? mask : NULL, &w, &c, &r, &balance);
+    CHECK(y && glam_backward(ctx, balance) == GLAM_OK);
+    if (balance) {
+        losses[0] = r.balance;
+        losses[1] = r.router_z;
+        losses[2] = balance->data[0];
+        losses[3] = r.entropy;
+        memcpy(grads, w.router->grad, M * E * sizeof *grads);
+    }
+    free(values);
+    CLOSE_CLEAN(ctx);
+}
+
+// Padding counts for nothing: the same 8 tokens have the same losses and gradients whatever lies
+// behind them, in one group or in several, of which one may be of padding alone.
+static void moe_padding_weighs_nothing(void)
+{
+    for (int i = 0; i < 4; i++) {
+        int grouped = i % 2, cap = i / 2;
+        double bare[4], more[4];
+        float g[18], other[18];
+        moe_padded(8, 8, grouped ? 4 : 0, cap, bare, g);
+        for (int behind = 1; behind < 5; behind++) {
+            moe_padded(8 + 4 * behind, 8, grouped ? 4 : 0, cap, more, other);
+            for (int k = 0; k < 4; k++) CHECK_NEAR(more[k], bare[k], 1e-6 * fabs(bare[k]));
+            for (int k = 0; k < 18; k++) CHECK_NEAR(other[k], g[k], 1e-6);
+        }
+    }
+    // groups partly of padding: weighted by their real tokens, against those tokens apart
+    double all[4], part[4];
+    float g[18], one[18];
+    moe_padded(12, 7, 6, 0, all, g);
+    moe_padded(6, 6, 6, 0, part, one);
+    CHECK(fabs(all[0] - part[0]) > 1e-4);      // the seventh token counts
+    // padding alone: nothing, and no gradient
+    moe_padded(8, 0, 4, 0, all, g);
+    for (int k = 0; k < 4; k++) CHECK(all[k] == 0);
+    for (int k = 0; k < 18; k++) CHECK(g[k] == 0);
 }
 
 static void moe_values_large(void)
@@ -702,6 +763,7 @@ static void test_13_moe(void)
     RUN(moe_capacities);
     RUN(moe_values_everywhere);
     RUN(moe_values_masked);
+    RUN(moe_padding_weighs_nothing);
     RUN(moe_values_capped);
     RUN(moe_values_large);
     RUN(moe_rows_are_apart);

@@ -312,6 +312,132 @@ static void model_loss_parts(void)
     }
 }
 
+static int model_slow_glob(const char *pattern, const char *text)
+{
+    if (!*pattern) return !*text;
+    if (*pattern == '*') return model_slow_glob(pattern + 1, text) || (*text && model_slow_glob(pattern, text + 1));
+    return *text && (*pattern == '?' || *pattern == *text) && model_slow_glob(pattern + 1, text + 1);
+}
+
+// Patterns of stars against a plain recursion, and one that would take the recursion for ever.
+static void model_patterns(void)
+{
+    uint64_t state = test_seed(3);
+    int matched = 0;
+    for (int i = 0; i < 20000; i++) {
+        char pattern[9] = "", text[9] = "";
+        for (uint64_t n = test_next(&state) % 8; n; n--) pattern[n - 1] = "*?ab*"[test_next(&state) % 5];
+        for (uint64_t n = test_next(&state) % 8; n; n--) text[n - 1] = "ab"[test_next(&state) % 2];
+        int want = model_slow_glob(pattern, text);
+        if (!CHECK(glam__glob(pattern, strlen(pattern), text) == want)) printf("  %s %s\n", pattern, text);
+        matched += want;
+    }
+    CHECK(matched > 1000);
+    glam_ctx *ctx = test_ctx();
+    glam_config c = test_config();
+    glam_model *model = glam_model_new(ctx, &c);
+    char stars[202];
+    for (int i = 0; i < 200; i++) stars[i] = i % 2 ? '*' : i % 4 ? 'l' : '*';
+    stars[200] = 'z';
+    stars[201] = 0;
+    CHECK(glam_freeze(model, stars, 1) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "nothing is called");
+    int routers = glam_freeze(model, "router", 1);
+    CHECK(routers > 0 && glam_freeze(model, " router\t", 0) == routers);
+    CHECK(glam_freeze(model, "  layers.0 ", 1) == glam_freeze(model, "layers.0", 0));
+    CHECK(glam_freeze(model, " *.moe.router ", 1) == routers);
+    CHECK(glam_freeze(model, "  ", 1) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "nothing is called");
+    CLOSE_CLEAN(ctx);
+}
+
+// A batch whose rows are padded unevenly (one is padding alone), cut into parts: the loss, its parts
+// and every gradient are those of the whole, whether the caller weighs the parts by their real tokens
+// or the pass knows those of the step; and run again in backward, with the same bits.
+static void model_padded_parts(void)
+{
+    enum { ROWS = 4, S = 11, REAL = 11 + 3 + 7 };
+    static const int length[ROWS] = { 11, 3, 0, 7 };
+    int32_t tokens[ROWS * S], targets[ROWS * S], mask[ROWS * S];
+    test_ids(tokens, ROWS * S, 1, 37);
+    test_ids(targets, ROWS * S, 2, 37);
+    for (int t = 0; t < ROWS * S; t++) mask[t] = t % S < length[t / S];
+    glam_losses want;
+    double *grads = NULL, norm = 0;
+    memset(&want, 0, sizeof want);
+    for (int i = 0; i < 7; i++) {
+        int parts = i < 1 ? 1 : 1 << (i - 1) % 3, weighed = i < 4, rows = ROWS / parts;
+        glam_config c = test_config();
+        c.moe.group = S;
+        c.moe.aux_weight = 0.5f;
+        c.moe.router_z_weight = 0.25f;
+        glam_ctx *ctx = test_ctx();
+        glam_model *model = glam_model_new(ctx, &c);
+        glam_tensor *sum = NULL, *t;
+        glam_losses all, one;
+        glam__run run[ROWS];
+        memset(&all, 0, sizeof all);
+        for (int p = 0; p < parts; p++) {
+            size_t at = (size_t)(p * rows * S);
+            int real = 0;
+            for (int r = p * rows; r < (p + 1) * rows; r++) real += length[r];
+            float share = (float)real / REAL;
+            glam_batch b = { rows, S, tokens + at, targets + at, mask + at, NULL };
+            if (weighed) {
+                t = glam_scale(ctx, glam_loss(model, &b, GLAM_TRAIN, &one), share);
+            } else {
+                CHECK(glam__run_begin(&run[p], model, &b, GLAM_TRAIN) == GLAM_OK);
+                CHECK(run[p].real == real);
+                run[p].count = REAL;
+                run[p].recompute = 1;
+                t = glam__run_loss(&run[p], &b, &one);
+                share = 1;
+            }
+            all.xent += share * one.xent;
+            all.aux += share * one.aux;
+            all.router_z += share * one.router_z;
+            all.total += share * one.total;
+            sum = sum ? glam_add(ctx, sum, t) : t;
+        }
+        if (!CHECK(sum && glam_backward(ctx, sum) == GLAM_OK)) printf("%s\n", glam_error_text(ctx));
+        size_t n = (size_t)glam_model_count(model, NULL), at = 0;
+        float *g = test_floats(n, 1, 0, 0);
+        for (int p = 0; (t = glam_model_tensor_at(model, p)) != NULL; at += glam_size(t), p++)
+            if (t->grad) memcpy(g + at, t->grad, glam_size(t) * sizeof(float));
+        if (!grads) {
+            want = all;
+            grads = (double *)calloc(n, sizeof(double));
+            for (size_t k = 0; k < n; k++) norm += fabs(grads[k] = (double)g[k]);
+        }
+        CHECK_NEAR(all.xent, want.xent, 1e-6 * want.xent);
+        CHECK_NEAR(all.aux, want.aux, 1e-6 * want.aux);
+        CHECK_NEAR(all.router_z, want.router_z, 1e-6 * want.router_z);
+        CHECK_NEAR(all.total, want.total, 1e-6 * want.total);
+        CHECK(test_off(g, grads, n) < 2e-6);
+        free(g);
+        CLOSE_CLEAN(ctx);
+    }
+    CHECK(norm > 1 && want.aux > 0.9);
+    free(grads);
+}
+
+// A batch of padding alone has no loss and no gradient, and no NaN.
+static void model_only_padding(void)
+{
+    int32_t tokens[22] = { 0 }, mask[22] = { 0 };
+    glam_ctx *ctx = test_ctx();
+    glam_config c = test_config();
+    glam_model *model = glam_model_new(ctx, &c);
+    glam_batch b = { 2, 11, tokens, tokens, mask, NULL };
+    glam_losses l;
+    glam_tensor *y = glam_loss(model, &b, GLAM_TRAIN, &l), *t;
+    CHECK(y && y->data[0] == 0 && l.xent == 0 && l.aux == 0 && l.router_z == 0 && l.total == 0);
+    CHECK(glam_backward(ctx, y) == GLAM_OK);
+    for (int p = 0; (t = glam_model_tensor_at(model, p)) != NULL; p++)
+        for (size_t k = 0; t->grad && k < glam_size(t); k++) CHECK(t->grad[k] == 0);
+    CLOSE_CLEAN(ctx);
+}
+
 // With a cap the logits are cap tanh(l / cap) of those without.
 static void model_logits_capped(void)
 {
@@ -760,6 +886,9 @@ static void test_14_model(void)
     RUN(model_is_causal);
     RUN(model_padding_and_batch);
     RUN(model_segments);
+    RUN(model_padded_parts);
+    RUN(model_patterns);
+    RUN(model_only_padding);
     RUN(model_borrowed);
     RUN(model_freezing);
     RUN(model_frozen_same_gradients);

@@ -366,6 +366,63 @@ static void generate_failures(void)
     CLOSE_CLEAN(ctx);
 }
 
+// A model with a NaN or an infinity writes nothing, and says which token could not be told.
+static void generate_spoilt(void)
+{
+    for (int i = 0; i < 3; i++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = train_config();
+        glam_model *model = glam_model_new(ctx, &c);
+        glam_tensor *t = glam_model_tensor(model, i == 1 ? "layers.0.moe.router" : "norm");
+        glam_session *session = glam_session_new(model, 9);
+        int32_t ids[4] = { 65, 66, 67, 68 }, out[4];
+        char text[9];
+        CHECK(glam_next(session, ids, 2) != NULL);
+        t->data[1] = i == 2 ? (float)HUGE_VAL : (float)NAN;
+        glam_forget(ctx);
+        glam_session_reset(session);
+        glam_perplexity_report r;
+        CHECK(glam_next(session, ids, 3) == NULL && glam_session_length(session) == 0);
+        ERROR_IS(ctx, GLAM_ERR_NUMERIC, "after token 3");
+        CHECK(glam_generate(session, ids, 3, out, 4, NULL) == 0);
+        ERROR_IS(ctx, GLAM_ERR_NUMERIC, "not finite");
+        CHECK(glam_complete(model, "so", text, 9, NULL) == 0 && !text[0]);
+        ERROR_IS(ctx, GLAM_ERR_NUMERIC, "not finite");
+        CHECK(glam_perplexity(model, test_text(ctx, 400), 0, &r) == GLAM_ERR_NUMERIC && r.tokens == 0);
+        ERROR_IS(ctx, GLAM_ERR_NUMERIC, "token 0, is not finite");
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// Minus infinity bars a token; nothing else that is no number is picked from.
+static void generate_pick_not_finite(void)
+{
+    glam_ctx *ctx = test_ctx();
+    float low = (float)-HUGE_VAL;
+    for (int greedy = 0; greedy < 2; greedy++) {
+        glam_sampling s = sampling_plain();
+        float good[4] = { low, 1, low, 0.5f }, all[2] = { low, low };
+        s.temperature = greedy ? 0 : 5.0f;
+        int seen[4] = { 0 };
+        for (uint64_t i = 0; i < 60; i++) {
+            int32_t id = glam_pick(ctx, good, 4, &s, NULL, 0, i);
+            if (CHECK(id == 1 || id == 3)) seen[id]++;
+        }
+        CHECK(seen[1] && (seen[3] > 0) == !greedy);
+        CHECK(glam_pick(ctx, all, 2, &s, NULL, 0, 0) == -1);
+        ERROR_IS(ctx, GLAM_ERR_NUMERIC, "token 0");
+        for (int i = 0; i < 3; i++) {
+            float bad[3] = { 1, 2, 3 };
+            bad[i] = i == 1 ? (float)HUGE_VAL : (float)NAN;
+            CHECK(glam_pick(ctx, bad, 3, &s, NULL, 0, 0) == -1);
+            char where[20];
+            sprintf(where, "token %d is", i);
+            ERROR_IS(ctx, GLAM_ERR_NUMERIC, where);
+        }
+    }
+    CLOSE_CLEAN(ctx);
+}
+
 // Reading costs no allocation once the first call has been made.
 static void generate_steady(void)
 {
@@ -397,5 +454,7 @@ static void test_16_generate(void)
     RUN(generate_seeded);
     RUN(generate_complete);
     RUN(generate_failures);
+    RUN(generate_spoilt);
+    RUN(generate_pick_not_finite);
     RUN(generate_steady);
 }

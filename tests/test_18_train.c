@@ -483,6 +483,71 @@ static void train_skips_infinite_gradient(void)
     CLOSE_CLEAN(ctx);
 }
 
+// An update that floats cannot hold changes nothing, not even a tensor before it or a slot: the
+// steps around it have the bits of a twin that never met it.  early: within backward.
+static void train_skips_overflow(void)
+{
+    for (int i = 0; i < 6; i++) {
+        int early = i % 2, adamw = i / 2 != 0, gradient = i / 2 == 2;
+        glam_ctx *ctx = test_ctx();
+        glam_recipe recipe = plain_recipe(adamw ? GLAM_ADAMW : GLAM_ADAFACTOR);
+        glam_tensor *p[2], *q[2];
+        glam_report report;
+        float kept;
+        recipe.update_in_backward = early;
+        recipe.lr = adamw && !gradient ? 5e37 : 0.01;
+        for (int k = 0; k < 2; k++) {
+            p[k] = glam_param(ctx, k ? "b" : "a", glam_dim1(3));
+            q[k] = glam_param(ctx, k ? "b" : "a", glam_dim1(3));
+            glam_fill(p[k], 1);
+            glam_fill(q[k], 1);
+        }
+        glam_optimizer *opt = glam_optimizer_new(ctx, p, 2, &recipe);
+        glam_optimizer *twin = glam_optimizer_new(ctx, q, 2, &recipe);
+        for (int step = 0; step < 4; step++) {
+            glam_tensor *sum = glam_add(ctx, glam_scale(ctx, p[1], -1e-3f), glam_scale(ctx, p[0], 5e-4f));
+            CHECK(glam_update(opt, glam_sum(ctx, sum), &report) == GLAM_OK && !report.skipped);
+            sum = glam_add(ctx, glam_scale(ctx, q[1], -1e-3f), glam_scale(ctx, q[0], 5e-4f));
+            CHECK(glam_update(twin, glam_sum(ctx, sum), NULL) == GLAM_OK);
+            CHECK(report.step == step + 1);
+            // now with b[2] near the largest float, or with a gradient whose square is beyond it; b's
+            // backward comes first
+            kept = p[1]->data[2];
+            if (!gradient) p[1]->data[2] = 3.2e38f;
+            sum = glam_scale(ctx, p[0], 5e-4f);
+            sum = glam_add(ctx, sum, glam_scale(ctx, p[1], gradient ? -2e19f : -1e-3f));
+            CHECK(glam_update(opt, glam_sum(ctx, sum), &report) == GLAM_OK);
+            CHECK(report.skipped == 1 && report.bad_steps == step + 1 && report.step == step + 1);
+            CHECK(report.torn == early);
+            CHECK(gradient || p[1]->data[2] == 3.2e38f);
+            p[1]->data[2] = kept;
+            if (!CHECK(!memcmp(p[0]->data, q[0]->data, 3 * sizeof(float))) ||
+                !CHECK(!memcmp(p[1]->data, q[1]->data, 3 * sizeof(float)))) printf("  case %d\n", i);
+        }
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// A large decay or a tiny eps are tried before they are refused: what fits is done.
+static void train_tries_what_looks_large(void)
+{
+    for (int i = 0; i < 2; i++) {
+        glam_ctx *ctx = test_ctx();
+        glam_recipe recipe = plain_recipe(GLAM_ADAMW);
+        glam_report report;
+        glam_tensor *x = glam_param(ctx, "x", glam_dim2(30, 20));
+        float *g = test_floats(600, 3, 0.5, 1);
+        recipe.eps = i ? 1e-30 : 1e-8;
+        recipe.lr = i ? 0.01 : 1e30;
+        glam_fill(x, 1);
+        glam_optimizer *opt = glam_optimizer_new(ctx, &x, 1, &recipe);
+        CHECK(opt_step(ctx, opt, x, g, &report) == GLAM_OK && !report.skipped);
+        for (int k = 0; k < 600; k++) CHECK_NEAR(x->data[k], 1 - recipe.lr, 1e-5 * recipe.lr);
+        free(g);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
 // A model whose weight is not finite: train steps are skipped, counted, and latch at the end.
 static void train_bad_model(void)
 {
@@ -505,8 +570,94 @@ static void train_bad_model(void)
     CHECK(steps == 3);                              // the fourth latches
     CHECK(hash == test_model_hash(model));
     CHECK(report.bad_steps == 4);
+    // Nothing can be done with the model while the error stands; then it is saved as it was.
+    CHECK(glam_save_memory(model, NULL, 0) == 0);
     ERROR_IS(ctx, GLAM_ERR_NUMERIC, "finite");
+    t->data[2] = 1;
+    hash = test_model_hash(model);
+    size_t bytes = glam_save_memory(model, NULL, 0);
+    void *file = malloc(bytes + 1);
+    CHECK(bytes > 0 && glam_save_memory(model, file, bytes) == bytes);
+    CHECK(test_model_hash(glam_load_memory(ctx, file, bytes)) == hash);
+    CHECK(glam_train_step(trainer, &report) == 1 && !report.skipped);      // and on it goes
+    free(file);
     CLOSE_CLEAN(ctx);
+}
+
+// Every allocation of a trainer's life refused once: the call says so, and after glam_clear_error the
+// same call goes on; in the end everything has the bits of a life without trouble.
+static uint64_t train_life(long fail_at, int early, long *calls, double *valid_loss)
+{
+    glam_options options = test_options();
+    test_heap heap;
+    options.threads = 1;
+    test_heap_into(&heap, &options);
+    heap.fail_at = fail_at;
+    glam_ctx *ctx = glam_open(&options);
+    uint64_t hash = 0;
+    *valid_loss = -1;
+    if (ctx) {
+        glam_config c = train_config();
+        glam_recipe recipe = train_recipe(4);
+        glam_text *all = NULL, *train = NULL, *valid = NULL;
+        glam_model *model = NULL;
+        glam_trainer *trainer = NULL;
+        glam_report report;
+        int done = 0, failed = 0;
+        recipe.eval_every = 2;
+        recipe.update_in_backward = early;
+        if (early) recipe.clip = 0;
+        glam_clear_error(ctx);
+        while (!all && failed < 2) if (!(all = test_text(ctx, 6000))) { failed++; glam_clear_error(ctx); }
+        while (!valid && failed < 2)
+            if (glam_text_split(all, 0.4f, &train, &valid) != GLAM_OK) { failed++; glam_clear_error(ctx); }
+        while (!model && failed < 2) {
+            size_t mark = glam_mark(ctx);
+            if ((model = glam_model_new(ctx, &c)) != NULL) break;
+            CHECK(glam_error(ctx) == GLAM_ERR_MEMORY && glam_mark(ctx) == mark);
+            failed++;
+            glam_clear_error(ctx);
+        }
+        while (!trainer && failed < 2) {
+            size_t mark = glam_mark(ctx);
+            if ((trainer = glam_trainer_new(model, train, valid, &recipe)) != NULL) break;
+            CHECK(glam_error(ctx) == GLAM_ERR_MEMORY && glam_mark(ctx) == mark);
+            failed++;
+            glam_clear_error(ctx);
+        }
+        while (trainer && failed < 2 && done < 4) {
+            int before = glam_trainer_done(trainer);
+            if (glam_train_step(trainer, &report)) {
+                CHECK(report.step == ++done);
+                continue;
+            }
+            CHECK(glam_error(ctx) == GLAM_ERR_MEMORY);
+            CHECK(glam_trainer_done(trainer) == before || report.step == before + 1);
+            failed++;
+            glam_clear_error(ctx);
+        }
+        CHECK(failed < 2 && done == 4 && glam_train_step(trainer, NULL) == 0);
+        if (failed < 2) hash = test_model_hash(model);
+        if (failed < 2) *valid_loss = report.valid_loss;
+        CHECK(glam_error(ctx) == GLAM_OK);
+    }
+    glam_close(ctx);
+    CHECK(heap.live == 0 && heap.wrong == 0);
+    *calls = heap.calls;
+    return hash;
+}
+
+static void train_every_allocation(void)
+{
+    for (int early = 0; early < 2; early++) {
+        long calls, ignored;
+        double valid, other;
+        uint64_t want = train_life(0, early, &calls, &valid);
+        CHECK(calls > 10 && valid > 0);
+        for (long k = 2; k <= calls; k++)
+            if (!CHECK(train_life(k, early, &ignored, &other) == want && other == valid))
+                printf("  allocation %ld of %ld\n", k, calls);
+    }
 }
 
 static int train_cancel_now(void *user)
@@ -1011,7 +1162,10 @@ static void test_18_train(void)
     RUN(train_aux_off_when_frozen);
     RUN(train_skips_nan);
     RUN(train_skips_infinite_gradient);
+    RUN(train_skips_overflow);
+    RUN(train_tries_what_looks_large);
     RUN(train_bad_model);
+    RUN(train_every_allocation);
     RUN(train_cancel);
     RUN(train_cancel_validation);
     RUN(train_threads_same_bits);

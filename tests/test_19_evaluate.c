@@ -77,8 +77,32 @@ static void evaluate_failures(void)
     CLOSE_CLEAN(ctx);
 }
 
+// A model that is spoilt has no loss, neither here nor in a trainer's validation.
+static void evaluate_spoilt(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config c = train_config();
+    glam_recipe recipe = train_recipe(4);
+    glam_perplexity_report r;
+    glam_text *train, *valid;
+    glam_model *model = glam_model_new(ctx, &c);
+    glam_text_split(test_text(ctx, 3000), 0.3f, &train, &valid);
+    glam_trainer *trainer = glam_trainer_new(model, train, valid, &recipe);
+    double loss = glam_validate(trainer);
+    CHECK(loss > 0);
+    glam_model_tensor(model, "layers.1.ffn.up")->data[3] = (float)NAN;
+    CHECK(glam_validate(trainer) < 0);
+    ERROR_IS(ctx, GLAM_ERR_NUMERIC, "not finite");
+    memset(&r, 0x55, sizeof r);
+    CHECK(glam_perplexity(model, valid, 0, &r) == GLAM_ERR_NUMERIC);
+    CHECK(r.tokens == 0 && r.loss == 0 && r.perplexity == 0);
+    ERROR_IS(ctx, GLAM_ERR_NUMERIC, "not finite");
+    CLOSE_CLEAN(ctx);
+}
+
 static void test_19_evaluate(void)
 {
+    RUN(evaluate_spoilt);
     RUN(evaluate_value);
     RUN(evaluate_is_validation);
     RUN(evaluate_failures);

@@ -1148,6 +1148,62 @@ static void mesh_giant_plan(void)
     CLOSE_CLEAN(ctx);
 }
 
+// --- padding --------------------------------------------------------------------------------------
+
+typedef struct mesh_padding { int X; double total[4], norm[4]; } mesh_padding;
+
+// glam_loss and glam_update of four rows padded unevenly, one of them padding alone.
+static void mesh_padded_rank(glam_comm *comm, void *arg)
+{
+    enum { S = 16 };
+    static const int length[4] = { 16, 3, 0, 9 };
+    mesh_padding *p = (mesh_padding *)arg;
+    glam_options options = mesh_options(comm, mesh_of(p->X, 1, 0), 8);
+    glam_config c = mesh_config(mesh_case_of("balanced"));
+    glam_recipe recipe = mesh_recipe(mesh_case_of("balanced"), 1, 4);
+    int32_t tokens[4 * S], targets[4 * S], mask[4 * S];
+    int rank = comm ? comm->rank : 0, rows = 4 / p->X, from = rank * rows * S;
+    test_ids(tokens, 4 * S, 1, c.vocab);
+    test_ids(targets, 4 * S, 2, c.vocab);
+    for (int t = 0; t < 4 * S; t++) mask[t] = t % S < length[t / S];
+    c.moe.group = S;
+    c.moe.aux_weight = 0.5f;
+    c.moe.router_z_weight = 0.25f;
+    glam_ctx *ctx = glam_open(&options);
+    glam_model *model = glam_model_new(ctx, &c);
+    glam_batch b = { rows, S, tokens + from, targets + from, mask + from, NULL };
+    glam_losses losses;
+    glam_report report;
+    glam_tensor *params[MESH_TENSORS];
+    int count = 0;
+    while ((params[count] = glam_model_tensor_at(model, count)) != NULL) count++;
+    glam_optimizer *o = glam_optimizer_new(ctx, params, count, &recipe);
+    p->total[rank] = p->norm[rank] = NAN;
+    if (glam_update(o, glam_loss(model, &b, GLAM_TRAIN, &losses), &report) == GLAM_OK) {
+        p->total[rank] = losses.total;
+        p->norm[rank] = report.grad_norm;
+    }
+    glam_close(ctx);
+}
+
+// The losses of the ranks add up to the loss of one, and so do the gradients.
+static void mesh_padded(void)
+{
+    mesh_padding one, many;
+    memset(&one, 0, sizeof one);
+    one.X = 1;
+    mesh_padded_rank(NULL, &one);
+    for (int X = 1; X <= 4; X *= 2) {
+        threads_world w = threads_world_of(X);
+        memset(&many, 0, sizeof many);
+        many.X = X;
+        threads_run(&w, mesh_padded_rank, &many);
+        CHECK_NEAR(many.total[0] + many.total[1] + many.total[2] + many.total[3], one.total[0],
+                   1e-6 * one.total[0]);
+        for (int x = 0; x < X; x++) CHECK_NEAR(many.norm[x], one.norm[0], 1e-5 * one.norm[0]);
+    }
+}
+
 // For mpi.sh: what mpi.c prints under MPI, of ranks as threads ("4x1", "2x2s").
 static int mesh_print_hashes(const char *mesh)
 {
@@ -1167,6 +1223,7 @@ static void test_mesh(void)
 {
     RUN(mesh_x_same_bits);
     RUN(mesh_overflow);
+    RUN(mesh_padded);
     RUN(mesh_refusals);
     RUN(mesh_others_differ);
     RUN(mesh_rank_leaves);
