@@ -15,7 +15,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/glam_ranks.XXXXXX") || exit 1
 chmod 755 "$work"
 east=glam_e$$
 west=glam_w$$
-trap 'unplug; rm -rf "$work"' EXIT
+trap '[ -n "${GLAM_KEEP:-}" ] || { unplug; rm -rf "$work"; }' EXIT
 trap 'exit 130' INT TERM HUP
 OMPI_ALLOW_RUN_AS_ROOT=1
 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -83,7 +83,8 @@ job()
     esac
 }
 
-# Two ranks, one in each namespace; the cable is cut once they are at work.
+# Two ranks, one in each namespace; the cable is cut once they are at work.  Both MPIs would find that they
+# are on one machine, and talk through its memory: TCP it must be.
 cut_job()
 {
     case $flavour in
@@ -93,7 +94,8 @@ cut_job()
             --mca oob_tcp_if_include 10.77.0.0/24 "$work/mpi" trouble 2x1 link "$work/save" ;;
     *)
         ip netns exec $east timeout -k 5 60 mpiexec.mpich -n 2 -ppn 1 -hosts 10.77.0.1,10.77.0.2 -launcher rsh \
-            -launcher-exec "$work/enter" -iface ve$$ -localhost 10.77.0.1 "$work/mpi" trouble 2x1 link "$work/save" ;;
+            -launcher-exec "$work/enter" -iface ve$$ -localhost 10.77.0.1 -genv UCX_TLS tcp,self \
+            "$work/mpi" trouble 2x1 link "$work/save" ;;
     esac &
     cut_pid=$!
     for try in $(seq 1 200); do
