@@ -2,7 +2,7 @@
    runs `quick`; each part prints its figures, and the last line is "N passed, N failed".
 
        cc -O1 tests/trust.c -o trust -lm
-       ./trust quick | alloc | files | damage [MUTATIONS] | kill [TRIALS] | nan | soak [SECONDS] ...
+       ./trust quick | alloc [EVERY] | files | damage [MUTATIONS] | kill [TRIALS] | nan | soak [SECONDS] ...
 
    alloc    every allocation k of a whole program refused, once and from k on: an error with a sentence, nothing
             lost, weights untouched, and the call repeated gives the bits of a run that was never disturbed
@@ -560,14 +560,14 @@ static void trust_alloc(void)
     static const int few[] = { 0, TRUST_ADAMW | TRUST_PARTS | TRUST_OTHER | TRUST_VALID, TRUST_EARLY };
     uint64_t wanted[TRUST_OPS];
     char text[5000];
-    long lives = 0;
+    long lives = 0, step = trust_quick ? 3 : trust_number ? trust_number : 1;
     memset(text, 'x', sizeof text);
     trust_write(trust_path("text"), (trust_block){ (unsigned char *)text, sizeof text });
     for (int i = 0; i < (trust_quick ? 3 : TRUST_VARIANTS); i++) {
         int variant = trust_quick ? few[i] : i;
         if ((variant & TRUST_EARLY) && (variant & TRUST_PARTS)) continue;
         long calls = trust_life(variant, 0, 0, wanted, 1);
-        for (long k = 1; k <= calls; k += trust_quick ? 3 : 1) {
+        for (long k = 1; k <= calls; k += step) {
             trust_life(variant, k, 0, wanted, 0);
             trust_life(variant, k, 1, wanted, 0);
             lives += 2;
@@ -802,8 +802,8 @@ static void trust_damage(void)
     }
     CHECK(changes == 0);
     CHECK(trust_damage_of.slowest < 1 && trust_damage_of.most <= TRUST_ROOM && trust_damage_of.silent == 0);
-    printf("damage: of a file of %lu bytes %ld prefixes, %ld of %lu bit flips, %ld of %ld changes accepted;\n"
-           "  with the checksum made to fit %ld load; slowest %.4f s, %lu bytes beyond twice the file\n",
+    printf("damage: of a file of %lu bytes %ld prefixes, %ld of %lu bit flips, %ld of %ld changes accepted; "
+           "with the checksum made to fit %ld load; slowest %.4f s, %lu bytes beyond twice the file\n",
            (unsigned long)good.size, prefixes, flips, 8 * (unsigned long)good.size, changes, most, fitted,
            trust_damage_of.slowest, (unsigned long)trust_damage_of.most);
     free(good.data);
