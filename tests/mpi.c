@@ -3,11 +3,14 @@
        mpi hash XxY[s]                  hashes of every case, as "all --mesh XxY" prints them
        mpi first FROM LATER MODEL       one rank: a checkpoint, ten steps later, the model
        mpi again XxY[s] FROM SAVE LATER MODEL   the same from the checkpoint, on a mesh
-       mpi trouble XxY[s] KIND SAVE     rank 1 is killed, leaves, sleeps, or has another recipe
+       mpi trouble XxY[s] KIND SAVE     rank 1 is killed (kill), leaves (leave), sleeps (sleep), has another
+                                        recipe (recipe), calls what nobody else does (skip, other), is
+                                        killed while all save (saving); or its cable is cut (link)
        mpi load FILE                    one rank: how many steps this checkpoint has */
 
 #if !defined(_POSIX_C_SOURCE)
 #define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE      // usleep
 #endif
 #include <float.h>
 #include <math.h>
@@ -18,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define GLAM_IMPLEMENTATION
@@ -34,12 +38,15 @@ static double mpi_now(void)
     return MPI_Wtime();
 }
 
-// The library ends no process; this program ends the job.
+// The library ends no process; this program ends the job.  MPICH's abort waits for its launcher, which
+// nobody reaches when the cable is cut: the alarm ends this process then.
 static void mpi_or_abort(glam_status error, const char *text, int rank, double since)
 {
     if (error == GLAM_OK) return;
     printf("rank %d after %.1f s: %s\n", rank, mpi_now() - since, text);
     fflush(stdout);
+    signal(SIGALRM, SIG_DFL);
+    alarm(1);
     MPI_Abort(MPI_COMM_WORLD, 75);
 }
 
@@ -83,6 +90,22 @@ static int mpi_poll(void *user)
     return 0;
 }
 
+static void mpi_die(int number)
+{
+    (void)number;
+    raise(SIGKILL);
+}
+
+// From now on within a few milliseconds, whatever this rank does then.
+static void mpi_die_soon(void)
+{
+    struct itimerval t;
+    memset(&t, 0, sizeof t);
+    t.it_value.tv_usec = 1 + (suseconds_t)((unsigned)getpid() * 2654435761u % 30000);
+    signal(SIGALRM, mpi_die);
+    setitimer(ITIMER_REAL, &t, NULL);
+}
+
 static void mpi_trouble(glam_comm *comm, mesh_size m, const char *kind, const char *path)
 {
     int odd = comm->rank == 1;
@@ -90,7 +113,8 @@ static void mpi_trouble(glam_comm *comm, mesh_size m, const char *kind, const ch
     mpi_host host = { kind, 0 };
     glam_options options = mesh_options(comm, m, 8);
     glam_config c = mesh_config(of);
-    glam_recipe recipe = mesh_recipe(of, 8, 40);
+    int link = strcmp(kind, "link") == 0, saving = strcmp(kind, "saving") == 0;
+    glam_recipe recipe = mesh_recipe(of, 8, link || saving ? 100000 : 40);
     double since = mpi_now();
     if (odd && !strcmp(kind, "recipe")) recipe.lr *= 2;
     options.cancel = mpi_poll;
@@ -100,7 +124,14 @@ static void mpi_trouble(glam_comm *comm, mesh_size m, const char *kind, const ch
     glam_text_split(text, 0.2f, &train, &valid);
     glam_trainer *t = glam_trainer_new(glam_model_new(ctx, &c), train, valid, &recipe);
     for (int step = 0; glam_train_step(t, NULL); step++) {
-        if (step == 2) glam_save_checkpoint(t, path);
+        if (step == 2 || (saving && step > 3)) glam_save_checkpoint(t, path);
+        if (step == 3 && odd && saving) mpi_die_soon();
+        if (step == 3 && odd && !strcmp(kind, "other")) glam_save_checkpoint(t, path);
+        if (link && step >= 3) {                   // until somebody cuts the cable
+            if (step == 3 && !comm->rank) printf("the link may go\n");
+            fflush(stdout);
+            usleep(5000);
+        }
         if (step == 3 && odd) host.polls = 3;
         if (step == 3 && odd && !strcmp(kind, "skip")) glam_validate(t);   // where nobody else is
         since = mpi_now();

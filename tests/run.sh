@@ -5,6 +5,8 @@
 #   sh tests/run.sh golden         the golden cases alone (GLAM_GOLDEN=folder: the cases of that folder)
 #   sh tests/run.sh moe model_is   the tests whose names begin so
 #   sh tests/run.sh full           the matrix of compilers, options and sanitizers as well
+#   sh tests/run.sh part NAME...   parts of it alone: strict macro simd sanitizer mesh other optimised
+#                                  memory target analysis trust fuzz example
 #
 # One line per configuration; the last line is "N passed, N failed" and the exit status is the truth.
 # CC and CXX choose the compilers, GLAM_NO_SKIP=1 makes a skip a failure, GLAM_TEST_SIMD and
@@ -134,9 +136,14 @@ CXX="$CXX $pthread"
 # ------------------------------------------------------------------------------------ filtered runs
 
 full=0
+parts=""
 if [ "${1:-}" = full ]; then
     full=1
     shift
+elif [ "${1:-}" = part ]; then
+    shift
+    parts=$*
+    set --
 fi
 if [ $# -gt 0 ]; then
     build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
@@ -154,6 +161,7 @@ fi
 
 # ---------------------------------------------------------------------------------- the ordinary run
 
+if [ -z "$parts" ]; then
 build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
 build gradient $CC -std=c99 -O2 $warn tests/test_gradient.c -o "$work/gradient" -lm
 if have "$CXX"; then
@@ -175,6 +183,7 @@ fi
 compiled c_alone
 run two_files "$work/two_files"
 [ "$full" = 0 ] && finish
+fi
 
 # --------------------------------------------------------------------------------------- the matrix
 
@@ -313,12 +322,15 @@ mesh_runs()
 
 other_compilers()
 {
-    if works $CC -m32; then
-        build m32 $CC -m32 -std=c99 -O1 tests/all.c -o "$work/m32" -lm
+    # headers without gcc-multilib, which no cross compiler suffers beside it
+    m32="-m32"
+    [ -d "/usr/include/$(uname -m)-linux-gnu" ] && m32="-m32 -I/usr/include/$(uname -m)-linux-gnu"
+    if works $CC $m32; then
+        build m32 $CC $m32 -std=c99 -O1 tests/all.c -o "$work/m32" -lm
         built
         run m32 "$work/m32" base model_counts plan_of golden_moe_c text data
     else
-        skip m32 "$CC has no -m32"
+        skip m32 "$CC has no -m32 (lib32gcc-12-dev, libc6-dev-i386)"
     fi
     if have tcc; then
         build tcc tcc -w $pthread tests/all.c -o "$work/tcc" -lm
@@ -425,11 +437,173 @@ example_runs()
     done
 }
 
+# Other ways to optimise: the same bits as -O2 where the language is kept, and a part of the tests.
+optimised_runs()
+{
+    wanted=$("$work/plain" --hash)
+    for kind in O3 Os flto Ofast; do
+        flags=-$kind
+        [ $kind = flto ] && flags="-O2 -flto"
+        if ! works $CC $flags; then skip "$kind" "$CC has no $flags"; continue; fi
+        build $kind $CC -std=c99 $flags -w tests/all.c -o "$work/$kind" -lm
+    done
+    built
+    for kind in O3 Os flto Ofast; do
+        [ -f "$work/$kind.rc" ] || continue
+        if [ $kind = Ofast ]; then
+            run $kind "$work/$kind" moe_v attention_v ops_p ops_u ffn_v train_l golden_found
+            continue
+        fi
+        run $kind "$work/$kind" base kernels tensor autograd ops attention_b ffn moe_v golden generate_g files_r corners
+        have_hash=$("$work/$kind" --hash)
+        if [ "$have_hash" = "$wanted" ]; then ok ${kind}_same_bits; else bad ${kind}_same_bits "$have_hash, $wanted"; fi
+    done
+}
+
+# Values that nobody wrote: everything built by clang, without OpenMP.
+memory_runs()
+{
+    if have clang && works clang -fsanitize=memory; then
+        build msan clang $pthread -std=c99 -O1 -g -fsanitize=memory -fno-sanitize-recover=all -w tests/all.c \
+            -o "$work/msan" -lm
+        built
+        run msan "$work/msan" base random kernels context tensor autograd ops attention ffn moe_v model_b \
+            generate text data train_l train_r evaluate files plan corners mesh_files mesh_use
+    else
+        skip msan "clang with its sanitizers is needed"
+    fi
+}
+
+# Everything fails once: allocations, calls for files, bytes of a file, whole processes, numbers.
+trust_runs()
+{
+    build trust $CC -std=c99 -O1 $warn -Wno-unused-function tests/trust.c -o "$work/trust" -lm
+    built
+    run trust env TMPDIR="$work" "$work/trust" quick
+}
+
+# Each target for GLAM_FUZZ_SECONDS (60), two at a time: libFuzzer with sanitizers, else a plain loop.
+fuzz_one()
+{
+    if [ -f "$work/fuzz_engine" ]; then
+        (cd "$work/fuzz" && GLAM_FUZZ=$1 TMPDIR=$work "$work/fuzz_engine" -max_total_time="$fuzz_seconds" -timeout=20 \
+            -rss_limit_mb=3000 -max_len=20000 -print_final_stats=1 "$1" >"$1.out" 2>&1)
+    else
+        (cd "$work/fuzz" && TMPDIR=$work "$work/fuzz_alone" "$1" "$fuzz_seconds" >"$1.out" 2>&1)
+    fi
+    echo $? >"$work/fuzz/$1.rc"
+}
+
+fuzz_runs()
+{
+    fuzz_seconds=${GLAM_FUZZ_SECONDS:-60}
+    targets="load step options metadata tool text"
+    build fuzz_alone $CC -std=c99 -O1 $warn -Wno-unused-function tests/fuzz.c -o "$work/fuzz_alone" -lm
+    if have clang && works clang -fsanitize=address,undefined; then
+        build fuzz_engine clang -std=c99 -O1 -g -w -DFUZZ_ENGINE -fsanitize=fuzzer,address,undefined \
+            -fno-sanitize-recover=all tests/fuzz.c -o "$work/fuzz_engine" -lm
+    fi
+    built
+    compiled fuzz_alone
+    [ -f "$work/fuzz_alone" ] || return
+    for target in $targets; do mkdir -p "$work/fuzz/$target"; done
+    "$work/fuzz_alone" seeds "$work/fuzz" || bad fuzz_seeds
+    waiting=""
+    for target in $targets; do
+        fuzz_one $target &
+        waiting="$waiting $!"
+        set -- $waiting
+        if [ $# = 2 ]; then wait "$1" "$2"; waiting=""; fi
+    done
+    for target in $targets; do
+        if [ "$(cat "$work/fuzz/$target.rc")" = 0 ]; then
+            ok fuzz_$target "$(sed -n 's/^stat::number_of_executed_units: *\([0-9]*\)/\1 inputs/p;s/^[a-z]*: \([0-9]* inputs\).*/\1/p' \
+                "$work/fuzz/$target.out") in $fuzz_seconds s"
+        else
+            bad fuzz_$target
+            grep -v '^#' "$work/fuzz/$target.out" | tail -n 25
+            # what failed, to be run again by "fuzz again"
+            for found in "$work/fuzz"/crash-* "$work/fuzz"/timeout-* "$work/fuzz"/oom-* "$work/fuzz/fuzz_${target}_found"; do
+                [ -f "$found" ] && base64 "$found" | head -n 60
+            done
+        fi
+    done
+}
+
+analysis_runs() { run analyse sh tests/analyse.sh; }
+
+# Other processors, by emulation: the bits of this one, and a part of the tests (trust.sh: all of them).
+target_runs()
+{
+    wanted=$("$work/plain" --hash)
+    for pair in aarch64:aarch64-linux-gnu-gcc arm:arm-linux-gnueabihf-gcc riscv64:riscv64-linux-gnu-gcc \
+        s390x:s390x-linux-gnu-gcc; do
+        machine=${pair%%:*}
+        compiler=${pair#*:}
+        if ! have "$compiler" || ! have qemu-$machine; then
+            skip $machine "$compiler and qemu-$machine are needed"
+            continue
+        fi
+        build $machine $compiler -std=c99 -O1 -static -pthread -w tests/all.c -o "$work/$machine" -lm
+    done
+    if have musl-gcc; then
+        build musl musl-gcc -std=c99 -O1 -static -pthread -w tests/all.c -o "$work/musl" -lm
+    else
+        skip musl "there is no musl-gcc"
+    fi
+    if have node && works_wasm; then
+        build wasm clang --target=wasm32-wasi -std=c99 -O1 -w -Wl,-z,stack-size=1048576 -D_WASI_EMULATED_GETPID \
+            -DGLAM_TEST_NO_PTHREADS tests/all.c -o "$work/wasm" -lm -lwasi-emulated-getpid
+    else
+        skip wasm "node, wasi-libc, libclang-rt-14-dev-wasm32 and lld are needed"
+    fi
+    built
+    for machine in aarch64 arm riscv64 s390x musl wasm; do
+        [ -f "$work/$machine.rc" ] || continue
+        case $machine in
+        musl) launch="" ;;
+        wasm) launch="node --no-warnings tests/wasi.mjs" ;;
+        *) launch=qemu-$machine ;;
+        esac
+        folder=""
+        [ $machine = wasm ] && folder=$work
+        run $machine $launch "$work/$machine" $folder base random text golden_found moe_v files_c files_r files_n data plan_of
+        have_hash=$($launch "$work/$machine" $folder --hash 2>/dev/null)
+        if [ "$have_hash" = "$wanted" ]; then ok ${machine}_same_bits; else bad ${machine}_same_bits "$have_hash, $wanted"; fi
+    done
+}
+
+works_wasm()
+{
+    printf 'int main(void) { return 0; }\n' >"$work/probe.c"
+    have clang && clang --target=wasm32-wasi "$work/probe.c" -o "$work/probe.wasm" >/dev/null 2>&1
+}
+
+strict_builds
+if [ -n "$parts" ]; then
+    build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
+    build plain $CC -std=c99 -O2 tests/all.c -o "$work/plain" -lm
+    built
+    for part in $parts; do
+        case $part in
+        strict) strict_builds ;;
+        other) other_compilers ;;
+        *) ${part}_runs ;;
+        esac
+    done
+    finish
+fi
 strict_builds
 macro_runs
 simd_runs
 sanitizer_runs
 mesh_runs
 other_compilers
+optimised_runs
+memory_runs
+target_runs
+analysis_runs
+trust_runs
+fuzz_runs
 example_runs
 finish

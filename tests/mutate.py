@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""How many seeded faults do the tests catch?
+
+    python3 tests/mutate.py [--count 60] [--seed 1] [--jobs 1] [--rooms 10,13] [--work FOLDER]
+
+Faults (a bound off by one, a sign or a condition turned, a constant changed, a statement dropped) are put into
+a copy of glam.h, spread over the implementations of rooms 05 to 20.  All stand in one build; the environment
+(GLAM_FAULT=number) switches one of them on.  The tests of its room run first, then the others, until one
+fails.  The same seed and the same header give the same faults.  Prints each survivor with its line and, where
+tests/mutate_reasons.txt has that line, why no test can see it; then the score.
+"""
+import argparse, concurrent.futures, json, os, random, re, resource, shutil, subprocess, sys, tempfile, time
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+STAGES = [                      # after the tests of the room: (program, filters, undisturbed seconds at most)
+    ('all', 'base threads random kernels simd context tensor autograd ops attention ffn moe model text'
+            ' generate data evaluate files plan golden corners', 60),
+    ('all', 'train', 60),
+    ('gradient', '', 60),
+    ('trust', 'quick', 120),
+    ('all', 'comm mesh', 120),
+]
+ROOM_TESTS = {'05': 'kernels simd', '06': 'simd', '07': 'context', '08': 'tensor', '09': 'autograd', '10': 'ops',
+              '11': 'attention', '12': 'ffn', '13': 'moe', '14': 'model', '15': 'text', '16': 'generate',
+              '17': 'data', '18': 'train', '19': 'evaluate', '20': 'files'}
+
+PRELUDE = '''
+#include <stdlib.h>
+static int glam__fault;
+__attribute__((constructor, unused)) static void glam__fault_read(void)
+{ const char *text = getenv("GLAM_FAULT"); glam__fault = text ? atoi(text) : -1; }
+#define FAULT(k) (glam__fault == (k))
+#define FAULT_SIGN(k) (glam__fault == (k) ? -1 : 1)
+'''
+# before room 05: so the rooms above cannot have faults
+PRELUDE_AT = '/* == 05 kernels : implementation'
+
+
+def operand_end(code, at):
+    """Where the operand that begins at `at` ends: at a closing bracket, a comma, a logical operator ..."""
+    depth = 0
+    for i in range(at, len(code)):
+        c = code[i]
+        if c in '([{':
+            depth += 1
+        elif c in ')]}':
+            if depth == 0:
+                return i
+            depth -= 1
+        elif depth == 0 and (c in ';?:,' or code[i:i + 2] in ('&&', '||')):
+            while code[i - 1] == ' ':
+                i -= 1
+            return i
+    return None
+
+
+def faults_of_line(code, before):
+    """All faults that this line can have: (what, from, to, replacement with %d for the number)."""
+    out = []
+    for m in re.finditer(r' (<|<=|>|>=) (?!<|>)', code):
+        out.append(('bound of %s off by one' % m.group(1), m.end(), m.end(), 'FAULT(%d) + '))
+    for m in re.finditer(r' (==|!=) ', code):
+        end = operand_end(code, m.end())
+        if end:
+            out.append(('%s turned' % m.group(1), end, end, ' ^ FAULT(%d)'))
+    for m in re.finditer(r'(?<=[\w\)\]]) ([+-]) (?=[\w\(\*])', code):
+        out.append(('%s turned' % m.group(1), m.end(), m.end(), 'FAULT_SIGN(%d) * '))
+    for m in re.finditer(r'(?<![\w.\]\)\[])([1-9]\d*)(?![\w.])', code):
+        if not re.search(r'\[\s*$', code[:m.start()]) and '{' not in code[:m.start()].replace('{ ', '', 1):
+            out.append(('%s + 1' % m.group(1), m.start(), m.end(), '(%s + FAULT(%%d))' % m.group(1)))
+    for m in re.finditer(r'(?<![\w.])(\d+\.\d*f?)(?![\w.])', code):
+        out.append(('%s * 1.25' % m.group(1), m.start(), m.end(), '(%s * (1 + 0.25f * FAULT(%%d)))' % m.group(1)))
+    whole = code.count('(') == code.count(')') and not re.search(r'(\)|else|[&|+*=,(?:-])$', before)
+    m = re.match(r'^(\s+)((?:\w+(?:->|\.|\[[^\]]*\])?)+(?:\([^;]*\)| (?:[-+*/|&^]|<<|>>)?= [^;]*|\+\+|--));$', code)
+    if m and whole and not re.match(r'\s+(return|break|continue|else|int|size_t|float|double|char|const|u?int\d+_t|'
+                                    r'unsigned|glam_\w+ \**\w+ =|glam__\w+ \**\w+ =)\b', code):
+        out.append(('statement dropped', len(m.group(1)), len(code),
+                    '{ if (!FAULT(%%d)) %s; }' % m.group(2).replace('%', '%%')))
+    m = re.match(r'^(\s+)if \((.*)\)( [^)]*;| \{|)$', code)
+    if m and operand_end(m.group(2) + ')', 0) is not None and m.group(2).count('(') == m.group(2).count(')'):
+        out.append(('condition turned', m.start(2), m.end(2), 'FAULT(%%d) ^ !!(%s)' % m.group(2).replace('%', '%%')))
+    return out
+
+
+def candidates(lines, wanted):
+    """Every fault of the bodies of functions: dicts with line (from 0), room, what, begin, end, text."""
+    out, room, body, comment, macro = [], None, False, False, False
+    for i, line in enumerate(lines):
+        m = re.match(r'/\* == (\d\d) \w+ : (interface|implementation)', line)
+        if m:
+            room = m.group(1) if m.group(2) == 'implementation' else None
+        if comment or line.lstrip().startswith('/*'):
+            comment = '*/' not in line
+            continue
+        if macro or line.startswith('#'):
+            macro = line.endswith('\\')
+            continue
+        if line in '{}' and line:
+            body = line == '{'
+            continue
+        if room not in wanted or not (body or re.match(r'^\{ .* \}$', line)):
+            continue
+        code = re.sub(r'\s*//.*', '', line)
+        # words, tables and labels are judged by eye; SIMD and mesh code by tests of their own
+        if not code.strip() or re.search(r'["\']|static const|GLAM__RESTRICT|GLAM__INLINE|GLAM__[A-Z_]+\(|mesh', code) or \
+                re.match(r'\s*(case|enum|default|goto|typedef)\b', code):
+            continue
+        before = re.sub(r'\s*//.*', '', lines[i - 1]).rstrip()
+        for what, begin, end, text in faults_of_line(code, before):
+            out.append(dict(line=i, room=room, what=what, begin=begin, end=end, text=text))
+    return out
+
+
+def spread(found, count, rng):
+    """`count` of them, at most one per line, larger rooms a little less than in proportion."""
+    rooms = {}
+    for c in found:
+        rooms.setdefault(c['room'], []).append(c)
+    weight = {r: len(v) ** .8 for r, v in rooms.items()}
+    picked = []
+    for r in sorted(rooms):
+        n, used = max(1, round(count * weight[r] / sum(weight.values()))), set()
+        rng.shuffle(rooms[r])
+        for c in rooms[r]:
+            if len(used) < n and c['line'] not in used:
+                used.add(c['line'])
+                picked.append(c)
+    return sorted(picked, key=lambda c: c['line'])
+
+
+def seeded(lines, picked, left_out):
+    out = list(lines)
+    for k, c in enumerate(picked):
+        if k not in left_out:
+            line = out[c['line']]
+            out[c['line']] = line[:c['begin']] + c['text'] % k + line[c['end']:]
+    at = next(i for i, l in enumerate(out) if l.startswith(PRELUDE_AT))
+    out[at] = PRELUDE + out[at]
+    return '\n'.join(out), at
+
+
+def compile_check(work, lines, picked):
+    """Writes the header with all faults that compile; returns the numbers of those that do not."""
+    left_out = set()
+    for _ in range(8):
+        text, at = seeded(lines, picked, left_out)
+        with open(os.path.join(work, 'glam.h'), 'w') as f:
+            f.write(text)
+        r = subprocess.run(['cc', '-std=gnu99', '-fsyntax-only', '-w', 'tests/compile_c.c'], cwd=work,
+                           capture_output=True, text=True)
+        if r.returncode == 0:
+            return left_out
+        shift = PRELUDE.count('\n')
+        wrong = {int(n) - 1 for n in re.findall(r'glam\.h:(\d+):\d+: error', r.stderr)}
+        wrong = {n - shift if n > at else n for n in wrong}
+        more = {k for k, c in enumerate(picked) if c['line'] in wrong} - left_out
+        if not more:
+            sys.exit(r.stderr[:2000])
+        left_out |= more
+    sys.exit('faults that do not compile remain')
+
+
+def limits():
+    if os.getuid() == 0:                     # a fault must not be able to write where root can
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 28, 1 << 28))
+
+
+def run(work, fault, program, words, seconds):
+    own = tempfile.mkdtemp(dir=os.path.join(work, 'tmp'))
+    os.chmod(own, 0o777)
+    env = dict(os.environ, GLAM_FAULT=str(fault), GLAM_TEST_DIR=own, TMPDIR=own, OMP_NUM_THREADS='2',
+               OMP_WAIT_POLICY='passive')
+    try:
+        r = subprocess.run([os.path.join(work, program)] + words.split(), cwd=work, env=env, timeout=seconds,
+                           preexec_fn=limits, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT)
+        last = (r.stdout.decode(errors='replace').strip().split('\n') or [''])[-1]
+        return ('ok' if r.returncode == 0 else 'status %d' % r.returncode), last
+    except subprocess.TimeoutExpired:
+        return 'time', ''
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def judge(work, stages, k, c):
+    for program, words, seconds in [('all', ROOM_TESTS[c['room']], 60)] + stages:
+        result, last = run(work, k, program, words, 20 + 5 * seconds)
+        if result != 'ok':
+            return '%s in %s %s: %s' % (result, program, words[:30], last[:80])
+    return None
+
+
+def reasons():
+    path, out = os.path.join(HERE, 'tests/mutate_reasons.txt'), {}
+    if os.path.exists(path):
+        for line in open(path):
+            if line.strip() and not line.startswith('#'):
+                code, _, why = line.rstrip('\n').partition(' => ')
+                out[code.strip()] = why
+    return out
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--count', type=int, default=60)
+    p.add_argument('--seed', type=int, default=1)
+    p.add_argument('--jobs', type=int, default=1)
+    p.add_argument('--rooms', default=','.join(sorted(ROOM_TESTS)))
+    p.add_argument('--work')
+    a = p.parse_args()
+    work = a.work or tempfile.mkdtemp(prefix='glam_mutate.')
+    os.makedirs(os.path.join(work, 'tmp'), exist_ok=True)
+    os.chmod(work, 0o755)
+    os.chmod(os.path.join(work, 'tmp'), 0o777)
+    for name in ('tests', 'examples'):
+        if not os.path.exists(os.path.join(work, name)):
+            shutil.copytree(os.path.join(HERE, name), os.path.join(work, name))
+    lines = open(os.path.join(HERE, 'glam.h')).read().split('\n')
+    picked = spread(candidates(lines, a.rooms.split(',')), a.count, random.Random(a.seed))
+    left_out = compile_check(work, lines, picked)
+    for name, source in (('all', 'all.c'), ('gradient', 'test_gradient.c'), ('trust', 'trust.c')):
+        if os.path.exists(os.path.join(work, 'tests', source)):
+            subprocess.run(['cc', '-std=gnu99', '-O1', '-w', '-fopenmp', '-pthread', 'tests/' + source, '-o', name, '-lm'],
+                           cwd=work, check=True)
+    stages = []
+    for program, words, most in STAGES:
+        if os.path.exists(os.path.join(work, program)):
+            begin = time.time()
+            result, last = run(work, -1, program, words, 10 * most)
+            if result != 'ok':
+                sys.exit('without a fault: %s: %s %s' % (result, program + ' ' + words, last))
+            stages.append((program, words, max(5, time.time() - begin)))
+    number, survived, why, known = 0, [], {}, reasons()
+    todo = [(k, c) for k, c in enumerate(picked) if k not in left_out]
+    print('%d faults, %d more did not compile; seed %d' % (len(todo), len(left_out), a.seed), flush=True)
+    with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
+        for (k, c), caught in zip(todo, pool.map(lambda kc: judge(work, stages, *kc), todo)):
+            number += 1
+            where = 'glam.h:%d: %s: %s' % (c['line'] + 1, c['what'], lines[c['line']].strip())
+            if caught is None:
+                survived.append((where, known.get(lines[c['line']].strip())))
+            print('%3d %s  %s' % (number, 'SURVIVED' if caught is None else 'caught (%s)' % caught, where), flush=True)
+    named = [s for s in survived if s[1]]
+    print('\nsurvivors:')
+    for where, reason in survived:
+        print('  %s%s' % (where, '\n      ' + reason if reason else ''))
+    caught = len(todo) - len(survived)
+    print('%d of %d caught (%.1f %%); of the %d survivors %d have a reason' %
+          (caught, len(todo), 100.0 * caught / max(1, len(todo)), len(survived), len(named)))
+    if not a.work:
+        shutil.rmtree(work, ignore_errors=True)
+    return len(survived) > len(named)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
