@@ -6759,15 +6759,15 @@ GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_wei
 }
 
 /* == 13 moe : implementation ==============================================================
-   A gate scores every expert for every token; the best k do the work, their outputs are mixed by
-   the gate's own weights (paper section 4; GShard algorithm 1).
+   A router scores every expert for every token; the best k do the work, their outputs are mixed by
+   the router's own weights (paper section 4; GShard algorithm 1).
 
-     p = softmax(cap(x Wr)), cap as in room 11            gate       [T,E]
-     e_1..e_k = the k best, g_i = p[e_i] / (sum + 1e-9)   route      [T,k]
+     p = softmax(cap(x Wr)), cap as in room 11            router     [T,E]
+     e_1..e_k = the k best, w_i = p[e_i] / (sum + 1e-9)   route      [T,k]
      slot of each choice, first choices first; no slot left: dropped
      rows = tokens sorted by expert                       dispatch   [R,M], R <= T*k
      out = expert(rows)                                   experts    [R,M]
-     y_t = sum over kept i of g_i out[place(t,i)]         combine    [T,M]
+     y_t = sum over kept i of w_i out[place(t,i)]         combine    [T,M]
      aux = mean over real tokens of E sum_e f_e P_e       balance
 
    f_e is the share of first choices of the real tokens of a token's group, before capacity, and a
@@ -6911,7 +6911,7 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
 // What backward adds to the view.
 typedef struct glam__moe_grads {
     glam__moe m;
-    // of my choices, sorted by expert: rows of dy and of x, the gate's weights, their gradients
+    // of my choices, sorted by expert: rows of dy and of x, the router's weights, their gradients
     float *dy_out, *weight_out, *dweight, *dxr;        // [R,M] [R] [R] [R,M]
     // of the rows that my experts work on: the same arrays where all experts are here
     float *dyr, *xr, *weight, *dweight_here, *dxr_here;
@@ -6925,36 +6925,36 @@ typedef struct glam__moe_grads {
 
 static void glam__moe_back_scratch(void *arg, glam__layout *l)
 {
-    glam__moe_grads *g = (glam__moe_grads *)arg;
-    glam__moe *m = &g->m;
+    glam__moe_grads *d = (glam__moe_grads *)arg;
+    glam__moe *m = &d->m;
     uint64_t T = (uint64_t)m->T, M = (uint64_t)m->M, R = T * (uint64_t)m->k;
     uint64_t room = (uint64_t)m->room, remote = m->X > 1, plain = m->ctx->plain && !m->ctx->mesh;
     m->normed = glam__lay_floats(l, T * M);
-    g->rms = glam__lay_floats(l, T);
-    g->dlogits = glam__lay_floats(l, T * (uint64_t)m->E);
-    g->dweight = g->dweight_here = glam__lay_floats(l, R);
-    if (g->below) g->dn = glam__lay_floats(l, T * M);
-    g->dyr = g->dy_out = glam__lay_floats(l, R * M);
-    g->xr = remote ? m->xr : g->hidden && !plain ? glam__lay_floats(l, R * M) : NULL;
-    if (g->down) g->h = glam__lay_floats(l, glam__mul(room, (uint64_t)m->H));
-    g->weight = g->weight_out = glam__lay_floats(l, R);
-    if (g->below) g->dxr = g->dxr_here = glam__lay_floats(l, R * M);
+    d->rms = glam__lay_floats(l, T);
+    d->dlogits = glam__lay_floats(l, T * (uint64_t)m->E);
+    d->dweight = d->dweight_here = glam__lay_floats(l, R);
+    if (d->below) d->dn = glam__lay_floats(l, T * M);
+    d->dyr = d->dy_out = glam__lay_floats(l, R * M);
+    d->xr = remote ? m->xr : d->hidden && !plain ? glam__lay_floats(l, R * M) : NULL;
+    if (d->down) d->h = glam__lay_floats(l, glam__mul(room, (uint64_t)m->H));
+    d->weight = d->weight_out = glam__lay_floats(l, R);
+    if (d->below) d->dxr = d->dxr_here = glam__lay_floats(l, R * M);
     if (!remote) return;
-    g->dyr = glam__lay_floats(l, glam__mul(room, M));
-    g->weight = glam__lay_floats(l, room);
-    g->dweight_here = glam__lay_floats(l, room);
-    if (g->below) g->dxr_here = glam__lay_floats(l, glam__mul(room, M));
+    d->dyr = glam__lay_floats(l, glam__mul(room, M));
+    d->weight = glam__lay_floats(l, room);
+    d->dweight_here = glam__lay_floats(l, room);
+    if (d->below) d->dxr_here = glam__lay_floats(l, glam__mul(room, M));
 }
 
 static glam__moe_grads glam__moe_grads_of(glam_ctx *ctx, glam_node *n)
 {
-    glam__moe_grads g;
-    memset(&g, 0, sizeof g);
-    g.m = glam__moe_view(ctx, n);
-    g.below = glam__wants(n, GLAM__MO_X) || glam__wants(n, GLAM__MO_NORM);
-    g.hidden = glam__wants(n, GLAM__MO_GATE) || glam__wants(n, GLAM__MO_UP);
-    g.down = glam__wants(n, GLAM__MO_DOWN);
-    return g;
+    glam__moe_grads d;
+    memset(&d, 0, sizeof d);
+    d.m = glam__moe_view(ctx, n);
+    d.below = glam__wants(n, GLAM__MO_X) || glam__wants(n, GLAM__MO_NORM);
+    d.hidden = glam__wants(n, GLAM__MO_GATE) || glam__wants(n, GLAM__MO_UP);
+    d.down = glam__wants(n, GLAM__MO_DOWN);
+    return d;
 }
 
 // ---- on a mesh: rows go to the ranks that have their experts, and what became of them comes back
@@ -7091,50 +7091,50 @@ static void glam__moe_outer_tree(const glam__moe *m, glam__outer *o)
 }
 
 // On a mesh: gradients of the outputs of my choices, with their weights, to their experts' ranks.
-static int glam__moe_send_back(glam__moe_grads *g)
+static int glam__moe_send_back(glam__moe_grads *d)
 {
-    const glam__moe *m = &g->m;
+    const glam__moe *m = &d->m;
     if (m->X == 1) return 1;
     glam__agree(m->ctx, "moe backward", 0);
     if (m->ctx->error) return 0;
-    glam__moe_exchange(m, g->dy_out, g->dyr, m->M, 0);
-    if (!m->ctx->error) glam__moe_exchange(m, g->weight_out, g->weight, 1, 0);
+    glam__moe_exchange(m, d->dy_out, d->dyr, m->M, 0);
+    if (!m->ctx->error) glam__moe_exchange(m, d->weight_out, d->weight, 1, 0);
     return !m->ctx->error;
 }
 
-static void glam__moe_return_back(glam__moe_grads *g)
+static void glam__moe_return_back(glam__moe_grads *d)
 {
-    const glam__moe *m = &g->m;
+    const glam__moe *m = &d->m;
     if (m->X == 1) return;
-    glam__moe_exchange(m, g->dweight, g->dweight_here, 1, 1);
-    if (g->below && !m->ctx->error) glam__moe_exchange(m, g->dxr, g->dxr_here, m->M, 1);
+    glam__moe_exchange(m, d->dweight, d->dweight_here, 1, 1);
+    if (d->below && !m->ctx->error) glam__moe_exchange(m, d->dxr, d->dxr_here, m->M, 1);
 }
 
 // dn_t += the gradients of its kept choices' rows, best first.
 static void glam__moe_scatter_row(void *arg, int t, int worker)
 {
-    const glam__moe_grads *g = (const glam__moe_grads *)arg;
-    size_t M = (size_t)g->m.M;
+    const glam__moe_grads *d = (const glam__moe_grads *)arg;
+    size_t M = (size_t)d->m.M;
     (void)worker;
-    for (int i = 0; i < g->m.k; i++) {
-        int row = g->m.place[(size_t)t * g->m.k + i];
+    for (int i = 0; i < d->m.k; i++) {
+        int row = d->m.place[(size_t)t * d->m.k + i];
         if (row >= 0)
-            g->m.ctx->kernels->add(g->m.M, g->dxr + (size_t)row * M, g->dn + (size_t)t * M);
+            d->m.ctx->kernels->add(d->m.M, d->dxr + (size_t)row * M, d->dn + (size_t)t * M);
     }
 }
 
 // Over Y: the gradients of the weights, and of the inputs [T,M], for which dy_out has room.
-static const float *glam__moe_sum_back(glam__moe_grads *g)
+static const float *glam__moe_sum_back(glam__moe_grads *d)
 {
-    const glam__moe *m = &g->m;
+    const glam__moe *m = &d->m;
     const glam_tensor *w = m->n->in[GLAM__MO_DOWN];
-    glam__moe_grads over = *g;
+    glam__moe_grads over = *d;
     size_t R = (size_t)m->T * m->k, n = (size_t)m->T * m->M;
     if (!glam__is_over(w, GLAM__OVER_Y)) return NULL;
-    memset(g->dweight + m->rows, 0, (R - (size_t)m->rows) * sizeof(float));
-    glam__sum_over_y(m->ctx, w, "moe backward", g->dweight, R);
-    if (!g->below) return NULL;
-    over.dn = g->dy_out;
+    memset(d->dweight + m->rows, 0, (R - (size_t)m->rows) * sizeof(float));
+    glam__sum_over_y(m->ctx, w, "moe backward", d->dweight, R);
+    if (!d->below) return NULL;
+    over.dn = d->dy_out;
     memset(over.dn, 0, n * sizeof(float));
     glam__each_row(m->ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, &over);
     glam__sum_over_y(m->ctx, w, "moe backward", over.dn, n);
@@ -7160,7 +7160,7 @@ static void glam__moe_softmax(void *arg, int t, int worker)
     m->lse[t] = k->softmax(m->E, p, 0);
 }
 
-static void glam__moe_gate(glam__moe *m)
+static void glam__moe_router(glam__moe *m)
 {
     glam_ctx *ctx = m->ctx;
     float *p = m->s->route.probability;
@@ -7187,7 +7187,7 @@ static void glam__moe_choose(const float *p, int E, int k, int32_t *expert)
 }
 
 // Slots in one group: first choices before second ones, early tokens before late ones.  A choice
-// past the capacity is dropped, but still counts for the places of those after it in its rank.
+// past the capacity is dropped, but still counts for the places of later ones of its order.
 static void glam__moe_slots(const glam__moe *m, int group, int *taken, int *seen)
 {
     const glam__route *r = &m->s->route;
@@ -7213,19 +7213,19 @@ static void glam__moe_slots(const glam__moe *m, int group, int *taken, int *seen
 static void glam__moe_weights(const glam__moe *m, int t, int after)
 {
     const glam__route *r = &m->s->route;
-    float *g = r->gate + (size_t)t * m->k, sum = 0;
+    float *w = r->gate + (size_t)t * m->k, sum = 0;
     const int32_t *kept = r->kept + (size_t)t * m->k;
     glam_normalise how = m->s->c.normalise;
     if (!after)
         for (int i = 0; i < m->k; i++)
-            g[i] = r->probability[(size_t)t * m->E + r->expert[(size_t)t * m->k + i]];
+            w[i] = r->probability[(size_t)t * m->E + r->expert[(size_t)t * m->k + i]];
     else
-        for (int i = 0; i < m->k; i++) g[i] = kept[i] ? g[i] : 0;
-    for (int i = 0; i < m->k; i++) sum += g[i];
+        for (int i = 0; i < m->k; i++) w[i] = kept[i] ? w[i] : 0;
+    for (int i = 0; i < m->k; i++) sum += w[i];
     if (!after && how == GLAM_NORMALISE_BEFORE_DROP)
-        for (int i = 0; i < m->k; i++) g[i] /= sum + 1e-9f;
+        for (int i = 0; i < m->k; i++) w[i] /= sum + 1e-9f;
     if (after && how == GLAM_NORMALISE_AFTER_DROP && sum > 0)
-        for (int i = 0; i < m->k; i++) g[i] /= sum;
+        for (int i = 0; i < m->k; i++) w[i] /= sum;
 }
 
 // Choices of one token and their probabilities; of padding, none.
@@ -7307,12 +7307,6 @@ static void glam__fill_gathered(const glam__product *p, int row, int rows, int a
                (size_t)g->M * sizeof(float));
 }
 
-static glam__gather glam__gather_of(const glam__moe *m, const float *x)
-{
-    glam__gather g = { x, m->source, m->k, m->M };
-    return g;
-}
-
 // The same product with the experts' slices of B, each for its own rows.
 static glam__product glam__expert_product(const glam__moe *m, glam__product p)
 {
@@ -7324,7 +7318,7 @@ static glam__product glam__expert_product(const glam__moe *m, glam__product p)
 // Each expert's feed-forward on its rows.
 static void glam__moe_experts(glam__moe *m)
 {
-    glam__gather rows = glam__gather_of(m, m->normed);
+    glam__gather rows = { m->normed, m->source, m->k, m->M };
     glam__operand b[3];                                    // gate, up, down
     glam__product p[2];
     glam__acted a;
@@ -7496,7 +7490,7 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
 {
     glam__moe m = glam__moe_view(ctx, n);      // names for the saved arrays
     glam__lay_scratch(ctx, glam__moe_scratch, &m);
-    glam__moe_gate(&m);                        // p = softmax(x Wr)                     [T,E]
+    glam__moe_router(&m);                        // p = softmax(x Wr)                     [T,E]
     glam__moe_route(&m);                       // best experts, their slots, drops      [T,k]
     glam__moe_dispatch(&m);                    // choices, sorted by expert             [R]
     if (!glam__moe_send(&m)) return;           // rows to the ranks that have their experts
@@ -7515,14 +7509,17 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
 
 static void glam__moe_gather_row(void *arg, int row, int worker)
 {
-    glam__moe_grads *g = (glam__moe_grads *)arg;
-    size_t M = (size_t)g->m.M, t = (size_t)(g->m.source[row] / g->m.k);
+    glam__moe_grads *d = (glam__moe_grads *)arg;
+    size_t M = (size_t)d->m.M, t = (size_t)(d->m.source[row] / d->m.k);
     (void)worker;
-    memcpy(g->dy_out + (size_t)row * M, g->m.n->out[0]->grad + t * M, M * sizeof(float));
-    if (g->m.X == 1 && g->xr)
-        memcpy(g->xr + (size_t)row * M, g->m.normed + t * M, M * sizeof(float));
-    g->weight_out[row] = g->m.s->route.gate[g->m.source[row]];
+    memcpy(d->dy_out + (size_t)row * M, d->m.n->out[0]->grad + t * M, M * sizeof(float));
+    if (d->m.X == 1 && d->xr)
+        memcpy(d->xr + (size_t)row * M, d->m.normed + t * M, M * sizeof(float));
+    d->weight_out[row] = d->m.s->route.gate[d->m.source[row]];
 }
+
+static void glam__moe_combine_back(glam__moe_grads *d)
+{ glam__each_row(d->m.ctx, d->m.rows, 2.0 * d->m.M, glam__moe_gather_row, d); }
 
 // dW of all experts: A_e^T B_e over each one's rows.
 static glam__outer glam__moe_outer(const glam__moe *m, glam_tensor *w, const float *a, int M,
@@ -7544,9 +7541,9 @@ static glam__product glam__moe_times(const glam__moe *m, const float *a, glam__o
 }
 
 // dh = dy Wd^T; through the activation; the gradients of the experts and of their inputs.
-static void glam__moe_experts_back(glam__moe_grads *g)
+static void glam__moe_experts_back(glam__moe_grads *d)
 {
-    const glam__moe *m = &g->m;
+    const glam__moe *m = &d->m;
     glam_tensor **in = m->n->in;
     glam__acted_back a;
     glam__operand b[3];                        // gate, up, down
@@ -7556,17 +7553,17 @@ static void glam__moe_experts_back(glam__moe_grads *g)
     glam__weights(m->ctx, in + GLAM__MO_GATE, 3, 1, m->T * m->k, b);
     a.kernels = m->ctx->kernels;
     a.kind = m->kind; a.H = m->H;
-    a.g = m->g; a.u = m->u; a.h = g->h;
-    a.weight = g->weight; a.dweight = g->dweight_here;
-    p[0] = glam__moe_times(m, g->dyr, b[2], NULL, 0);
-    p[1] = glam__moe_times(m, m->u, b[1], g->dxr_here, 0);     // where anyone is below
+    a.g = m->g; a.u = m->u; a.h = d->h;
+    a.weight = d->weight; a.dweight = d->dweight_here;
+    p[0] = glam__moe_times(m, d->dyr, b[2], NULL, 0);
+    p[1] = glam__moe_times(m, m->u, b[1], d->dxr_here, 0);     // where anyone is below
     p[1].before = glam__acted_back_rows;       // g, u and h become dg, du and the weighted h
     p[1].arg = &a;
-    if (m->gated) p[2] = glam__moe_times(m, m->g, b[0], g->dxr_here, 1);
-    glam__chain_run(m->ctx, p, g->below ? count : 1, 1);
-    o[0] = glam__moe_outer(m, in[GLAM__MO_DOWN], g->h, m->H, g->dyr, m->M);
-    o[1] = glam__moe_outer(m, in[GLAM__MO_UP], g->xr, m->M, m->u, m->H);
-    if (m->gated) o[2] = glam__moe_outer(m, in[GLAM__MO_GATE], g->xr, m->M, m->g, m->H);
+    if (m->gated) p[2] = glam__moe_times(m, m->g, b[0], d->dxr_here, 1);
+    glam__chain_run(m->ctx, p, d->below ? count : 1, 1);
+    o[0] = glam__moe_outer(m, in[GLAM__MO_DOWN], d->h, m->H, d->dyr, m->M);
+    o[1] = glam__moe_outer(m, in[GLAM__MO_UP], d->xr, m->M, m->u, m->H);
+    if (m->gated) o[2] = glam__moe_outer(m, in[GLAM__MO_GATE], d->xr, m->M, m->g, m->H);
     if (m->X == 1) glam__outer_run(m->ctx, o, count);
     else for (int i = 0; i < count; i++) glam__moe_outer_tree(m, &o[i]);
 }
@@ -7580,14 +7577,14 @@ static float *glam__settled(glam_tensor *t)
 
 // The same token by token.  Gives the gradients of the tokens' inputs [T,M], for which dy_out has
 // room.
-static const float *glam__moe_plain_backward(glam__moe_grads *g)
+static const float *glam__moe_plain_backward(glam__moe_grads *d)
 {
-    const glam__moe *m = &g->m;
+    const glam__moe *m = &d->m;
     glam_tensor **in = m->n->in;
     glam__plain_moe p = glam__moe_plain_view(m);
     p.dy = m->n->out[0]->grad;
-    p.dweight = g->dweight;
-    p.dx = g->dy_out;
+    p.dweight = d->dweight;
+    p.dx = d->dy_out;
     p.dgate = m->gated ? glam__settled(in[GLAM__MO_GATE]) : NULL;
     p.dup = glam__settled(in[GLAM__MO_UP]);
     p.ddown = glam__settled(in[GLAM__MO_DOWN]);
@@ -7597,11 +7594,11 @@ static const float *glam__moe_plain_backward(glam__moe_grads *g)
 }
 
 // From the weights of one token's choices to the router's probabilities.
-//   before drops  w_i = g_i / s:      dg_j = (dw_j [kept] - sum_i dw_i w_i) / s
-//   after drops   the same over the kept ones;   none: dg_j = dw_j
-static void glam__moe_weights_back(const glam__moe_grads *g, int t, float *dp)
+//   before drops  w_i = p_i / s:      dp_j = (dw_j [kept] - sum_i dw_i w_i) / s
+//   after drops   the same over the kept ones;   none: dp_j = dw_j
+static void glam__moe_weights_back(const glam__moe_grads *d, int t, float *dp)
 {
-    const glam__moe *m = &g->m;
+    const glam__moe *m = &d->m;
     const glam__route *r = &m->s->route;
     size_t at = (size_t)t * m->k;
     const float *p = r->probability + (size_t)t * m->E;
@@ -7610,78 +7607,88 @@ static void glam__moe_weights_back(const glam__moe_grads *g, int t, float *dp)
     for (int i = 0; i < m->k; i++) {
         int row = m->place[at + i];
         if (row >= 0 || !after) sum += p[r->expert[at + i]];
-        if (row >= 0) dot += g->dweight[row] * r->gate[at + i];
+        if (row >= 0) dot += d->dweight[row] * r->gate[at + i];
     }
     for (int i = 0; i < m->k; i++) {
         int row = m->place[at + i];
-        float dw = row >= 0 ? g->dweight[row] : 0;
+        float dw = row >= 0 ? d->dweight[row] : 0;
         if (m->s->c.normalise == GLAM_NORMALISE_NONE) dp[r->expert[at + i]] += dw;
         else if (row >= 0 || !after) dp[r->expert[at + i]] += (dw - dot) / sum;
     }
 }
 
 // dlogits = p (dp - sum p dp) + z-loss;  dp from the weights and from the balance loss.
-static void glam__moe_gate_back_row(void *arg, int t, int worker)
+static void glam__moe_router_back_row(void *arg, int t, int worker)
 {
-    const glam__moe_grads *g = (const glam__moe_grads *)arg;
-    const glam__moe *m = &g->m;
+    const glam__moe_grads *d = (const glam__moe_grads *)arg;
+    const glam__moe *m = &d->m;
     size_t at = (size_t)t * m->E;
-    float *d = g->dlogits + at;
+    float *dl = d->dlogits + at;
     const float *p = m->s->route.probability + at;
-    const int *first = g->first + (size_t)(t / m->group) * (size_t)(m->E + 1);
+    const int *first = d->first + (size_t)(t / m->group) * (size_t)(m->E + 1);
     (void)worker;
-    memset(d, 0, (size_t)m->E * sizeof(float));
+    memset(dl, 0, (size_t)m->E * sizeof(float));
     if (!glam__real(m, t)) return;
-    float aux = g->aux / (float)first[m->E];
-    for (int e = 0; e < m->E; e++) d[e] = aux * (float)first[e];
-    glam__moe_weights_back(g, t, d);
-    float dot = m->ctx->kernels->dot(m->E, p, d);
-    for (int e = 0; e < m->E; e++) d[e] = p[e] * (d[e] - dot + g->z * m->lse[t]);
-    if (m->s->c.router_cap > 0) glam__cap_back(m->s->c.router_cap, m->E, m->capped + at, d);
+    float aux = d->aux / (float)first[m->E];
+    for (int e = 0; e < m->E; e++) dl[e] = aux * (float)first[e];
+    glam__moe_weights_back(d, t, dl);
+    float dot = m->ctx->kernels->dot(m->E, p, dl);
+    for (int e = 0; e < m->E; e++) dl[e] = p[e] * (dl[e] - dot + d->z * m->lse[t]);
+    if (m->s->c.router_cap > 0) glam__cap_back(m->s->c.router_cap, m->E, m->capped + at, dl);
 }
 
-static void glam__moe_gate_back(glam__moe_grads *g)
+static void glam__moe_router_back(glam__moe_grads *d)
 {
-    const glam__moe *m = &g->m;
+    const glam__moe *m = &d->m;
     const glam_moe_config *c = &m->s->c;
     int real;
-    g->first = glam__moe_firsts(m, &real);
-    g->aux = g->dbalance * m->s->part * c->aux_weight * (float)m->E / (float)real;
-    g->z = g->dbalance * m->s->part * c->router_z_weight * 2 / (float)real;
-    glam__each_row(m->ctx, m->T, 40.0 * m->E, glam__moe_gate_back_row, g);
+    d->dbalance = m->n->out[1]->grad[0];
+    d->first = glam__moe_firsts(m, &real);
+    d->aux = d->dbalance * m->s->part * c->aux_weight * (float)m->E / (float)real;
+    d->z = d->dbalance * m->s->part * c->router_z_weight * 2 / (float)real;
+    glam__each_row(m->ctx, m->T, 40.0 * m->E, glam__moe_router_back_row, d);
+    glam__grad_outer(m->ctx, m->n->in[GLAM__MO_ROUTER], m->T, m->normed, (size_t)m->M, d->dlogits,
+                     (size_t)m->E);
+}
+
+// dn = the rows' gradients, back in the order of the tokens, + dlogits Wr^T.  whole: NULL, or the
+// first of the two where it has been summed already.
+static void glam__moe_dispatch_back(glam__moe_grads *d, const float *whole)
+{
+    glam__moe *m = &d->m;
+    glam_ctx *ctx = m->ctx;
+    glam__operand router = glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 1, 0);
+    glam__times(ctx, m->T, d->dlogits, (size_t)m->E, router, d->dn, (size_t)m->M, 0);
+    if (whole) glam__add_all(ctx->kernels, (size_t)m->T * m->M, whole, d->dn);
+    else glam__each_row(ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, d);
 }
 
 static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
 {
-    glam__moe_grads g = glam__moe_grads_of(ctx, n);
-    glam__moe *m = &g.m;
-    glam_tensor *router = n->in[GLAM__MO_ROUTER], *norm = n->in[GLAM__MO_NORM];
+    glam__moe_grads d = glam__moe_grads_of(ctx, n);
+    glam__moe *m = &d.m;
+    glam_tensor *norm = n->in[GLAM__MO_NORM];
     glam__normed w = glam__normed_of(ctx, n->in[0], norm, m->s->norm_eps);
-    size_t M = (size_t)m->M, all = (size_t)m->T * M;
-    const float *whole = NULL;                 // dn without the router's part, where it is summed
-    glam__lay_scratch(ctx, glam__moe_back_scratch, &g);
+    const float *whole;
+    glam__lay_scratch(ctx, glam__moe_back_scratch, &d);
     for (int e = 0; e < m->E; e++) {
         m->rows += m->spans[e].rows;
         m->here += m->at_work[e].rows;
     }
-    g.dbalance = n->out[1]->grad[0];
-    glam__norm_all(ctx, w, m->T, m->normed, g.rms, 1);
+    glam__norm_all(ctx, w, m->T, m->normed, d.rms, 1);
     if (ctx->plain && !ctx->mesh) {
-        whole = glam__moe_plain_backward(&g);
+        whole = glam__moe_plain_backward(&d);
     } else {
-        glam__each_row(ctx, m->rows, 2.0 * m->M, glam__moe_gather_row, &g);
-        if (!glam__moe_send_back(&g)) return;
-        glam__moe_experts_back(&g);            // dh, dWd, dWu, dWg, and dx of their rows
-        glam__moe_return_back(&g);
-        whole = glam__moe_sum_back(&g);
+        glam__moe_combine_back(&d);            // dy of each row, and its weight         [R,M] [R]
+        if (!glam__moe_send_back(&d)) return;
+        glam__moe_experts_back(&d);            // dWd, dWu, dWg; dx of each row, dw      [R,M] [R]
+        glam__moe_return_back(&d);
+        whole = glam__moe_sum_back(&d);
     }
-    glam__moe_gate_back(&g);                   // dlogits from weights, balance and z-loss  [T,E]
-    glam__grad_outer(ctx, router, m->T, m->normed, M, g.dlogits, (size_t)m->E);
-    if (!g.below) return;
-    glam__times(ctx, m->T, g.dlogits, (size_t)m->E, glam__weight(ctx, router, 1, 0), g.dn, M, 0);
-    if (whole) glam__add_all(ctx->kernels, all, whole, g.dn);
-    else glam__each_row(ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, &g);
-    glam__norm_backward(ctx, n, norm, w, m->T, g.rms, g.dn);
+    glam__moe_router_back(&d);                 // dlogits from dw, balance, z-loss; dWr      [T,E]
+    if (!d.below) return;
+    glam__moe_dispatch_back(&d, whole);        // dn: rows to tokens, dlogits to inputs      [T,M]
+    glam__norm_backward(ctx, n, norm, w, m->T, d.rms, d.dn);
 }
 
 // ---- the row and its wrapper
@@ -7771,10 +7778,10 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     n->saved_bytes = glam__lay_count(glam__moe_saved, &m);
     n->scratch_bytes = glam__lay_count(glam__moe_scratch, &m) + glam__moe_inner_bytes(&m, 1);
     if (n->flags & GLAM__NODE_RECORDED) {
-        glam__moe_grads g = glam__moe_grads_of(ctx, n);
+        glam__moe_grads d = glam__moe_grads_of(ctx, n);
         n->scratch_bytes = glam__larger(n->scratch_bytes,
-                                        glam__lay_count(glam__moe_back_scratch, &g) +
-                                        glam__moe_inner_bytes(&m, g.below));
+                                        glam__lay_count(glam__moe_back_scratch, &d) +
+                                        glam__moe_inner_bytes(&m, d.below));
     }
     if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
     glam__want_all(ctx, n, GLAM__MO_ROUTER, 1, 0);
