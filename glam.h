@@ -9168,7 +9168,9 @@ GLAM_API glam_status glam_next_batch(glam_text *text, int rows, int length, uint
                                      uint64_t step, glam_batch *batch)
 {
     if (batch) memset(batch, 0, sizeof *batch);
-    if (!text || !batch || text->ctx->error) return text ? text->ctx->error : GLAM_ERR_MEMORY;
+    if (!text) return GLAM_ERR_MEMORY;
+    if (!batch) glam_fail(text->ctx, GLAM_ERR_VALUE, "batch: nowhere to write to (NULL)");
+    if (text->ctx->error) return text->ctx->error;
     if (rows < 1 || length < 1 || (int64_t)rows * length > INT32_MAX / 64)
         return glam_fail(text->ctx, GLAM_ERR_VALUE, "batch: %d rows of %d tokens make no batch",
                          rows, length);
