@@ -352,6 +352,11 @@ placed_builds()
             works $CC -m32 $more -include errno.h || { skip "after $flags" "$CC has no -m32"; continue; }
             flags="$flags $more" ;;
         esac
+        if [ "$flags" != "${flags#-std=c99 -m32 -I}" ] || [ "$flags" = "-std=c99 -m32 " ]; then
+            build m32_files $CC $flags -O1 -DGLAM_NO_SIMD tests/all.c -o "$work/m32_files" -lm
+            built
+            run m32_files "$work/m32_files" files data text places
+        fi
         build after$n $c $flags $after -o "$work/after$n"
         built
         run "after$n" "$work/after$n" "$work"
