@@ -906,24 +906,6 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
 #define GLAM__FILES 0
 #endif
 
-// Strict C hides these where a system header came before this file: declared once more they are
-// the same.  (C++ compilers hide nothing on Linux.)
-#if defined(__linux__) && !defined(__cplusplus)
-int fsync(int), fchmod(int, mode_t), fchown(int, uid_t, gid_t);
-ssize_t readlink(const char *, char *, size_t);
-#endif
-// Files past 2 GiB: where a system header came first, without _FILE_OFFSET_BITS, on 32 bits.
-#if defined(__GLIBC__) && __WORDSIZE == 32 && !defined(__USE_FILE_OFFSET64)
-#ifndef __cplusplus
-int open64(const char *, int, ...);
-long long lseek64(int, long long, int);
-#endif
-#define GLAM__OPEN_FILE open64
-#define GLAM__LSEEK(f, at, from) lseek64(f, (long long)(at), from)
-#elif GLAM__POSIX
-#define GLAM__OPEN_FILE open
-#define GLAM__LSEEK(f, at, from) lseek(f, (off_t)(at), from)
-#endif
 #ifdef _WIN32                      // as windows.h has them, which may come before or after
 #ifdef __cplusplus
 extern "C" {
@@ -931,12 +913,6 @@ extern "C" {
 union _LARGE_INTEGER;
 __declspec(dllimport) int __stdcall QueryPerformanceCounter(union _LARGE_INTEGER *);
 __declspec(dllimport) int __stdcall QueryPerformanceFrequency(union _LARGE_INTEGER *);
-__declspec(dllimport) int __stdcall MoveFileExW(const wchar_t *, const wchar_t *, unsigned long);
-__declspec(dllimport) int __stdcall MultiByteToWideChar(unsigned, unsigned long, const char *, int,
-                                                        wchar_t *, int);
-__declspec(dllimport) unsigned long __stdcall GetCurrentProcessId(void);
-__declspec(dllimport) unsigned long __stdcall GetLastError(void);
-__declspec(dllimport) void __stdcall Sleep(unsigned long);
 #ifdef __cplusplus
 }
 #endif
@@ -9141,6 +9117,24 @@ GLAM_API glam_text *glam_text_from_tokens(glam_ctx *ctx, const int32_t *tokens, 
 // ---- files: the system's own calls, which neither buffer nor guess; errno says what failed
 
 #if GLAM__FILES
+// Strict C hides these where a system header came before this file: declared once more they are
+// the same.  (C++ compilers hide nothing on Linux.)
+#if defined(__linux__) && !defined(__cplusplus)
+int fsync(int), fchmod(int, mode_t), fchown(int, uid_t, gid_t);
+ssize_t readlink(const char *, char *, size_t);
+#endif
+// Files past 2 GiB: where a system header came first, without _FILE_OFFSET_BITS, on 32 bits.
+#if defined(__GLIBC__) && __WORDSIZE == 32 && !defined(__USE_FILE_OFFSET64)
+#ifndef __cplusplus
+int open64(const char *, int, ...);
+long long lseek64(int, long long, int);
+#endif
+#define GLAM__OPEN_FILE open64
+#define GLAM__LSEEK(f, at, from) lseek64(f, (long long)(at), from)
+#elif GLAM__POSIX
+#define GLAM__OPEN_FILE open
+#define GLAM__LSEEK(f, at, from) lseek(f, (off_t)(at), from)
+#endif
 // To read; to read what may be a pipe; made, never opened; to be written, by another rank; over.
 enum { GLAM__READ, GLAM__STREAM, GLAM__MAKE, GLAM__CHANGE, GLAM__OVER };
 #define GLAM__MOVE_MOST ((size_t)1 << 24)       // some systems refuse 2 GB at once
@@ -9154,6 +9148,18 @@ enum { GLAM__READ, GLAM__STREAM, GLAM__MAKE, GLAM__CHANGE, GLAM__OVER };
 #define GLAM__FSYNC _commit
 #endif
 enum { GLAM__WIDE = 4096 };
+#ifdef __cplusplus
+extern "C" {
+#endif
+__declspec(dllimport) int __stdcall MoveFileExW(const wchar_t *, const wchar_t *, unsigned long);
+__declspec(dllimport) int __stdcall MultiByteToWideChar(unsigned, unsigned long, const char *, int,
+                                                        wchar_t *, int);
+__declspec(dllimport) unsigned long __stdcall GetCurrentProcessId(void);
+__declspec(dllimport) unsigned long __stdcall GetLastError(void);
+__declspec(dllimport) void __stdcall Sleep(unsigned long);
+#ifdef __cplusplus
+}
+#endif
 
 // A path is UTF-8, or else in the code page that main() got it in.
 static wchar_t *glam__wide(const char *path, wchar_t wide[GLAM__WIDE])
@@ -9467,7 +9473,9 @@ GLAM_API glam_status glam_next_batch(glam_text *text, int rows, int length, uint
                                      uint64_t step, glam_batch *batch)
 {
     if (batch) memset(batch, 0, sizeof *batch);
-    if (!text || !batch || text->ctx->error) return text ? text->ctx->error : GLAM_ERR_MEMORY;
+    if (!text) return GLAM_ERR_MEMORY;
+    if (!batch) glam_fail(text->ctx, GLAM_ERR_VALUE, "batch: nowhere to write to (NULL)");
+    if (text->ctx->error) return text->ctx->error;
     if (rows < 1 || length < 1 || (int64_t)rows * length > INT32_MAX / 64)
         return glam_fail(text->ctx, GLAM_ERR_VALUE, "batch: %d rows of %d tokens make no batch",
                          rows, length);
@@ -11604,9 +11612,9 @@ typedef struct glam__file {
     int         handle;            // of the system; -1: memory
     char       *memory;
     uint64_t    length, at;        // bytes in all; where the handle stands
-    char       *target, *temporary;   // what path means, links followed; the file beside it
+    char       *goal, *temporary;  // what path means, links followed; the file beside it
     uint64_t    number;            // of the temporary file's name
-    int         there, links;      // the target exists, under so many names
+    int         there, links;      // the goal exists, under so many names
     glam__file_sum sum;
     glam__arena own;               // has what follows, until glam__file_end
     char       *header;
@@ -11616,7 +11624,7 @@ typedef struct glam__file {
     const glam__split **splits;                  // of the items
     int         item_count, found_count;
 #if GLAM__POSIX
-    struct stat was;               // the target
+    struct stat was;               // the goal
 #endif
 } glam__file;
 
@@ -11912,47 +11920,47 @@ static int glam__sync_folder(char *path)
 
 // Follows the links that the path ends in, as an editor does: what they mean is replaced, and they
 // stay.  Anything there but a file is refused before a byte is written.
-static int glam__file_target(glam__file *f)
+static int glam__file_goal(glam__file *f)
 {
     size_t room = strlen(f->path) + 1;
-    f->target = (char *)glam__take(f->ctx, &f->own, room);
-    if (!f->target) return 0;
-    memcpy(f->target, f->path, room);
+    f->goal = (char *)glam__take(f->ctx, &f->own, room);
+    if (!f->goal) return 0;
+    memcpy(f->goal, f->path, room);
 #if GLAM__POSIX
     enum { LONGEST = 4096, MOST = 40 };
     for (int links = 0; ; links++) {
-        const char *slash = strrchr(f->target, '/');
-        size_t folder = slash ? (size_t)(slash - f->target) + 1 : 0;
+        const char *slash = strrchr(f->goal, '/');
+        size_t folder = slash ? (size_t)(slash - f->goal) + 1 : 0;
         char *next = (char *)glam__take(f->ctx, &f->own, folder + LONGEST + 1);
         if (!next) return 0;
-        ssize_t n = readlink(f->target, next + folder, LONGEST);
+        ssize_t n = readlink(f->goal, next + folder, LONGEST);
         if (n < 0) break;                       // no link: EINVAL; or nothing there, yet
         if (n == LONGEST || links == MOST)
             return glam__file_fail(f, GLAM_ERR_FILE, "its links lead in a circle");
-        memcpy(next, f->target, folder);
-        f->target = next[folder] == '/' ? next + folder : next;
+        memcpy(next, f->goal, folder);
+        f->goal = next[folder] == '/' ? next + folder : next;
     }
-    f->there = stat(f->target, &f->was) == 0;
+    f->there = stat(f->goal, &f->was) == 0;
     const char *kind = f->there ? glam__kind_of_file(&f->was) : NULL;
     if (kind) return glam__file_fail(f, GLAM_ERR_FILE, "it is %s: name a file", kind);
-    if (f->there ? access(f->target, W_OK) != 0 : errno != ENOENT)
+    if (f->there ? access(f->goal, W_OK) != 0 : errno != ENOENT)
         return glam__file_fail(f, GLAM_ERR_FILE, "cannot write to it: %s", strerror(errno));
     f->links = f->there ? (int)f->was.st_nlink : 0;
 #endif
     return 1;
 }
 
-// Beside the target, so that it can take its place: a name that nobody has, or can guess.
+// Beside the goal, so that it can take its place: a name that nobody has, or can guess.
 static int glam__file_name(glam__file *f)
 {
-    const char *base = f->target + strlen(f->target);
-    while (base > f->target && base[-1] != '/' && !(base[-1] == '\\' && !GLAM__POSIX)) base--;
+    const char *base = f->goal + strlen(f->goal);
+    while (base > f->goal && base[-1] != '/' && !(base[-1] == '\\' && !GLAM__POSIX)) base--;
     size_t keep = strlen(base) < 200 ? strlen(base) : 200;
     while (keep && ((unsigned char)base[keep] & 0xc0) == 0x80) keep--;   // whole characters
-    size_t all = (size_t)(base - f->target) + keep, room = all + sizeof ".0123456789abcdef.tmp";
+    size_t all = (size_t)(base - f->goal) + keep, room = all + sizeof ".0123456789abcdef.tmp";
     if (!f->temporary) f->temporary = (char *)glam__take(f->ctx, &f->own, room);
     if (!f->temporary) return 0;
-    snprintf(f->temporary, room, "%.*s.%016llx.tmp", (int)all, f->target,
+    snprintf(f->temporary, room, "%.*s.%016llx.tmp", (int)all, f->goal,
              (unsigned long long)f->number);
     return 1;
 }
@@ -12013,7 +12021,7 @@ static int glam__file_copy_over(glam__file *f)
     char *chunk = (char *)glam__take(f->ctx, &f->own, GLAM__FILE_CHUNK);
     int from = chunk ? glam__open_file(f->temporary, GLAM__READ, 0) : -1, error;
     size_t n = GLAM__FILE_CHUNK;
-    f->handle = from < 0 ? -1 : glam__open_file(f->target, GLAM__OVER, 0);
+    f->handle = from < 0 ? -1 : glam__open_file(f->goal, GLAM__OVER, 0);
     int ok = f->handle >= 0;
     while (ok && n == GLAM__FILE_CHUNK) {
         n = glam__move_bytes(from, chunk, GLAM__FILE_CHUNK, 0);
@@ -12028,13 +12036,13 @@ static int glam__file_copy_over(glam__file *f)
     return ok;
 }
 
-// The finished temporary file takes the place of the target; 0: it has not, and is still there.
+// The finished temporary file takes the place of the goal; 0: it has not, and is still there.
 static int glam__file_replace(glam__file *f)
 {
 #ifdef _WIN32
     wchar_t from[GLAM__WIDE], to[GLAM__WIDE];
     glam__wide(f->temporary, from);
-    glam__wide(f->target, to);
+    glam__wide(f->goal, to);
     for (int tries = 0; tries < 200; tries++) {     // who reads the old file holds it for a moment
         if (MoveFileExW(from, to, 1 | 8)) return 1;                     // replace, write through
         unsigned long why = GetLastError();
@@ -12044,7 +12052,7 @@ static int glam__file_replace(glam__file *f)
     }
     return 0;
 #else
-    return f->links < 2 && rename(f->temporary, f->target) == 0;
+    return f->links < 2 && rename(f->temporary, f->goal) == 0;
 #endif
 }
 
@@ -12064,7 +12072,7 @@ static void glam__file_finish(glam__file *f, const char *failed, int error)
         if (f->temporary) glam__file_remove(f->temporary);
         glam__file_fail(f, GLAM_ERR_FILE, "cannot %s %s: %s", failed,
                         f->temporary ? f->temporary : "it", strerror(error));
-    } else if (!glam__sync_folder(f->target)) {
+    } else if (!glam__sync_folder(f->goal)) {
         glam__file_fail(f, GLAM_ERR_FILE, "written, but cannot sync its folder: %s",
                         strerror(errno));
     }
@@ -12116,7 +12124,7 @@ static int glam__file_write_mesh(glam__file *f)
     uint64_t *all = (uint64_t *)(void *)m->work;
     char digits[17];
     int first = m->world.rank == 0, plain = 1;
-    int ok = glam__file_target(f) && (!first || glam__file_make(f));
+    int ok = glam__file_goal(f) && (!first || glam__file_make(f));
     if (!glam__file_well(f, ok, "create")) return 0;
     all[m->world.rank] = f->number;
     glam__all_gather(f->ctx, &m->world, &m->sent.files, all, (size_t)m->world.size, sizeof *all);
@@ -12151,7 +12159,7 @@ static void glam__file_write(glam__file *f)
         glam__agree(f->ctx, f->verb, 0);
         return;
     }
-    if (!glam__file_target(f)) return;
+    if (!glam__file_goal(f)) return;
     // a full disk may show only in the sync, or when the file is closed
     if (!glam__file_make(f)) failed = "create";
     else if (!glam__file_put_all(f)) failed = "write";

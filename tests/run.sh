@@ -161,29 +161,36 @@ fi
 
 # ---------------------------------------------------------------------------------- the ordinary run
 
-if [ -z "$parts" ]; then
-build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
-build gradient $CC -std=c99 -O2 $warn tests/test_gradient.c -o "$work/gradient" -lm
-if have "$CXX"; then
-    build cpp $CXX -x c++ -std=c++11 -O2 $warn tests/all.c -o "$work/cpp" -lm
-    build cpp_alone $CXX -std=c++11 -O1 $warn -c tests/compile_cpp.cpp -o "$work/cpp_alone.o"
-fi
-build c_alone $CC -std=c99 -O1 $warn -c tests/compile_c.c -o "$work/c_alone.o"
-build two_files $CC -std=c99 -O1 $warn tests/two_files_a.c tests/two_files_b.c -o "$work/two_files" -lm
-built
-[ -z "$openmp" ] && skip openmp "$CC has no -fopenmp"
-run c "$work/c"
-run gradient "$work/gradient"
-if have "$CXX"; then
-    run cpp "$work/cpp"
-    compiled cpp_alone
-else
-    skip cpp "there is no C++ compiler called $CXX"
-fi
-compiled c_alone
-run two_files "$work/two_files"
-[ "$full" = 0 ] && finish
-fi
+ordinary_run()
+{
+    build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
+    build gradient $CC -std=c99 -O2 $warn tests/test_gradient.c -o "$work/gradient" -lm
+    if have "$CXX"; then
+        build cpp $CXX -x c++ -std=c++11 -O2 $warn tests/all.c -o "$work/cpp" -lm
+        build cpp_alone $CXX -std=c++11 -O1 $warn -c tests/compile_cpp.cpp -o "$work/cpp_alone.o"
+    fi
+    build c_alone $CC -std=c99 -O1 $warn -c tests/compile_c.c -o "$work/c_alone.o"
+    build after $CC -std=c99 -O0 $warn -Werror -DGLAM_NO_SIMD tests/compile_after.c -o "$work/after" -lm
+    build words $CC -std=c99 -O0 $warn -Werror -include tests/words.h -c tests/compile_c.c -o "$work/words.o"
+    build two_files $CC -std=c99 -O1 $warn tests/two_files_a.c tests/two_files_b.c -o "$work/two_files" -lm
+    built
+    [ -z "$openmp" ] && skip openmp "$CC has no -fopenmp"
+    run c "$work/c"
+    run gradient "$work/gradient"
+    if have "$CXX"; then
+        run cpp "$work/cpp"
+        compiled cpp_alone
+    else
+        skip cpp "there is no C++ compiler called $CXX"
+    fi
+    compiled c_alone
+    run two_files "$work/two_files"
+    run after "$work/after" "$work"
+    compiled words
+}
+
+[ -n "$parts" ] || ordinary_run
+[ "$full" = 1 ] || [ -n "$parts" ] || finish
 
 # --------------------------------------------------------------------------------------- the matrix
 
@@ -339,6 +346,67 @@ other_compilers()
     else
         skip tcc "there is no tcc"
     fi
+}
+
+# Behind other headers, whatever those were asked to show; behind words that others define.
+placed_builds()
+{
+    after="-Wall -Wextra -Werror -O0 -DGLAM_NO_SIMD tests/compile_after.c -lm"
+    n=0
+    for flags in "-std=c99 -D_POSIX_C_SOURCE=199309L" "-std=c99 -D_XOPEN_SOURCE=500" "-std=gnu11" \
+        "-std=c99 -D_GNU_SOURCE" "-std=c99 -m32" "-std=gnu99 -m32" "-std=c99 -m32 -D_FILE_OFFSET_BITS=64" \
+        "-x c++ -std=c++11" "-x c++ -std=gnu++17"; do
+        n=$((n + 1))
+        c=$CC
+        case $flags in
+        *c++* | *gnu++*) c=$CXX ;;
+        *-m32*)                                 # the headers of the other width will do
+            for more in "" "-I/usr/include/$(uname -m)-linux-gnu"; do
+                works $CC -m32 $more -include errno.h && break
+            done
+            works $CC -m32 $more -include errno.h || { skip "after $flags" "$CC has no -m32"; continue; }
+            flags="$flags $more" ;;
+        esac
+        if [ "$flags" != "${flags#-std=c99 -m32 -I}" ] || [ "$flags" = "-std=c99 -m32 " ]; then
+            build m32_files $CC $flags -O1 -DGLAM_NO_SIMD tests/all.c -o "$work/m32_files" -lm
+            built
+            run m32_files "$work/m32_files" files data text places
+        fi
+        build after$n $c $flags $after -o "$work/after$n"
+        built
+        run "after$n" "$work/after$n" "$work"
+    done
+    for c in clang musl-gcc tcc; do
+        have $c || { skip "after_$c" "there is no $c"; continue; }
+        build after_$c $c -std=c99 -w -O0 -DGLAM_NO_SIMD tests/compile_after.c -o "$work/after_$c" -lm
+        built
+        run "after_$c" "$work/after_$c" "$work"
+    done
+    if have "$CXX"; then
+        build words_cpp $CXX -std=c++11 -O0 $warn -Werror -include tests/words.h -c tests/compile_cpp.cpp \
+            -o "$work/words_cpp.o"
+        built
+        compiled words_cpp
+    fi
+}
+
+# Windows: both kinds of threads that mingw comes with, every warning an error, the tests under wine.
+wine_runs()
+{
+    for kind in win32 posix; do
+        c=x86_64-w64-mingw32-gcc-$kind
+        have $c || { skip wine_$kind "there is no $c"; continue; }
+        build mingw_${kind}_c99 $c -std=c99 -O2 $strict -c tests/compile_c.c -o "$work/mingw.o"
+        build mingw_${kind}_words $c -std=c99 -O0 $warn -Werror -include tests/words.h -c tests/compile_c.c -o "$work/mw.o"
+        build wine_$kind $c -std=c99 -O1 $warn -DGLAM_TEST_NO_PTHREADS tests/all.c -o "$work/$kind.exe" -lm -static
+        built
+        compiled mingw_${kind}_c99
+        compiled mingw_${kind}_words
+        have wine || { skip wine_$kind "there is no wine"; continue; }
+        run wine_$kind env WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml=" WINEPREFIX="$work/wine" sh -c \
+            "wine \"$work/$kind.exe\" base files data text context_o golden train_l generate_s 2>&1 | tr -d '\r'"
+    done
+    [ -d "$work/wine" ] && WINEPREFIX="$work/wine" wineserver -k 2>/dev/null
 }
 
 # Each example is built by the line "Build: COMPILE && ./RUN" of its header, runs in a folder of its
@@ -579,7 +647,6 @@ works_wasm()
     have clang && clang --target=wasm32-wasi "$work/probe.c" -o "$work/probe.wasm" >/dev/null 2>&1
 }
 
-strict_builds
 if [ -n "$parts" ]; then
     build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
     build plain $CC -std=c99 -O2 tests/all.c -o "$work/plain" -lm
@@ -605,5 +672,7 @@ target_runs
 analysis_runs
 trust_runs
 fuzz_runs
+placed_builds
+wine_runs
 example_runs
 finish

@@ -47,8 +47,25 @@ static void text_wild_ids(void)
     CHECK(n <= 3 && out[0] == 'a' && !strchr(out, 'b'));
 }
 
+// Sizes that nobody means, and nothing at all.
+static void text_extremes(void)
+{
+    int32_t ids[4] = { INT32_MIN, INT32_MAX, -1, 255 };
+    char out[8] = "xxxxxxx";
+    CHECK(glam_encode(NULL, NULL, SIZE_MAX, ids, 4) == 0 && ids[3] == 255);
+    CHECK(glam_encode(NULL, "ab", 2, NULL, SIZE_MAX) == 2);
+    CHECK(glam_encode(NULL, "ab", 2, ids, SIZE_MAX) == 2 && ids[0] == 'a' && ids[2] == -1);
+    ids[0] = INT32_MIN;
+    ids[1] = INT32_MAX;
+    CHECK(glam_decode(NULL, ids, 4, out, SIZE_MAX) == 4 && !strcmp(out, "???\xff"));
+    CHECK(glam_decode(NULL, NULL, SIZE_MAX, out, 8) == 0 && out[0] == 0);
+    CHECK(glam_decode(NULL, ids, 4, NULL, SIZE_MAX) == 4);
+    CHECK(glam_tokenizer_bytes(NULL) == NULL && glam_tokenizer_size(NULL) == 256);
+}
+
 static void test_15_text(void)
 {
+    RUN(text_extremes);
     RUN(text_round_trip);
     RUN(text_bounds);
     RUN(text_wild_ids);

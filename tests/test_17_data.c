@@ -189,8 +189,122 @@ static void data_mixture(void)
     CLOSE_CLEAN(ctx);
 }
 
+// Longer than the first block that is read: each byte is there, once, in its place.
+static void data_long(void)
+{
+    static const size_t lengths[] = { 65535, 65536, 65537, 131072, 200001 };
+    test_heap heap;
+    glam_options options = test_options();
+    test_heap_into(&heap, &options);            // which wipes what is given back
+    glam_ctx *ctx = glam_open(&options);
+    const char *path = test_path("long.txt");
+    unsigned char *bytes = (unsigned char *)malloc(200001);
+    int32_t *ids = (int32_t *)malloc(200001 * sizeof *ids);
+    if (!CHECK(bytes && ids)) return;
+    for (size_t i = 0; i < 200001; i++) bytes[i] = (unsigned char)(i * 7 + i / 251);
+    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+        FILE *f = fopen(path, "wb");
+        size_t wrong = 0, length = lengths[k], mark = glam_mark(ctx);
+        if (!CHECK(f && fwrite(bytes, 1, length, f) == length)) return;
+        fclose(f);
+        glam_text *text = glam_text_open(ctx, path, NULL);
+        CHECK(glam_text_length(text) == length && glam_text_read(text, 0, length, ids) == length);
+        for (size_t i = 0; i < length && text; i++) wrong += ids[i] != bytes[i];
+        CHECK(wrong == 0);
+        glam_rewind(ctx, mark);
+    }
+    remove(path);
+    free(bytes);
+    free(ids);
+    CLOSE_CLEAN(ctx);
+    CHECK(heap.live == 0 && heap.wrong == 0);
+}
+
+// Numbers that nobody means: an error with a sentence, or what they say; never a wild read.
+static void data_extremes(void)
+{
+    static const int wild[] = { 0, 1, -1, INT_MIN, INT_MAX, 65536 };
+    const float fractions[] = { 0, -1, 1, 1e30f, -1e30f, (float)HUGE_VAL, (float)-HUGE_VAL, (float)NAN,
+                                0.99999994f, 1e-45f };
+    const float weights[] = { (float)NAN, (float)HUGE_VAL, -1, 1e38f };
+    glam_ctx *ctx = test_ctx();
+    glam_text *text = data_numbers(ctx, 0, 100), *train, *valid, *two[2];
+    glam_batch batch;
+    int32_t out[4];
+    for (int r = 0; r < 6; r++)
+        for (int l = 0; l < 6; l++)
+            for (int k = 0; k < 3; k++) {
+                uint64_t far_off = k ? UINT64_MAX - (uint64_t)k + 1 : 0;
+                int fine = wild[r] >= 1 && wild[l] >= 1 && wild[l] < 100 && wild[r] < 1 << 24;
+                CHECK((glam_next_batch(text, wild[r], wild[l], far_off, far_off, &batch) == GLAM_OK) == fine);
+                CHECK((batch.tokens != NULL) == fine);
+                glam_clear_error(ctx);
+                glam_forget(ctx);
+            }
+    CHECK(glam_next_batch(text, 1, 1, 1, 1, NULL) != GLAM_OK && glam_next_batch(NULL, 1, 1, 1, 1, &batch) != GLAM_OK);
+    glam_clear_error(ctx);
+    for (int i = 0; i < 10; i++) {
+        int fine = i == 0 || i > 7;
+        CHECK((glam_text_split(text, fractions[i], &train, &valid) == GLAM_OK) == fine);
+        CHECK((train != NULL) == fine);
+        CHECK(!fine || glam_text_length(train) + glam_text_length(valid) == 100);
+        glam_clear_error(ctx);
+        CHECK((glam_text_split(text, fractions[i], NULL, NULL) == GLAM_OK) == fine);
+        glam_clear_error(ctx);
+    }
+    two[0] = two[1] = text;
+    for (int i = 0; i < 4; i++) {
+        float w[2] = { 1, weights[i] };
+        CHECK(!glam_mix(ctx, two, w, 2));
+        ERROR_IS(ctx, GLAM_ERR_VALUE, "mix: text 1");
+    }
+    CHECK(!glam_mix(ctx, two, NULL, INT_MIN) && !glam_mix(NULL, two, NULL, 2));
+    glam_clear_error(ctx);
+    CHECK(glam_text_read(text, SIZE_MAX, SIZE_MAX, out) == 0 && glam_text_read(text, 98, SIZE_MAX, out) == 2);
+    CHECK(glam_text_read(text, 100, 4, out) == 0 && glam_text_length(NULL) == 0);
+    CHECK(!glam_text_from(ctx, NULL, 5, NULL) && glam_error(ctx) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    CHECK(!glam_text_from_tokens(ctx, out, 0) && !glam_text_open(ctx, NULL, NULL));
+    glam_clear_error(ctx);
+    out[0] = INT32_MIN;
+    CHECK(!glam_text_from_tokens(ctx, out, 1) && glam_error(ctx) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    // more than any machine has: refused, not wrapped around
+    CHECK(!glam_text_from_tokens(ctx, out, SIZE_MAX / 2) && glam_error(ctx) != GLAM_OK);
+    glam_clear_error(ctx);
+    CLOSE_CLEAN(ctx);
+}
+
+// A token or a target that the vocabulary has not is found before it is used.
+static void data_out_of_range(void)
+{
+    static const int32_t bad[] = { 37, -1, INT32_MIN, INT32_MAX };
+    glam_ctx *ctx = test_ctx();
+    glam_config config = test_config();
+    glam_model *model = glam_model_new(ctx, &config);
+    int32_t tokens[6] = { 0, 1, 2, 3, 4, 36 }, targets[6] = { 36, 5, 4, 3, 2, 0 };
+    glam_batch batch = { 2, 3, tokens, targets, NULL, NULL };
+    CHECK(glam_loss(model, &batch, GLAM_TRAIN, NULL) != NULL);
+    for (int i = 0; i < 4; i++) {
+        targets[4] = bad[i];
+        CHECK(!glam_loss(model, &batch, GLAM_TRAIN, NULL) && glam_error(ctx) != GLAM_OK);
+        glam_clear_error(ctx);
+        targets[4] = 2;
+        tokens[5] = bad[i];
+        CHECK(!glam_loss(model, &batch, GLAM_TRAIN, NULL) && glam_error(ctx) != GLAM_OK);
+        glam_clear_error(ctx);
+        tokens[5] = 36;
+    }
+    glam_forget(ctx);
+    CHECK(glam_loss(model, &batch, GLAM_TRAIN, NULL) != NULL);
+    CLOSE_CLEAN(ctx);
+}
+
 static void test_17_data(void)
 {
+    RUN(data_long);
+    RUN(data_extremes);
+    RUN(data_out_of_range);
     RUN(data_texts);
     RUN(data_read);
     RUN(data_failures);

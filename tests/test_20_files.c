@@ -157,8 +157,8 @@ static void files_config(void)
         CHECK(x->context == 77 && y->context == 77 && y->activation == GLAM_GELU_ERF);
         CHECK(y->attention_sink == 0 && y->tied == 0 && y->moe.group == 9);
         CHECK(y->moe.activation == GLAM_SWIGLU);
-        CHECK(y->attention_cap == 0.1f && y->logit_cap == 16777217.0f);
-        CHECK(y->moe.router_cap == 1.10000002f);
+        CHECK(y->attention_cap == (float)0.1f && y->logit_cap == 16777217.0f);
+        CHECK(y->moe.router_cap == (float)1.10000002f);
         CHECK(y->moe.normalise == GLAM_NORMALISE_AFTER_DROP);
         CHECK(memcmp(&x->attention_scale, &y->attention_scale, sizeof(float)) == 0);
         CHECK(memcmp(&x->norm_eps, &y->norm_eps, sizeof(float)) == 0);
@@ -815,6 +815,44 @@ static void files_long_headers(void)
     CLOSE_CLEAN(ctx);
 }
 
+// Numbers that nobody means, and nothing at all.
+static void files_extremes(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config config = files_tiny();
+    glam_model *model = glam_model_new(ctx, &config);
+    const char *path = files_path(1);
+    unsigned char raw[64];
+    CHECK(glam_save_tensors(ctx, path, NULL, INT_MIN) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "tensors");
+    CHECK(glam_save_tensors(ctx, path, NULL, INT_MAX) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    CHECK(glam_save_tensors(ctx, path, NULL, 0) == GLAM_OK);
+    CHECK(glam_load_tensors(ctx, path, NULL, -1) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    CHECK(glam_save_tensors(NULL, path, NULL, 0) != GLAM_OK && glam_load_tensors(NULL, path, NULL, 0) != GLAM_OK);
+    CHECK(glam_save_memory(model, raw, 0) == glam_save_memory(model, NULL, SIZE_MAX));
+    CHECK(!glam_load_memory(ctx, NULL, SIZE_MAX));
+    glam_clear_error(ctx);
+    // lengths of a header from nothing to all bits, in a file of 64 bytes
+    for (int i = 0; i < 64; i++)
+        for (int less = 0; less < 2; less++) {
+            uint64_t length = ((uint64_t)1 << i) - (uint64_t)less;
+            memset(raw, ' ', sizeof raw);
+            for (int k = 0; k < 8; k++) raw[k] = (unsigned char)(length >> 8 * k);
+            CHECK(!glam_load_memory(ctx, raw, sizeof raw) && glam_error(ctx) == GLAM_ERR_FORMAT);
+            glam_clear_error(ctx);
+        }
+    CHECK(glam_load_config(ctx, NULL, &config) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    CHECK(glam_save(model, "") == GLAM_ERR_FILE);
+    ERROR_IS(ctx, GLAM_ERR_FILE, "cannot");
+    CHECK(!glam_load(ctx, "") && glam_error(ctx) == GLAM_ERR_FILE);
+    glam_clear_error(ctx);
+    remove(path);
+    CLOSE_CLEAN(ctx);
+}
+
 // No memory at each moment of a save and of a load: an error, no leak, and then it works.
 static void files_memory(void)
 {
@@ -901,6 +939,7 @@ static void test_20_files(void)
     RUN(files_bound);
     RUN(files_bound_checkpoint);
     RUN(files_long_headers);
+    RUN(files_extremes);
     RUN(files_memory);
     RUN(files_stopped);
 }

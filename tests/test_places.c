@@ -6,6 +6,12 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#ifdef __linux__
+#include <sys/sysmacros.h>
+#ifndef __cplusplus
+int mknod(const char *, mode_t, dev_t);         // which strict C hides
+#endif
+#endif
 #include <sys/wait.h>
 
 static void test_sync_fail(int at, int error)
@@ -294,9 +300,16 @@ static void places_kinds(void)
     int socket_of = socket(AF_UNIX, SOCK_STREAM, 0);
     snprintf(address.sun_path, sizeof address.sun_path, "/tmp/glam_test_socket_%ld", (long)getpid());
     CHECK(bind(socket_of, (struct sockaddr *)(void *)&address, sizeof address) == 0);
-    const char *paths[4] = { places_path("folder"), places_path("pipe"), address.sun_path, "/dev/null" };
+    const char *paths[4] = { places_path("folder"), places_path("pipe"), address.sun_path, places_path("null") };
+    // who could replace the real one gets one of its own
+    if (geteuid() != 0) paths[3] = "/dev/null";
+#ifdef __linux__
+    else if (mknod(paths[3], S_IFCHR | 0600, makedev(1, 3)) != 0) said[3] = NULL;
+#else
+    else said[3] = NULL;
+#endif
     alarm(60);                                  // who hangs ends here
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4 && said[i]; i++) {
         CHECK(stat(paths[i], &s) == 0);
         mode_t mode = s.st_mode;
         CHECK(glam_save(model, paths[i]) == GLAM_ERR_FILE);
@@ -314,7 +327,7 @@ static void places_kinds(void)
     alarm(0);
     close(socket_of);
     remove(address.sun_path);
-    CHECK(places_count(1) == 2);
+    CHECK(places_count(1) == (geteuid() == 0 && said[3] ? 3 : 2));
     CLOSE_CLEAN(ctx);
 }
 
