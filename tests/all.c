@@ -52,6 +52,7 @@
 #include "test_21_plan.c"
 #include "test_golden.c"
 #include "test_mesh.c"
+#include "test_corners.c"
 
 // For run.sh and mpi.sh: the hash of a short training run, to compare builds with each other; hashes of
 // runs on a mesh of threads; and whether an instruction set can be had here.
@@ -97,5 +98,6 @@ int main(int argc, char **argv)
     test_21_plan();
     test_golden();
     test_mesh();
+    test_corners();
     return test__close();
 }
