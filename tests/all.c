@@ -76,6 +76,7 @@ static int test_sync(int file)
 #include "test_places.c"
 #include "test_golden.c"
 #include "test_mesh.c"
+#include "test_corners.c"
 
 // For run.sh and mpi.sh: the hash of a short training run, to compare builds with each other; hashes of
 // runs on a mesh of threads; and whether an instruction set can be had here.
@@ -122,5 +123,6 @@ int main(int argc, char **argv)
     test_places();
     test_golden();
     test_mesh();
+    test_corners();
     return test__close();
 }
