@@ -9673,7 +9673,8 @@ static glam_status glam__recipe_check(glam_ctx *ctx, const glam_recipe *r)
         r->factor_min < 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: beta1 %g and beta2 %g must be in [0,1), eps "
                          "%g, update_clip %g, eps1 %g, eps2 %g (in floats) and factor_min %d "
-                         "above 0", r->beta1, r->beta2, r->eps, r->update_clip, r->eps1, r->eps2, r->factor_min);
+                         "above 0", r->beta1, r->beta2, r->eps, r->update_clip, r->eps1, r->eps2,
+                         r->factor_min);
     if (r->update_in_backward && ctx->mesh)
         return glam_fail(ctx, GLAM_ERR_VALUE, "recipe: update_in_backward cannot wait for the "
                          "gradients of other ranks: set it to 0 on a mesh");

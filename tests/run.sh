@@ -6,7 +6,7 @@
 #   sh tests/run.sh moe model_is   the tests whose names begin so
 #   sh tests/run.sh full           the matrix of compilers, options and sanitizers as well
 #   sh tests/run.sh part NAME...   parts of it alone: strict macro simd sanitizer mesh other optimised
-#                                  memory target analysis trust fuzz example
+#                                  memory target analysis trust fuzz placed wine example
 #
 # One line per configuration; the last line is "N passed, N failed" and the exit status is the truth.
 # CC and CXX choose the compilers, GLAM_NO_SKIP=1 makes a skip a failure, GLAM_TEST_SIMD and
@@ -655,6 +655,7 @@ if [ -n "$parts" ]; then
         case $part in
         strict) strict_builds ;;
         other) other_compilers ;;
+        placed) placed_builds ;;
         *) ${part}_runs ;;
         esac
     done

@@ -525,7 +525,10 @@ static void corners_json(void)
             glam__json_out out;
             snprintf(text, sizeof text, "%s", good[i]);
             glam__json j = { ctx, "test", text, text, text, text + strlen(text) };
-            CHECK(glam__json_number(&j, single, &v) && glam__json_end(&j));
+            int read = glam__json_number(&j, single, &v) && glam__json_end(&j);
+            CHECK(read == (i == 3 || !single));            // a config has numbers; only a report's may be none
+            glam_clear_error(ctx);
+            if (!read) continue;
             if (i == 3) { CHECK_NEAR(v, -0.0005, 1e-9); continue; }
             CHECK(i == 0 ? v != v : v == (i == 1 ? HUGE_VAL : -HUGE_VAL));
             memset(&out, 0, sizeof out);
