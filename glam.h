@@ -90,7 +90,7 @@
    GLAM_STATIC           one file              everything static: a private copy for this file
    GLAM_ASSERT(c)        implementing file     internal invariants; default: nothing
    GLAM_NO_SIMD          implementing file     portable kernels only
-   GLAM_NO_STDIO         implementing file     no FILE: file functions report GLAM_ERR_FILE,
+   GLAM_NO_STDIO         implementing file     no files: their functions report GLAM_ERR_FILE,
                                                their in-memory twins stay
    GLAM_MPI              implementing file     include mpi.h; also where glam_comm_mpi is called */
 
@@ -660,7 +660,7 @@ GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int
 
 typedef struct glam_text glam_text;
 
-// A file, read whole and tokenized (NULL: bytes).  An empty file is GLAM_ERR_VALUE.
+// A file or pipe, read whole and tokenized (NULL: bytes).  An empty one is GLAM_ERR_VALUE.
 GLAM_API glam_text *glam_text_open(glam_ctx *ctx, const char *path,
                                    const glam_tokenizer *tokenizer);
 GLAM_API glam_text *glam_text_from(glam_ctx *ctx, const char *text, size_t bytes,
@@ -808,8 +808,13 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
 
    One format for all: safetensors.  __metadata__ holds format = "glam", glam.config (JSON, keys
    are the fields of glam_config) and glam.checksum.  A damaged file is refused before any weight
-   is touched.  Writing is crash-safe where the system allows: temporary file, flush, fsync,
-   rename, fsync of the folder; elsewhere flush and rename. */
+   is touched; who edits one puts the word none in place of its checksum.  A load holds at most
+   twice the file, 256 KiB and some hundred bytes for each tensor in it.
+   A save writes a fresh file, of a name that nobody has, beside what the path means (links are
+   followed, and stay), syncs it, and puts it in place: whoever looks, at whatever moment, finds the
+   old file or the new one, whole.  Rights and owner stay; a file with several names is written
+   over in place, from the finished fresh one.  Folders, pipes, devices and sockets are refused.
+   Paths are UTF-8. */
 
 GLAM_API glam_status glam_save(const glam_model *model, const char *path);
 GLAM_API glam_model *glam_load(glam_ctx *ctx, const char *path);
@@ -825,7 +830,7 @@ GLAM_API glam_status glam_load_tensors(glam_ctx *ctx, const char *path,
                                        glam_tensor *const *tensors, int count);
 // A checkpoint: weights, optimiser, step, seed, recipe, data position.  The run goes on from it
 // with the bits of one that was never stopped.  The texts must be the same: their lengths and
-// checksums are compared.
+// checksums are compared.  What a step needs, which batch and context decide, its first step takes.
 GLAM_API glam_status   glam_save_checkpoint(const glam_trainer *trainer, const char *path);
 GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, glam_text *train,
                                             glam_text *valid);
@@ -12843,7 +12848,10 @@ GLAM__PLAIN_CODE_ENDS
 
 /* Changes, newest first.
 
-   v0.1  ADDED   a mesh of ranks: batch parts, experts, heads, widths, vocabulary and stored weights
+   v0.1  CHANGED saving goes through a file of a fresh name, follows links and keeps rights; loading
+                 takes what the file's length explains; paths are UTF-8 on Windows too.
+         ADDED   glam_load_split: texts cut as a checkpoint says.
+         ADDED   a mesh of ranks: batch parts, experts, heads, widths, vocabulary and stored weights
                  shared out over MPI or any other glam_comm; glam_sent, glam_plan_traffic.
          ADDED   glam_recipe_quick, and bias_lr: the position buckets have a rate of their own.
          CHANGED the default model: every layer a mixture, 96 wide, context 128; the default recipe:

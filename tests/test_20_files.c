@@ -157,7 +157,7 @@ static void files_config(void)
         CHECK(x->context == 77 && y->context == 77 && y->activation == GLAM_GELU_ERF);
         CHECK(y->attention_sink == 0 && y->tied == 0 && y->moe.group == 9);
         CHECK(y->moe.activation == GLAM_SWIGLU);
-        CHECK(y->attention_cap == (float)0.1f && y->logit_cap == 16777217.0f);
+        CHECK(y->attention_cap == (float)0.1f && y->logit_cap == (float)16777217.0f);
         CHECK(y->moe.router_cap == (float)1.10000002f);
         CHECK(y->moe.normalise == GLAM_NORMALISE_AFTER_DROP);
         CHECK(memcmp(&x->attention_scale, &y->attention_scale, sizeof(float)) == 0);
