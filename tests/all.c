@@ -50,6 +50,7 @@
 #include "test_19_evaluate.c"
 #include "test_20_files.c"
 #include "test_21_plan.c"
+#include "test_extremes.c"
 #include "test_golden.c"
 #include "test_mesh.c"
 
@@ -95,6 +96,7 @@ int main(int argc, char **argv)
     test_19_evaluate();
     test_20_files();
     test_21_plan();
+    test_extremes();
     test_golden();
     test_mesh();
     return test__close();
