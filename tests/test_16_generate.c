@@ -377,6 +377,9 @@ static void generate_spoilt(void)
         glam_session *session = glam_session_new(model, 9);
         int32_t ids[4] = { 65, 66, 67, 68 }, out[4];
         char text[9];
+#ifdef __FAST_MATH__
+        if (i == 1) { glam_close(ctx); continue; }     // a NaN need not stay one on its way through layers
+#endif
         CHECK(glam_next(session, ids, 2) != NULL);
         t->data[1] = i == 2 ? (float)HUGE_VAL : (float)NAN;
         glam_forget(ctx);
