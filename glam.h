@@ -188,7 +188,8 @@ GLAM_API const char *glam_simd_name(const glam_ctx *ctx);
 
 typedef struct glam_options {
     glam_allocator allocator;  // default: malloc and free
-    int         threads;       // worker count; default 0: what OpenMP reports, else 1
+    int         threads;       // worker count; default 0: what OpenMP reports, at most the quota
+                               // of a container (Linux) unless OMP_NUM_THREADS is set; else 1
     // The host's own workers: must run body over [0,chunks) in any split, each part with a
     // worker number in [0,threads) that no other running part has, and return when all is done.
     void      (*parallel_for)(void *user, int chunks, glam_body *body, void *arg);
@@ -1054,8 +1055,8 @@ GLAM_API const char *glam_status_name(glam_status status)
     static const char *const names[] = {
         "GLAM_OK", "GLAM_ERR_MEMORY", "GLAM_ERR_VALUE", "GLAM_ERR_SHAPE", "GLAM_ERR_STATE",
         "GLAM_ERR_FILE", "GLAM_ERR_FORMAT", "GLAM_ERR_COMM", "GLAM_ERR_NUMERIC" };
-    int at = -(int)status;
-    return at >= 0 && at < 9 ? names[at] : "unknown status";
+    int at = (int)status;
+    return at <= 0 && at > -9 ? names[-at] : "unknown status";
 }
 
 GLAM_API glam_status glam_fail(glam_ctx *ctx, glam_status status, const char *format, ...)
@@ -1121,7 +1122,7 @@ static uint64_t glam__larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t glam__lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static int glam__min(int a, int b) { return a < b ? a : b; }
 static int glam__max(int a, int b) { return a > b ? a : b; }
-static int glam__ceil_div(int n, int unit) { return (n + unit - 1) / unit; }
+static int glam__ceil_div(int n, int unit) { return n / unit + (n % unit != 0); }
 
 static int glam__measuring(const glam_ctx *ctx) { return ctx->measuring; }
 
@@ -1291,10 +1292,67 @@ static void glam__on_rewind(glam_ctx *ctx, void (*undo)(glam_ctx *, void *), voi
 #define GLAM__WORTH 200000     // operations that take about as long as waking the workers
 #endif
 
-#ifdef _OPENMP
-#define GLAM__THREADS omp_get_max_threads()    // where options.threads is 0
+// The processors of a quota, "50000 100000" (microseconds of each period), rounded up; 0: no quota.
+static int GLAM__UNUSED glam__quota_cpus(const char *text)
+{
+    char *rest;
+    double quota = (double)strtol(text, &rest, 10), period = (double)strtol(rest, NULL, 10);
+    if (rest == text || quota <= 0 || period <= 0 || quota / period > 4096) return 0;
+    return (int)ceil(quota / period);
+}
+
+#if defined(_OPENMP) && defined(__linux__) && !defined(GLAM_NO_STDIO)
+// The first lines of one file, or of two, side by side.
+static int glam__quota_of(const char *root, const char *group, const char *one, const char *two)
+{
+    const char *const names[2] = { one, two };
+    char path[1024], text[128] = "";
+    for (int i = 0; i < 2 && names[i]; i++) {
+        size_t at = strlen(text);
+        snprintf(path, sizeof path, "%s%s/%s", root, group, names[i]);
+        FILE *f = fopen(path, "r");
+        if (!f) return 0;
+        if (!fgets(text + at, 60, f)) text[at] = 0;
+        fclose(f);
+        if (i == 0 && two) strcat(text, " ");
+    }
+    return glam__quota_cpus(text);
+}
+
+// A container may use less than the processors it sees: with more threads than its quota each waits
+// for one that is not allowed to run.  The least quota of the process's group and those above it.
+static int glam__quota(int most)
+{
+    char line[768];
+    FILE *f = fopen("/proc/self/cgroup", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        char *group = strchr(line, ':'), *end;
+        group = group ? strchr(group + 1, ':') : NULL;
+        int second = !strncmp(line, "0::", 3);
+        if (!group || (!second && !strstr(line, ":cpu,") && !strstr(line, ":cpu:"))) continue;
+        *group++ = 0;
+        group[strcspn(group, "\n")] = 0;
+        do {
+            end = strrchr(group, '/');
+            if (end && !end[1]) *end = 0;
+            int cpus = second ? glam__quota_of("/sys/fs/cgroup", group, "cpu.max", NULL)
+                              : glam__quota_of("/sys/fs/cgroup/cpu", group, "cpu.cfs_quota_us",
+                                               "cpu.cfs_period_us");
+            if (cpus && cpus < most) most = cpus;
+            if ((end = strrchr(group, '/')) != NULL) *end = 0;
+        } while (end);
+    }
+    if (f) fclose(f);
+    return most;
+}
+
+// Where options.threads is 0.  Who says OMP_NUM_THREADS has thought about it.
+static int glam__default_threads(void)
+{ return getenv("OMP_NUM_THREADS") ? omp_get_max_threads() : glam__quota(omp_get_max_threads()); }
+#elif defined(_OPENMP)
+static int glam__default_threads(void) { return omp_get_max_threads(); }
 #else
-#define GLAM__THREADS 1
+static int glam__default_threads(void) { return 1; }
 #endif
 #if defined(__GNUC__) && !defined(__TINYC__) && defined(__SSE__)
 #define GLAM__MODE() __builtin_ia32_stmxcsr()
@@ -3019,7 +3077,7 @@ static const char *glam__limits(const glam_options *o)
     if (!o->allocator.alloc || !o->allocator.release)
         return "options.allocator needs both alloc and release; start from glam_options_default()";
     if (o->threads < 0 || o->threads > 4096) return "options.threads must be between 0 and 4096";
-    if (!(o->receive_factor >= 1) || o->mesh_x < 0 || o->mesh_y < 0)
+    if (!glam__within(o->receive_factor, 1, DBL_MAX) || o->mesh_x < 0 || o->mesh_y < 0)
         return "options.receive_factor must be at least 1, mesh_x and mesh_y not negative; start "
                "from glam_options_default()";
     if (o->parallel_for && o->threads < 1)
@@ -3055,7 +3113,7 @@ GLAM_API glam_ctx *glam_open(const glam_options *options)
     ctx->kernels = (glam__kernels *)(void *)(ctx + 1);
     ctx->plain = o.simd && strcmp(o.simd, "base") == 0;
     if (wrong) glam_fail(ctx, GLAM_ERR_VALUE, "%s", wrong);
-    if (ctx->options.threads <= 0) ctx->options.threads = GLAM__THREADS;
+    if (ctx->options.threads <= 0) ctx->options.threads = glam__default_threads();
     if (!glam__kernels_pick(o.simd, ctx->kernels)) {
         glam__kernels_pick("base", ctx->kernels);
         glam_fail(ctx, GLAM_ERR_VALUE, "options.simd \"%s\" is not to be had here; NULL picks the "
@@ -4028,7 +4086,7 @@ GLAM_API double glam_check_grad(glam_ctx *ctx, glam_tensor *(*loss)(glam_ctx *ct
 {
     double worst = 0;
     if (!ctx || ctx->error) return (double)glam_error(ctx);
-    if (!loss || !wrt || !(step > 0))
+    if (!loss || !wrt || !glam__within((double)step, 1e-30, 1e30))
         return (double)glam_fail(ctx, GLAM_ERR_VALUE, "check_grad: needs a loss, tensors and a "
                                  "step above 0");
     for (int i = 0; i < count && !ctx->error; i++) {
@@ -4931,7 +4989,7 @@ static void glam__scale_backward(glam_ctx *ctx, glam_node *n)
 static glam_status glam__dropout_shape(glam_ctx *ctx, glam_node *n)
 {
     float p = ((const glam__scaling *)n->config)->p;
-    if (!(p >= 0 && p < 1))
+    if (!glam__within((double)p, 0, 1) || p >= 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "dropout: p is %g; it must be in [0,1)", (double)p);
     return glam__same_as_x(ctx, n);
 }
@@ -5471,7 +5529,8 @@ GLAM_API glam_tensor *glam_cross_entropy(glam_ctx *ctx, glam_tensor *logits,
 // ---- a soft cap, of scores and logits
 
 // 1 / cap must be a number, too.
-static int glam__cap_fits(float cap) { return cap == 0 || (cap >= 1e-30f && cap <= 1e30f); }
+static int glam__cap_fits(float cap)
+{ return glam__within((double)cap, 0, 0) || glam__within((double)cap, 1e-30, 1e30); }
 
 // x := cap tanh(x / cap)
 static void glam__cap(const glam__kernels *k, float cap, int n, float *x)
@@ -5873,8 +5932,9 @@ typedef struct glam__heads {
 GLAM_API int glam_bucket(int distance, int buckets, int max_distance)
 {
     int exact = buckets / 2;
-    if (distance < 0) return 0;
+    if (distance < 0 || exact < 1) return 0;
     if (distance < exact) return distance;       // also keeps 0 away from the logarithm
+    if (distance >= max_distance) return buckets - 1;
     double beyond = log((double)distance / exact) / log((double)max_distance / exact);
     int bucket = exact + (int)(beyond * (buckets - exact));
     return glam__min(bucket, buckets - 1);
@@ -5969,6 +6029,9 @@ static glam_status glam__attention_fits(glam_ctx *ctx, glam_node *n, int M)
 {
     static const char *const names[] = { "q", "k", "v", "o", "bias", "r", "u", "v_bias" };
     const glam_attention_config *c = &((const glam__attention *)n->config)->c;
+    if (c->heads < 1 || c->d_head < 1 || (int64_t)c->heads * c->d_head > 1 << 24)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "attention: %d heads of d_head %d; at least 1 of "
+                         "each and at most 2^24 in all", c->heads, c->d_head);
     int A = c->heads * c->d_head, xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
     for (int i = 0; i < 8; i++) {
         glam_tensor *w = n->in[GLAM__AT_Q + i];
@@ -7688,11 +7751,16 @@ static glam_status glam__moe_config_check(glam_ctx *ctx, const glam_moe_config *
     if ((int)c->normalise < 0 || (int)c->normalise > 2)
         return glam_fail(ctx, GLAM_ERR_VALUE, "moe: normalise is %d; before_drop, after_drop and "
                          "none are possible", (int)c->normalise);
-    if (!(c->capacity_factor >= 0) || c->capacity < 0 || c->group < 0 || c->hidden < 0)
+    if (c->experts > 1 << 16 || c->hidden > 1 << 24)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: %d experts of %d hidden; more than 2^16, or "
+                         "2^24, are not supported", c->experts, c->hidden);
+    if (!glam__within((double)c->capacity_factor, 0, FLT_MAX) || c->capacity < 0 ||
+        c->group < 0 || c->hidden < 0)
         return glam_fail(ctx, GLAM_ERR_VALUE, "moe: capacity_factor %g, capacity %d, group %d and "
                          "hidden %d must not be negative", (double)c->capacity_factor, c->capacity,
                          c->group, c->hidden);
-    if (!(c->aux_weight >= 0) || !(c->router_z_weight >= 0))
+    if (!glam__within((double)c->aux_weight, 0, FLT_MAX) ||
+        !glam__within((double)c->router_z_weight, 0, FLT_MAX))
         return glam_fail(ctx, GLAM_ERR_VALUE, "moe: aux_weight %g and router_z_weight %g must not "
                          "be negative", (double)c->aux_weight, (double)c->router_z_weight);
     if (!glam__cap_fits(c->router_cap))
@@ -7750,6 +7818,9 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     const glam__moe_setup *s = (const glam__moe_setup *)n->config;
     if (glam__moe_config_check(ctx, &s->c) != GLAM_OK || glam__moe_fits(ctx, n) != GLAM_OK)
         return ctx->error;
+    if (glam__rows(n->in[0]) > (size_t)INT32_MAX / (size_t)s->c.top_k)
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: %.0f tokens times %d choices are too many at "
+                         "once", (double)glam__rows(n->in[0]), s->c.top_k);
     glam__moe m = glam__moe_view(ctx, n);
     if (!m.room)
         return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: %d tokens on each of %d ranks are too many at "
@@ -8081,7 +8152,7 @@ static void glam__config_derive(glam_config *c)
         c->d_head = c->d_model / c->heads;
     if (!c->hidden) c->hidden = c->d_model > INT32_MAX / 4 ? 0 : 4 * c->d_model;
     if (c->moe.experts > 0 && !c->moe.hidden)
-        c->moe.hidden = glam__is_gated(c->moe.activation) ? (c->hidden + 1) / 2 : c->hidden;
+        c->moe.hidden = glam__is_gated(c->moe.activation) ? c->hidden - c->hidden / 2 : c->hidden;
     if (c->logit_scale == 0 && c->d_model > 0)
         c->logit_scale = (float)(1 / sqrt((double)c->d_model));
 }
@@ -8099,9 +8170,10 @@ static glam_status glam__config_sizes(glam_ctx *ctx, const glam_config *c)
         if (values[i] < 1)
             return glam_fail(ctx, GLAM_ERR_VALUE, "config: %s is %d: start from "
                              "glam_config_default()", names[i], values[i]);
-        if (values[i] > 1 << 24)
-            return glam_fail(ctx, GLAM_ERR_VALUE, "config: %s is %d; more than 2^24 is not "
-                             "supported", names[i], values[i]);
+        int power = i == 2 ? 16 : 24;          // every layer is walked before memory says no
+        if (values[i] > 1 << power)
+            return glam_fail(ctx, GLAM_ERR_VALUE, "config: %s is %d; more than 2^%d is not "
+                             "supported", names[i], values[i], power);
     }
     if ((int64_t)c->heads * c->d_head > 1 << 24)
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: heads * d_head is too large (%d * %d)",
@@ -8125,8 +8197,10 @@ static glam_status glam__config_check(glam_ctx *ctx, const glam_config *c)
     if (glam__act_kind(c->activation, 1) < 0)
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: activation %d is not one of dense layers: "
                          "gelu_tanh, gelu_erf or geglu_literal", (int)c->activation);
-    if (!(c->norm_eps > 0) || !(c->attention_scale > 0) || !(c->z_loss >= 0) ||
-        !(c->logit_scale > 0))
+    if (!glam__within((double)c->norm_eps, FLT_MIN, FLT_MAX) ||
+        !glam__within((double)c->attention_scale, FLT_MIN, FLT_MAX) ||
+        !glam__within((double)c->z_loss, 0, FLT_MAX) ||
+        !glam__within((double)c->logit_scale, FLT_MIN, FLT_MAX))
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: norm_eps %g, attention_scale %g and "
                          "logit_scale %g must be above 0, z_loss %g not below: start from "
                          "glam_config_default()", (double)c->norm_eps, (double)c->attention_scale,
@@ -9654,9 +9728,10 @@ GLAM_API double glam_recipe_lr(const glam_recipe *recipe, int t)
     const glam_recipe d = glam_recipe_default(), *r = recipe ? recipe : &d;
     if (r->schedule == GLAM_SCHEDULE_PAPER)        // 1/sqrt(max(t, 10000)) at 0.01, as in the paper
         return r->lr * 100 / sqrt(t > 10000 ? (double)t : 10000.0);
-    if (t < r->warmup) return r->lr * (t + 1) / (r->warmup + 1);
+    if (t < r->warmup) return r->lr * (t + 1.0) / (r->warmup + 1.0);
     if (r->schedule == GLAM_SCHEDULE_CONSTANT) return r->lr;
-    double span = r->steps > r->warmup ? r->steps - r->warmup : 1, x = (t - r->warmup) / span;
+    double span = r->steps > r->warmup ? (double)r->steps - r->warmup : 1;
+    double x = ((double)t - r->warmup) / span;
     if (x > 1) x = 1;
     return r->lr * (r->min_lr + (1 - r->min_lr) * 0.5 * (1 + cos(3.141592653589793 * x)));
 }
@@ -10536,8 +10611,9 @@ static glam_status glam__trainer_check(glam_model *model, const glam_text *train
                          "negative", r->eval_every, r->patience);
     if (train && !glam__draw_piece(train, (size_t)r->context, 0))
         return glam_fail(ctx, GLAM_ERR_VALUE, "trainer: the text has %.0f tokens, none of its "
-                         "pieces has the %d that a context of %d needs: a longer text or a shorter "
-                         "context", (double)glam_text_length(train), r->context + 1, r->context);
+                         "pieces has the %.0f that a context of %d needs: a longer text or a "
+                         "shorter context", (double)glam_text_length(train), r->context + 1.0,
+                         r->context);
     return train ? glam__vocab_fits(model, train) : GLAM_OK;
 }
 

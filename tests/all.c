@@ -74,6 +74,7 @@ static int test_sync(int file)
 #include "test_20_files.c"
 #include "test_21_plan.c"
 #include "test_places.c"
+#include "test_extremes.c"
 #include "test_golden.c"
 #include "test_mesh.c"
 #include "test_corners.c"
@@ -121,6 +122,7 @@ int main(int argc, char **argv)
     test_20_files();
     test_21_plan();
     test_places();
+    test_extremes();
     test_golden();
     test_mesh();
     test_corners();

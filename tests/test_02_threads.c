@@ -112,8 +112,24 @@ static void threads_flush(void)
     }
 }
 
+// cpu.max of cgroup v2, and quota and period of v1 side by side.
+static void threads_quota(void)
+{
+    static const struct { const char *text; int cpus; } rows[] = {
+        { "max 100000\n", 0 }, { "50000 100000\n", 1 }, { "100000 100000\n", 1 }, { "150000 100000\n", 2 },
+        { "400000 100000", 4 }, { "-1\n 100000\n", 0 }, { "200000\n 100000\n", 2 }, { "1000 100000\n", 1 },
+        { "", 0 }, { "max", 0 }, { "50000", 0 }, { "50000 0\n", 0 }, { "0 100000\n", 0 }, { "x 3", 0 },
+        { "99999999999999999999 1", 0 } };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (!CHECK(glam__quota_cpus(rows[i].text) == rows[i].cpus)) printf("  %s\n", rows[i].text);
+    glam_ctx *ctx = glam_open(NULL);
+    CHECK(ctx && ctx->options.threads >= 1);
+    glam_close(ctx);
+}
+
 static void test_02_threads(void)
 {
+    RUN(threads_quota);
     RUN(threads_each_chunk_once);
     RUN(threads_of_the_host);
     RUN(threads_flush);

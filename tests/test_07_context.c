@@ -406,6 +406,29 @@ static void context_marks(void)
     CHECK(heap.live == 0 && heap.wrong == 0);
 }
 
+static void context_undone(glam_ctx *ctx, void *arg) { (void)ctx; ++*(int *)arg; }
+
+// What was made right at the mark is undone with it, what was made before is not; and every call of the
+// allocator is counted, the context's own too.
+static void context_marks_exactly(void)
+{
+    glam_options options = test_options();
+    test_heap heap;
+    int before = 0, at = 0;
+    test_heap_into(&heap, &options);
+    glam_ctx *ctx = glam_open(&options);
+    CHECK(glam_memory(ctx).allocations == (uint64_t)heap.calls);
+    glam__on_rewind(ctx, context_undone, &before);
+    size_t mark = glam_mark(ctx);
+    glam__on_rewind(ctx, context_undone, &at);
+    glam_param(ctx, "p", glam_dim2(200, 200));
+    CHECK(glam_memory(ctx).allocations == (uint64_t)heap.calls && heap.calls > 1);
+    glam_rewind(ctx, mark);
+    CHECK(at == 1 && before == 0);
+    CLOSE_CLEAN(ctx);
+    CHECK(at == 1 && before == 1);
+}
+
 // --- every allocation refused --------------------------------------------------------------------
 
 // Init, forward, backward, step, save, load, generate, evaluate: everything that allocates.
@@ -564,6 +587,7 @@ static void test_07_context(void)
     RUN(context_measure_needs_fresh);
     RUN(context_measures_the_largest);
     RUN(context_marks);
+    RUN(context_marks_exactly);
     RUN(context_refused_once);
     RUN(context_refused_from_on);
     RUN(context_refused_then_retried);

@@ -421,6 +421,25 @@ static void model_padded_parts(void)
     free(grads);
 }
 
+// A target outside the vocabulary is refused; behind a mask it is not looked at.
+static void model_targets_in_range(void)
+{
+    for (int i = 0; i < 6; i++) {
+        static const int32_t ids[3] = { 37, -1, INT32_MAX };
+        int32_t tokens[22] = { 0 }, targets[22] = { 0 }, mask[22];
+        glam_ctx *ctx = test_ctx();
+        glam_config c = test_config();
+        glam_model *model = glam_model_new(ctx, &c);
+        for (int t = 0; t < 22; t++) mask[t] = t != 9;
+        targets[9] = ids[i % 3];
+        glam_batch b = { 2, 11, tokens, targets, i > 2 ? mask : NULL, NULL };
+        glam_tensor *y = glam_loss(model, &b, GLAM_TRAIN, NULL);
+        CHECK((y != NULL) == (i > 2));
+        if (!y) ERROR_IS(ctx, GLAM_ERR_VALUE, "target");
+        CLOSE_CLEAN(ctx);
+    }
+}
+
 // A batch of padding alone has no loss and no gradient, and no NaN.
 static void model_only_padding(void)
 {
@@ -889,6 +908,7 @@ static void test_14_model(void)
     RUN(model_padded_parts);
     RUN(model_patterns);
     RUN(model_only_padding);
+    RUN(model_targets_in_range);
     RUN(model_borrowed);
     RUN(model_freezing);
     RUN(model_frozen_same_gradients);

@@ -584,6 +584,61 @@ static void train_bad_model(void)
     CLOSE_CLEAN(ctx);
 }
 
+// A NaN or an infinity in any tensor goes through every activation behind it: the step is skipped and
+// nothing else has moved.
+static void train_bad_anywhere(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config c = train_config();
+    glam_recipe recipe = train_recipe(500);
+    glam_report report;
+    glam_model *model = glam_model_new(ctx, &c);
+    glam_trainer *trainer = glam_trainer_new(model, test_text(ctx, 2000), NULL, &recipe);
+    glam_tensor *t;
+    for (int p = 0; (t = glam_model_tensor_at(model, p)) != NULL; p++)
+        for (int kind = 0; kind < 2; kind++) {
+            float kept = t->data[0];
+            CHECK(glam_train_step(trainer, &report) == 1 && !report.skipped);
+            kept = t->data[0];
+            t->data[0] = kind ? (float)HUGE_VAL : (float)NAN;
+            uint64_t hash = test_model_hash(model);
+            CHECK(glam_train_step(trainer, &report) == 1);
+            if (!CHECK(report.skipped == 1)) printf("  %s\n", t->name);
+            CHECK(hash == test_model_hash(model));
+            t->data[0] = kept;
+        }
+    CLOSE_CLEAN(ctx);
+}
+
+static void train_note_collapse(void *user, const char *line)
+{
+    int *count = (int *)user;
+    count[0] += strstr(line, "layer 0: expert 0 has had almost no tokens for 100 steps") != NULL;
+    count[1] += strstr(line, "layer 0: expert 1 has had 94 % of the tokens for 100 steps") != NULL;
+    count[2]++;
+}
+
+// A starving expert and a crowded one are told of once, after a hundred steps in a row of it.
+static void train_collapse(void)
+{
+    int count[3] = { 0, 0, 0 };
+    glam_options options = test_options();
+    options.log = train_note_collapse;
+    options.log_user = count;
+    glam_ctx *ctx = glam_open(&options);
+    glam_config c = train_config();
+    glam_recipe recipe = train_recipe(2);
+    glam_trainer *t = glam_trainer_new(glam_model_new(ctx, &c), test_text(ctx, 2000), NULL, &recipe);
+    count[2] = 0;
+    for (int step = 1; step <= 250; step++) {
+        for (int e = 0; e < 4; e++) t->load[e] = e == 0 ? step == 30 : e == 1 ? 60 : 34;
+        glam__watch_collapse(t);
+        CHECK(count[0] == (step >= 130) && count[1] == (step >= 100));
+    }
+    CHECK(count[2] == 2);
+    CLOSE_CLEAN(ctx);
+}
+
 // Every allocation of a trainer's life refused once: the call says so, and after glam_clear_error the
 // same call goes on; in the end everything has the bits of a life without trouble.
 static uint64_t train_life(long fail_at, int early, long *calls, double *valid_loss)
@@ -1166,6 +1221,8 @@ static void test_18_train(void)
     RUN(train_tries_what_looks_large);
     RUN(train_bad_model);
     RUN(train_every_allocation);
+    RUN(train_bad_anywhere);
+    RUN(train_collapse);
     RUN(train_cancel);
     RUN(train_cancel_validation);
     RUN(train_threads_same_bits);

@@ -1150,7 +1150,7 @@ static void mesh_giant_plan(void)
 
 // --- padding --------------------------------------------------------------------------------------
 
-typedef struct mesh_padding { int X; double total[4], norm[4]; } mesh_padding;
+typedef struct mesh_padding { int X, Y; double total[4], norm[4]; } mesh_padding;
 
 // glam_loss and glam_update of four rows padded unevenly, one of them padding alone.
 static void mesh_padded_rank(glam_comm *comm, void *arg)
@@ -1158,13 +1158,15 @@ static void mesh_padded_rank(glam_comm *comm, void *arg)
     enum { S = 16 };
     static const int length[4] = { 16, 3, 0, 9 };
     mesh_padding *p = (mesh_padding *)arg;
-    glam_options options = mesh_options(comm, mesh_of(p->X, 1, 0), 8);
+    glam_options options = mesh_options(comm, mesh_of(p->X, p->Y, 0), 8);
     glam_config c = mesh_config(mesh_case_of("balanced"));
     glam_recipe recipe = mesh_recipe(mesh_case_of("balanced"), 1, 4);
     int32_t tokens[4 * S], targets[4 * S], mask[4 * S];
-    int rank = comm ? comm->rank : 0, rows = 4 / p->X, from = rank * rows * S;
+    int rank = comm ? comm->rank : 0, rows = 4 / p->X, from = rank / p->Y * rows * S;
     test_ids(tokens, 4 * S, 1, c.vocab);
     test_ids(targets, 4 * S, 2, c.vocab);
+    // where the vocabulary of one rank along Y ends and that of the next begins
+    for (int t = 0; t < 3; t++) targets[t] = 127 + t;
     for (int t = 0; t < 4 * S; t++) mask[t] = t % S < length[t / S];
     c.moe.group = S;
     c.moe.aux_weight = 0.5f;
@@ -1191,17 +1193,20 @@ static void mesh_padded(void)
 {
     mesh_padding one, many;
     memset(&one, 0, sizeof one);
-    one.X = 1;
+    one.X = one.Y = 1;
     mesh_padded_rank(NULL, &one);
-    for (int X = 1; X <= 4; X *= 2) {
-        threads_world w = threads_world_of(X);
+    for (int ranks = 1; ranks <= 4; ranks *= 2)
+      for (int Y = 1; Y <= 2 && Y <= ranks; Y++) {
+        int X = ranks / Y;
+        threads_world w = threads_world_of(ranks);
         memset(&many, 0, sizeof many);
         many.X = X;
+        many.Y = Y;
         threads_run(&w, mesh_padded_rank, &many);
-        CHECK_NEAR(many.total[0] + many.total[1] + many.total[2] + many.total[3], one.total[0],
-                   1e-6 * one.total[0]);
-        for (int x = 0; x < X; x++) CHECK_NEAR(many.norm[x], one.norm[0], 1e-5 * one.norm[0]);
-    }
+        double sum = many.total[0] + many.total[1] + many.total[2] + many.total[3];
+        CHECK_NEAR(sum / Y, one.total[0], 2e-6 * one.total[0]);
+        for (int r = 0; r < ranks; r++) CHECK_NEAR(many.norm[r], one.norm[0], 2e-5 * one.norm[0]);
+      }
 }
 
 // For mpi.sh: what mpi.c prints under MPI, of ranks as threads ("4x1", "2x2s").
