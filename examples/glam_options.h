@@ -12,28 +12,110 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PATH = 1024, BYTES = 256 };                  // BYTES: the vocabulary of bytes
 enum { DONE = 0, FAILED = 1, USAGE = 2, STOPPED = 130 };      // exit status
 
-// == settings and options ===================================================================
+// == the table of options ===================================================================
 
-typedef struct settings {
-    const char *from, *freeze, *out, *checkpoint, *resume, *preset, *log, *simd;
-    const char *recipe, *optimizer, *activation, *normalise, *position, *prompt, *mesh;
-    int    checkpoint_every, steps, batch, context, accumulate, recompute, warmup;
-    int    update_in_backward, mesh_store;
-    int    threads, eval_every, quiet, force, dense;
-    int    vocab, layers, d_model, heads, d_head, hidden, experts, top_k, moe_every, moe_hidden;
-    int    group, tokens, pick_top_k;
-    double minutes, lr, min_lr, weight_decay, clip, val_fraction, capacity, aux, pack;
-    double attention_cap, router_cap, logit_cap;
-    double temperature, top_p, min_p;
-    uint64_t seed;
-} settings;
+enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      // commands
+       NEW = TRAIN | RACE,
+       RESUME = 1 << 29,    // may be given with --resume, which takes all else from the file
+       SHAPE = 1 << 30 };   // describes a new model, so it cannot go with --from
 
-enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16,       // commands
-       RESUME = 32,         // may be given with --resume, which takes all else from the file
-       RACE = 128, NEW = TRAIN | RACE,
-       SHAPE = 64 };        // describes a new model, so it cannot go with --from
+// One row for each option: its field in the settings, name, what it takes, commands, kind, help.
+#define OPTION_ROWS(TITLE, ROW) \
+    TITLE(TRAIN, "what to make of it") \
+    ROW(out, "out", "FILE", TRAIN | RESUME, WORD, \
+        "the model; else model.safetensors, model-2 ...") \
+    ROW(force, "force", "", NEW | RESUME, FLAG, "overwrite files that exist") \
+    ROW(from, "from", "MODEL", TRAIN, WORD, "fine-tune this model instead of making a new one") \
+    ROW(freeze, "freeze", "LIST", TRAIN, WORD, \
+        "what stays as it is: experts,router,attention,ffn,embeddings,norms,layers.3,GLOB") \
+    ROW(checkpoint, "checkpoint", "FILE", TRAIN | RESUME, WORD, "all that is needed to go on") \
+    ROW(checkpoint_every, "checkpoint-every", "N", TRAIN | RESUME, WHOLE, "steps between them") \
+    ROW(resume, "resume", "FILE", TRAIN | RESUME, WORD, \
+        "go on from a checkpoint, with the same texts; the rest comes from the file") \
+    TITLE(NEW, "how long") \
+    ROW(steps, "steps", "N", NEW | RESUME, WHOLE, \
+        "optimiser steps; in a race of each model, in place of equal time") \
+    ROW(minutes, "minutes", "M", NEW, REAL, \
+        "times a few steps, then fixes their number; in a race the training time of EACH model, " \
+        "3 if unset") \
+    TITLE(NEW, "the model (unset: a laptop-sized mixture)") \
+    ROW(preset, "preset", "NAME", NEW | INFO | SHAPE, WORD, \
+        "a row of the paper's table, such as 0.1B/64E, with the paper's recipe") \
+    ROW(vocab, "vocab", "N", NEW | SHAPE, WHOLE, "tokens; bytes need 256") \
+    ROW(layers, "layers", "N", NEW | SHAPE, WHOLE, "blocks of attention and feed-forward") \
+    ROW(d_model, "d-model", "N", NEW | SHAPE, WHOLE, "width") \
+    ROW(heads, "heads", "N", NEW | SHAPE, WHOLE, "attention heads") \
+    ROW(d_head, "d-head", "N", NEW | SHAPE, WHOLE, "width of one; else d-model / heads") \
+    ROW(hidden, "hidden", "N", NEW | SHAPE, WHOLE, "of a dense layer; else 4 d-model") \
+    ROW(position, "position", "KIND", NEW | SHAPE, WORD, "buckets, transformer_xl or none") \
+    ROW(experts, "experts", "N", NEW | SHAPE, WHOLE, "per mixture layer; 0: all layers dense") \
+    ROW(top_k, "top-k", "N", NEW | SHAPE, WHOLE, "experts that work on a token") \
+    ROW(moe_every, "moe-every", "N", NEW | SHAPE, WHOLE, "every Nth layer is a mixture") \
+    ROW(moe_hidden, "moe-hidden", "N", NEW | SHAPE, WHOLE, "of one expert") \
+    ROW(activation, "expert-activation", "KIND", NEW | SHAPE, WORD, \
+        "relu, gelu_tanh, gelu_erf, geglu or swiglu") \
+    ROW(normalise, "normalise", "KIND", NEW | SHAPE, WORD, "before_drop, after_drop or none") \
+    ROW(capacity, "capacity", "F", NEW | SHAPE, REAL, \
+        "slots: group * F / experts (2: balanced top-2); 0: none dropped") \
+    ROW(group, "group", "N", NEW | SHAPE, WHOLE, "tokens that share slots; 0: all of a part") \
+    ROW(aux, "aux", "W", NEW | SHAPE, REAL, "weight of the balance loss") \
+    ROW(attention_cap, "attention-cap", "C", NEW | SHAPE, REAL, \
+        "scores s of attention become C tanh(s / C); 0: as they are") \
+    ROW(router_cap, "router-cap", "C", NEW | SHAPE, REAL, "the same for the router's logits") \
+    ROW(logit_cap, "logit-cap", "C", NEW | SHAPE, REAL, "the same for the output's logits") \
+    ROW(dense, "dense", "", TRAIN | SHAPE, FLAG, "the dense twin: the same work per token") \
+    TITLE(NEW, "the recipe") \
+    ROW(batch, "batch", "N", NEW, WHOLE, "sequences per step") \
+    ROW(context, "context", "N", NEW, WHOLE, "tokens per sequence") \
+    ROW(accumulate, "accumulate", "N", NEW, WHOLE, "parts a batch is cut into, for memory") \
+    ROW(recompute, "recompute", "", NEW, FLAG, "run blocks twice, for memory") \
+    ROW(update_in_backward, "update-in-backward", "", NEW, FLAG, \
+        "hold one layer's gradient at a time, for memory; without --clip") \
+    ROW(pack, "pack", "MB", NEW | RESUME, REAL, \
+        "for copies of weights in the kernels' order; 64") \
+    ROW(recipe, "recipe", "NAME", NEW, WORD, "default, paper, finetune, or quick: 300 steps") \
+    ROW(optimizer, "optimizer", "KIND", NEW, WORD, "adafactor or adamw") \
+    ROW(lr, "lr", "R", NEW, REAL, "highest learning rate") \
+    ROW(warmup, "warmup", "N", NEW, WHOLE, "steps until it is reached") \
+    ROW(min_lr, "min-lr", "R", NEW, REAL, "where it ends, relative to --lr") \
+    ROW(weight_decay, "weight-decay", "R", NEW, REAL, "of AdamW") \
+    ROW(clip, "clip", "R", NEW, REAL, "largest gradient norm; 0: any") \
+    TITLE(NEW, "the run") \
+    ROW(seed, "seed", "N", NEW | GENERATE, SEED, "another seed, other random numbers") \
+    ROW(threads, "threads", "N", NEW | RESUME, WHOLE, "else every core; of each rank, else 1") \
+    ROW(simd, "simd", "NAME", NEW, WORD, "base, sse2, avx2, avx512 or neon; else the best") \
+    ROW(eval_every, "eval-every", "N", TRAIN, WHOLE, "steps between validations; 0: at the end") \
+    ROW(val_fraction, "val-fraction", "F", NEW | EVAL, REAL, \
+        "the last F of each text validates (train, race: 0.1)") \
+    ROW(log, "log", "FILE", NEW | RESUME, WORD, "one JSON object per line") \
+    ROW(quiet, "quiet", "", NEW | RESUME, FLAG, "errors and the last line only") \
+    TITLE(TRAIN, "many machines (built with mpicc -DGLAM_MPI, started by mpirun)") \
+    TITLE(INFO, "bytes of each rank of many machines") \
+    ROW(mesh, "mesh", "XxY", TRAIN | RESUME | INFO, WORD, \
+        "X * Y ranks: X share batch and experts, Y heads and widths") \
+    ROW(mesh_store, "mesh-store", "", TRAIN | RESUME | INFO, FLAG, \
+        "split the other weights over X as well, for memory") \
+    ROW(prompt, "prompt", "TEXT", GENERATE, WORD, "where it begins") \
+    ROW(tokens, "tokens", "N", GENERATE, WHOLE, "how many to write; 400") \
+    ROW(temperature, "temperature", "T", GENERATE, REAL, "0: always the likeliest; 0.8") \
+    ROW(pick_top_k, "top-k", "N", GENERATE, WHOLE, "only the N likeliest; 0: all") \
+    ROW(top_p, "top-p", "P", GENERATE, REAL, "the likeliest until they reach P; 1") \
+    ROW(min_p, "min-p", "P", GENERATE, REAL, "those with at least P of the best; 0.02")
+
+// From the rows: the settings, the number of each option, and the table.
+#define TYPE_FLAG  int
+#define TYPE_WHOLE int
+#define TYPE_REAL  double
+#define TYPE_SEED  uint64_t
+#define TYPE_WORD  const char *
+
+#define NO_TITLE(where, help)
+#define FIELD(field, name, value, where, kind, help) TYPE_##kind field;
+typedef struct settings { OPTION_ROWS(NO_TITLE, FIELD) } settings;
+#undef FIELD
 
 typedef enum value_kind { HEADING, FLAG, WHOLE, REAL, SEED, WORD } value_kind;
 
@@ -45,116 +127,19 @@ typedef struct option {
     const char *help;
 } option;
 
-#define ROW(name, value, where, kind, field, help) \
-    {name, value, where, kind, offsetof(settings, field), help}
-#define TITLE(where, help) {"", "", where, HEADING, 0, help}
-
-static const option option_rows[] = {
-    TITLE(TRAIN, "what to make of it"),
-    ROW("out", "FILE", TRAIN | RESUME, WORD, out, "the model; else model.safetensors, model-2 ..."),
-    ROW("force", "", TRAIN | RESUME, FLAG, force, "overwrite files that exist"),
-    ROW("from", "MODEL", TRAIN, WORD, from, "fine-tune this model instead of making a new one"),
-    ROW("freeze", "LIST", TRAIN, WORD, freeze,
-        "what stays as it is: experts,router,attention,ffn,embeddings,norms,layers.3,GLOB"),
-    ROW("checkpoint", "FILE", TRAIN | RESUME, WORD, checkpoint, "all that is needed to go on"),
-    ROW("checkpoint-every", "N", TRAIN | RESUME, WHOLE, checkpoint_every, "steps between them"),
-    ROW("resume", "FILE", TRAIN | RESUME, WORD, resume,
-        "go on from a checkpoint, with the same texts; the rest comes from the file"),
-    TITLE(TRAIN, "how long"),
-    ROW("steps", "N", TRAIN | RESUME, WHOLE, steps, "optimiser steps"),
-    ROW("minutes", "M", TRAIN, REAL, minutes, "times a few steps, then fixes their number"),
-    TITLE(RACE, "how long"),
-    ROW("minutes", "M", RACE, REAL, minutes,
-        "training time of EACH model, 3 if unset; evaluation comes on top"),
-    ROW("steps", "N", RACE, WHOLE, steps, "of each model instead: equal tokens, not equal time"),
-    TITLE(NEW, "the model (unset: a laptop-sized mixture)"),
-    ROW("preset", "NAME", NEW | INFO | SHAPE, WORD, preset,
-        "a row of the paper's table, such as 0.1B/64E, with the paper's recipe"),
-    ROW("vocab", "N", NEW | SHAPE, WHOLE, vocab, "tokens; bytes need 256"),
-    ROW("layers", "N", NEW | SHAPE, WHOLE, layers, "blocks of attention and feed-forward"),
-    ROW("d-model", "N", NEW | SHAPE, WHOLE, d_model, "width"),
-    ROW("heads", "N", NEW | SHAPE, WHOLE, heads, "attention heads"),
-    ROW("d-head", "N", NEW | SHAPE, WHOLE, d_head, "width of one; else d-model / heads"),
-    ROW("hidden", "N", NEW | SHAPE, WHOLE, hidden, "of a dense layer; else 4 d-model"),
-    ROW("position", "KIND", NEW | SHAPE, WORD, position, "buckets, transformer_xl or none"),
-    ROW("experts", "N", NEW | SHAPE, WHOLE, experts, "per mixture layer; 0: all layers dense"),
-    ROW("top-k", "N", NEW | SHAPE, WHOLE, top_k, "experts that work on a token"),
-    ROW("moe-every", "N", NEW | SHAPE, WHOLE, moe_every, "every Nth layer is a mixture"),
-    ROW("moe-hidden", "N", NEW | SHAPE, WHOLE, moe_hidden, "of one expert"),
-    ROW("expert-activation", "KIND", NEW | SHAPE, WORD, activation,
-        "relu, gelu_tanh, gelu_erf, geglu or swiglu"),
-    ROW("normalise", "KIND", NEW | SHAPE, WORD, normalise, "before_drop, after_drop or none"),
-    ROW("capacity", "F", NEW | SHAPE, REAL, capacity,
-        "slots: group * F / experts (2: balanced top-2); 0: none dropped"),
-    ROW("group", "N", NEW | SHAPE, WHOLE, group, "tokens that share slots; 0: all of a part"),
-    ROW("aux", "W", NEW | SHAPE, REAL, aux, "weight of the balance loss"),
-    ROW("attention-cap", "C", NEW | SHAPE, REAL, attention_cap,
-        "scores s of attention become C tanh(s / C); 0: as they are"),
-    ROW("router-cap", "C", NEW | SHAPE, REAL, router_cap, "the same for the router's logits"),
-    ROW("logit-cap", "C", NEW | SHAPE, REAL, logit_cap, "the same for the output's logits"),
-    ROW("dense", "", TRAIN | SHAPE, FLAG, dense, "the dense twin: the same work per token"),
-    TITLE(NEW, "the recipe"),
-    ROW("batch", "N", NEW, WHOLE, batch, "sequences per step"),
-    ROW("context", "N", NEW, WHOLE, context, "tokens per sequence"),
-    ROW("accumulate", "N", NEW, WHOLE, accumulate, "parts a batch is cut into, for memory"),
-    ROW("recompute", "", NEW, FLAG, recompute, "run blocks twice, for memory"),
-    ROW("update-in-backward", "", NEW, FLAG, update_in_backward,
-        "hold one layer's gradient at a time, for memory; without --clip"),
-    ROW("pack", "MB", NEW | RESUME, REAL, pack, "for copies of weights in the kernels' order; 64"),
-    ROW("recipe", "NAME", NEW, WORD, recipe, "default, paper, finetune, or quick: 300 steps"),
-    ROW("optimizer", "KIND", NEW, WORD, optimizer, "adafactor or adamw"),
-    ROW("lr", "R", NEW, REAL, lr, "highest learning rate"),
-    ROW("warmup", "N", NEW, WHOLE, warmup, "steps until it is reached"),
-    ROW("min-lr", "R", NEW, REAL, min_lr, "where it ends, relative to --lr"),
-    ROW("weight-decay", "R", NEW, REAL, weight_decay, "of AdamW"),
-    ROW("clip", "R", NEW, REAL, clip, "largest gradient norm; 0: any"),
-    TITLE(NEW, "the run"),
-    ROW("seed", "N", NEW | GENERATE, SEED, seed, "another seed, other random numbers"),
-    ROW("threads", "N", NEW | RESUME, WHOLE, threads, "else every core; of each rank, else 1"),
-    ROW("simd", "NAME", NEW, WORD, simd, "base, sse2, avx2, avx512 or neon; else the best"),
-    ROW("eval-every", "N", TRAIN, WHOLE, eval_every, "steps between validations; 0: at the end"),
-    ROW("val-fraction", "F", NEW | EVAL, REAL, val_fraction,
-        "the last F of each text validates (train, race: 0.1)"),
-    ROW("log", "FILE", NEW | RESUME, WORD, log, "one JSON object per line"),
-    ROW("force", "", RACE, FLAG, force, "overwrite a --log that exists and is no log"),
-    ROW("quiet", "", NEW | RESUME, FLAG, quiet, "errors and the last line only"),
-    TITLE(TRAIN, "many machines (built with mpicc -DGLAM_MPI, started by mpirun)"),
-    TITLE(INFO, "bytes of each rank of many machines"),
-    ROW("mesh", "XxY", TRAIN | RESUME | INFO, WORD, mesh,
-        "X * Y ranks: X share batch and experts, Y heads and widths"),
-    ROW("mesh-store", "", TRAIN | RESUME | INFO, FLAG, mesh_store,
-        "split the other weights over X as well, for memory"),
-    ROW("prompt", "TEXT", GENERATE, WORD, prompt, "where it begins"),
-    ROW("tokens", "N", GENERATE, WHOLE, tokens, "how many to write; 400"),
-    ROW("temperature", "T", GENERATE, REAL, temperature, "0: always the likeliest; 0.8"),
-    ROW("top-k", "N", GENERATE, WHOLE, pick_top_k, "only the N likeliest; 0: all"),
-    ROW("top-p", "P", GENERATE, REAL, top_p, "the likeliest until they reach P; 1"),
-    ROW("min-p", "P", GENERATE, REAL, min_p, "those with at least P of the best; 0.02"),
-};
+#define TITLE(where, help) {"", "", where, HEADING, 0, help},
+#define ROW(field, name, value, where, kind, help) \
+    {name, value, where, kind, offsetof(settings, field), help},
+static const option option_rows[] = { OPTION_ROWS(TITLE, ROW) };
 enum { OPTIONS = sizeof option_rows / sizeof option_rows[0] };
+#undef TITLE
+#undef ROW
 
 typedef struct command {
     const char *name, *words, *help;
     unsigned    bit;
     int       (*run)(settings *s, char **words, int count);
 } command;
-
-static int run_train(settings *s, char **words, int count);
-static int run_race(settings *s, char **words, int count);
-static int run_generate(settings *s, char **words, int count);
-static int run_eval(settings *s, char **words, int count);
-static int run_route(settings *s, char **words, int count);
-static int run_info(settings *s, char **words, int count);
-
-static const command commands[] = {
-    {"train", "TEXT...", "learn from text files, or go on learning", TRAIN, run_train},
-    {"race", "TEXT...", "a mixture against a dense model of the same work", RACE, run_race},
-    {"generate", "MODEL", "write text", GENERATE, run_generate},
-    {"eval", "MODEL TEXT", "loss and bits per byte of a text", EVAL, run_eval},
-    {"route", "MODEL \"text\"", "which experts work on which token", ROUTE, run_route},
-    {"info", "MODEL | --preset NAME", "sizes, memory and work, without loading", INFO, run_info},
-};
-enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static const char *program = "glam";
 static unsigned char given[OPTIONS];                // by row of the table
@@ -182,6 +167,13 @@ static int complain(int status, const char *format, ...)
     fputs("\n", stderr);
     va_end(args);
     return status;
+}
+
+// Prints the first failure of the context, if there is one.
+static int failure(const glam_ctx *ctx)
+{
+    if (glam_error(ctx) == GLAM_OK) return DONE;
+    return complain(FAILED, "%s", glam_error_text(ctx));
 }
 
 // How many letters one would have to insert, drop or replace to get from a to b.
@@ -226,15 +218,6 @@ static int unknown_option(const command *c, const char *name)
                     c->name);
 }
 
-static int unknown_command(const char *name)
-{
-    const char *best = NULL;
-    int least = 100;
-    for (int i = 0; i < COMMANDS; i++) nearer(name, commands[i].name, &best, &least);
-    if (best) return complain(USAGE, "there is no command %s; did you mean %s?", name, best);
-    return complain(USAGE, "there is no command %s; see %s help", name, program);
-}
-
 static int unknown_preset(const char *name)
 {
     const char *best = NULL, *row;
@@ -267,18 +250,6 @@ static void help_command(const command *c)
     if (c->bit == RACE)
         printf("\nBoth models see the same texts, recipe, seed and batches, in turns, and cost the"
                "\nsame work per token.  A race of 3 minutes takes 6, and some for evaluations.\n");
-}
-
-static int help(void)
-{
-    printf("glam %s: a mixture of experts that you can train on a laptop and look into\n\n",
-           GLAM_VERSION);
-    for (int i = 0; i < COMMANDS; i++)
-        printf("    %s %-8s %-22s %s\n", program, commands[i].name, commands[i].words,
-               commands[i].help);
-    printf("    %s help COMMAND                   its options\n\n", program);
-    printf("Start with any text file:   %s train book.txt --minutes 2\n", program);
-    return DONE;
 }
 
 // The text of one option into its field of the settings.

@@ -1,5 +1,5 @@
 /* glam_show.h - what the tool writes: numbers with units, text with its control characters made
-   visible, load bars, tokens coloured by expert, and lines of JSON.  Used by glam.c alone. */
+   visible, load bars, tokens coloured by expert.  A part of glam.c. */
 
 #ifndef GLAM_SHOW_H
 #define GLAM_SHOW_H
@@ -209,52 +209,6 @@ static void show_load(FILE *f, const uint64_t *load, int experts)
     }
     show_plain(f);
     fprintf(f, "  %.2f-%.2f of an even share\n", least / even, most / even);
-}
-
-// -- lines of JSON --------------------------------------------------------------------------
-
-static void log_begin(FILE *f, const char *event)
-{
-    fprintf(f, "{\"event\":\"%s\"", event);
-}
-
-static void log_end(FILE *f)
-{
-    fputs("}\n", f);
-    fflush(f);                                          // so that the file can be watched
-}
-
-static void log_string(FILE *f, const char *key, const char *text)
-{
-    fprintf(f, ",\"%s\":\"", key);
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-        if (*c == '"' || *c == '\\') fprintf(f, "\\%c", *c);
-        else if (*c < 32) fprintf(f, "\\u%04x", *c);
-        else fputc(*c, f);
-    }
-    fputs("\"", f);
-}
-
-static void log_int(FILE *f, const char *key, uint64_t value)
-{
-    fprintf(f, ",\"%s\":%" PRIu64, key, value);
-}
-
-static void log_real(FILE *f, const char *key, double value)
-{
-    if (isfinite(value)) fprintf(f, ",\"%s\":%.9g", key, value);
-    else fprintf(f, ",\"%s\":null", key);               // JSON has no word for these
-}
-
-// A float in the fewest digits that bring it back: 0.01 and not 0.00999999978.
-static const char *short_float(float value)
-{
-    char *out = show_buffer();
-    for (int digits = 6; digits < 10; digits++) {
-        snprintf(out, 40, "%.*g", digits, (double)value);
-        if ((float)strtod(out, NULL) == value) break;
-    }
-    return out;
 }
 
 #endif

@@ -1,0 +1,48 @@
+/* glam_generate.h - the command generate: text from a model.  A part of glam.c. */
+
+#ifndef GLAM_GENERATE_H
+#define GLAM_GENERATE_H
+
+static int run_generate(settings *s, char **words, int count)
+{
+    if (count != 1) return complain(USAGE, "generate wants one model: %s generate "
+                                    "model.safetensors", program);
+    glam_sampling sampling = glam_sampling_default();
+    if (GIVEN(temperature)) sampling.temperature = (float)s->temperature;
+    if (GIVEN(pick_top_k))  sampling.top_k = s->pick_top_k;
+    if (GIVEN(top_p))       sampling.top_p = (float)s->top_p;
+    if (GIVEN(min_p))       sampling.min_p = (float)s->min_p;
+    if (GIVEN(seed))        sampling.seed = s->seed;
+    const char *prompt = GIVEN(prompt) && *s->prompt ? s->prompt : "\n";
+    int most = GIVEN(tokens) ? s->tokens : 400, length = (int)strlen(prompt);
+
+    glam_ctx *ctx = glam_open(NULL);
+    glam_model *model = glam_load(ctx, words[0]);
+    glam_session *session = glam_session_new(model, length + most + 1);
+    int32_t *tokens = (int32_t *)malloc(((size_t)length + (size_t)most + 1) * sizeof *tokens);
+    if (tokens && model) {
+        glam_encode(NULL, prompt, (size_t)length, tokens, (size_t)length);
+        if (GIVEN(prompt))
+            for (int i = 0; i < length;) i += show_raw(stdout, prompt + i, length - i);
+        const float *logits = glam_next(session, tokens, length);
+        for (int i = length; logits && i < length + most; i++) {
+            char byte;
+            tokens[i] = glam_pick(ctx, logits, glam_model_config(model)->vocab, &sampling, tokens,
+                                  i, (uint64_t)i);
+            if (glam_error(ctx) != GLAM_OK) break;
+            tokens_to_text(&tokens[i], 1, &byte);
+            // as it comes; other than a file, a terminal is spared control characters
+            if (show_colour) show_raw(stdout, &byte, 1);
+            else putchar(byte);
+            if (byte == '\n') fflush(stdout);
+            logits = i + 1 < length + most ? glam_next(session, &tokens[i], 1) : NULL;
+        }
+        printf("\n");
+    }
+    int status = failure(ctx);
+    free(tokens);
+    glam_close(ctx);
+    return status;
+}
+
+#endif

@@ -1,0 +1,380 @@
+/* glam_train.h - the command train.  A part of glam.c. */
+
+#ifndef GLAM_TRAIN_H
+#define GLAM_TRAIN_H
+
+// == files and plan =========================================================================
+
+static int choose_files(run *r)
+{
+    const settings *s = r->s;
+    char stem[PATH];
+    if (GIVEN(out)) snprintf(r->out, PATH, "%s", s->out);
+    else free_name(r->out, "model", ".safetensors");
+    if (check_writable("out", r->out, !GIVEN(out) || s->force)) return FAILED;
+
+    snprintf(stem, PATH, "%s", r->out);                   // model.safetensors, without the end
+    size_t length = strlen(stem);
+    if (length > 12 && strcmp(stem + length - 12, ".safetensors") == 0) stem[length - 12] = 0;
+    if (GIVEN(checkpoint)) snprintf(r->checkpoint, PATH, "%s", s->checkpoint);
+    else if (GIVEN(resume)) snprintf(r->checkpoint, PATH, "%s", s->resume);
+    else free_name(r->checkpoint, stem, ".checkpoint");
+    int same = GIVEN(resume) || s->force || !GIVEN(checkpoint);
+    if (check_writable("checkpoint", r->checkpoint, same)) return FAILED;
+    if (strcmp(r->out, r->checkpoint) == 0)
+        return complain(USAGE, "--out and --checkpoint are the same file");
+    return open_log(r);
+}
+
+// --minutes: runs some steps of a model that is then thrown away, so that the run itself is
+// exactly the one that --steps would give.
+static int steps_in(run *r, double minutes)
+{
+    size_t mark = glam_mark(r->ctx);
+    double first = 0, last = 0, budget = minutes * 60;
+    time_t begin = time(NULL);
+    glam_report now;
+    int steps = 0;
+    if (!r->s->quiet) printf("timing a few steps ...\n");
+    fflush(stdout);
+    make_trainer(r);
+    mute = 1;
+    while (steps < 40 && glam_train_step(r->trainer, &now)) {
+        last = now.seconds;
+        if (++steps == 1) first = last;                   // it allocates, which the others do not
+        if (steps > 2 && last > (budget < 40 ? budget / 10 : 4)) break;
+    }
+    mute = r->s->quiet;
+    double each = steps > 1 ? (last - first) / (steps - 1) : first;
+    glam_rewind(r->ctx, mark);
+    r->model = NULL;
+    r->trainer = NULL;
+    if (failure(r->ctx) || interrupted || each <= 0) return 0;
+    double one = validation_seconds(r, each);
+    double left = budget - difftime(time(NULL), begin) - 1;
+    double checks = floor(one > 0 ? 0.15 * left / one : 0);
+    r->checks = checks > CHECKS ? CHECKS : checks < 1 ? 1 : (int)checks;
+    double fit = (left - r->checks * one) / (each * 1.03);   // some for samples and checkpoints
+    return fit < 1 ? 1 : fit > 1e9 ? 1000000000 : (int)fit;
+}
+
+static void show_run(const run *r)
+{
+    uint64_t active, all = glam_model_count(r->model, &active);
+    const glam_recipe *p = &r->recipe;
+    show_texts(r);
+    show_model("model", &r->config);
+    printf("          %s parameters, %s of them active for a token\n", show_count((double)all),
+           show_count((double)active));
+    printf("          %s\n", glam_trainer_summary(r->trainer));
+    printf("run       %d steps of %d x %d tokens, %s, rate %g %s, seed %" PRIu64 ", %s, "
+           "threads %d\n", p->steps, p->batch, window(r), optimizer_names[p->optimizer], p->lr,
+           schedule_names[p->schedule], p->seed, glam_simd_name(r->ctx), threads_of(r->s));
+    if (GIVEN(resume)) printf("          going on after step %d\n", glam_trainer_done(r->trainer));
+    printf("saves     %s%s\n\n", r->out, GIVEN(out) ? "" : " (--out chooses another name)");
+}
+
+// == while it works =========================================================================
+
+// Adds what each expert did in this step to the load since the last bars.
+static void gather_load(run *r)
+{
+    int E = r->config.moe.experts;
+    for (int layer = 0; r->load && layer < r->config.layers; layer++) {
+        const glam_routing *g = glam_model_routing(r->model, layer);
+        for (int e = 0; g && g->load && e < E; e++)
+            r->load[layer * E + e] += (uint64_t)g->load[e];
+    }
+}
+
+static void print_load(const run *r)
+{
+    int E = r->config.moe.experts;
+    for (int layer = 0; r->load && layer < r->config.layers; layer++) {
+        if (!is_mixture(&r->config, layer)) continue;
+        printf("  layer %-2d ", layer);
+        show_load(stdout, r->load + layer * E, E);
+    }
+}
+
+// A few tokens of the text that was held back, with letters in them; returns how many.
+static int choose_prompt(const run *r, int32_t *tokens, uint64_t seed)
+{
+    int count = window(r) < PROMPT ? window(r) : PROMPT, letters = 0;
+    for (uint64_t place = 0; place < 20 && letters < count / 2; place++) {
+        glam_batch batch;
+        glam_text *text = r->valid ? r->valid : r->train;
+        if (glam_next_batch(text, 1, count, seed, place, &batch) != GLAM_OK) return 0;
+        memcpy(tokens, batch.tokens, (size_t)count * sizeof *tokens);
+        glam_forget(r->ctx);
+        for (int i = letters = 0; i < count; i++) letters += isalpha(tokens[i] & 127) != 0;
+    }
+    return count;
+}
+
+// Writes up to SAMPLE tokens that go on with a prompt; returns how many there are with it.  It
+// draws from a seed of its own, so that a run with samples has the bits of a run without.
+static int write_sample(run *r, int32_t *tokens, int *prompt, uint64_t seed)
+{
+    glam_sampling sampling = glam_sampling_default();
+    sampling.seed = seed;
+    *prompt = choose_prompt(r, tokens, seed);
+    glam_session_reset(r->session);
+    return *prompt + glam_generate(r->session, tokens, *prompt, tokens + *prompt, SAMPLE,
+                                   &sampling);
+}
+
+static void print_sample(run *r)
+{
+    int32_t tokens[PROMPT + SAMPLE];
+    char text[PROMPT + SAMPLE];
+    int prompt, count = write_sample(r, tokens, &prompt, (uint64_t)r->now.step);
+    tokens_to_text(tokens, count, text);
+    printf("  writes   ");
+    show_line(stdout, text, prompt, 24);
+    printf(" ... ");
+    show_line(stdout, text + prompt, count - prompt, 54);
+    printf("\n");
+}
+
+static void print_line(run *r)
+{
+    const glam_report *n = &r->now;
+    double left = (n->steps - n->step) * pace(r);
+    char valid[16] = "-";
+    if (r->valid_loss >= 0) snprintf(valid, sizeof valid, "%.3f", r->valid_loss);
+    int routes = r->config.moe.experts > 0;
+    if (r->lines++ % 6 == 0)
+        printf("   step    loss  bits/byte  valid%s  tokens/s     left\n",
+               routes ? "  balance   drop   load of experts" : "");
+    printf("%7d %7.3f %10.3f %6s", n->step, n->loss, n->loss / log(2.0), valid);
+    if (routes) printf(" %8.2f %5.1f%%       %4.2f - %-4.2f", n->balance, 100 * n->dropped,
+                       n->load_min, n->load_max);
+    printf(" %9.0f %8s\n", pace(r) > 0 ? r->recipe.batch * window(r) / pace(r) : 0,
+           show_time(left));
+}
+
+// A line now and then by the clock; with every sixth, what the experts do and what it writes.
+static void print_progress(run *r)
+{
+    time_t now = time(NULL);
+    if (r->s->quiet || (now < r->next_line && r->now.step < r->now.steps && r->fresh > 1)) return;
+    double pause = r->now.steps * pace(r) / 30;
+    pause = pause < 2 ? 2 : pause > PATIENT ? PATIENT : pause;
+    r->next_line = now + (time_t)pause;
+    print_line(r);
+    if (r->lines % 6 == 1 && r->now.step < r->now.steps) {
+        print_load(r);
+        if (!ranks.size) print_sample(r);                 // on a mesh all would have to write it
+        int cells = r->config.layers * r->config.moe.experts;
+        if (r->load) memset(r->load, 0, (size_t)cells * sizeof *r->load);
+    }
+    fflush(stdout);
+}
+
+static void after_step(run *r)
+{
+    const glam_recipe *p = &r->recipe;
+    r->fresh++;
+    gather_load(r);
+    log_step(r);
+    if (r->valid && p->eval_every > 0 && r->now.step % p->eval_every == 0) {
+        r->valid_loss = r->now.valid_loss;
+        log_eval(r);
+    }
+    if (GIVEN(checkpoint_every) && r->s->checkpoint_every > 0 &&
+        r->now.step % r->s->checkpoint_every == 0 && r->now.step < r->now.steps)
+        glam_save_checkpoint(r->trainer, r->checkpoint);
+    print_progress(r);
+}
+
+// == the end ================================================================================
+
+// The command that goes on with this run.
+static void print_resume(const run *r)
+{
+    printf("  %s train", program);
+    for (int i = 0; i < r->path_count; i++) {
+        putchar(' ');
+        print_quoted(stdout, r->paths[i]);
+    }
+    printf(" --resume ");
+    print_quoted(stdout, r->checkpoint);
+    if (GIVEN(out)) {
+        printf(" --out ");
+        print_quoted(stdout, r->out);
+    }
+    if (GIVEN(checkpoint_every)) printf(" --checkpoint-every %d", r->s->checkpoint_every);
+    if (GIVEN(mesh)) printf(" --mesh %s%s", r->s->mesh, r->s->mesh_store ? " --mesh-store" : "");
+}
+
+// Ctrl-C: everything is as after the last whole step, and goes into a checkpoint.
+static int stop_early(run *r)
+{
+    int done = r->trainer ? glam_trainer_done(r->trainer) : 0;
+    if (done == 0) return complain(STOPPED, "stopped before the first step; nothing is saved");
+    glam_save_checkpoint(r->trainer, r->checkpoint);
+    if (failure(r->ctx)) return FAILED;
+    printf("\nstopped after step %d of %d; everything is in %s\nto go on:\n", done,
+           r->recipe.steps, r->checkpoint);
+    print_resume(r);
+    printf("\nto make a model of what it has learnt so far, the same with --steps %d\n", done);
+    if (r->log) {
+        log_begin(r->log, "stopped");
+        log_int(r->log, "step", (uint64_t)done);
+        log_string(r->log, "checkpoint", r->checkpoint);
+        log_end(r->log);
+    }
+    return STOPPED;
+}
+
+static void print_result(run *r)
+{
+    int32_t tokens[PROMPT + SAMPLE];
+    double seconds = r->now.seconds;
+    int prompt;
+    printf("\n%d steps in %s", glam_trainer_done(r->trainer), show_time(seconds));
+    if (r->valid_loss >= 0)
+        printf(", validation loss %.4f nats, %.3f bits per byte", r->valid_loss,
+               r->valid_loss / log(2.0));
+    printf("%s\n\n", r->now.stopped ? "; stopped, as it no longer gained" : "");
+    int count = write_sample(r, tokens, &prompt, 7);
+    if (count > 0 && look_at(r->model, tokens, count) == GLAM_OK)
+        print_experts(r->model, tokens, count);
+    glam_forget(r->ctx);
+    if (r->config.moe.experts > 0 && r->fresh > 0) {
+        printf("\nload\n");
+        print_load(r);
+    }
+}
+
+static void print_next(const run *r)
+{
+    static const char *const rest[3][2] = {{"generate", " --prompt \"The \" --temperature 0.7"},
+                                           {"route", " \"Who works on which letter?\""},
+                                           {"info", ""}};
+    printf("\ntry next\n");
+    for (int i = 0; i < (r->config.moe.experts > 0 ? 3 : 1); i++) {
+        printf("  %s %s ", program, rest[i][0]);
+        print_quoted(stdout, r->out);
+        printf("%s\n", rest[i][1]);
+    }
+    if (r->config.moe.experts > 0) return;
+    printf("  %s eval ", program);                        // a dense model has no routes to look at
+    print_quoted(stdout, r->out);
+    printf(" %s\n  %s info ", r->paths[0], program);
+    print_quoted(stdout, r->out);
+    printf("\n");
+}
+
+static int finish(run *r)
+{
+    int step = glam_trainer_done(r->trainer), every = r->recipe.eval_every;
+    if (r->valid && (r->fresh == 0 || every == 0 || step % every != 0)) {
+        double wait = validation_seconds(r, pace(r));
+        if (!r->s->quiet && wait > PATIENT) {
+            printf("validating on %s tokens takes about %s%s\n",
+                   show_commas(glam_text_length(r->valid)), show_time(wait),
+                   GIVEN(resume) ? "" : "; --val-fraction makes them fewer");
+            fflush(stdout);
+        }
+        r->valid_loss = glam_validate(r->trainer);
+        if (r->valid_loss >= 0) log_eval(r);
+    }
+    if (ranks.size ? r->valid && r->valid_loss < 0 : interrupted) return stop_early(r);
+    glam_save(r->model, r->out);
+    if (GIVEN(checkpoint) || GIVEN(checkpoint_every))
+        glam_save_checkpoint(r->trainer, r->checkpoint);
+    if (failure(r->ctx)) return FAILED;
+    log_done(r);
+    if (!r->s->quiet) print_result(r);
+    printf("%ssaved %s after %d steps", r->s->quiet ? "" : "\n", r->out, step);
+    if (r->valid_loss >= 0) printf(", validation loss %.4f", r->valid_loss);
+    printf("\n");
+    if (!r->s->quiet) print_next(r);
+    return failure(r->ctx);
+}
+
+// == from the start to the end ==============================================================
+
+static int prepare_new(run *r)
+{
+    int status = describe(r);
+    if (status == DONE) status = show_plan(r);
+    if (status != DONE) return status;
+    if (!r->valid) r->recipe.eval_every = r->recipe.patience = 0;
+    int automatic = !GIVEN(eval_every) && r->recipe.eval_every == 0 && r->valid;
+    if (GIVEN(eval_every) && r->valid) r->recipe.eval_every = r->s->eval_every;
+    else if (automatic) r->recipe.eval_every = 1000000;
+    if (GIVEN(minutes)) {
+        int steps = steps_in(r, r->s->minutes);
+        if (steps == 0) return interrupted ? stop_early(r) : FAILED;
+        r->recipe.steps = steps;
+        if (!r->s->quiet) printf("--minutes %g: %d steps on this machine; --steps %d repeats this "
+                                 "run\n", r->s->minutes, steps, steps);
+    }
+    if (automatic) {
+        int every = (r->recipe.steps + r->checks - 1) / r->checks;
+        r->recipe.eval_every = every < 100 ? 100 : every;
+    }
+    make_trainer(r);
+    return failure(r->ctx);
+}
+
+static int prepare_resumed(run *r)
+{
+    if (open_texts_of_checkpoint(r)) return FAILED;
+    r->trainer = glam_load_checkpoint(r->ctx, r->s->resume, r->train, r->valid);
+    if (failure(r->ctx)) return FAILED;
+    if (GIVEN(steps) && r->s->steps < glam_trainer_done(r->trainer))
+        return complain(FAILED, "--steps %d: the run has %d behind it already", r->s->steps,
+                        glam_trainer_done(r->trainer));
+    if (GIVEN(steps)) glam_trainer_steps(r->trainer, r->s->steps);
+    if (failure(r->ctx)) return FAILED;
+    r->model  = glam_trainer_model(r->trainer);
+    r->recipe = *glam_trainer_recipe(r->trainer);
+    r->config = *glam_model_config(r->model);
+    return show_plan(r);
+}
+
+static int train(run *r)
+{
+    int status = GIVEN(resume) ? prepare_resumed(r) : prepare_new(r);
+    if (status != DONE) return status;
+    r->config = *glam_model_config(r->model);               // with the derived sizes filled in
+    r->session = glam_session_new(r->model, PROMPT + SAMPLE);
+    size_t cells = (size_t)r->config.layers * (size_t)r->config.moe.experts;
+    if (cells) r->load = (uint64_t *)calloc(cells, sizeof *r->load);
+    if (failure(r->ctx)) return FAILED;
+    if (!r->s->quiet) show_run(r);
+    log_start(r);
+    fflush(stdout);
+    glam_report now;
+    while (glam_train_step(r->trainer, &now)) {
+        r->now = now;
+        after_step(r);
+    }
+    r->now.stopped = now.stopped;                // the last report says why there is no more
+    r->now.cancelled = now.cancelled;
+    if (failure(r->ctx)) return FAILED;
+    return was_stopped(r) ? stop_early(r) : finish(r);
+}
+
+static int run_train(settings *s, char **words, int count)
+{
+    static run r;
+    if (count == 0)
+        return complain(USAGE, "train wants one text or more: %s train book.txt", program);
+    if (check_together()) return USAGE;
+    int status = open_run(&r, s, words, count);
+    if (status == DONE) status = choose_files(&r);
+    if (status == DONE) status = train(&r);
+    if (r.log) fclose(r.log);
+    free(r.load);
+    abort_ranks(status);
+    glam_close(r.ctx);
+    leave_ranks();
+    return status;
+}
+
+#endif
