@@ -20,10 +20,13 @@
        glam_shape.h     options into configuration and recipe
        glam_log.h       lines of JSON
        glam_look.h      which expert takes which token
+       glam_stop.h      signals and closed pipes
        glam_run.h       a run that learns: texts, trainer, log
+       glam_keep.h      what a run must not lose
 
    Everything goes through the public interface of glam.h.  Exit status: 0 done, 1 something is
-   wrong with files or numbers, 2 with the command line, 130 stopped by Ctrl-C. */
+   wrong with files or numbers, 2 with the command line, 128 + N stopped by signal N (130:
+   Ctrl-C). */
 
 #define _POSIX_C_SOURCE 200809L
 #define GLAM_IMPLEMENTATION
@@ -52,7 +55,9 @@
 #include "glam_shape.h"
 #include "glam_log.h"
 #include "glam_look.h"
+#include "glam_stop.h"
 #include "glam_run.h"
+#include "glam_keep.h"
 
 #include "glam_train.h"
 #include "glam_race.h"
@@ -64,12 +69,25 @@
 // == the table of commands ==================================================================
 
 static const command commands[] = {
-    {"train", "TEXT...", "learn from text files, or go on learning", TRAIN, run_train},
-    {"race", "TEXT...", "a mixture against a dense model of the same work", RACE, run_race},
-    {"generate", "MODEL", "write text", GENERATE, run_generate},
-    {"eval", "MODEL TEXT", "loss and bits per byte of a text", EVAL, run_eval},
-    {"route", "MODEL \"text\"", "which experts work on which token", ROUTE, run_route},
-    {"info", "MODEL | --preset NAME", "sizes, memory and work, without loading", INFO, run_info},
+    {"train", "TEXT...", "learn from text files, or go on learning", TRAIN, run_train,
+     "Ctrl-C, a closed terminal and kill save a checkpoint and say how to go on; a second Ctrl-C "
+     "ends at once. When nobody reads the output any more (| head), the run goes on without it. A "
+     "model that cannot be saved under its name is saved in the checkpoint's folder, in this one, "
+     "in $TMPDIR or under another name, and the last words say where. An empty file among several "
+     "texts is left out.\n"
+     "Exit status: 0 done; 1 something went wrong, or is not where it was asked to be; 2 the "
+     "command line; 128 + N stopped by signal N (130: Ctrl-C)."},
+    {"race", "TEXT...", "a mixture against a dense model of the same work", RACE, run_race,
+     "Both models see the same texts, recipe, seed and batches, in turns, and cost the same work "
+     "per token. A race of 3 minutes takes 6 and some for evaluations; it says how much. When "
+     "nobody reads the output any more, it ends, unless there is a --log."},
+    {"generate", "MODEL", "write text", GENERATE, run_generate,
+     "Into a file or a pipe go the prompt and the text, byte for byte. A terminal is spared what "
+     "could upset it: controls are shown as \\x1b, bytes that are no UTF-8 as a sign."},
+    {"eval", "MODEL TEXT", "loss and bits per byte of a text", EVAL, run_eval, NULL},
+    {"route", "MODEL \"text\"", "which experts work on which token", ROUTE, run_route, NULL},
+    {"info", "MODEL | --preset NAME", "sizes, memory and work, without loading", INFO, run_info,
+     NULL},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -89,36 +107,18 @@ static int help(void)
     for (int i = 0; i < COMMANDS; i++)
         printf("    %s %-8s %-22s %s\n", program, commands[i].name, commands[i].words,
                commands[i].help);
-    printf("    %s help COMMAND                   its options\n\n", program);
+    printf("    %s help COMMAND                     its options\n\n", program);
     printf("Start with any text file:   %s train book.txt --minutes 2\n", program);
     return DONE;
 }
 
 // == main ===================================================================================
 
-int main(int argc, char **argv)
+// Options are read where they stand; all other words move to the front of argv.
+static int run_command(const command *c, int argc, char **argv)
 {
     static settings s;
     int words = 0;
-    program = argc > 0 && argv[0] ? argv[0] : program;
-#ifdef HAVE_UNISTD
-    show_begin(isatty(1));
-#else
-    show_begin(0);
-#endif
-    if (argc < 2) return help();
-    int asks = strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
-               strcmp(argv[1], "-h") == 0;
-    const command *c = NULL;
-    for (int i = 0; i < COMMANDS; i++)
-        if (strcmp(argv[asks && argc > 2 ? 2 : 1], commands[i].name) == 0) c = &commands[i];
-    if (asks && argc < 3) return help();
-    if (!c) return unknown_command(argv[asks ? 2 : 1]);
-    if (asks) {
-        help_command(c);
-        return DONE;
-    }
-    // Options are read where they stand; all other words move to the front of argv.
     for (int i = 2, used = 1, plain = 0; i < argc; i += used) {
         used = 1;
         if (!plain && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
@@ -128,7 +128,45 @@ int main(int argc, char **argv)
         if (!plain && strcmp(argv[i], "--") == 0) plain = 1;
         else if (!plain && strncmp(argv[i], "--", 2) == 0) {
             if (read_option(c, &s, argv + i, argc - i, &used)) return USAGE;
-        } else argv[words++] = argv[i];
+        } else if (!plain && argv[i][0] == '-' && argv[i][1])
+            return complain(USAGE, "there is no option %s; options begin with two dashes (a file "
+                            "of that name: ./%s)", argv[i], argv[i]);
+        else argv[words++] = argv[i];
     }
     return c->run(&s, argv, words);
+}
+
+// A file opened later must not get the number of a standard stream that is closed: what is
+// printed would go into it.
+static void fill_streams(void)
+{
+#ifdef HAVE_UNISTD
+    for (int i = 0; i < 3; i++)
+        if (fcntl(i, F_GETFD) < 0 && open("/dev/null", i == 1 ? O_RDONLY : O_RDWR) != i) return;
+#endif
+}
+
+int main(int argc, char **argv)
+{
+    const command *c = NULL;
+    program = argc > 0 && argv[0] ? argv[0] : program;
+    fill_streams();
+#ifdef HAVE_UNISTD
+    show_begin(isatty(1));
+#else
+    show_begin(0);
+#endif
+    if (argc < 2) return finish_output(help());
+    int asks = strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
+               strcmp(argv[1], "-h") == 0;
+    if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
+        printf("glam %s\n", GLAM_VERSION);
+        return finish_output(DONE);
+    }
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(argv[asks && argc > 2 ? 2 : 1], commands[i].name) == 0) c = &commands[i];
+    if (asks && argc < 3) return finish_output(help());
+    if (!c) return unknown_command(argv[asks ? 2 : 1]);
+    if (asks) help_command(c);
+    return finish_output(asks ? DONE : run_command(c, argc, argv));
 }

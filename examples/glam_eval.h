@@ -7,10 +7,10 @@ static int run_eval(settings *s, char **words, int count)
 {
     if (count != 2) return complain(USAGE, "eval wants a model and a text: %s eval "
                                     "model.safetensors book.txt", program);
-    glam_ctx *ctx = glam_open(NULL);
-    glam_model *model = glam_load(ctx, words[0]);
+    glam_ctx *ctx = open_context(s);
+    glam_model *model = load_model(ctx, words[0]);
     glam_text *text = glam_text_open(ctx, words[1], NULL), *rest = NULL;
-    if (GIVEN(val_fraction) && s->val_fraction < 1)
+    if (GIVEN(val_fraction))
         glam_text_split(text, (float)s->val_fraction, &rest, &text);
     if (failure(ctx)) {
         glam_close(ctx);
@@ -24,6 +24,9 @@ static int run_eval(settings *s, char **words, int count)
     } else {
         glam_perplexity(model, text, 0, &p);
         status = failure(ctx);
+        if (status == DONE && (p.tokens == 0 || !isfinite(p.loss)))
+            status = complain(FAILED, "%s on %s: the loss is %g, which is no number to trust",
+                              words[0], words[1], p.loss);
         if (status == DONE)
             printf("%s on %s%s: loss %.4f nats per token, perplexity %.3f, %.4f bits per byte, "
                    "%s tokens\n", words[0], rest ? "the last part of " : "", words[1], p.loss,

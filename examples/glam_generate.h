@@ -14,16 +14,21 @@ static int run_generate(settings *s, char **words, int count)
     if (GIVEN(min_p))       sampling.min_p = (float)s->min_p;
     if (GIVEN(seed))        sampling.seed = s->seed;
     const char *prompt = GIVEN(prompt) && *s->prompt ? s->prompt : "\n";
-    int most = GIVEN(tokens) ? s->tokens : 400, length = (int)strlen(prompt);
+    int most = GIVEN(tokens) ? s->tokens : 400;
+    if (strlen(prompt) > (size_t)(INT_MAX - 1 - most))
+        return complain(USAGE, "--prompt: %.0f bytes and --tokens %d are more than %d",
+                        (double)strlen(prompt), most, INT_MAX);
+    int length = (int)strlen(prompt);
 
-    glam_ctx *ctx = glam_open(NULL);
-    glam_model *model = glam_load(ctx, words[0]);
+    glam_ctx *ctx = open_context(s);
+    glam_model *model = load_model(ctx, words[0]);
     glam_session *session = glam_session_new(model, length + most + 1);
-    int32_t *tokens = (int32_t *)malloc(((size_t)length + (size_t)most + 1) * sizeof *tokens);
-    if (tokens && model) {
+    int32_t *tokens = session ? (int32_t *)malloc(((size_t)length + (size_t)most + 1) *
+                                                  sizeof *tokens) : NULL;
+    show_stream out = {{0}, 0};
+    if (tokens) {
         glam_encode(NULL, prompt, (size_t)length, tokens, (size_t)length);
-        if (GIVEN(prompt))
-            for (int i = 0; i < length;) i += show_raw(stdout, prompt + i, length - i);
+        if (GIVEN(prompt)) show_more(&out, prompt, length, 0);
         const float *logits = glam_next(session, tokens, length);
         for (int i = length; logits && i < length + most; i++) {
             char byte;
@@ -31,15 +36,16 @@ static int run_generate(settings *s, char **words, int count)
                                   i, (uint64_t)i);
             if (glam_error(ctx) != GLAM_OK) break;
             tokens_to_text(&tokens[i], 1, &byte);
-            // as it comes; other than a file, a terminal is spared control characters
-            if (show_colour) show_raw(stdout, &byte, 1);
-            else putchar(byte);
-            if (byte == '\n') fflush(stdout);
+            show_more(&out, &byte, 1, 0);
+            if (show_terminal || byte == '\n') fflush(stdout);      // as it comes
+            if (ferror(stdout)) break;
             logits = i + 1 < length + most ? glam_next(session, &tokens[i], 1) : NULL;
         }
-        printf("\n");
+        show_more(&out, NULL, 0, 1);
+        if (show_terminal) printf("\n");                 // a file has the text and nothing else
     }
     int status = failure(ctx);
+    if (status == DONE && !tokens) status = complain(FAILED, "there is no memory");
     free(tokens);
     glam_close(ctx);
     return status;

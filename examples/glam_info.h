@@ -10,6 +10,29 @@ static double percent(uint64_t part, uint64_t whole)
     return whole ? 100.0 * (double)part / (double)whole : 0;
 }
 
+static void show_shape(const char *name, glam_config *c)
+{
+    if (c->d_head == 0 && c->heads > 0) c->d_head = c->d_model / c->heads;
+    if (c->hidden == 0) c->hidden = 4 * c->d_model;
+    if (c->moe.hidden == 0)
+        c->moe.hidden = gated(c->moe.activation) ? c->hidden / 2 : c->hidden;
+    printf("%s\n", name);
+    printf("paper     L %d  M %d  H %d  heads %d  d_head %d  E %d\n", c->layers, c->d_model,
+           c->hidden, c->heads, c->d_head, c->moe.experts);
+    show_model("model", c);
+    fflush(stdout);                                      // before anything that takes time
+}
+
+static void show_sums(const glam_plan *p)
+{
+    printf("total     %" PRIu64 " parameters (%s)\n", p->parameters,
+           show_count((double)p->parameters));
+    printf("active    %" PRIu64 " for a token (%s, %.2f %%)\n", p->active,
+           show_count((double)p->active), percent(p->active, p->parameters));
+    printf("work      %s per token forward, %s training\n", show_flops(p->flops_forward),
+           show_flops(p->flops_train));
+}
+
 static int run_info(settings *s, char **words, int count)
 {
     if (count + (GIVEN(preset) ? 1 : 0) != 1)
@@ -18,36 +41,25 @@ static int run_info(settings *s, char **words, int count)
     glam_config c = glam_config_default();
     glam_options options = glam_options_default();
     if (plan_ranks(s, &options)) return USAGE;
+    if (GIVEN(preset) && glam_config_preset(s->preset, &c) != GLAM_OK)
+        return unknown_preset(s->preset);
     glam_ctx *ctx = glam_open(NULL), *mesh = glam_open(&options);
     glam_recipe recipe = GIVEN(preset) ? glam_recipe_paper() : glam_recipe_default();
     glam_plan plan;
-    int status = DONE;
-    if (GIVEN(preset) && glam_config_preset(s->preset, &c) != GLAM_OK)
-        status = unknown_preset(s->preset);
     if (!GIVEN(preset)) glam_load_config(ctx, words[0], &c);
     if (GIVEN(mesh)) {                                    // a part of the batch, at least, for each
         recipe.accumulate = options.mesh_x;
         recipe.batch += (options.mesh_x - recipe.batch % options.mesh_x) % options.mesh_x;
     }
-    if (status == DONE) status = failure(ctx);
-    if (status == DONE) glam_plan_for(mesh, &c, &recipe, &plan);
-    if (status == DONE) status = failure(mesh);
+    int status = failure(ctx);
     if (status == DONE) {
-        int d_head = c.d_head ? c.d_head : c.d_model / c.heads;
-        int hidden = c.hidden ? c.hidden : 4 * c.d_model, E = c.moe.experts;
-        if (c.moe.hidden == 0) c.moe.hidden = gated(c.moe.activation) ? hidden / 2 : hidden;
-        c.d_head = d_head;
-        c.hidden = hidden;
-        printf("%s\n", GIVEN(preset) ? s->preset : words[0]);
-        printf("paper     L %d  M %d  H %d  heads %d  d_head %d  E %d\n", c.layers, c.d_model,
-               hidden, c.heads, d_head, E);
-        show_model("model", &c);
-        printf("total     %" PRIu64 " parameters (%s)\n", plan.parameters,
-               show_count((double)plan.parameters));
-        printf("active    %" PRIu64 " for a token (%s, %.2f %%)\n", plan.active,
-               show_count((double)plan.active), percent(plan.active, plan.parameters));
-        printf("work      %s per token forward, %s training\n", show_flops(plan.flops_forward),
-               show_flops(plan.flops_train));
+        glam_config whole = c;
+        show_shape(GIVEN(preset) ? s->preset : words[0], &whole);
+        glam_plan_for(mesh, &c, &recipe, &plan);
+        status = failure(mesh);
+    }
+    if (status == DONE) {
+        show_sums(&plan);
         if (GIVEN(mesh))
             printf("mesh      %d ranks: %d share batch and experts, %d heads and widths%s; each:\n",
                    ranks.size, options.mesh_x, options.mesh_y,

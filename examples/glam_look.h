@@ -3,6 +3,30 @@
 #ifndef GLAM_LOOK_H
 #define GLAM_LOOK_H
 
+// A context for a command that works on a model.
+static glam_ctx *open_context(const settings *s)
+{
+    glam_options options = glam_options_default();
+    set_machine(s, &options);
+    return glam_open(&options);
+}
+
+// A saved model.  One of whose weights is no number computes nothing but nonsense: an error.
+static glam_model *load_model(glam_ctx *ctx, const char *path)
+{
+    glam_model *model = glam_load(ctx, path);
+    glam_tensor *t;
+    for (int i = 0; (t = glam_model_tensor_at(model, i)) != NULL; i++)
+        for (size_t k = 0, size = t->data ? glam_size(t) : 0; k < size; k++) {
+            if (isfinite(t->data[k])) continue;
+            glam_fail(ctx, GLAM_ERR_NUMERIC, "%s: the weights are not finite: %s has %g at place "
+                      "%.0f; the run that saved it went wrong, an earlier file may be well", path,
+                      t->name, (double)t->data[k], (double)k);
+            return NULL;
+        }
+    return model;
+}
+
 static void tokens_to_text(const int32_t *tokens, int count, char *text)
 {
     for (int i = 0; i < count; i++)

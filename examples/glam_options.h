@@ -1,10 +1,12 @@
-/* glam_options.h - the command line of the tool: one table of options from which parsing, help and
-   the hint for a misspelt name all come.  Used by glam.c alone. */
+/* glam_options.h - the command line of the tool: one table of options from which the settings,
+   parsing, help and the hint for a misspelt name all come.  A part of glam.c. */
 
 #ifndef GLAM_OPTIONS_H
 #define GLAM_OPTIONS_H
 
 #include "../glam.h"
+#include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH = 1024, BYTES = 256 };                  // BYTES: the vocabulary of bytes
-enum { DONE = 0, FAILED = 1, USAGE = 2, STOPPED = 130 };      // exit status
+enum { BYTES = 256 };                               // the vocabulary of bytes
+enum { DONE = 0, FAILED = 1, USAGE = 2 };           // exit status; a signal's: 128 and its number
 
 // == the table of options ===================================================================
 
@@ -22,114 +24,134 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
        RESUME = 1 << 29,    // may be given with --resume, which takes all else from the file
        SHAPE = 1 << 30 };   // describes a new model, so it cannot go with --from
 
-// One row for each option: its field in the settings, name, what it takes, commands, kind, help.
+#define MANY 1e9                 // steps
+#define SIZE 16777216            // widths and the like
+
+// One row for each option: its field in the settings, its name, what it takes, the commands that
+// know it, its kind, the largest number, its help.
 #define OPTION_ROWS(TITLE, ROW) \
     TITLE(TRAIN, "what to make of it") \
-    ROW(out, "out", "FILE", TRAIN | RESUME, WORD, \
-        "the model; else model.safetensors, model-2 ...") \
-    ROW(force, "force", "", NEW | RESUME, FLAG, "overwrite files that exist") \
-    ROW(from, "from", "MODEL", TRAIN, WORD, "fine-tune this model instead of making a new one") \
-    ROW(freeze, "freeze", "LIST", TRAIN, WORD, \
+    ROW(out, "out", "FILE", TRAIN | RESUME, WORD, 0, \
+        "the model; else model.safetensors, model-2 ...: a name that no other run has") \
+    ROW(force, "force", "", NEW | RESUME, FLAG, 0, \
+        "overwrite files that exist, even the model of --from") \
+    ROW(from, "from", "MODEL", TRAIN, WORD, 0, \
+        "fine-tune this model instead of making a new one") \
+    ROW(freeze, "freeze", "LIST", TRAIN, WORD, 0, \
         "what stays as it is: experts,router,attention,ffn,embeddings,norms,layers.3,GLOB") \
-    ROW(checkpoint, "checkpoint", "FILE", TRAIN | RESUME, WORD, "all that is needed to go on") \
-    ROW(checkpoint_every, "checkpoint-every", "N", TRAIN | RESUME, WHOLE, "steps between them") \
-    ROW(resume, "resume", "FILE", TRAIN | RESUME, WORD, \
+    ROW(checkpoint, "checkpoint", "FILE", TRAIN | RESUME, WORD, 0, \
+        "all that is needed to go on") \
+    ROW(checkpoint_every, "checkpoint-every", "N", TRAIN | RESUME, WHOLE, MANY, \
+        "steps between them") \
+    ROW(resume, "resume", "FILE", TRAIN | RESUME, WORD, 0, \
         "go on from a checkpoint, with the same texts; the rest comes from the file") \
     TITLE(NEW, "how long") \
-    ROW(steps, "steps", "N", NEW | RESUME, WHOLE, \
+    ROW(steps, "steps", "N", NEW | RESUME, WHOLE, MANY, \
         "optimiser steps; in a race of each model, in place of equal time") \
-    ROW(minutes, "minutes", "M", NEW, REAL, \
-        "times a few steps, then fixes their number; in a race the training time of EACH model, " \
-        "3 if unset") \
+    ROW(minutes, "minutes", "M", NEW, REAL, 1e7, \
+        "times a few steps, then fixes their number; in a race the training time of EACH " \
+        "model, 3 if unset") \
     TITLE(NEW, "the model (unset: a laptop-sized mixture)") \
-    ROW(preset, "preset", "NAME", NEW | INFO | SHAPE, WORD, \
+    ROW(preset, "preset", "NAME", NEW | INFO | SHAPE, WORD, 0, \
         "a row of the paper's table, such as 0.1B/64E, with the paper's recipe") \
-    ROW(vocab, "vocab", "N", NEW | SHAPE, WHOLE, "tokens; bytes need 256") \
-    ROW(layers, "layers", "N", NEW | SHAPE, WHOLE, "blocks of attention and feed-forward") \
-    ROW(d_model, "d-model", "N", NEW | SHAPE, WHOLE, "width") \
-    ROW(heads, "heads", "N", NEW | SHAPE, WHOLE, "attention heads") \
-    ROW(d_head, "d-head", "N", NEW | SHAPE, WHOLE, "width of one; else d-model / heads") \
-    ROW(hidden, "hidden", "N", NEW | SHAPE, WHOLE, "of a dense layer; else 4 d-model") \
-    ROW(position, "position", "KIND", NEW | SHAPE, WORD, "buckets, transformer_xl or none") \
-    ROW(experts, "experts", "N", NEW | SHAPE, WHOLE, "per mixture layer; 0: all layers dense") \
-    ROW(top_k, "top-k", "N", NEW | SHAPE, WHOLE, "experts that work on a token") \
-    ROW(moe_every, "moe-every", "N", NEW | SHAPE, WHOLE, "every Nth layer is a mixture") \
-    ROW(moe_hidden, "moe-hidden", "N", NEW | SHAPE, WHOLE, "of one expert") \
-    ROW(activation, "expert-activation", "KIND", NEW | SHAPE, WORD, \
+    ROW(vocab, "vocab", "N", NEW | SHAPE, WHOLE, SIZE, "tokens; bytes need 256") \
+    ROW(layers, "layers", "N", NEW | SHAPE, WHOLE, SIZE, "blocks of attention and feed-forward") \
+    ROW(d_model, "d-model", "N", NEW | SHAPE, WHOLE, SIZE, "width") \
+    ROW(heads, "heads", "N", NEW | SHAPE, WHOLE, SIZE, "attention heads") \
+    ROW(d_head, "d-head", "N", NEW | SHAPE, WHOLE, SIZE, "width of one; else d-model / heads") \
+    ROW(hidden, "hidden", "N", NEW | SHAPE, WHOLE, SIZE, "of a dense layer; else 4 d-model") \
+    ROW(position, "position", "KIND", NEW | SHAPE, WORD, 0, "buckets, transformer_xl or none") \
+    ROW(experts, "experts", "N", NEW | SHAPE, WHOLE, SIZE, \
+        "per mixture layer; 0: all layers dense") \
+    ROW(top_k, "top-k", "N", NEW | SHAPE, WHOLE, SIZE, "experts that work on a token") \
+    ROW(moe_every, "moe-every", "N", NEW | SHAPE, WHOLE, SIZE, "every Nth layer is a mixture") \
+    ROW(moe_hidden, "moe-hidden", "N", NEW | SHAPE, WHOLE, SIZE, "of one expert") \
+    ROW(activation, "expert-activation", "KIND", NEW | SHAPE, WORD, 0, \
         "relu, gelu_tanh, gelu_erf, geglu or swiglu") \
-    ROW(normalise, "normalise", "KIND", NEW | SHAPE, WORD, "before_drop, after_drop or none") \
-    ROW(capacity, "capacity", "F", NEW | SHAPE, REAL, \
+    ROW(normalise, "normalise", "KIND", NEW | SHAPE, WORD, 0, "before_drop, after_drop or none") \
+    ROW(capacity, "capacity", "F", NEW | SHAPE, REAL, 1e6, \
         "slots: group * F / experts (2: balanced top-2); 0: none dropped") \
-    ROW(group, "group", "N", NEW | SHAPE, WHOLE, "tokens that share slots; 0: all of a part") \
-    ROW(aux, "aux", "W", NEW | SHAPE, REAL, "weight of the balance loss") \
-    ROW(attention_cap, "attention-cap", "C", NEW | SHAPE, REAL, \
+    ROW(group, "group", "N", NEW | SHAPE, WHOLE, SIZE, \
+        "tokens that share slots; 0: all of a part") \
+    ROW(aux, "aux", "W", NEW | SHAPE, REAL, 1e6, "weight of the balance loss") \
+    ROW(attention_cap, "attention-cap", "C", NEW | SHAPE, REAL, 1e30, \
         "scores s of attention become C tanh(s / C); 0: as they are") \
-    ROW(router_cap, "router-cap", "C", NEW | SHAPE, REAL, "the same for the router's logits") \
-    ROW(logit_cap, "logit-cap", "C", NEW | SHAPE, REAL, "the same for the output's logits") \
-    ROW(dense, "dense", "", TRAIN | SHAPE, FLAG, "the dense twin: the same work per token") \
+    ROW(router_cap, "router-cap", "C", NEW | SHAPE, REAL, 1e30, \
+        "the same for the router's logits") \
+    ROW(logit_cap, "logit-cap", "C", NEW | SHAPE, REAL, 1e30, \
+        "the same for the output's logits") \
+    ROW(dense, "dense", "", TRAIN | SHAPE, FLAG, 0, "the dense twin: the same work per token") \
     TITLE(NEW, "the recipe") \
-    ROW(batch, "batch", "N", NEW, WHOLE, "sequences per step") \
-    ROW(context, "context", "N", NEW, WHOLE, "tokens per sequence") \
-    ROW(accumulate, "accumulate", "N", NEW, WHOLE, "parts a batch is cut into, for memory") \
-    ROW(recompute, "recompute", "", NEW, FLAG, "run blocks twice, for memory") \
-    ROW(update_in_backward, "update-in-backward", "", NEW, FLAG, \
+    ROW(batch, "batch", "N", NEW, WHOLE, SIZE, "sequences per step") \
+    ROW(context, "context", "N", NEW, WHOLE, SIZE, "tokens per sequence") \
+    ROW(accumulate, "accumulate", "N", NEW, WHOLE, SIZE, \
+        "parts a batch is cut into, for memory") \
+    ROW(recompute, "recompute", "", NEW, FLAG, 0, "run blocks twice, for memory") \
+    ROW(update_in_backward, "update-in-backward", "", NEW, FLAG, 0, \
         "hold one layer's gradient at a time, for memory; without --clip") \
-    ROW(pack, "pack", "MB", NEW | RESUME, REAL, \
+    ROW(pack, "pack", "MB", NEW | RESUME, REAL, 1e9, \
         "for copies of weights in the kernels' order; 64") \
-    ROW(recipe, "recipe", "NAME", NEW, WORD, "default, paper, finetune, or quick: 300 steps") \
-    ROW(optimizer, "optimizer", "KIND", NEW, WORD, "adafactor or adamw") \
-    ROW(lr, "lr", "R", NEW, REAL, "highest learning rate") \
-    ROW(warmup, "warmup", "N", NEW, WHOLE, "steps until it is reached") \
-    ROW(min_lr, "min-lr", "R", NEW, REAL, "where it ends, relative to --lr") \
-    ROW(weight_decay, "weight-decay", "R", NEW, REAL, "of AdamW") \
-    ROW(clip, "clip", "R", NEW, REAL, "largest gradient norm; 0: any") \
+    ROW(recipe, "recipe", "NAME", NEW, WORD, 0, "default, paper, finetune, or quick: 300 steps") \
+    ROW(optimizer, "optimizer", "KIND", NEW, WORD, 0, "adafactor or adamw") \
+    ROW(lr, "lr", "R", NEW, REAL, 1e6, "highest learning rate") \
+    ROW(warmup, "warmup", "N", NEW, WHOLE, MANY, "steps until it is reached") \
+    ROW(min_lr, "min-lr", "R", NEW, REAL, 1e6, "where it ends, relative to --lr") \
+    ROW(weight_decay, "weight-decay", "R", NEW, REAL, 1e6, "of AdamW") \
+    ROW(clip, "clip", "R", NEW, REAL, 1e30, "largest gradient norm; 0: any") \
     TITLE(NEW, "the run") \
-    ROW(seed, "seed", "N", NEW | GENERATE, SEED, "another seed, other random numbers") \
-    ROW(threads, "threads", "N", NEW | RESUME, WHOLE, "else every core; of each rank, else 1") \
-    ROW(simd, "simd", "NAME", NEW, WORD, "base, sse2, avx2, avx512 or neon; else the best") \
-    ROW(eval_every, "eval-every", "N", TRAIN, WHOLE, "steps between validations; 0: at the end") \
-    ROW(val_fraction, "val-fraction", "F", NEW | EVAL, REAL, \
+    ROW(seed, "seed", "N", NEW | GENERATE, SEED, 0, "another seed, other random numbers") \
+    ROW(threads, "threads", "N", NEW | RESUME | GENERATE | EVAL | ROUTE, WHOLE, 1024, \
+        "else every core; of each rank, else 1") \
+    ROW(simd, "simd", "NAME", NEW | GENERATE | EVAL | ROUTE, WORD, 0, \
+        "base, sse2, avx2, avx512 or neon; else the best") \
+    ROW(eval_every, "eval-every", "N", TRAIN, WHOLE, MANY, \
+        "steps between validations; 0: at the end") \
+    ROW(val_fraction, "val-fraction", "F", NEW | EVAL, SHARE, 1, \
         "the last F of each text validates (train, race: 0.1)") \
-    ROW(log, "log", "FILE", NEW | RESUME, WORD, "one JSON object per line") \
-    ROW(quiet, "quiet", "", NEW | RESUME, FLAG, "errors and the last line only") \
+    ROW(log, "log", "FILE", NEW | RESUME, WORD, 0, \
+        "one JSON object per line; a book of that name is not overwritten without --force") \
+    ROW(keep, "keep", "WHICH", TRAIN | RESUME, WORD, 0, "weights to save: best or last; best") \
+    ROW(quiet, "quiet", "", NEW | RESUME, FLAG, 0, "errors and the last line only") \
     TITLE(TRAIN, "many machines (built with mpicc -DGLAM_MPI, started by mpirun)") \
     TITLE(INFO, "bytes of each rank of many machines") \
-    ROW(mesh, "mesh", "XxY", TRAIN | RESUME | INFO, WORD, \
+    ROW(mesh, "mesh", "XxY", TRAIN | RESUME | INFO, WORD, 0, \
         "X * Y ranks: X share batch and experts, Y heads and widths") \
-    ROW(mesh_store, "mesh-store", "", TRAIN | RESUME | INFO, FLAG, \
+    ROW(mesh_store, "mesh-store", "", TRAIN | RESUME | INFO, FLAG, 0, \
         "split the other weights over X as well, for memory") \
-    ROW(prompt, "prompt", "TEXT", GENERATE, WORD, "where it begins") \
-    ROW(tokens, "tokens", "N", GENERATE, WHOLE, "how many to write; 400") \
-    ROW(temperature, "temperature", "T", GENERATE, REAL, "0: always the likeliest; 0.8") \
-    ROW(pick_top_k, "top-k", "N", GENERATE, WHOLE, "only the N likeliest; 0: all") \
-    ROW(top_p, "top-p", "P", GENERATE, REAL, "the likeliest until they reach P; 1") \
-    ROW(min_p, "min-p", "P", GENERATE, REAL, "those with at least P of the best; 0.02")
+    ROW(prompt, "prompt", "TEXT", GENERATE, WORD, 0, "where it begins") \
+    ROW(tokens, "tokens", "N", GENERATE, WHOLE, 1e8, "how many to write; 400") \
+    ROW(temperature, "temperature", "T", GENERATE, REAL, 1e6, "0: always the likeliest; 0.8") \
+    ROW(pick_top_k, "top-k", "N", GENERATE, WHOLE, SIZE, "only the N likeliest; 0: all") \
+    ROW(top_p, "top-p", "P", GENERATE, REAL, 1, "the likeliest until they reach P; 1") \
+    ROW(min_p, "min-p", "P", GENERATE, REAL, 1, "those with at least P of the best; 0.02")
 
 // From the rows: the settings, the number of each option, and the table.
 #define TYPE_FLAG  int
 #define TYPE_WHOLE int
 #define TYPE_REAL  double
+#define TYPE_SHARE double
 #define TYPE_SEED  uint64_t
 #define TYPE_WORD  const char *
 
 #define NO_TITLE(where, help)
-#define FIELD(field, name, value, where, kind, help) TYPE_##kind field;
+#define FIELD(field, name, value, where, kind, most, help) TYPE_##kind field;
 typedef struct settings { OPTION_ROWS(NO_TITLE, FIELD) } settings;
 #undef FIELD
 
-typedef enum value_kind { HEADING, FLAG, WHOLE, REAL, SEED, WORD } value_kind;
+typedef enum value_kind { HEADING, FLAG, WHOLE, REAL, SHARE, SEED, WORD } value_kind;
 
 typedef struct option {
     const char *name, *value;
     unsigned    where;
     value_kind  kind;
+    double      most;
     size_t      at;
     const char *help;
 } option;
 
-#define TITLE(where, help) {"", "", where, HEADING, 0, help},
-#define ROW(field, name, value, where, kind, help) \
-    {name, value, where, kind, offsetof(settings, field), help},
+#define TITLE(where, help) {"", "", where, HEADING, 0, 0, help},
+#define ROW(field, name, value, where, kind, most, help) \
+    {name, value, where, kind, most, offsetof(settings, field), help},
 static const option option_rows[] = { OPTION_ROWS(TITLE, ROW) };
 enum { OPTIONS = sizeof option_rows / sizeof option_rows[0] };
 #undef TITLE
@@ -139,6 +161,7 @@ typedef struct command {
     const char *name, *words, *help;
     unsigned    bit;
     int       (*run)(settings *s, char **words, int count);
+    const char *note;                               // what else its help says; NULL: nothing
 } command;
 
 static const char *program = "glam";
@@ -167,6 +190,43 @@ static int complain(int status, const char *format, ...)
     fputs("\n", stderr);
     va_end(args);
     return status;
+}
+
+// Something is not as it was asked, but the work goes on.
+static void warn(const char *format, ...) GLAM_FORMAT(1, 2);
+static void warn(const char *format, ...)
+{
+    va_list args;
+    if (rank > 0) return;                           // all ranks would say the same
+    va_start(args, format);
+    fputs("warning: ", stderr);
+    vfprintf(stderr, format, args);
+    fputs("\n", stderr);
+    va_end(args);
+}
+
+// Memory for words and names: without it nothing can go on.
+static void *need(size_t bytes)
+{
+    void *p = malloc(bytes ? bytes : 1);
+    if (!p) exit(complain(FAILED, "there is no memory for %.0f bytes", (double)bytes));
+    return p;
+}
+
+// What printf would print, as long as it is.  The caller frees it.
+static char *joined(const char *format, ...) GLAM_FORMAT(1, 2);
+static char *joined(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    char *out = (char *)need((size_t)(length < 0 ? 0 : length) + 1);
+    *out = 0;
+    va_start(args, format);
+    if (length >= 0) vsnprintf(out, (size_t)length + 1, format, args);
+    va_end(args);
+    return out;
 }
 
 // Prints the first failure of the context, if there is one.
@@ -221,59 +281,120 @@ static int unknown_option(const command *c, const char *name)
 static int unknown_preset(const char *name)
 {
     const char *best = NULL, *row;
-    char all[400] = "";
+    char *all = joined("there are");
     int least = 100;
     for (int i = 0; (row = glam_config_preset_name(i)) != NULL; i++) {
+        char *more = joined("%s %s", all, row);
+        free(all);
+        all = more;
         nearer(name, row, &best, &least);
-        snprintf(all + strlen(all), sizeof all - strlen(all), " %s", row);
     }
-    return complain(FAILED, "there is no preset %s;%s%s%s there are%s", name,
-                    best ? " did you mean " : "", best ? best : "", best ? "?" : "", all);
+    if (best) complain(FAILED, "there is no preset %s; did you mean %s? %s", name, best, all);
+    else complain(FAILED, "there is no preset %s; %s", name, all);
+    free(all);
+    return FAILED;
+}
+
+// A text from a column on, broken between words before column 80.
+static void print_wrapped(const char *text, int column)
+{
+    int at = column;
+    while (*text) {
+        int word = (int)strcspn(text, " \n");
+        if (at > column && at + 1 + word > 79) {
+            printf("\n%*s", column, "");
+            at = column;
+        } else if (at > column) at += printf(" ");
+        at += printf("%.*s", word, text);
+        text += word;
+        if (*text == '\n') {
+            printf("\n%*s", column, "");
+            at = column;
+        }
+        text += *text != 0;
+    }
+    printf("\n");
 }
 
 static void help_command(const command *c)
 {
-    printf("%s %s %s%s\n    %s\n%s", program, c->name, c->words,
-           c->bit == ROUTE ? "" : " [options]", c->help,
-           c->bit & NEW ? "" : "\n");
-    for (int i = 0; i < OPTIONS; i++) {
+    printf("%s %s %s [options]\n    %s\n", program, c->name, c->words, c->help);
+    for (int i = 0, rows = 0; i < OPTIONS; i++) {
         const option *o = &option_rows[i];
         char left[40];
         if (!(o->where & c->bit)) continue;
-        snprintf(left, sizeof left, "--%s %s", o->name, o->value);
         if (o->kind == HEADING) printf("\n  %s\n", o->help);
-        else printf("    %-26s %s\n", left, o->help);
+        else if (rows++ == 0 && !(c->bit & NEW)) printf("\n");
+        if (o->kind == HEADING) continue;
+        snprintf(left, sizeof left, "--%s %s", o->name, o->value);
+        printf("    %-26s ", left);
+        print_wrapped(o->help, 31);
     }
-    if (c->bit == TRAIN)
-        printf("\nWith --resume only --steps --out --force --log --checkpoint --checkpoint-every"
-               "\n--threads --quiet --pack --mesh --mesh-store may be given.\n");
-    if (c->bit == RACE)
-        printf("\nBoth models see the same texts, recipe, seed and batches, in turns, and cost the"
-               "\nsame work per token.  A race of 3 minutes takes 6, and some for evaluations.\n");
+    if (c->bit == TRAIN) {
+        char *list = joined("With --resume only these may be given:");
+        for (int i = 0; i < OPTIONS; i++) {
+            if (!(option_rows[i].where & RESUME)) continue;
+            char *more = joined("%s --%s", list, option_rows[i].name);
+            free(list);
+            list = more;
+        }
+        printf("\n");
+        print_wrapped(list, 0);
+        free(list);
+    }
+    if (!c->note) return;
+    printf("\n");
+    print_wrapped(c->note, 0);
+}
+
+// Digits alone, up to most; returns where they end, NULL: no such number.
+static const char *read_whole(const char *text, uint64_t most, uint64_t *value)
+{
+    *value = 0;
+    if (*text < '0' || *text > '9') return NULL;
+    for (; *text >= '0' && *text <= '9'; text++) {
+        uint64_t digit = (uint64_t)(*text - '0');
+        if (*value > most / 10 || *value * 10 > most - digit) return NULL;
+        *value = *value * 10 + digit;
+    }
+    return text;
+}
+
+// A decimal number, 0 or more: no inf, nan or hexadecimal, nothing behind it, no overflow.
+static int read_real(const char *text, double *value)
+{
+    char *end = NULL;
+    if (strspn(text, "0123456789.eE+-") != strlen(text)) return 0;
+    errno = 0;
+    *value = strtod(text, &end);
+    return end != text && !*end && !errno && *value >= 0;
 }
 
 // The text of one option into its field of the settings.
 static int read_value(settings *s, const option *o, const char *text)
 {
-    char *field = (char *)s + o->at, *end = NULL;
+    char *field = (char *)s + o->at;
     if (o->kind == WORD) {
         memcpy(field, &text, sizeof text);
         return *text || o->at == offsetof(settings, prompt) ? DONE
                : complain(USAGE, "--%s is empty", o->name);
     }
-    if (o->kind == REAL) {
-        double value = strtod(text, &end);
-        if (end == text || *end || !(value >= 0 && value < 1e30))
-            return complain(USAGE, "--%s %s: a number, 0 or more, is wanted", o->name, text);
+    if (o->kind == REAL || o->kind == SHARE) {
+        double value;
+        int share = o->kind == SHARE;
+        if (!read_real(text, &value) || value > o->most || (share && value >= 1))
+            return complain(USAGE, "--%s %s: a number from 0 to %s%g is wanted", o->name, text,
+                            share ? "less than " : "", o->most);
         memcpy(field, &value, sizeof value);
         return DONE;
     }
-    unsigned long long value = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || (o->kind == WHOLE && value > INT_MAX))
-        return complain(USAGE, "--%s %s: a whole number is wanted", o->name, text);
+    uint64_t value, most = o->kind == SEED ? UINT64_MAX : (uint64_t)o->most;
+    const char *end = read_whole(text, most, &value);
+    if (!end || *end)
+        return complain(USAGE, "--%s %s: a whole number from 0 to %" PRIu64 " is wanted", o->name,
+                        text, most);
     int whole = (int)value;
-    uint64_t wide = value;
-    if (o->kind == SEED) memcpy(field, &wide, sizeof wide);
+    if (o->kind == SEED) memcpy(field, &value, sizeof value);
     else memcpy(field, &whole, sizeof whole);
     return DONE;
 }
@@ -281,28 +402,31 @@ static int read_value(settings *s, const option *o, const char *text)
 // One --name, --name value or --name=value; *used becomes the words that it took.
 static int read_option(const command *c, settings *s, char **words, int left, int *used)
 {
-    char name[40];
-    const char *equals = strchr(words[0], '=');
-    size_t length = equals ? (size_t)(equals - words[0]) - 2 : strlen(words[0]) - 2;
-    snprintf(name, sizeof name, "%.*s", (int)(length < 39 ? length : 39), words[0] + 2);
+    const char *name = words[0] + 2, *equals = strchr(words[0], '=');
+    size_t length = equals ? (size_t)(equals - name) : strlen(name);
     for (int i = 0; i < OPTIONS; i++) {
         const option *o = &option_rows[i];
-        if (o->kind == HEADING || !(o->where & c->bit) || strcmp(o->name, name) != 0) continue;
+        if (o->kind == HEADING || !(o->where & c->bit)) continue;
+        if (strlen(o->name) != length || memcmp(o->name, name, length) != 0) continue;
         given[i] = 1;
         *used = o->kind == FLAG || equals ? 1 : 2;
         if (o->kind == FLAG) {
             int on = 1;
             memcpy((char *)s + o->at, &on, sizeof on);
-            return equals ? complain(USAGE, "--%s takes no value", name) : DONE;
+            return equals ? complain(USAGE, "--%s takes no value", o->name) : DONE;
         }
-        if (!equals && left < 2) return complain(USAGE, "--%s wants a value: %s", name, o->value);
+        if (!equals && left < 2)
+            return complain(USAGE, "--%s wants a value: %s", o->name, o->value);
         return read_value(s, o, equals ? equals + 1 : words[1]);
     }
-    return unknown_option(c, name);
+    char *unknown = joined("%.*s", (int)(length < 1000 ? length : 1000), name);
+    unknown_option(c, unknown);
+    free(unknown);
+    return USAGE;
 }
 
 // Options that do not go together, told in the words of the user.
-static int check_together(void)
+static int check_together(const settings *s)
 {
     for (int i = 0; i < OPTIONS; i++) {
         if (given[i] && GIVEN(resume) && !(option_rows[i].where & RESUME))
@@ -314,6 +438,9 @@ static int check_together(void)
     }
     if (GIVEN(steps) && GIVEN(minutes))
         return complain(USAGE, "--steps and --minutes: one of them, please");
+    if (GIVEN(mesh) && GIVEN(keep) && strcmp(s->keep, "best") == 0)
+        return complain(USAGE, "--keep best cannot go with --mesh: no rank has room for a copy of "
+                        "what all hold");
     if (GIVEN(mesh) && GIVEN(minutes))
         return complain(USAGE, "--minutes cannot go with --mesh: each rank has its own clock; "
                         "--steps, please");

@@ -33,7 +33,7 @@ typedef struct racer {
 typedef struct race {
     racer  of[2];                             // the mixture, the dense model
     double budget;                            // seconds of each; 0: --steps
-    int    drawn;                             // lines of the plot on the terminal
+    int    drawn, said;                       // lines of the plot on the terminal; how long
 } race;
 
 static const char *const side_names[2] = {"mixture", "dense"};
@@ -67,7 +67,7 @@ static int equal_work(race *x)
     b->config.hidden = hidden < 1 ? 1 : hidden;
     glam_plan_for(b->ctx, &b->config, &b->recipe, &b->plan);
     if (!a->s->quiet)
-        printf("work      a token costs the mixture %s and its dense twin of hidden %d %s;\n"
+        printf("work      a token costs the mixture %s, its dense twin of hidden %d %s;\n"
                "          with hidden %d the twin has %s: %.1f %% of the mixture's\n",
                show_flops(wanted), before, show_flops(had), b->config.hidden,
                show_flops(b->plan.flops_forward), 100 * b->plan.flops_forward / wanted);
@@ -205,7 +205,7 @@ static void plot(race *x, int last)
     printf("%s          0:00%*s%s          nats by training time: m mixture, d dense, * both%s%s",
            end, WIDE - 4, show_time(to), end, last ? ", . dense at the end" : "", end);
     x->drawn = show_colour ? HIGH + 3 : 0;
-    fflush(stdout);
+    flush_output();
 }
 
 // == while it runs ==========================================================================
@@ -217,12 +217,45 @@ static int point_step(const racer *p, int i)
     return (int)ceil(p->r.recipe.steps * (1 - pow(1 - (i + 1) / (double)POINTS, 1.5)));
 }
 
+static double clock_now(void)
+{
+#ifdef HAVE_UNISTD
+    struct timespec now;
+    if (clock_gettime(CLOCK_MONOTONIC, &now) == 0)
+        return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+#endif
+    return (double)time(NULL);
+}
+
+// What it will take in all, once one point of a curve has shown what evaluating takes: training,
+// the curves, and the whole validation part of both at the end.
+static void say_length(race *x, const racer *p, double took)
+{
+    double training = 0, points = 0, token = took / (double)glam_text_length(p->sample);
+    if (x->said || x->of[0].s.quiet) return;
+    x->said = 1;
+    for (int i = 0; i < 2; i++) {
+        const run *r = &x->of[i].r;
+        double each = r->fresh ? r->recent : p->r.recent;
+        int steps = r->fresh || x->budget <= 0 ? r->recipe.steps : p->r.recipe.steps;
+        training += x->budget > 0 ? x->budget : each * steps;
+        points += steps < POINTS ? steps : POINTS;
+    }
+    double curves = points * took, whole = 2 * token * (double)glam_text_length(p->r.valid);
+    printf("takes     about %s in all: training %s, the points of the curves %s,\n"
+           "          the whole validation part at the end %s\n\n",
+           show_time(training + curves + whole), show_time(training), show_time(curves),
+           show_time(whole));
+}
+
 static void add_point(race *x, racer *p)
 {
     run *r = &p->r;
     glam_perplexity_report q;
+    double begin = clock_now();
     glam_perplexity(r->model, p->sample, window(r), &q);
     if (interrupted || glam_error(r->ctx) != GLAM_OK) return;
+    say_length(x, p, clock_now() - begin);
     while (p->due < POINTS && r->now.step >= point_step(p, p->due)) p->due++;
     point now = {r->now.seconds, q.loss, r->now.tokens};
     p->curve[p->points++] = now;
@@ -232,7 +265,7 @@ static void add_point(race *x, racer *p)
     if (show_colour) plot(x, 0);
     else printf("%-8s %8.1f s  step %6d  %12s tokens  loss %.4f\n", r->side, now.seconds,
                 r->now.step, show_commas(now.tokens), now.loss);
-    fflush(stdout);
+    flush_output();
 }
 
 // The steps that the time has room for, at the pace so far: the rate falls by the clock, and a
@@ -253,7 +286,7 @@ static void take_turn(race *x, racer *p)
     glam_report now;
     while (r->now.seconds < end && glam_train_step(r->trainer, &now)) {
         r->now = now;
-        r->fresh++;
+        take_pace(r);
         log_step(r);
         fix_steps(x, r);
         if (r->now.step >= point_step(p, p->due)) add_point(x, p);
@@ -277,6 +310,7 @@ static int run_turns(race *x)
     while (!interrupted && (p = next_racer(x)) != NULL) {
         take_turn(x, p);
         if (failure(p->r.ctx)) return FAILED;
+        if (pipe_closed && !p->r.log) return DONE;       // nobody will know who has won
     }
     return DONE;
 }
@@ -360,7 +394,7 @@ static void show_table(const race *x, int whole)
     if (whole) table_row("validation loss", four_digits(a->valid_loss), four_digits(b->valid_loss),
                          all);
     table_row("end of the curve", four_digits(last_point(&x->of[0]).loss),
-              four_digits(last_point(&x->of[1]).loss), "nats, the tokens of the curves");
+              four_digits(last_point(&x->of[1]).loss), "nats, the curves' tokens");
     table_row("parameters", show_count((double)a->plan.parameters),
               show_count((double)b->plan.parameters), "");
     table_row("active", show_count((double)a->plan.active), show_count((double)b->plan.active),
@@ -378,9 +412,9 @@ static void show_table(const race *x, int whole)
 
 static void log_verdict(const race *x, const verdict *v)
 {
-    FILE *f = x->of[0].r.log;
+    logfile *f = x->of[0].r.log;
     if (!f) return;
-    for (int i = 0; i < 2; i++) log_done(&x->of[i].r);
+    for (int i = 0; i < 2; i++) log_done(&x->of[i].r, NULL, 0);
     log_begin(f, "done");
     log_real(f, "mixture_loss", x->of[0].r.valid_loss);
     log_real(f, "dense_loss", x->of[1].r.valid_loss);
@@ -407,7 +441,8 @@ static int finish_race(race *x)
         plot(x, 1);
         show_table(x, 1);
     }
-    printf("%s\n", v.sentence);
+    if (x->of[0].s.quiet) printf("%s\n", v.sentence);
+    else print_wrapped(v.sentence, 0);
     return DONE;
 }
 
@@ -416,7 +451,7 @@ static int stop_race(race *x)
 {
     const run *a = &x->of[0].r, *b = &x->of[1].r;
     if (a->now.step + b->now.step == 0)
-        return complain(STOPPED, "stopped before the first step");
+        return complain(stopped_status(), "stopped before the first step");
     point pa = last_point(&x->of[0]), pb = last_point(&x->of[1]);
     double common = pa.seconds < pb.seconds ? pa.seconds : pb.seconds;
     double la = loss_at(&x->of[0], common, 0), lb = loss_at(&x->of[1], common, 0);
@@ -435,7 +470,7 @@ static int stop_race(race *x)
     if (isnan(la) || isnan(lb)) printf(", too early to compare\n");
     else printf("; after %s each the mixture was at %.4f nats, the dense model at %.4f\n",
                 show_time(common), la, lb);
-    return STOPPED;
+    return stopped_status();
 }
 
 static int run_race(settings *s, char **words, int count)
@@ -444,7 +479,7 @@ static int run_race(settings *s, char **words, int count)
     int status = DONE;
     if (count == 0)
         return complain(USAGE, "race wants one text or more: %s race book.txt", program);
-    if (check_together()) return USAGE;
+    if (check_together(s)) return USAGE;
     if (GIVEN(minutes) && s->minutes <= 0)
         return complain(USAGE, "--minutes 0: a race takes some time");
     if (!GIVEN(steps) && !GIVEN(minutes)) s->minutes = 3;
@@ -455,13 +490,18 @@ static int run_race(settings *s, char **words, int count)
         x.of[i].r.side = side_names[i];
         status = open_run(&x.of[i].r, &x.of[i].s, words, count);
     }
+    for (int k = 0; GIVEN(log) && k < count && status == DONE; k++)
+        if (same_file(s->log, words[k]))
+            status = complain(USAGE, "--log %s is the text to learn from; it would be overwritten",
+                              s->log);
     if (status == DONE) status = open_log(&x.of[0].r);
     x.of[1].r.log = x.of[0].r.log;
     if (status == DONE) status = prepare_race(&x);
     if (status == DONE) status = run_turns(&x);
-    if (status == DONE && !interrupted) status = finish_race(&x);
+    int unread = pipe_closed && !x.of[0].r.log;
+    if (status == DONE && !interrupted && !unread) status = finish_race(&x);
     if (interrupted) status = stop_race(&x);
-    if (x.of[0].r.log) fclose(x.of[0].r.log);
+    if (!log_close(x.of[0].r.log) && status == DONE) status = FAILED;
     for (int i = 0; i < 2; i++) glam_close(x.of[i].r.ctx);
     return status;
 }

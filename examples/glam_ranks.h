@@ -1,18 +1,23 @@
 /* glam_ranks.h - the tool on many machines: train --mesh XxY under mpirun.  All ranks run the same
-   program and print the same lines, of which those of rank 0 are seen.  Used by glam.c alone. */
+   program and print the same lines, of which those of rank 0 are seen.  A part of glam.c. */
 
 #ifndef GLAM_RANKS_H
 #define GLAM_RANKS_H
 
+enum { MOST_RANKS = 1 << 24 };
 static glam_comm ranks;                             // size 0: alone
 
 // "4x2" into X and Y.
 static int read_mesh(const settings *s, int *X, int *Y)
 {
-    char more;
-    if (sscanf(s->mesh, "%dx%d%c", X, Y, &more) == 2 && *X > 0 && *Y > 0 && *X <= INT_MAX / *Y)
-        return DONE;
-    return complain(USAGE, "--mesh %s: XxY is wanted, such as 4x2 for 8 ranks", s->mesh);
+    uint64_t x = 0, y = 0;
+    const char *end = read_whole(s->mesh, MOST_RANKS, &x);
+    if (end && *end == 'x') end = read_whole(end + 1, MOST_RANKS, &y);
+    *X = (int)x;
+    *Y = (int)y;
+    if (end && !*end && x > 0 && y > 0 && x * y <= MOST_RANKS) return DONE;
+    return complain(USAGE, "--mesh %s: XxY is wanted, such as 4x2 for 8 ranks, and at most %d "
+                    "ranks", s->mesh, MOST_RANKS);
 }
 
 // A mesh that is only planned: bytes of rank 0, and nobody to talk to.
@@ -57,7 +62,7 @@ static void abort_ranks(int status)
 {
     fflush(stdout);
     fflush(stderr);
-    if (rank >= 0 && status != DONE && status != STOPPED) MPI_Abort(MPI_COMM_WORLD, status);
+    if (rank >= 0 && status != DONE && status < 128) MPI_Abort(MPI_COMM_WORLD, status);
 }
 
 static void leave_ranks(void)

@@ -25,13 +25,13 @@ static void print_route(const glam_model *model, const char *text, int t)
 
 static int run_route(settings *s, char **words, int count)
 {
-    (void)s;
     if (count != 2) return complain(USAGE, "route wants a model and a text in quotes: %s route "
                                     "model.safetensors \"To be\"", program);
+    if (strlen(words[1]) > 1000000) return complain(FAILED, "route: a million bytes at most");
     int length = (int)strlen(words[1]);
     if (length == 0) return complain(FAILED, "route: the text is empty");
-    glam_ctx *ctx = glam_open(NULL);
-    glam_model *model = glam_load(ctx, words[0]);
+    glam_ctx *ctx = open_context(s);
+    glam_model *model = load_model(ctx, words[0]);
     int32_t *tokens = (int32_t *)malloc((size_t)length * sizeof *tokens);
     int layer = 0;
     const glam_routing *g = NULL;

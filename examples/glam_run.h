@@ -8,6 +8,13 @@ enum { PROMPT = 12, SAMPLE = 200,            // tokens that a sample begins with
        PATIENT = 8,                          // most seconds between lines
        CHECKS = 5 };                         // validations on the way, unless told otherwise
 
+// A copy of the weights at the best validation so far.
+typedef struct best_weights {
+    float **copy;                             // of each tensor; NULL: none yet
+    int     tensors, step, off;               // off: no copies (any more)
+    double  loss;
+} best_weights;
+
 typedef struct run {
     settings     *s;
     const char   *side;                       // of a race: "mixture" or "dense"; else NULL
@@ -21,13 +28,16 @@ typedef struct run {
     glam_model   *model;
     glam_trainer *trainer;
     glam_session *session;                    // writes the samples
-    FILE         *log;
-    char          out[PATH], checkpoint[PATH];
+    logfile      *log;
+    char         *out, *checkpoint;
     double        valid_loss;                 // of the last validation; negative: none yet
+    best_weights  best;
     glam_report   now;
     uint64_t     *load;                       // [layers,experts] since the last load bars
     time_t        next_line;
     int           lines, fresh;               // lines printed; steps done by this process
+    double        before, recent;             // seconds of earlier processes; of a step, lately
+    int           missed;                     // checkpoints in a row that could not be written
     int           checks;                     // validations on the way
 } run;
 
@@ -36,20 +46,7 @@ static int window(const run *r)
     return r->recipe.context > 0 ? r->recipe.context : r->config.context;
 }
 
-static volatile sig_atomic_t interrupted = 0;
 static int mute = 0;                          // the library's notes are not printed
-
-static void on_signal(int number)
-{
-    interrupted = 1;
-    signal(number, SIG_DFL);                  // the second Ctrl-C does not wait
-}
-
-static int was_interrupted(void *user)
-{
-    (void)user;
-    return interrupted;
-}
 
 // Was the run cut short?  Ranks go by the report, which is the same on all of them.
 static int was_stopped(const run *r)
@@ -65,26 +62,14 @@ static void print_note(void *user, const char *line)
 
 // == the log of a run ======================================================================
 
-// A log of before may be overwritten, a book may not.
-static int may_be_log(const char *path)
-{
-    char start[9] = "";
-    FILE *f = fopen(path, "rb");
-    if (!f) return 1;
-    size_t bytes = fread(start, 1, 8, f);
-    fclose(f);
-    return bytes == 0 || strcmp(start, "{\"event\"") == 0;
-}
-
 static int open_log(run *r)
 {
     const settings *s = r->s;
     if (!GIVEN(log) || rank > 0) return DONE;
-    if (!GIVEN(resume) && !s->force && !may_be_log(s->log))
-        return complain(FAILED, "--log %s exists already and is no log; --force overwrites it",
-                        s->log);
-    r->log = fopen(s->log, GIVEN(resume) ? "a" : "w");
-    return r->log ? DONE : complain(FAILED, "--log %s cannot be written", s->log);
+    if (kind_of(s->log) == FOLDER)
+        return complain(FAILED, "--log %s cannot be written: it is a folder", s->log);
+    r->log = log_open(s->log, GIVEN(resume), s->force);
+    return r->log ? DONE : FAILED;
 }
 
 static void log_event(const run *r, const char *event)
@@ -95,7 +80,7 @@ static void log_event(const run *r, const char *event)
 
 static void log_start(const run *r)
 {
-    FILE *f = r->log;
+    logfile *f = r->log;
     if (!f) return;
     uint64_t active, all = glam_model_count(r->model, &active);
     log_event(r, "start");
@@ -121,7 +106,7 @@ static void log_start(const run *r)
 
 static void log_step(const run *r)
 {
-    FILE *f = r->log;
+    logfile *f = r->log;
     const glam_report *n = &r->now;
     if (!f) return;
     log_event(r, "step");
@@ -158,9 +143,10 @@ static void log_eval(const run *r)
     log_end(r->log);
 }
 
-static void log_done(const run *r)
+// path: where the model is, NULL: nowhere (or a race, which saves none); step: of its weights.
+static void log_done(const run *r, const char *path, int step)
 {
-    FILE *f = r->log;
+    logfile *f = r->log;
     if (!f) return;
     uint64_t active, all = glam_model_count(r->model, &active);
     double tokens = (double)r->fresh * r->recipe.batch * window(r);
@@ -173,86 +159,95 @@ static void log_done(const run *r)
     log_int(f, "params", all);
     log_int(f, "active_params", active);
     log_int(f, "peak_bytes", glam_memory(r->ctx).peak);
+    if (path) log_string(f, "saved", path);
+    if (path) log_int(f, "saved_step", (uint64_t)step);
+    if (r->best.step) log_real(f, "best_val_loss", r->best.loss);
     log_end(f);
 }
 
 // == texts ==================================================================================
 
-// Opens every text and splits each on its own.  context: the tokens of a window; 0: not known.
-static int open_texts(run *r, double fraction, int context)
+// All texts as one.  A file with nothing in it is named and left out.  Those that are too short
+// for a window (context; 0: not known yet) are named too: nothing is ever drawn from them.
+static glam_text *open_texts(run *r, double fraction, int context)
 {
-    glam_text **part = (glam_text **)calloc((size_t)r->path_count * 2, sizeof *part);
-    glam_text **train = part, **valid = part + r->path_count;
-    size_t held = 0;
-    int status = part ? DONE : complain(FAILED, "there is no memory");
+    glam_text **part = (glam_text **)need((size_t)r->path_count * sizeof *part), *all = NULL;
+    size_t most = 0, held = 0;
+    int used = 0, status = DONE;
     for (int i = 0; i < r->path_count && status == DONE; i++) {
+        if (kind_of(r->paths[i]) == FOLDER) {
+            status = complain(FAILED, "%s is a folder; name the files in it, such as %s/*.txt",
+                              r->paths[i], r->paths[i]);
+            break;
+        }
         glam_text *text = glam_text_open(r->ctx, r->paths[i], NULL);
-        if (fraction > 0) glam_text_split(text, (float)fraction, &train[i], &valid[i]);
-        else train[i] = text;
+        if (!text && glam_error(r->ctx) == GLAM_ERR_VALUE && r->path_count > 1) {
+            warn("%s is left out: %s", r->paths[i], glam_error_text(r->ctx));
+            glam_clear_error(r->ctx);
+            continue;
+        }
         status = failure(r->ctx);
-        if (status == DONE && glam_text_length(train[i]) <= (size_t)context)
-            status = complain(FAILED, "%s: %s tokens to train on are too few for a context of %d; "
-                              "a longer text or a smaller --context", r->paths[i],
-                              show_commas(glam_text_length(train[i])), context);
-        if (status == DONE && fraction > 0 && glam_text_length(valid[i]) > held)
-            held = glam_text_length(valid[i]);
+        if (status != DONE) break;
+        size_t length = glam_text_length(part[used++] = text);
+        size_t last = (size_t)((double)length * (double)(float)fraction);
+        if (length - last > most) most = length - last;
+        if (last > held) held = last;
+        if (length - last <= (size_t)context && r->path_count > 1)
+            warn("%s: %s tokens to train on are fewer than a window of %d and the next; none is "
+                 "drawn from it", r->paths[i], show_commas(length - last), context);
     }
-    if (status == DONE && fraction > 0 && held <= (size_t)context)
+    if (status == DONE && used == 0)
+        status = complain(FAILED, "there is nothing to learn from: every text is empty");
+    else if (status == DONE && most <= (size_t)context)
+        status = complain(FAILED, "%s: %s tokens to train on are too few for a context of %d; "
+                          "a longer text or a smaller --context", r->paths[0], show_commas(most),
+                          context);
+    else if (status == DONE && context && fraction > 0 && held <= (size_t)context)
         status = complain(FAILED, "%s tokens to validate on are too few for a context of %d; "
                           "--val-fraction 0 trains without validation", show_commas(held),
                           context);
     if (status == DONE) {
-        int many = r->path_count > 1;
-        r->train = many ? glam_mix(r->ctx, train, NULL, r->path_count) : train[0];
-        if (fraction <= 0) r->valid = NULL;
-        else r->valid = many ? glam_mix(r->ctx, valid, NULL, r->path_count) : valid[0];
-        status = failure(r->ctx);
+        all = used > 1 ? glam_mix(r->ctx, part, NULL, used) : part[0];
+        if (failure(r->ctx)) all = NULL;
     }
     free(part);
-    return status;
+    return all;
 }
 
-// The share that validates is no part of a recipe, but a checkpoint tells how many tokens did:
-// the shortest decimal fraction that leaves that many is the one that was given.
-static int open_texts_of_checkpoint(run *r)
+// The last part of each text is for validation.
+static int split_texts(run *r, double fraction)
 {
-    static char head[1 << 16];
-    FILE *f = fopen(r->s->resume, "rb");
-    if (!f) return complain(FAILED, "--resume %s cannot be opened", r->s->resume);
-    size_t bytes = fread(head, 1, sizeof head - 1, f);
-    fclose(f);
-    for (size_t i = 0; i < bytes; i++) if (!head[i]) head[i] = ' ';
-    head[bytes] = 0;
-    const char *at = strstr(head, "valid_tokens");
-    while (at && *at && (*at < '0' || *at > '9')) at++;
-    double held = at ? strtod(at, NULL) : -1, total = 0;
-    size_t mark = glam_mark(r->ctx);
-    for (int i = 0; i < r->path_count; i++)
-        total += (double)glam_text_length(glam_text_open(r->ctx, r->paths[i], NULL));
-    glam_rewind(r->ctx, mark);
-    if (failure(r->ctx)) return FAILED;
-    double unit = 10;
-    for (int digits = 1; held > 0 && digits < 7; digits++, unit *= 10) {
-        double fraction = floor(held / total * unit + 0.5) / unit;
-        if (fraction <= 0 || fraction >= 1) continue;
-        mark = glam_mark(r->ctx);
-        if (open_texts(r, fraction, 0)) return FAILED;
-        if ((double)glam_text_length(r->valid) == held) return DONE;
-        glam_rewind(r->ctx, mark);
-    }
-    return open_texts(r, held == 0 ? 0 : 0.1, 0);        // other texts: loading will say so
+    glam_text *all = open_texts(r, fraction, window(r));
+    if (!all) return FAILED;
+    r->train = all;
+    r->valid = NULL;
+    if (fraction > 0) glam_text_split(all, (float)fraction, &r->train, &r->valid);
+    return failure(r->ctx);
 }
 
 // == before the first step ==================================================================
 
+// Freezes what a list names: "experts, router".
+static void freeze_all(glam_model *model, const char *list)
+{
+    while (*list) {
+        size_t length = strcspn(list, ",");
+        const char *word = list + strspn(list, " \t\n");
+        list += length;
+        size_t letters = word < list ? (size_t)(list - word) : 0;
+        while (letters && strchr(" \t\n", word[letters - 1])) letters--;
+        char *pattern = joined("%.*s", (int)letters, word);
+        if (letters) glam_freeze(model, pattern, 1);
+        free(pattern);
+        list += *list == ',';
+    }
+}
+
 // A new model or a saved one, what is frozen of it, and its trainer.
 static void make_trainer(run *r)
 {
-    char list[PATH];
-    r->model = GIVEN(from) ? glam_load(r->ctx, r->s->from) : glam_model_new(r->ctx, &r->config);
-    snprintf(list, sizeof list, "%s", GIVEN(freeze) ? r->s->freeze : "");
-    for (char *word = strtok(list, ","); word; word = strtok(NULL, ","))
-        glam_freeze(r->model, word, 1);
+    r->model = GIVEN(from) ? load_model(r->ctx, r->s->from) : glam_model_new(r->ctx, &r->config);
+    if (GIVEN(freeze) && r->model) freeze_all(r->model, r->s->freeze);
     r->trainer = glam_trainer_new(r->model, r->train, r->valid, &r->recipe);
 }
 
@@ -265,7 +260,19 @@ static double validation_seconds(const run *r, double each)
 // Seconds that one step takes, over the run so far.
 static double pace(const run *r)
 {
-    return r->fresh > 0 ? r->now.seconds / r->fresh : 0;
+    return r->fresh > 0 ? (r->now.seconds - r->before) / r->fresh : 0;
+}
+
+// After each step: the pace of the last half minute or so, so that neither one slow step nor an
+// hour of other weather decides what the time left is.
+static void take_pace(run *r)
+{
+    double speed = r->now.tokens_per_second;
+    double took = speed > 0 ? (double)r->recipe.batch * window(r) / speed : r->recent;
+    if (r->fresh++ == 0) r->before = r->now.seconds - took;
+    double share = took / 30;
+    if (share < 1.0 / r->fresh) share = 1.0 / r->fresh;       // the mean, at first
+    r->recent += (share < 1 ? share : 1) * (took - r->recent);
 }
 
 // What it will take, told before it is taken.
@@ -295,12 +302,10 @@ static int describe(run *r)
     if (status == DONE && GIVEN(from)) glam_load_config(r->ctx, r->s->from, &r->config);
     if (status == DONE) status = failure(r->ctx);
     if (status != DONE) return status;
-    double fraction = GIVEN(val_fraction) ? r->s->val_fraction : 0.1;
-    if (fraction >= 1) return complain(USAGE, "--val-fraction %g: less than 1 is wanted", fraction);
-    return open_texts(r, fraction, window(r));
+    return split_texts(r, GIVEN(val_fraction) ? r->s->val_fraction : 0.1);
 }
 
-// A context for a run, which Ctrl-C cancels.
+// A context for a run, which a signal cancels.
 static int open_run(run *r, settings *s, char **words, int count)
 {
     glam_options options = glam_options_default();
@@ -311,15 +316,13 @@ static int open_run(run *r, settings *s, char **words, int count)
     r->checks = CHECKS;
     mute = s->quiet;
     if (join_ranks(s, &options)) return USAGE;
-    if (GIVEN(threads)) options.threads = s->threads;
-    else if (GIVEN(mesh)) options.threads = 1;
-    if (GIVEN(simd)) options.simd = s->simd;
-    if (GIVEN(pack)) options.pack_bytes = (size_t)(s->pack * 1048576);
+    set_machine(s, &options);
+    if (GIVEN(mesh) && !GIVEN(threads)) options.threads = 1;
+    if (GIVEN(pack)) options.pack_bytes = pack_bytes(s->pack);
     if (GIVEN(seed)) options.seed = s->seed;
     options.log = print_note;
     options.cancel = was_interrupted;
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    catch_signals();
     r->ctx = glam_open(&options);
     return failure(r->ctx);
 }

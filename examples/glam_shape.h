@@ -7,6 +7,7 @@
 static const char *const position_names[]   = {"buckets", "transformer_xl", "none", NULL};
 static const char *const normalise_names[]  = {"before_drop", "after_drop", "none", NULL};
 static const char *const recipe_names[]     = {"default", "paper", "finetune", "quick", NULL};
+static const char *const keep_names[]       = {"best", "last", NULL};
 static const char *const optimizer_names[]  = {"adafactor", "adamw", NULL};
 static const char *const schedule_names[]   = {"paper", "cosine", "constant", NULL};
 static const char *const activation_names[] = {"relu", "gelu_tanh", "gelu_erf", "geglu", "swiglu",
@@ -141,8 +142,9 @@ static double machine_bytes(void)
 
 static void show_model(const char *what, const glam_config *c)
 {
-    printf("%-9s %d layers, width %d, %d heads of %d, hidden %d, context %d, vocabulary %d\n",
-           what, c->layers, c->d_model, c->heads, c->d_head, c->hidden, c->context, c->vocab);
+    printf("%-9s %d layers, width %d, %d heads of %d, hidden %d,\n"
+           "          context %d, vocabulary %d\n", what, c->layers, c->d_model, c->heads,
+           c->d_head, c->hidden, c->context, c->vocab);
     if (c->moe.experts == 0) {
         printf("          every layer is dense\n");
         return;
@@ -160,7 +162,8 @@ static void show_model(const char *what, const glam_config *c)
 // "needs 412 MB: weights 57 MB, ..."
 static void show_memory(const glam_plan *p)
 {
-    printf("needs %s: weights %s, packed %s, gradients %s, optimiser %s, activations %s\n",
+    printf("needs %s: weights %s, packed %s, gradients %s,\n"
+           "          optimiser %s, activations %s\n",
            show_bytes((double)p->train_bytes), show_bytes((double)p->weights),
            show_bytes((double)p->packed), show_bytes((double)p->gradients),
            show_bytes((double)p->optimizer), show_bytes((double)p->activations));
@@ -173,6 +176,19 @@ static void warn_memory(uint64_t bytes)
         fprintf(stderr, "warning: the run needs %s, this machine has %s; a smaller --batch, "
                 "--accumulate, --recompute or --update-in-backward need less\n", show_bytes(needs),
                 show_bytes(has));
+}
+
+// The machine's part of the options.
+static void set_machine(const settings *s, glam_options *o)
+{
+    if (GIVEN(threads)) o->threads = s->threads;
+    if (GIVEN(simd)) o->simd = s->simd;
+}
+
+static size_t pack_bytes(double megabytes)
+{
+    double bytes = megabytes * 1048576;
+    return bytes < (double)SIZE_MAX ? (size_t)bytes : SIZE_MAX;
 }
 
 static int threads_of(const settings *s)

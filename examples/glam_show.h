@@ -11,18 +11,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int show_colour = 0;      // the terminal understands colours and the user wants them
-static int show_utf8 = 0;        // ... and block characters
+static int show_terminal = 0;    // standard output is a terminal: nothing may upset it
+static int show_colour = 0;      // ... that understands colours, and the user wants them
+static int show_utf8 = 0;        // the user's locale is UTF-8
+
+// "en_GB.UTF-8", "C.utf8"
+static int names_utf8(const char *locale)
+{
+    for (; *locale; locale++)
+        if ((locale[0] | 32) == 'u' && (locale[1] | 32) == 't' && (locale[2] | 32) == 'f')
+            return locale[3] == '8' || (locale[3] == '-' && locale[4] == '8');
+    return 0;
+}
 
 static void show_begin(int terminal)
 {
     const char *none = getenv("NO_COLOR"), *term = getenv("TERM");
-    show_colour = terminal && !(none && *none) && !(term && strcmp(term, "dumb") == 0);
+    show_terminal = terminal;
+    show_colour = terminal && !(none && *none) && term && *term && strcmp(term, "dumb") != 0;
     const char *names[3] = {"LC_ALL", "LC_CTYPE", "LANG"};
     for (int i = 0; i < 3; i++) {                // the first one that is set decides
         const char *value = getenv(names[i]);
         if (!value || !*value) continue;
-        show_utf8 = strstr(value, "UTF-8") || strstr(value, "utf8") || strstr(value, "utf-8");
+        show_utf8 = names_utf8(value);
         break;
     }
 }
@@ -92,17 +103,53 @@ static const char *show_time(double seconds)
 
 // -- text -----------------------------------------------------------------------------------
 
-// How many bytes the character at text has; 0 when it is no UTF-8 that a terminal could show.
+// The bytes of the UTF-8 character at text, and its code; 0: it is none, -1: its end is missing.
+static int utf8_character(const unsigned char *text, int left, uint32_t *code)
+{
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};   // or fewer would do
+    unsigned char c = text[0];
+    int bytes = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+    *code = bytes < 2 ? c : c & (0x7fu >> bytes);
+    for (int i = 1; i < bytes; i++) {
+        if (i == left) {
+            uint32_t top = (*code + 1) << 6 * (bytes - i);              // one more than can come
+            uint32_t bottom = *code << 6 * (bytes - i);
+            return top <= least[bytes] || bottom > 0x10ffff ||
+                   (bottom >= 0xd800 && top <= 0xe000) ? 0 : -1;
+        }
+        if ((text[i] & 0xc0) != 0x80) return 0;
+        *code = *code << 6 | (text[i] & 0x3fu);
+    }
+    if (*code < least[bytes] || *code > 0x10ffff || (*code >= 0xd800 && *code < 0xe000)) return 0;
+    return bytes;
+}
+
+// How many columns it takes, roughly: 2 for East Asian and pictures, 0 for what joins the letter
+// before it.
+static int utf8_columns(uint32_t c)
+{
+    static const uint32_t wide[][2] = {{0x1100, 0x115f}, {0x2e80, 0xa4cf}, {0xac00, 0xd7a3},
+        {0xf900, 0xfaff}, {0xfe30, 0xfe6f}, {0xff00, 0xff60}, {0xffe0, 0xffe6},
+        {0x1f300, 0x1faff}, {0x20000, 0x3fffd}};
+    if ((c >= 0x300 && c <= 0x36f) || c == 0x200d || (c >= 0xfe00 && c <= 0xfe0f)) return 0;
+    for (size_t i = 0; i < sizeof wide / sizeof wide[0]; i++)
+        if (c >= wide[i][0] && c <= wide[i][1]) return 2;
+    return 1;
+}
+
+// Nothing that moves the cursor, changes the direction of writing or is a control otherwise.
+static int is_harmless(uint32_t c)
+{
+    return c >= 32 && !(c >= 127 && c < 160) && !(c >= 0x200e && c <= 0x200f) &&
+           !(c >= 0x2028 && c <= 0x202e) && !(c >= 0x2066 && c <= 0x2069);
+}
+
+// How many bytes the character at text has; 0 when a terminal had better not have it.
 static int show_character(const unsigned char *text, int left)
 {
-    unsigned char c = text[0];
-    if (c < 128) return c >= 32 && c != 127;
-    int bytes = c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-    if (bytes == 2 && c == 0xc2 && left > 1 && text[1] < 0xa0) return 0;     // more controls
-    if (!show_utf8 || bytes == 0 || bytes > left) return 0;
-    for (int i = 1; i < bytes; i++)
-        if ((text[i] & 0xc0) != 0x80) return 0;
-    return bytes;
+    uint32_t code;
+    int bytes = utf8_character(text, left, &code);
+    return bytes > 0 && is_harmless(code) && (bytes == 1 || show_utf8) ? bytes : 0;
 }
 
 // Writes what stands at text into out (at least 8 bytes), controls as escapes; returns the bytes
@@ -113,8 +160,16 @@ static int show_visible(const unsigned char *text, int left, char *out)
     if (bytes) memcpy(out, text, (size_t)bytes), out[bytes] = 0;
     else if (*text == '\n') strcpy(out, "\\n");
     else if (*text == '\t') strcpy(out, "\\t");
+    else if (*text == '\r') strcpy(out, "\\r");
     else snprintf(out, 8, "\\x%02x", *text);
     return bytes ? bytes : 1;
+}
+
+static int columns_of(const char *shown)
+{
+    uint32_t code;
+    int bytes = utf8_character((const unsigned char *)shown, (int)strlen(shown), &code);
+    return bytes > 1 ? utf8_columns(code) : (int)strlen(shown);
 }
 
 // The first `width` columns of a text in one line; runs of blanks, of which code is full, become
@@ -126,7 +181,7 @@ static void show_line(FILE *f, const char *text, int bytes, int width)
         int blank = text[i] == ' ';
         i += show_visible((const unsigned char *)text + i, bytes - i, one);
         while (blank && i < bytes && text[i] == ' ') i++;
-        width -= one[0] == '\\' ? (int)strlen(one) : 1;
+        width -= columns_of(one);
         if (width >= 0) fputs(one, f);
     }
 }
@@ -135,10 +190,41 @@ static void show_line(FILE *f, const char *text, int bytes, int width)
 static int show_raw(FILE *f, const char *text, int bytes)
 {
     const unsigned char *c = (const unsigned char *)text;
-    int used = show_character(c, bytes);
-    if (used) fwrite(text, 1, (size_t)used, f);
-    else fputc(*c == '\n' || *c == '\t' ? *c : '?', f);
-    return used ? used : 1;
+    uint32_t code;
+    int whole = utf8_character(c, bytes, &code), used = whole > 0 ? whole : 1;
+    if (*c == '\n' || *c == '\t') fputc(*c, f);
+    else if (*c == '\r') fputs("\\r", f);
+    else if (show_character(c, bytes)) fwrite(text, 1, (size_t)used, f);
+    else if (whole <= 0 && show_utf8) fputs("\xef\xbf\xbd", f);     // the sign for no text
+    else for (int i = 0; i < used; i++) fprintf(f, "\\x%02x", c[i]);
+    return used;
+}
+
+// A text that comes in pieces, of which a character may be cut.
+typedef struct show_stream {
+    char held[8];
+    int  count;
+} show_stream;
+
+// Its next bytes.  A file or a pipe gets them untouched; a terminal gets whole characters, and
+// controls as escapes.  last: nothing follows.
+static void show_more(show_stream *s, const char *bytes, int count, int last)
+{
+    if (!show_terminal) {
+        if (count) fwrite(bytes, 1, (size_t)count, stdout);
+        return;
+    }
+    for (int i = 0; i < count || last; i++) {
+        uint32_t code;
+        if (i < count) s->held[s->count++] = bytes[i];
+        while (s->count > 0 && ((last && i >= count) ||
+               utf8_character((const unsigned char *)s->held, s->count, &code) >= 0)) {
+            int used = show_raw(stdout, s->held, s->count);
+            s->count -= used;
+            memmove(s->held, s->held + used, (size_t)s->count);
+        }
+        if (i >= count) return;
+    }
 }
 
 // -- experts --------------------------------------------------------------------------------
@@ -175,8 +261,16 @@ static void show_experts(FILE *f, const char *text, int bytes, const int32_t *ex
         int end = begin;
         while (end < bytes && end - begin < WIDTH && text[end] != '\n') end++;
         fputs("  ", f);
-        for (int i = begin; i < end; i++)
-            fputc(text[i] >= 32 && text[i] < 127 ? text[i] : '?', f);
+        for (int i = begin; i < end;) {                  // a byte has a column, a character several
+            uint32_t code = 0;
+            int used = show_character((const unsigned char *)text + i, end - i), columns = 1;
+            utf8_character((const unsigned char *)text + i, end - i, &code);
+            if (used > 1) columns = utf8_columns(code);
+            if (used) fwrite(text + i, 1, (size_t)used, f);
+            else fputc('?', f);
+            if (used > columns) fprintf(f, "%*s", used - columns, "");
+            i += used ? used : 1;
+        }
         fputs("\n  ", f);
         for (int i = begin; i < end; i++) fputc(show_letter(expert[i * stride]), f);
         fputc('\n', f);

@@ -5,24 +5,57 @@
 
 // == files and plan =========================================================================
 
+// One file under two names would be written over by the other.
+static int check_different(const run *r)
+{
+    const settings *s = r->s;
+    struct { const char *name, *path; int text; } f[5] = {
+        {"out", r->out, 0}, {"checkpoint", r->checkpoint, 0}, {"log", s->log, 0},
+        {"from", s->from, 0}, {"resume", s->resume, 0}};
+    if (rank > 0) return DONE;
+    for (int i = 0; i < 3; i++)
+        for (int k = i + 1; k < 5; k++) {
+            if (!f[i].path || !f[k].path || !same_file(f[i].path, f[k].path)) continue;
+            if (i == 1 && k == 4) continue;              // a checkpoint goes on in its file
+            if (i == 0 && k == 3 && s->force) continue;  // it is read whole before it is replaced
+            return complain(USAGE, "--%s and --%s are the same file: %s%s", f[i].name, f[k].name,
+                            f[i].path, i == 0 && k == 3 ? "; --force replaces the model that the "
+                            "run begins with" : "");
+        }
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < r->path_count; k++)
+            if (f[i].path && same_file(f[i].path, r->paths[k]))
+                return complain(USAGE, "--%s %s is the text to learn from; it would be overwritten",
+                                f[i].name, f[i].path);
+    return DONE;
+}
+
+// The names that were given, or names that are free; each is this run's own from now on.
 static int choose_files(run *r)
 {
     const settings *s = r->s;
-    char stem[PATH];
-    if (GIVEN(out)) snprintf(r->out, PATH, "%s", s->out);
-    else free_name(r->out, "model", ".safetensors");
-    if (check_writable("out", r->out, !GIVEN(out) || s->force)) return FAILED;
-
-    snprintf(stem, PATH, "%s", r->out);                   // model.safetensors, without the end
-    size_t length = strlen(stem);
-    if (length > 12 && strcmp(stem + length - 12, ".safetensors") == 0) stem[length - 12] = 0;
-    if (GIVEN(checkpoint)) snprintf(r->checkpoint, PATH, "%s", s->checkpoint);
-    else if (GIVEN(resume)) snprintf(r->checkpoint, PATH, "%s", s->resume);
-    else free_name(r->checkpoint, stem, ".checkpoint");
-    int same = GIVEN(resume) || s->force || !GIVEN(checkpoint);
-    if (check_writable("checkpoint", r->checkpoint, same)) return FAILED;
-    if (strcmp(r->out, r->checkpoint) == 0)
-        return complain(USAGE, "--out and --checkpoint are the same file");
+    int refused = 0;
+    r->out = GIVEN(out) ? joined("%s", s->out) : NULL;
+    r->checkpoint = GIVEN(checkpoint) ? joined("%s", s->checkpoint)
+                  : GIVEN(resume) ? joined("%s", s->resume) : NULL;
+    if (check_different(r)) return USAGE;                // before anything is made
+    if (!r->out) r->out = free_name("model", ".safetensors", &refused);
+    else if (check_writable("out", r->out, s->force)) return FAILED;
+    if (refused)
+        return complain(FAILED, "%s cannot be written: %s; --out chooses another place", r->out,
+                        strerror(errno));
+    if (!r->checkpoint) {
+        char *stem = stem_of(r->out);
+        r->checkpoint = free_name(stem, ".checkpoint", &refused);
+        free(stem);
+    } else if ((GIVEN(checkpoint) && same_thing(r->checkpoint, r->out) != 1) ||
+               kind_of(r->checkpoint) == PLAIN) {        // loading says what is wrong with another
+        if (check_writable("checkpoint", r->checkpoint, GIVEN(resume) || s->force)) return FAILED;
+    }
+    if (refused)
+        return complain(FAILED, "%s cannot be written: %s; --checkpoint chooses another place",
+                        r->checkpoint, strerror(errno));
+    if (check_different(r)) return USAGE;                // links to what is there now
     return open_log(r);
 }
 
@@ -58,6 +91,21 @@ static int steps_in(run *r, double minutes)
     return fit < 1 ? 1 : fit > 1e9 ? 1000000000 : (int)fit;
 }
 
+// How much is frozen, to the last parameter: 2 thousand of 2 million are no 0.1 million.
+static void show_frozen(const run *r)
+{
+    uint64_t all = 0, trained = 0;
+    const glam_tensor *t;
+    for (int i = 0; (t = glam_model_tensor_at(r->model, i)) != NULL; i++) {
+        all += glam_size(t);
+        if (t->wants_grad) trained += glam_size(t);
+    }
+    if (trained == all || ranks.size) return;
+    printf("          %s of %s parameters learn (%.*f %%), %s are frozen\n", show_commas(trained),
+           show_commas(all), trained * 1000 > all * 999 ? 4 : 2,
+           100.0 * (double)trained / (double)all, show_commas(all - trained));
+}
+
 static void show_run(const run *r)
 {
     uint64_t active, all = glam_model_count(r->model, &active);
@@ -67,11 +115,15 @@ static void show_run(const run *r)
     printf("          %s parameters, %s of them active for a token\n", show_count((double)all),
            show_count((double)active));
     printf("          %s\n", glam_trainer_summary(r->trainer));
-    printf("run       %d steps of %d x %d tokens, %s, rate %g %s, seed %" PRIu64 ", %s, "
-           "threads %d\n", p->steps, p->batch, window(r), optimizer_names[p->optimizer], p->lr,
+    show_frozen(r);
+    printf("run       %d steps of %d x %d tokens, %s, rate %g %s,\n"
+           "          seed %" PRIu64 ", %s, threads %d\n", p->steps, p->batch, window(r), optimizer_names[p->optimizer], p->lr,
            schedule_names[p->schedule], p->seed, glam_simd_name(r->ctx), threads_of(r->s));
     if (GIVEN(resume)) printf("          going on after step %d\n", glam_trainer_done(r->trainer));
-    printf("saves     %s%s\n\n", r->out, GIVEN(out) ? "" : " (--out chooses another name)");
+    printf("saves     %s%s\n", r->out, GIVEN(out) ? "" : " (--out chooses another name)");
+    printf("          %s\n\n", !r->valid ? "the last weights: nothing validates"
+           : keeps_best(r) ? "the weights of the best validation (--keep last: the last)"
+           : "the last weights");
 }
 
 // == while it works =========================================================================
@@ -137,20 +189,29 @@ static void print_sample(run *r)
     printf("\n");
 }
 
+// Steps and validations to come, at the pace of late.
+static double seconds_left(const run *r)
+{
+    const glam_report *n = &r->now;
+    int every = r->recipe.eval_every, checks = r->valid != NULL;
+    if (r->valid && every > 0) checks = (n->steps + every - 1) / every - n->step / every;
+    return (n->steps - n->step) * r->recent + checks * validation_seconds(r, r->recent);
+}
+
 static void print_line(run *r)
 {
     const glam_report *n = &r->now;
-    double left = (n->steps - n->step) * pace(r);
+    double left = seconds_left(r);
     char valid[16] = "-";
     if (r->valid_loss >= 0) snprintf(valid, sizeof valid, "%.3f", r->valid_loss);
     int routes = r->config.moe.experts > 0;
     if (r->lines++ % 6 == 0)
-        printf("   step    loss  bits/byte  valid%s  tokens/s     left\n",
-               routes ? "  balance   drop   load of experts" : "");
-    printf("%7d %7.3f %10.3f %6s", n->step, n->loss, n->loss / log(2.0), valid);
-    if (routes) printf(" %8.2f %5.1f%%       %4.2f - %-4.2f", n->balance, 100 * n->dropped,
+        printf("  step    loss bits/byte  valid%s tokens/s    left\n",
+               routes ? " balance   drop load of experts" : "");
+    printf("%6d %7.3f %9.3f %6s", n->step, n->loss, n->loss / log(2.0), valid);
+    if (routes) printf(" %7.2f %5.1f%%     %4.2f - %-4.2f", n->balance, 100 * n->dropped,
                        n->load_min, n->load_max);
-    printf(" %9.0f %8s\n", pace(r) > 0 ? r->recipe.batch * window(r) / pace(r) : 0,
+    printf(" %8.0f %7s\n", r->recent > 0 ? r->recipe.batch * window(r) / r->recent : 0,
            show_time(left));
 }
 
@@ -159,7 +220,7 @@ static void print_progress(run *r)
 {
     time_t now = time(NULL);
     if (r->s->quiet || (now < r->next_line && r->now.step < r->now.steps && r->fresh > 1)) return;
-    double pause = r->now.steps * pace(r) / 30;
+    double pause = r->now.steps * r->recent / 30;
     pause = pause < 2 ? 2 : pause > PATIENT ? PATIENT : pause;
     r->next_line = now + (time_t)pause;
     print_line(r);
@@ -169,63 +230,111 @@ static void print_progress(run *r)
         int cells = r->config.layers * r->config.moe.experts;
         if (r->load) memset(r->load, 0, (size_t)cells * sizeof *r->load);
     }
-    fflush(stdout);
+    flush_output();
 }
 
 static void after_step(run *r)
 {
     const glam_recipe *p = &r->recipe;
-    r->fresh++;
+    take_pace(r);
     gather_load(r);
     log_step(r);
     if (r->valid && p->eval_every > 0 && r->now.step % p->eval_every == 0) {
         r->valid_loss = r->now.valid_loss;
         log_eval(r);
+        keep_best(r, r->now.step, r->now.step >= r->now.steps);
     }
     if (GIVEN(checkpoint_every) && r->s->checkpoint_every > 0 &&
         r->now.step % r->s->checkpoint_every == 0 && r->now.step < r->now.steps)
-        glam_save_checkpoint(r->trainer, r->checkpoint);
+        save_on_the_way(r);
     print_progress(r);
 }
 
 // == the end ================================================================================
 
-// The command that goes on with this run.
-static void print_resume(const run *r)
+// The command that goes on with this run from a checkpoint.  apart: --out has something of this
+// run that would be overwritten.
+static void print_resume(const run *r, const char *checkpoint, int apart)
 {
     printf("  %s train", program);
     for (int i = 0; i < r->path_count; i++) {
         putchar(' ');
-        print_quoted(stdout, r->paths[i]);
+        print_path(stdout, r->paths[i]);
     }
     printf(" --resume ");
-    print_quoted(stdout, r->checkpoint);
-    if (GIVEN(out)) {
+    print_path(stdout, checkpoint);
+    if (GIVEN(out) && !apart) {
         printf(" --out ");
-        print_quoted(stdout, r->out);
+        print_path(stdout, r->out);
     }
+    if (GIVEN(keep)) printf(" --keep %s", r->s->keep);
     if (GIVEN(checkpoint_every)) printf(" --checkpoint-every %d", r->s->checkpoint_every);
     if (GIVEN(mesh)) printf(" --mesh %s%s", r->s->mesh, r->s->mesh_store ? " --mesh-store" : "");
 }
 
-// Ctrl-C: everything is as after the last whole step, and goes into a checkpoint.
+// The best weights, when they are not the last, go into --out.  Where they are; NULL: they are
+// the last, or there are none.
+static char *save_best(run *r)
+{
+    if (!r->best.copy) return NULL;
+    swap_best(r);
+    char *path = save_somewhere(r, MODEL, r->out);
+    swap_best(r);
+    return path;
+}
+
+// A signal: everything is as after the last whole step, and goes into a checkpoint.
 static int stop_early(run *r)
 {
     int done = r->trainer ? glam_trainer_done(r->trainer) : 0;
-    if (done == 0) return complain(STOPPED, "stopped before the first step; nothing is saved");
-    glam_save_checkpoint(r->trainer, r->checkpoint);
-    if (failure(r->ctx)) return FAILED;
-    printf("\nstopped after step %d of %d; everything is in %s\nto go on:\n", done,
-           r->recipe.steps, r->checkpoint);
-    print_resume(r);
-    printf("\nto make a model of what it has learnt so far, the same with --steps %d\n", done);
-    if (r->log) {
+    if (done == 0)
+        return complain(stopped_status(), "stopped before the first step; nothing is saved");
+    char *path = save_somewhere(r, CHECKPOINT, r->checkpoint), *best = save_best(r);
+    if (best)
+        printf("\nthe best weights, after step %d with validation loss %.4f, are in %s\n",
+               r->best.step, r->best.loss, best);
+    if (path) {
+        printf("\nstopped after step %d of %d; everything is in %s\nto go on:\n", done,
+               r->recipe.steps, path);
+        print_resume(r, path, best != NULL);
+        printf("\nto make a model of what it has learnt so far, the same with --steps %d\n", done);
+    }
+    if (r->log && path) {
         log_begin(r->log, "stopped");
         log_int(r->log, "step", (uint64_t)done);
-        log_string(r->log, "checkpoint", r->checkpoint);
+        log_string(r->log, "checkpoint", path);
         log_end(r->log);
     }
-    return STOPPED;
+    int status = path ? stopped_status()
+               : complain(FAILED, "stopped after step %d; the checkpoint could not be written "
+                          "anywhere", done);
+    free(path);
+    free(best);
+    return status;
+}
+
+// The run has failed on the way.  What it has learnt is saved all the same: the best weights, or
+// the last, and the words say where.
+static int rescue(run *r)
+{
+    int step = r->trainer ? glam_trainer_done(r->trainer) : 0, best = r->best.copy != NULL;
+    glam_status error = glam_error(r->ctx);
+    failure(r->ctx);
+    if (step == 0 || r->fresh == 0 || ranks.size || error == GLAM_ERR_COMM) return FAILED;
+    glam_clear_error(r->ctx);
+    if (best) swap_best(r);
+    if (!are_finite(r))
+        return complain(FAILED, "the weights after step %d are not finite either, so they are not "
+                        "saved", step);
+    char *path = save_somewhere(r, MODEL, r->out);
+    if (!path) return complain(FAILED, "the weights could not be saved anywhere");
+    if (best) complain(FAILED, "the weights of the best validation, %.4f after step %d, are saved "
+                       "in %s", r->best.loss, r->best.step, path);
+    else complain(FAILED, "the weights after step %d are saved in %s", step, path);
+    if (GIVEN(checkpoint_every) && !is_empty(r->checkpoint) && kind_of(r->checkpoint) == PLAIN)
+        complain(FAILED, "%s is as the run last wrote it", r->checkpoint);
+    free(path);
+    return FAILED;
 }
 
 static void print_result(run *r)
@@ -248,7 +357,7 @@ static void print_result(run *r)
     }
 }
 
-static void print_next(const run *r)
+static void print_next(const run *r, const char *path)
 {
     static const char *const rest[3][2] = {{"generate", " --prompt \"The \" --temperature 0.7"},
                                            {"route", " \"Who works on which letter?\""},
@@ -256,14 +365,32 @@ static void print_next(const run *r)
     printf("\ntry next\n");
     for (int i = 0; i < (r->config.moe.experts > 0 ? 3 : 1); i++) {
         printf("  %s %s ", program, rest[i][0]);
-        print_quoted(stdout, r->out);
+        print_path(stdout, path);
         printf("%s\n", rest[i][1]);
     }
     if (r->config.moe.experts > 0) return;
     printf("  %s eval ", program);                        // a dense model has no routes to look at
-    print_quoted(stdout, r->out);
-    printf(" %s\n  %s info ", r->paths[0], program);
-    print_quoted(stdout, r->out);
+    print_path(stdout, path);
+    putchar(' ');
+    print_path(stdout, r->paths[0]);
+    printf("\n  %s info ", program);
+    print_path(stdout, path);
+    printf("\n");
+}
+
+// What was saved where, with both losses where the best weights are not the last.
+static void print_saved(const run *r, const char *path, double last, int swapped)
+{
+    int step = glam_trainer_done(r->trainer);
+    const best_weights *b = &r->best;
+    printf("%ssaved %s after %d steps", r->s->quiet ? "" : "\n", path, step);
+    if (swapped)
+        printf(": the weights of the best validation, %.4f after step %d (the last have %.4f; "
+               "--keep last saves those)", b->loss, b->step, last);
+    else if (last >= 0) printf(", validation loss %.4f", last);
+    if (!swapped && b->step && b->step < step && b->loss < last)
+        printf(" (it was best after step %d, %.4f%s)", b->step, b->loss,
+               keeps_best(r) || ranks.size ? "" : "; --keep best saves those weights");
     printf("\n");
 }
 
@@ -282,17 +409,34 @@ static int finish(run *r)
         if (r->valid_loss >= 0) log_eval(r);
     }
     if (ranks.size ? r->valid && r->valid_loss < 0 : interrupted) return stop_early(r);
-    glam_save(r->model, r->out);
-    if (GIVEN(checkpoint) || GIVEN(checkpoint_every))
-        glam_save_checkpoint(r->trainer, r->checkpoint);
-    if (failure(r->ctx)) return FAILED;
-    log_done(r);
+    if (glam_error(r->ctx) != GLAM_OK) return rescue(r);
+    if (r->valid && r->valid_loss >= 0) keep_best(r, step, 1);
+    double last = r->valid_loss;
+    int swapped = r->best.copy != NULL, status = DONE;
+    char *checkpoint = NULL;
+    if (GIVEN(checkpoint) || GIVEN(checkpoint_every)) {
+        checkpoint = save_somewhere(r, CHECKPOINT, r->checkpoint);
+        if (!checkpoint) status = FAILED;
+    }
+    if (swapped) swap_best(r);
+    char *path = save_somewhere(r, MODEL, r->out);
+    log_done(r, path, swapped ? r->best.step : step);
     if (!r->s->quiet) print_result(r);
-    printf("%ssaved %s after %d steps", r->s->quiet ? "" : "\n", r->out, step);
-    if (r->valid_loss >= 0) printf(", validation loss %.4f", r->valid_loss);
-    printf("\n");
-    if (!r->s->quiet) print_next(r);
-    return failure(r->ctx);
+    if (path) print_saved(r, path, last, swapped);
+    if (path && !r->s->quiet) print_next(r, path);
+    flush_output();
+    if (path && strcmp(path, r->out) != 0)
+        status = complain(FAILED, "%s could not be written; the model is in %s", r->out, path);
+    if (!path && checkpoint)
+        status = complain(FAILED, "the model could not be written anywhere; everything is in the "
+                          "checkpoint %s", checkpoint);
+    else if (!path) status = complain(FAILED, "the model could not be written anywhere");
+    if (checkpoint && strcmp(checkpoint, r->checkpoint) != 0)
+        status = complain(FAILED, "%s could not be written; the checkpoint is in %s",
+                          r->checkpoint, checkpoint);
+    free(path);
+    free(checkpoint);
+    return failure(r->ctx) ? FAILED : status;
 }
 
 // == from the start to the end ==============================================================
@@ -323,7 +467,9 @@ static int prepare_new(run *r)
 
 static int prepare_resumed(run *r)
 {
-    if (open_texts_of_checkpoint(r)) return FAILED;
+    glam_text *all = open_texts(r, 0, 0);
+    if (!all) return FAILED;
+    glam_load_split(all, r->s->resume, &r->train, &r->valid);
     r->trainer = glam_load_checkpoint(r->ctx, r->s->resume, r->train, r->valid);
     if (failure(r->ctx)) return FAILED;
     if (GIVEN(steps) && r->s->steps < glam_trainer_done(r->trainer))
@@ -348,7 +494,7 @@ static int train(run *r)
     if (failure(r->ctx)) return FAILED;
     if (!r->s->quiet) show_run(r);
     log_start(r);
-    fflush(stdout);
+    flush_output();
     glam_report now;
     while (glam_train_step(r->trainer, &now)) {
         r->now = now;
@@ -356,7 +502,7 @@ static int train(run *r)
     }
     r->now.stopped = now.stopped;                // the last report says why there is no more
     r->now.cancelled = now.cancelled;
-    if (failure(r->ctx)) return FAILED;
+    if (glam_error(r->ctx) != GLAM_OK) return rescue(r);
     return was_stopped(r) ? stop_early(r) : finish(r);
 }
 
@@ -365,12 +511,17 @@ static int run_train(settings *s, char **words, int count)
     static run r;
     if (count == 0)
         return complain(USAGE, "train wants one text or more: %s train book.txt", program);
-    if (check_together()) return USAGE;
+    if (GIVEN(keep) && find_word("keep", s->keep, keep_names) < 0) return USAGE;
+    if (check_together(s)) return USAGE;
     int status = open_run(&r, s, words, count);
     if (status == DONE) status = choose_files(&r);
     if (status == DONE) status = train(&r);
-    if (r.log) fclose(r.log);
+    if (!log_close(r.log) && status == DONE) status = FAILED;
+    forget_best(&r.best);
+    end_reservations();
     free(r.load);
+    free(r.out);
+    free(r.checkpoint);
     abort_ranks(status);
     glam_close(r.ctx);
     leave_ranks();

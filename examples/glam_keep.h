@@ -1,0 +1,138 @@
+/* glam_keep.h - what a run must not lose: the weights of the best validation, and a place for
+   them when the one that was asked for cannot be written.  A part of glam.c. */
+
+#ifndef GLAM_KEEP_H
+#define GLAM_KEEP_H
+
+// == the best weights =======================================================================
+
+static void forget_best(best_weights *b)
+{
+    for (int i = 0; b->copy && i < b->tensors; i++) free(b->copy[i]);
+    free(b->copy);
+    b->copy = NULL;
+    b->step = 0;
+}
+
+// Are copies wanted at all?  A mesh has no rank with room for what the others hold.
+static int keeps_best(const run *r)
+{
+    return r->valid && !ranks.size && !(GIVEN(keep) && strcmp(r->s->keep, "last") == 0);
+}
+
+// Before the first copy: memory for it.  Without, the run goes on and says so.
+static int make_room(run *r)
+{
+    best_weights *b = &r->best;
+    while (glam_model_tensor_at(r->model, b->tensors)) b->tensors++;
+    b->copy = (float **)calloc((size_t)b->tensors, sizeof *b->copy);
+    for (int i = 0; b->copy && i < b->tensors; i++) {
+        const glam_tensor *t = glam_model_tensor_at(r->model, i);
+        b->copy[i] = (float *)malloc(glam_size(t) * sizeof *t->data);
+        if (!b->copy[i]) forget_best(b);
+    }
+    b->off = !b->copy;
+    if (b->off) warn("there is no memory for a copy of the best weights; the last will be saved");
+    return !b->off;
+}
+
+// After a validation on the way: is this the best so far?  Its weights are copied, unless the run
+// ends here and has them anyway.
+static void keep_best(run *r, int step, int ends)
+{
+    best_weights *b = &r->best;
+    if (!(r->valid_loss >= 0 && isfinite(r->valid_loss))) return;
+    if (b->step && !(r->valid_loss < b->loss)) return;
+    if (ends) {
+        forget_best(b);
+    } else if (keeps_best(r) && !b->off && (b->copy || make_room(r))) {
+        for (int i = 0; i < b->tensors; i++) {
+            const glam_tensor *t = glam_model_tensor_at(r->model, i);
+            memcpy(b->copy[i], t->data, glam_size(t) * sizeof *t->data);
+        }
+    }
+    b->step = step;
+    b->loss = r->valid_loss;
+}
+
+// The best weights into the model, the last ones into the copy; or back.
+static void swap_best(run *r)
+{
+    for (int i = 0; i < r->best.tensors; i++) {
+        glam_tensor *t = glam_model_tensor_at(r->model, i);
+        float *copy = r->best.copy[i];
+        for (size_t k = 0, size = glam_size(t); k < size; k++) {
+            float one = copy[k];
+            copy[k] = t->data[k];
+            t->data[k] = one;
+        }
+    }
+    glam_forget(r->ctx);                         // from here on they are seen
+}
+
+// Is there a number among the weights that is none?
+static int are_finite(const run *r)
+{
+    const glam_tensor *t;
+    for (int i = 0; (t = glam_model_tensor_at(r->model, i)) != NULL; i++)
+        for (size_t k = 0, size = glam_size(t); k < size; k++)
+            if (!isfinite(t->data[k])) return 0;
+    return 1;
+}
+
+// == a place for them =======================================================================
+
+enum { MODEL, CHECKPOINT };
+
+// One attempt; a failure is told and forgotten, so that there can be another.
+static int try_save(run *r, int what, const char *path)
+{
+    glam_status status = what == MODEL ? glam_save(r->model, path)
+                                       : glam_save_checkpoint(r->trainer, path);
+    if (status == GLAM_OK && glam_error(r->ctx) == GLAM_OK) return 1;
+    warn("%s", glam_error_text(r->ctx));
+    glam_clear_error(r->ctx);
+    return 0;
+}
+
+// Saves where it was asked, else in the folder of the checkpoint, in this one, in that for
+// temporary files, and at last beside it under another name.  The name that it has; the caller
+// frees it.  NULL: nothing could be written anywhere.  (All ranks of a mesh take the same way.)
+static char *save_somewhere(run *r, int what, const char *path)
+{
+    if (try_save(r, what, path)) return joined("%s", path);
+    const char *temporary = getenv("TMPDIR");
+    char *own = folder_of(path), *other = folder_of(what == MODEL ? r->checkpoint : r->out);
+    const char *folders[4] = {other, ".", temporary && *temporary ? temporary : "/tmp", own};
+    char *found = NULL, *plain = stem_of(name_of(path));
+    const char *ending = name_of(path) + strlen(plain);
+    for (int i = 0; i < 4 && !found; i++) {
+        int again = i < 3 && strcmp(folders[i], own) == 0, refused;      // that is the last one
+        for (int k = 0; k < i; k++) again |= strcmp(folders[i], folders[k]) == 0 && i < 3;
+        if (again) continue;
+        char *stem = in_folder(folders[i], plain), *name = free_name(stem, ending, &refused);
+        if ((!refused || ranks.size) && try_save(r, what, name)) found = name;
+        else free(name);
+        free(stem);
+    }
+    free(plain);
+    free(own);
+    free(other);
+    return found;
+}
+
+// On the way: a checkpoint that cannot be written is no reason to stop.
+static void save_on_the_way(run *r)
+{
+    glam_status status = glam_save_checkpoint(r->trainer, r->checkpoint);
+    if (status == GLAM_OK) {
+        if (r->missed) warn("%s is written again", r->checkpoint);
+        r->missed = 0;
+        return;
+    }
+    if (r->missed++ == 0)
+        warn("%s; the run goes on, and will try again", glam_error_text(r->ctx));
+    glam_clear_error(r->ctx);
+}
+
+#endif
