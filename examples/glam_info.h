@@ -47,6 +47,8 @@ static int run_info(settings *s, char **words, int count)
     glam_recipe recipe = GIVEN(preset) ? glam_recipe_paper() : glam_recipe_default();
     glam_plan plan;
     if (!GIVEN(preset)) glam_load_config(ctx, words[0], &c);
+    // a long context in fewer rows: even the plan of a step holds its tokens
+    while (recipe.batch > 1 && (double)recipe.batch * c.context > 4e6) recipe.batch /= 2;
     if (GIVEN(mesh)) {                                    // a part of the batch, at least, for each
         recipe.accumulate = options.mesh_x;
         recipe.batch += (options.mesh_x - recipe.batch % options.mesh_x) % options.mesh_x;
