@@ -314,6 +314,7 @@ wait $victim
 [ $? -eq 143 ] && pass || { fail "SIGTERM: the status is not 143"; tail -3 "$work/cut.out"; }
 grep -q 'to go on' "$work/cut.out" && pass || fail "SIGTERM does not say how to go on"
 [ ! -e "$work/cut" ] && pass || fail "SIGTERM has written the model"
+grep -A 1 'to go on' "$work/cut.out" | grep -q -e "--log $work/cut.jsonl" && pass || fail "the command has no --log"
 try 0 'after 1500 steps' train $text --resume "$work/cut.checkpoint" --out "$work/cut"
 check "stopped and gone on with, the same bits" cmp "$work/calm" "$work/cut"
 
@@ -378,6 +379,13 @@ for name in model model-2 model-3; do
         fail "three runs in one folder: no $name of its own"
 done
 [ "$(ls "$work/three" | wc -l)" -eq 9 ] && pass || { fail "three runs leave files"; ls "$work/three"; }
+# the commands that are suggested can be pasted
+mkdir "$work/it's a folder"
+cp "$tool" "$work/it's a folder/gl am"
+(cd "$work/it's a folder" && cp "$root/$text" ./-book && PATH=$PATH:. &&
+    "./gl am" train $small --steps 2 --experts 0 -- -book >out && sed -n 's/^  //;/gl am.* eval /p' out >run && [ -s run ] &&
+    sh ./run) >"$work/out" 2>&1 && grep -q 'bits per byte' "$work/out" && pass ||
+    { fail "a suggested command"; cat "$work/out"; }
 mkdir "$work/none"
 (cd "$work/none" && "$tool" train "$root/$text" $small --steps 2 --top-k 9 >/dev/null 2>&1)
 [ -z "$(ls "$work/none")" ] && pass || { fail "a run that failed leaves files"; ls "$work/none"; }
