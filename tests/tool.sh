@@ -580,6 +580,21 @@ kill -INT $victim
 wait $victim
 [ $? -eq 0 ] && [ -s "$work/deaf" ] && pass || { fail "a signal that is ignored stops the run"; tail -3 "$work/out"; }
 if command -v python3 >/dev/null 2>&1; then
+    check "the terminal is closed" python3 - "$tool" "$work" $text <<'PYTHON'
+import os, pty, sys, time
+tool, work, text = sys.argv[1:]
+pid, master = pty.fork()
+if pid == 0:
+    os.execv(tool, [tool, "train", text, "--layers", "2", "--d-model", "32", "--heads", "2", "--steps", "100000",
+                    "--eval-every", "0", "--out", work + "/lid", "--log", work + "/lid.jsonl"])
+for i in range(500):
+    if os.path.exists(work + "/lid.jsonl") and open(work + "/lid.jsonl").read().count('"step"') > 4: break
+    time.sleep(0.02)
+os.close(master)
+status = os.waitpid(pid, 0)[1]
+assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == 129, status
+assert os.path.getsize(work + "/lid.checkpoint") > 0
+PYTHON
     check "Ctrl-C, once and twice" python3 - "$tool" "$work" $text <<'PYTHON'
 import os, signal, subprocess, sys, time
 tool, work, text = sys.argv[1:]
