@@ -413,12 +413,12 @@ fi
 # --- the best weights are saved, or the last, and the words say which ---------------------------
 over="train $work/over.txt --layers 1 --experts 0 --d-model 32 --heads 2 --context 16 --batch 4"
 head -c 400 $other >"$work/over.txt"
-over="$over --lr 0.1 --steps 120 --eval-every 20 --val-fraction 0.2 --seed 2"
-try 0 'the weights of the best validation, .* (the last have' $over --out "$work/best" --log "$work/best.jsonl"
+over="$over --lr 0.1 --eval-every 20 --val-fraction 0.2 --seed 2"
+try 0 'the weights of the best validation, .* (the last have' $over --steps 120 --out "$work/best" --log "$work/best.jsonl"
 told=$(sed -n 's/.*best validation, \([0-9.]*\) after.*/\1/p' "$work/out")
 least=$(grep '"eval"' "$work/best.jsonl" | sed 's/.*"val_loss":\([0-9.]*\).*/\1/' | sort -n | head -1)
 case $(printf '%.4f' "$least") in "$told") pass ;; *) fail "best $told, the log has $least" ;; esac
-try 0 'it was best after step .*--keep best' $over --keep last --out "$work/last" --quiet
+try 0 'it was best after step .*--keep best' $over --steps 120 --keep last --out "$work/last" --quiet
 "$tool" eval "$work/best" "$work/over.txt" --val-fraction 0.2 >"$work/a" 2>&1
 "$tool" eval "$work/last" "$work/over.txt" --val-fraction 0.2 >"$work/b" 2>&1
 a=$(sed 's/.*loss \([0-9.]*\).*/\1/' "$work/a") b=$(sed 's/.*loss \([0-9.]*\).*/\1/' "$work/b")
@@ -572,6 +572,15 @@ stop() {
 }
 stop HUP 129
 stop TERM 143
+# stopped when the best weights are not the last: both are saved
+"$tool" $over --steps 100000 --threads 1 --out "$work/risen" --log "$work/risen.jsonl" >"$work/out" 2>&1 &
+victim=$!
+steps_in "$work/risen.jsonl" 75
+kill -TERM $victim
+wait $victim
+[ $? -eq 143 ] && [ -s "$work/risen" ] && [ -s "$work/risen.checkpoint" ] &&
+    grep -q 'the best weights, after step .* are in .*risen$' "$work/out" &&
+    ! grep -q -e '--resume.*--out' "$work/out" && pass || { fail "the best weights of a run that is stopped"; tail "$work/out"; }
 (trap '' HUP INT; exec "$tool" $slow --steps 80 --out "$work/deaf" --log "$work/deaf.jsonl") >"$work/out" 2>&1 &
 victim=$!
 steps_in "$work/deaf.jsonl" 3
