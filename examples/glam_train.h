@@ -9,9 +9,8 @@
 static int check_different(const run *r)
 {
     const settings *s = r->s;
-    struct { const char *name, *path; int text; } f[5] = {
-        {"out", r->out, 0}, {"checkpoint", r->checkpoint, 0}, {"log", s->log, 0},
-        {"from", s->from, 0}, {"resume", s->resume, 0}};
+    struct { const char *name, *path; } f[5] = {{"out", r->out}, {"checkpoint", r->checkpoint},
+        {"log", s->log}, {"from", s->from}, {"resume", s->resume}};      // written: the first three
     if (rank > 0) return DONE;
     for (int i = 0; i < 3; i++)
         for (int k = i + 1; k < 5; k++) {
