@@ -564,6 +564,8 @@ stop() {
     "$tool" $slow --steps 100000 --out "$work/sig" --log "$work/sig.jsonl" >"$work/sig.out" 2>&1 &
     victim=$!
     steps_in "$work/sig.jsonl" 3
+    try 1 'another run is writing it' $few --out "$work/sig" --force
+    try 1 'another run is writing it' $few --out "$work/y" --force --log "$work/sig.jsonl"
     kill -$1 $victim
     wait $victim
     got=$?
