@@ -21,12 +21,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 // The library ends no process: it says what went wrong, and the program ends the job.
 static void or_abort(const glam_ctx *ctx, int rank)
 {
     if (glam_error(ctx) == GLAM_OK) return;
     fprintf(stderr, "rank %d: %s\n", rank, glam_error_text(ctx));
+    alarm(2);                       // an abort whose launcher is out of reach may never return
     MPI_Abort(MPI_COMM_WORLD, 75);
 }
 

@@ -110,7 +110,8 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "the last F of each text validates (train, race: 0.1)") \
     ROW(log, "log", "FILE", NEW | RESUME, WORD, 0, \
         "one JSON object per line; a book of that name is not overwritten without --force") \
-    ROW(keep, "keep", "WHICH", TRAIN | RESUME, WORD, 0, "weights to save: best or last; best") \
+    ROW(keep, "keep", "WHICH", TRAIN | RESUME, WORD, 0, \
+        "weights to save: best (of the validations since the start or --resume) or last; best") \
     ROW(quiet, "quiet", "", NEW | RESUME, FLAG, 0, "errors and the last line only") \
     TITLE(TRAIN, "many machines (built with mpicc -DGLAM_MPI, started by mpirun)") \
     TITLE(INFO, "bytes of each rank of many machines") \

@@ -62,7 +62,12 @@ static void abort_ranks(int status)
 {
     fflush(stdout);
     fflush(stderr);
-    if (rank >= 0 && status != DONE && status < 128) MPI_Abort(MPI_COMM_WORLD, status);
+    if (rank < 0 || status == DONE || status >= 128) return;
+#ifdef HAVE_UNISTD
+    signal(SIGALRM, SIG_DFL);          // MPICH's abort never returns where its launcher is out of
+    alarm(2);                          // reach: then this ends the rank
+#endif
+    MPI_Abort(MPI_COMM_WORLD, status);
 }
 
 static void leave_ranks(void)

@@ -9,9 +9,8 @@
 static int check_different(const run *r)
 {
     const settings *s = r->s;
-    struct { const char *name, *path; int text; } f[5] = {
-        {"out", r->out, 0}, {"checkpoint", r->checkpoint, 0}, {"log", s->log, 0},
-        {"from", s->from, 0}, {"resume", s->resume, 0}};
+    struct { const char *name, *path; } f[5] = {{"out", r->out}, {"checkpoint", r->checkpoint},
+        {"log", s->log}, {"from", s->from}, {"resume", s->resume}};      // written: the first three
     if (rank > 0) return DONE;
     for (int i = 0; i < 3; i++)
         for (int k = i + 1; k < 5; k++) {
@@ -256,7 +255,9 @@ static void after_step(run *r)
 // run that would be overwritten.
 static void print_resume(const run *r, const char *checkpoint, int apart)
 {
-    printf("  %s train", program);
+    printf("  ");
+    print_quoted(stdout, program);
+    printf(" train");
     for (int i = 0; i < r->path_count; i++) {
         putchar(' ');
         print_path(stdout, r->paths[i]);
@@ -267,7 +268,12 @@ static void print_resume(const run *r, const char *checkpoint, int apart)
         printf(" --out ");
         print_path(stdout, r->out);
     }
+    if (GIVEN(log)) {
+        printf(" --log ");
+        print_path(stdout, r->s->log);
+    }
     if (GIVEN(keep)) printf(" --keep %s", r->s->keep);
+    if (GIVEN(threads)) printf(" --threads %d", r->s->threads);
     if (GIVEN(checkpoint_every)) printf(" --checkpoint-every %d", r->s->checkpoint_every);
     if (GIVEN(mesh)) printf(" --mesh %s%s", r->s->mesh, r->s->mesh_store ? " --mesh-store" : "");
 }
@@ -364,16 +370,22 @@ static void print_next(const run *r, const char *path)
                                            {"info", ""}};
     printf("\ntry next\n");
     for (int i = 0; i < (r->config.moe.experts > 0 ? 3 : 1); i++) {
-        printf("  %s %s ", program, rest[i][0]);
+        printf("  ");
+        print_quoted(stdout, program);
+        printf(" %s ", rest[i][0]);
         print_path(stdout, path);
         printf("%s\n", rest[i][1]);
     }
     if (r->config.moe.experts > 0) return;
-    printf("  %s eval ", program);                        // a dense model has no routes to look at
+    printf("  ");                                         // a dense model has no routes to look at
+    print_quoted(stdout, program);
+    printf(" eval ");
     print_path(stdout, path);
     putchar(' ');
     print_path(stdout, r->paths[0]);
-    printf("\n  %s info ", program);
+    printf("\n  ");
+    print_quoted(stdout, program);
+    printf(" info ");
     print_path(stdout, path);
     printf("\n");
 }

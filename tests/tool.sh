@@ -314,6 +314,7 @@ wait $victim
 [ $? -eq 143 ] && pass || { fail "SIGTERM: the status is not 143"; tail -3 "$work/cut.out"; }
 grep -q 'to go on' "$work/cut.out" && pass || fail "SIGTERM does not say how to go on"
 [ ! -e "$work/cut" ] && pass || fail "SIGTERM has written the model"
+grep -A 1 'to go on' "$work/cut.out" | grep -q -e "--log $work/cut.jsonl" && pass || fail "the command has no --log"
 try 0 'after 1500 steps' train $text --resume "$work/cut.checkpoint" --out "$work/cut"
 check "stopped and gone on with, the same bits" cmp "$work/calm" "$work/cut"
 
@@ -378,6 +379,13 @@ for name in model model-2 model-3; do
         fail "three runs in one folder: no $name of its own"
 done
 [ "$(ls "$work/three" | wc -l)" -eq 9 ] && pass || { fail "three runs leave files"; ls "$work/three"; }
+# the commands that are suggested can be pasted
+mkdir "$work/it's a folder"
+cp "$tool" "$work/it's a folder/gl am"
+(cd "$work/it's a folder" && cp "$root/$text" ./-book && PATH=$PATH:. &&
+    "./gl am" train $small --steps 2 --experts 0 -- -book >out && sed -n 's/^  //;/gl am.* eval /p' out >run && [ -s run ] &&
+    sh ./run) >"$work/out" 2>&1 && grep -q 'bits per byte' "$work/out" && pass ||
+    { fail "a suggested command"; cat "$work/out"; }
 mkdir "$work/none"
 (cd "$work/none" && "$tool" train "$root/$text" $small --steps 2 --top-k 9 >/dev/null 2>&1)
 [ -z "$(ls "$work/none")" ] && pass || { fail "a run that failed leaves files"; ls "$work/none"; }
@@ -405,12 +413,12 @@ fi
 # --- the best weights are saved, or the last, and the words say which ---------------------------
 over="train $work/over.txt --layers 1 --experts 0 --d-model 32 --heads 2 --context 16 --batch 4"
 head -c 400 $other >"$work/over.txt"
-over="$over --lr 0.1 --steps 120 --eval-every 20 --val-fraction 0.2 --seed 2"
-try 0 'the weights of the best validation, .* (the last have' $over --out "$work/best" --log "$work/best.jsonl"
+over="$over --lr 0.1 --eval-every 20 --val-fraction 0.2 --seed 2"
+try 0 'the weights of the best validation, .* (the last have' $over --steps 120 --out "$work/best" --log "$work/best.jsonl"
 told=$(sed -n 's/.*best validation, \([0-9.]*\) after.*/\1/p' "$work/out")
 least=$(grep '"eval"' "$work/best.jsonl" | sed 's/.*"val_loss":\([0-9.]*\).*/\1/' | sort -n | head -1)
 case $(printf '%.4f' "$least") in "$told") pass ;; *) fail "best $told, the log has $least" ;; esac
-try 0 'it was best after step .*--keep best' $over --keep last --out "$work/last" --quiet
+try 0 'it was best after step .*--keep best' $over --steps 120 --keep last --out "$work/last" --quiet
 "$tool" eval "$work/best" "$work/over.txt" --val-fraction 0.2 >"$work/a" 2>&1
 "$tool" eval "$work/last" "$work/over.txt" --val-fraction 0.2 >"$work/b" 2>&1
 a=$(sed 's/.*loss \([0-9.]*\).*/\1/' "$work/a") b=$(sed 's/.*loss \([0-9.]*\).*/\1/' "$work/b")
@@ -556,6 +564,8 @@ stop() {
     "$tool" $slow --steps 100000 --out "$work/sig" --log "$work/sig.jsonl" >"$work/sig.out" 2>&1 &
     victim=$!
     steps_in "$work/sig.jsonl" 3
+    try 1 'another run is writing it' $few --out "$work/sig" --force
+    try 1 'another run is writing it' $few --out "$work/y" --force --log "$work/sig.jsonl"
     kill -$1 $victim
     wait $victim
     got=$?
@@ -564,6 +574,15 @@ stop() {
 }
 stop HUP 129
 stop TERM 143
+# stopped when the best weights are not the last: both are saved
+"$tool" $over --steps 100000 --threads 1 --out "$work/risen" --log "$work/risen.jsonl" >"$work/out" 2>&1 &
+victim=$!
+steps_in "$work/risen.jsonl" 75
+kill -TERM $victim
+wait $victim
+[ $? -eq 143 ] && [ -s "$work/risen" ] && [ -s "$work/risen.checkpoint" ] &&
+    grep -q 'the best weights, after step .* are in .*risen$' "$work/out" &&
+    ! grep -q -e '--resume.*--out' "$work/out" && pass || { fail "the best weights of a run that is stopped"; tail "$work/out"; }
 (trap '' HUP INT; exec "$tool" $slow --steps 80 --out "$work/deaf" --log "$work/deaf.jsonl") >"$work/out" 2>&1 &
 victim=$!
 steps_in "$work/deaf.jsonl" 3
@@ -572,6 +591,21 @@ kill -INT $victim
 wait $victim
 [ $? -eq 0 ] && [ -s "$work/deaf" ] && pass || { fail "a signal that is ignored stops the run"; tail -3 "$work/out"; }
 if command -v python3 >/dev/null 2>&1; then
+    check "the terminal is closed" python3 - "$tool" "$work" $text <<'PYTHON'
+import os, pty, sys, time
+tool, work, text = sys.argv[1:]
+pid, master = pty.fork()
+if pid == 0:
+    os.execv(tool, [tool, "train", text, "--layers", "2", "--d-model", "32", "--heads", "2", "--steps", "100000",
+                    "--eval-every", "0", "--out", work + "/lid", "--log", work + "/lid.jsonl"])
+for i in range(500):
+    if os.path.exists(work + "/lid.jsonl") and open(work + "/lid.jsonl").read().count('"step"') > 4: break
+    time.sleep(0.02)
+os.close(master)
+status = os.waitpid(pid, 0)[1]
+assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == 129, status
+assert os.path.getsize(work + "/lid.checkpoint") > 0
+PYTHON
     check "Ctrl-C, once and twice" python3 - "$tool" "$work" $text <<'PYTHON'
 import os, signal, subprocess, sys, time
 tool, work, text = sys.argv[1:]
