@@ -500,7 +500,7 @@ fuzz_runs()
     targets="load step options metadata tool text"
     build fuzz_alone $CC -std=c99 -O1 $warn -Wno-unused-function tests/fuzz.c -o "$work/fuzz_alone" -lm
     if have clang && works clang -fsanitize=address,undefined; then
-        build fuzz_engine clang -std=c99 -O1 -g -w -DFUZZ_ENGINE -fsanitize=fuzzer,address,undefined \
+        build fuzz_engine clang -std=c99 -O1 -g -w -DFUZZ_ENGINE -DGLAM_NO_SIMD -fsanitize=fuzzer,address,undefined \
             -fno-sanitize-recover=all tests/fuzz.c -o "$work/fuzz_engine" -lm
     fi
     built
