@@ -316,7 +316,9 @@ mesh_runs()
     run mesh_full "$work/c" mesh
     unset GLAM_TEST_FULL
     for mpi in openmpi mpich; do
-        if have mpicc.$mpi; then run $mpi sh tests/mpi.sh $mpi "$work/c"; else skip $mpi "there is no mpicc.$mpi"; fi
+        if ! have mpicc.$mpi; then skip $mpi "there is no mpicc.$mpi"; continue; fi
+        run $mpi sh tests/mpi.sh $mpi "$work/c"
+        run ${mpi}_fail sh tests/ranks_fail.sh $mpi 1 other saving link
     done
 }
 
