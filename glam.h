@@ -10,7 +10,7 @@
    No -march flag is needed: kernels are chosen at run time (SSE2, AVX2, AVX-512, NEON).
 
    THE HOUSE.  Each room uses only the rooms above it.  Every room appears twice, under the
-   same number: first its interface, then its implementation.  To jump:  search  "== 13"
+   same number: first its interface, then its implementation.  To jump:  search  "== 14"
 
    Ground floor - the machine
      00 config     options you may #define; compiler and CPU facts
@@ -25,20 +25,21 @@
      08 tensor     glam_tensor: a shape, its values, its gradient
      09 autograd   glam_op rows, the tape, glam_backward, glam_check_grad
    Second floor - layers
-     10 ops        add, matmul, norm, embed, gelu, cross entropy, ...
-     11 attention  causal attention with relative position bias, one fused op
-     12 ffn        GLU-GELU feed-forward, one fused op
-     13 moe        gate, top-2, capacity, experts, combine, auxiliary loss   <- start here
+     10 products   C = A B in panels, blocks, chains: what every layer is made of
+     11 ops        add, matmul, norm, embed, gelu, cross entropy, ...
+     12 attention  causal attention with relative position bias, one fused op
+     13 ffn        GLU-GELU feed-forward, one fused op
+     14 moe        gate, top-2, capacity, experts, combine, auxiliary loss   <- start here
    Third floor - the language model
-     14 model      glam_config, glam_model: blocks, forward, loss, routing, glam_freeze
-     15 text       bytes and tokens
-     16 generate   key/value cache, sampling, glam_complete
+     15 model      glam_config, glam_model: blocks, forward, loss, routing, glam_freeze
+     16 text       bytes and tokens
+     17 generate   key/value cache, sampling, glam_complete
    Roof - using it
-     17 data       texts, train/validation split, mixtures of texts, batches
-     18 train      Adafactor, AdamW, schedules, glam_train_step
-     19 evaluate   validation loss and perplexity of a text
-     20 files      safetensors: glam_save, glam_load, checkpoints
-     21 plan       parameters, memory and FLOPs before you run
+     18 data       texts, train/validation split, mixtures of texts, batches
+     19 train      Adafactor, AdamW, schedules, glam_train_step
+     20 evaluate   validation loss and perplexity of a text
+     21 files      safetensors: glam_save, glam_load, checkpoints
+     22 plan       parameters, memory and FLOPs before you run
 
    QUICK START
        glam_ctx     *ctx     = glam_open(NULL);                        // malloc, every core, silent
@@ -351,7 +352,10 @@ GLAM_API glam_tensor *glam_recompute(glam_ctx *ctx, glam_block *block, void *arg
 GLAM_API double glam_check_grad(glam_ctx *ctx, glam_tensor *(*loss)(glam_ctx *ctx, void *arg),
                                 void *arg, glam_tensor *const *wrt, int count, double step);
 
-/* == 10 ops : interface ===================================================================
+/* == 10 products : interface ==============================================================
+   Nothing public: glam_matmul and the layers are made of it. */
+
+/* == 11 ops : interface ===================================================================
 
    Element-wise pairs take equal shapes, or a second operand whose shape is a suffix of the
    first's ([N] with [T,N]), or one element.  Unless said otherwise x is [...,N] and an op works
@@ -398,7 +402,7 @@ GLAM_API glam_tensor *glam_mse(glam_ctx *ctx, glam_tensor *x, glam_tensor *targe
 GLAM_API glam_tensor *glam_cross_entropy(glam_ctx *ctx, glam_tensor *logits,
                                          const int32_t *targets, const int32_t *mask);
 
-/* == 11 attention : interface ============================================================= */
+/* == 12 attention : interface ============================================================= */
 
 typedef enum glam_position {
     GLAM_POSITION_BUCKETS        = 0,   // a learned bias per head and distance bucket
@@ -434,7 +438,7 @@ GLAM_API glam_tensor *glam_attention(glam_ctx *ctx, glam_tensor *x, const glam_a
 // The bucket of a key `distance` positions back (0 = itself): T5's, causal (praxis RelativeBias).
 GLAM_API int glam_bucket(int distance, int buckets, int max_distance);
 
-/* == 12 ffn : interface =================================================================== */
+/* == 13 ffn : interface =================================================================== */
 
 typedef enum glam_activation {
     GLAM_RELU          = 0,   // experts only: two matrices; the code's default
@@ -455,7 +459,7 @@ typedef struct glam_ffn_weights {
 GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_weights *w,
                                glam_activation activation, float norm_eps);
 
-/* == 13 moe : interface =================================================================== */
+/* == 14 moe : interface =================================================================== */
 
 typedef enum glam_normalise {
     GLAM_NORMALISE_BEFORE_DROP = 0,   // the k weights sum to 1 before capacity is applied
@@ -525,7 +529,7 @@ GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32
                                       const glam_moe_weights *w, const glam_moe_config *config,
                                       glam_routing *routing, glam_tensor **balance);
 
-/* == 14 model : interface ================================================================= */
+/* == 15 model : interface ================================================================= */
 
 // Each field: default of glam_config_default(); the paper's value where it differs.
 typedef struct glam_config {
@@ -606,7 +610,7 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *model);
 // before glam_trainer_new.
 GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen);
 
-/* == 15 text : interface ================================================================== */
+/* == 16 text : interface ================================================================== */
 
 typedef struct glam_tokenizer glam_tokenizer;
 
@@ -621,7 +625,7 @@ GLAM_API size_t glam_encode(const glam_tokenizer *tokenizer, const char *text, s
 GLAM_API size_t glam_decode(const glam_tokenizer *tokenizer, const int32_t *ids, size_t count,
                             char *text, size_t size);
 
-/* == 16 generate : interface ============================================================== */
+/* == 17 generate : interface ============================================================== */
 
 typedef struct glam_sampling {
     float    temperature;          // default 0.8; 0: always the most likely token
@@ -657,7 +661,7 @@ GLAM_API int glam_generate(glam_session *session, const int32_t *prompt, int cou
 GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int size,
                            const glam_sampling *sampling);
 
-/* == 17 data : interface ================================================================== */
+/* == 18 data : interface ================================================================== */
 
 typedef struct glam_text glam_text;
 
@@ -682,7 +686,7 @@ GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float
 GLAM_API glam_status glam_next_batch(glam_text *text, int rows, int length, uint64_t seed,
                                      uint64_t step, glam_batch *batch);
 
-/* == 18 train : interface ================================================================= */
+/* == 19 train : interface ================================================================= */
 
 typedef enum glam_optimizer_kind { GLAM_ADAFACTOR = 0, GLAM_ADAMW = 1 } glam_optimizer_kind;
 
@@ -791,7 +795,7 @@ GLAM_API glam_status glam_trainer_steps(glam_trainer *trainer, int steps);
 // "trains 1.2 of 37.3 million parameters: attention, norms"
 GLAM_API const char *glam_trainer_summary(const glam_trainer *trainer);
 
-/* == 19 evaluate : interface ============================================================== */
+/* == 20 evaluate : interface ============================================================== */
 
 typedef struct glam_perplexity_report {
     double   loss;             // nats per token; exp(loss) is the perplexity
@@ -805,7 +809,7 @@ typedef struct glam_perplexity_report {
 GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int context,
                                      glam_perplexity_report *report);
 
-/* == 20 files : interface =================================================================
+/* == 21 files : interface =================================================================
 
    One format for all: safetensors.  __metadata__ holds format = "glam", glam.config (JSON, keys
    are the fields of glam_config) and glam.checksum.  A damaged file is refused before any weight
@@ -843,7 +847,7 @@ GLAM_API glam_status glam_load_split(glam_text *text, const char *path, glam_tex
 // The config of a file without its weights; for tools.
 GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_config *config);
 
-/* == 21 plan : interface ================================================================== */
+/* == 22 plan : interface ================================================================== */
 
 // What a model costs, before any of it is made.  Bytes come from measure mode: they are those
 // that a run will use.
@@ -1007,7 +1011,7 @@ enum {
 typedef struct glam__loan { struct glam__loan *before; glam_tensor *t; } glam__loan;
 typedef struct glam__spare { struct glam__spare *before; uint64_t count; float *data; } glam__spare;
 
-// Panels of a weight, one slice per expert; see the products of room 10.
+// Panels of a weight, one slice per expert; see the products of room 11.
 typedef struct glam__pack {
     struct glam__pack *before; // of all that have panels
     int      uses;             // of this weight, that backward has yet to walk (ctx->whole)
@@ -1972,7 +1976,7 @@ GLAM__PLAIN_CODE_ENDS
 #endif
 
 // What an FFN does between its matrices, one row each: name, form, f with its slope.  The rows of
-// glam_activation in room 12 choose among them.
+// glam_activation in room 13 choose among them.
 #define GLAM__EACH_ACT(X) \
     X(RELU,          GLAM__ALONE,   glam__relu1) \
     X(GELU_TANH,     GLAM__ALONE,   glam__gelu1) \
@@ -2780,7 +2784,7 @@ static void glam__table_base(glam__kernels *t)
 
 // ---- the plain mixture
 
-// The experts of a mixture token by token, one line per formula: what the fused op of room 13
+// The experts of a mixture token by token, one line per formula: what the fused op of room 14
 // must agree with, and what runs when "base" is asked for by name.
 typedef struct glam__plain_moe {
     int T, M, H, k, kind;
@@ -3896,7 +3900,7 @@ static glam_status glam__backward_node(glam_ctx *ctx, glam_node *n)
     return ctx->error;
 }
 
-// Counts the node's uses of parameters up or down; whoever asked (room 18) hears of the last one.
+// Counts the node's uses of parameters up or down; whoever asked (room 19) hears of the last one.
 static void glam__count_uses(glam_ctx *ctx, const glam_node *n, int by)
 {
     for (int i = 0; i < n->op->inputs; i++) {
@@ -4098,12 +4102,32 @@ GLAM_API double glam_check_grad(glam_ctx *ctx, glam_tensor *(*loss)(glam_ctx *ct
     return ctx->error ? (double)ctx->error : worst;
 }
 
-/* == 10 ops : implementation ==============================================================
-   First the products that every layer is made of, then the ops one by one: shape, forward,
-   backward, wrapper.  A product takes rows of A as they are or made on the fly (normalised,
-   gathered, activated), and a weight as panels: made once per step where the budget allows, else
-   at each use.  Invariants: a row of the result does not depend on the other rows, nor an element
-   on how tasks are cut; an output element is written by one task. */
+/* == 10 products : implementation =========================================================
+   What every layer is made of.  C [m,n] = A [m,k] B, where B is a weight, is cut so:
+
+               B [k,n]       panel: nr columns of B, KC rows of it at a time, each row's nr numbers
+           +----+----+----+  side by side: a tile reads it from end to end
+        KC | p0 | p1 | p2 |
+           +----+----+----+  tile: mr rows of A times one panel; all its sums stay in registers
+           |    |    |    |  (room 06)
+           +----+----+----+
+    A [m,k]    C [m,n]       block: rows that stay in the second cache while panels pass by
+   +------+ +----+----+----+
+   |block | |    :    :    | task: a block of rows, and all panels or a part of them; a task is
+   |      | +----+----+----+ the only one to write what it writes
+   +------+ |    :    :    |
+   |      | +----+----+----+
+
+   - Rows of A are taken as they are, or made on the way in (fill): normalised, gathered, activated.
+   - Panels are made once an op where enough rows pay for it (glam__weights), else on the way, each
+     by the task that needs it; in passes without training they are kept (options.pack_bytes).
+   - A chain is some products that add to one C, KC terms of each in turn; a wide chain has a first
+     product before them, which hands its columns over while they are near: a feed-forward.
+   - Outer products C += A^T B are the gradients of weights; rows add up in their order.
+   - Spans give each expert its own rows of A and C, and its own slice of B.
+   Invariants: a row of the result does not depend on the other rows, nor an element on how tasks
+   are cut: it is a chain of multiply-adds over k in order, in blocks of KC (room 05). */
+
 
 // B of a product: [k,n] row-major with row stride ld, or the transpose of [n,k]; slices are
 // the experts.
@@ -4864,6 +4888,11 @@ static void glam__add_all(const glam__kernels *k, size_t n, const float *from, f
     for (size_t at = 0; at < n; at += most)
         k->add((int)(n - at < most ? n - at : most), from + at, to + at);
 }
+
+/* == 11 ops : implementation ==============================================================
+   The ops one by one: formula and derivative, shape, forward, backward, wrapper.  Last stand the
+   pieces that several layers share: soft caps, norms on the way into a product, and the loss of a
+   language model. */
 
 // The public name of an op whose config is its kind: of one operand, of two.
 #define GLAM__NAME_1(name, op, kind) \
@@ -5874,7 +5903,7 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
 
 GLAM__OP(lm_loss, 3, GLAM__OP_FRESH);
 
-/* == 11 attention : implementation ========================================================
+/* == 12 attention : implementation ========================================================
    One op from x to y: queries, keys and values, then head by head blocks of queries against all
    keys they may see, then the output product.  Nothing of size S x S is kept: a block's scores
    live in scratch, and backward makes them again from q, k and the saved logsumexp.  Keys and
@@ -5888,7 +5917,7 @@ GLAM__OP(lm_loss, 3, GLAM__OP_FRESH);
      P = softmax over visible j (plus one logit 0),  o_i = sum_j P_ij v_j
      dv_j = sum_i P_ij do_i,  dP_ij = do_i.v_j,  dS_ij = P_ij (dP_ij - do_i.o_i) */
 
-// Keys, values and projected sinusoids of one layer of a session, as panels; see room 16.
+// Keys, values and projected sinusoids of one layer of a session, as panels; see room 17.
 typedef struct glam__cache {
     float *k;                      // [heads][panels of most][D][nr]
     float *v;                      // [heads][panels of D][most][nr]
@@ -6575,7 +6604,7 @@ GLAM_API glam_tensor *glam_attention(glam_ctx *ctx, glam_tensor *x, const glam_a
     return glam__attention_apply(ctx, x, w, &at);
 }
 
-/* == 12 ffn : implementation ==============================================================
+/* == 13 ffn : implementation ==============================================================
    y = h Wd,  h = f(x Wg) * (x Wu); backward keeps the two products and makes h again.
      dh = dy Wd^T;  dWd = h^T dy;  dWg = x^T dg;  dWu = x^T du;  dx = dg Wg^T + du Wu^T
    with dg = dh u f'(g), du = dh f(g) (Shazeer 2020). */
@@ -6802,11 +6831,11 @@ GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_wei
     return glam_apply(ctx, &glam__op_ffn, in, &f, sizeof f, NULL);
 }
 
-/* == 13 moe : implementation ==============================================================
+/* == 14 moe : implementation ==============================================================
    A router scores every expert for every token; the best k do the work, their outputs are mixed by
    the router's own weights (paper section 4; GShard algorithm 1).
 
-     p = softmax(cap(x Wr)), cap as in room 11            router     [T,E]
+     p = softmax(cap(x Wr)), cap as in room 12            router     [T,E]
      e_1..e_k = the k best, w_i = p[e_i] / (sum + 1e-9)   route      [T,k]
      slot of each choice, first choices first; no slot left: dropped
      rows = tokens sorted by expert                       dispatch   [R,M], R <= T*k
@@ -7106,7 +7135,7 @@ static uint64_t glam__moe_levels(const glam__moe *m)
 }
 
 // The gradient of the experts' weights: a partial one of each rank's rows, joined as a tree over
-// ranks.  Those are parts of the batch, and one rank alone would join them so (room 18).
+// ranks.  Those are parts of the batch, and one rank alone would join them so (room 19).
 static void glam__moe_outer_tree(const glam__moe *m, glam__outer *o)
 {
     size_t used = m->ctx->scratch_used, n = (size_t)o->m * o->n;
@@ -7926,7 +7955,7 @@ GLAM_API glam_moe_weights glam_moe_init(glam_ctx *ctx, const char *name, int d_m
     return w;
 }
 
-/* == 14 model : implementation ============================================================
+/* == 15 model : implementation ============================================================
    Rows of parameters, and the order in which a forward pass happens.  A parameter is one row
    below: from it come its field, its name in files and messages, its shape, its start, and in
    which of the two flat blocks (shared, experts) its values lie. */
@@ -8817,7 +8846,7 @@ static const glam_op *const glam__ops[] GLAM__UNUSED = {
     &glam__op_ffn, &glam__op_moe, &glam__op_lm_loss };
 enum { glam__ops_count = (int)(sizeof glam__ops / sizeof glam__ops[0]) };
 
-/* == 15 text : implementation =============================================================
+/* == 16 text : implementation =============================================================
    Tokens are bytes.  The type is the seam for other tokenizers; whoever has ids of his own uses
    the functions that take ids. */
 
@@ -8854,7 +8883,7 @@ GLAM_API size_t glam_decode(const glam_tokenizer *tokenizer, const int32_t *ids,
     return count;
 }
 
-/* == 16 generate : implementation =========================================================
+/* == 17 generate : implementation =========================================================
    A session is the model run with a cache: each attention op appends its keys and values as
    panels and looks back over all of them, with the arithmetic of the full forward.  So the logits
    after token n are the bits of row n of glam_forward. */
@@ -9129,7 +9158,7 @@ GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int
     return made;
 }
 
-/* == 17 data : implementation =============================================================
+/* == 18 data : implementation =============================================================
    A text is a list of pieces of tokens, one byte each where they are bytes.  Where a row of a
    batch starts is a function of (seed, step, row) alone, so resuming needs no cursor. */
 
@@ -9650,7 +9679,7 @@ static double glam__text_loss(glam_model *model, const glam_text *text, int leng
     return ctx->error || one < 0 ? -1 : sum / (double)*tokens;
 }
 
-/* == 18 train : implementation ============================================================
+/* == 19 train : implementation ============================================================
    A step is batch, loss, update.  Gradients are summed, never averaged; the loss divides by the
    tokens of the whole step.  Parts of a batch are joined as a binary tree over part numbers, and
    sums over a tensor as a tree over chunks of a fixed size: no result knows how many workers
@@ -11049,7 +11078,7 @@ GLAM_API glam_status glam_trainer_steps(glam_trainer *trainer, int steps)
     return GLAM_OK;
 }
 
-/* == 19 evaluate : implementation =========================================================
+/* == 20 evaluate : implementation =========================================================
    How well a model predicts a text, without drops and without overlap. */
 
 GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int context,
@@ -11071,7 +11100,7 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
     return GLAM_OK;
 }
 
-/* == 20 files : implementation ============================================================
+/* == 21 files : implementation ============================================================
    safetensors: eight bytes with the length of a header, the header (JSON: for each tensor its
    shape and place), the numbers.  The one idea: one list of items (name, shape, values) drives
    writing, checking and reading, and one table of rows (key, type, place in a struct) drives the
@@ -12693,7 +12722,7 @@ GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, gla
     return ok ? trainer : NULL;
 }
 
-/* == 21 plan : implementation =============================================================
+/* == 22 plan : implementation =============================================================
    A plan is the run itself in measure mode: the code that will allocate says what it would. */
 
 // Multiply-adds of one token, forward: matrices it meets, and half of a context of attention.
@@ -12924,7 +12953,13 @@ GLAM__PLAIN_CODE_ENDS
 
 /* Changes, newest first.
 
-   v0.1  CHANGED saving goes through a file of a fresh name, follows links and keeps rights; loading
+   v0.1  CHANGED the products have a room of their own, 10; those after it moved up by one.
+         CHANGED balance loss and router z-loss are means over real tokens: padding counts for
+                 nothing.
+         CHANGED a NaN in a model is GLAM_ERR_NUMERIC where it writes or is evaluated; an update that
+                 would overflow is skipped.  The default threads follow a container's quota.
+         FIXED   frozen weights cost no gradients of their inputs, rows or scratch any more.
+         CHANGED saving goes through a file of a fresh name, follows links and keeps rights; loading
                  takes what the file's length explains; paths are UTF-8 on Windows too.
          ADDED   glam_load_split: texts cut as a checkpoint says.
          ADDED   a mesh of ranks: batch parts, experts, heads, widths, vocabulary and stored weights
@@ -12932,8 +12967,7 @@ GLAM__PLAIN_CODE_ENDS
          ADDED   glam_recipe_quick, and bias_lr: the position buckets have a rate of their own.
          CHANGED the default model: every layer a mixture, 96 wide, context 128; the default recipe:
                  16 sequences, 50 steps of warm-up.
-         ADDED   the single-machine library: rooms 00 to 21.
-         ADDED  the mesh: many ranks over glam_comm, MPI with GLAM_MPI.
+         ADDED   the single-machine library.
 
    Licence: MIT-0 (MIT No Attribution)
 

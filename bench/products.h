@@ -1,5 +1,5 @@
 /* products.h - rows of products and of attention's inner loops: ours through the library's own
-   entries (rooms 10 and 11), the peers' through peers.h.  Used by bench.c.
+   entries (rooms 11 and 12), the peers' through peers.h.  Used by bench.c.
 
    Peers get no handicap: a product is one call of theirs; in attention they are given the heads
    side by side, one per thread, and no softmax at all, but compute the full square, as they must.

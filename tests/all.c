@@ -61,18 +61,18 @@ static int test_sync(int file)
 #include "test_07_context.c"
 #include "test_08_tensor.c"
 #include "test_09_autograd.c"
-#include "test_10_ops.c"
-#include "test_11_attention.c"
-#include "test_12_ffn.c"
-#include "test_13_moe.c"
-#include "test_14_model.c"
-#include "test_15_text.c"
-#include "test_16_generate.c"
-#include "test_17_data.c"
-#include "test_18_train.c"
-#include "test_19_evaluate.c"
-#include "test_20_files.c"
-#include "test_21_plan.c"
+#include "test_11_ops.c"
+#include "test_12_attention.c"
+#include "test_13_ffn.c"
+#include "test_14_moe.c"
+#include "test_15_model.c"
+#include "test_16_text.c"
+#include "test_17_generate.c"
+#include "test_18_data.c"
+#include "test_19_train.c"
+#include "test_20_evaluate.c"
+#include "test_21_files.c"
+#include "test_22_plan.c"
 #include "test_places.c"
 #include "test_extremes.c"
 #include "test_golden.c"
@@ -109,18 +109,18 @@ int main(int argc, char **argv)
     test_07_context();
     test_08_tensor();
     test_09_autograd();
-    test_10_ops();
-    test_11_attention();
-    test_12_ffn();
-    test_13_moe();
-    test_14_model();
-    test_15_text();
-    test_16_generate();
-    test_17_data();
-    test_18_train();
-    test_19_evaluate();
-    test_20_files();
-    test_21_plan();
+    test_11_ops();
+    test_12_attention();
+    test_13_ffn();
+    test_14_moe();
+    test_15_model();
+    test_16_text();
+    test_17_generate();
+    test_18_data();
+    test_19_train();
+    test_20_evaluate();
+    test_21_files();
+    test_22_plan();
     test_places();
     test_extremes();
     test_golden();

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """How many seeded faults do the tests catch?
 
-    python3 tests/mutate.py [--count 60] [--seed 1] [--jobs 1] [--rooms 10,13] [--work FOLDER]
+    python3 tests/mutate.py [--count 60] [--seed 1] [--jobs 1] [--rooms 11,13] [--work FOLDER]
 
 Faults (a bound off by one, a sign or a condition turned, a constant changed, a statement dropped) are put into
-a copy of glam.h, spread over the implementations of rooms 05 to 20.  All stand in one build; the environment
+a copy of glam.h, spread over the implementations of rooms 05 to 21.  All stand in one build; the environment
 (GLAM_FAULT=number) switches one of them on.  The tests of its room run first, then the others, until one
 fails.  The same seed and the same header give the same faults.  Prints each survivor with its line and, where
 tests/mutate_reasons.txt has that line, why no test can see it; then the score.

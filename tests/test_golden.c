@@ -1,6 +1,6 @@
 /* Golden cases: complete models, their inputs, and what a correct program computes from them, made
    in double precision by another program (PyTorch's autograd).  Kind of test: golden.
-   The reader below is the test's own, so that a mistake in room 20 cannot hide one here.
+   The reader below is the test's own, so that a mistake in room 21 cannot hide one here.
    GLAM_GOLDEN names the folder (default tests/golden); every *.safetensors in it is run. */
 
 typedef struct golden {

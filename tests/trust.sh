@@ -223,7 +223,7 @@ row_18()
     figure=$(tail -n 1 "$work/out")
     cp "$work/out" "$work/row_18.0"
     verdict=$(echo "$figure" | sed -n 's/.*(\([0-9.]*\) %).*/\1/p' | awk '{ v = $1 < 95 } END { print NR ? v : 1 }')
-    row 18 "seeded faults" "$(of 30 300) faults over rooms 05 to 20: \`mutate.py\`" "95 % caught"
+    row 18 "seeded faults" "$(of 30 300) faults over rooms 05 to 21: \`mutate.py\`" "95 % caught"
 }
 
 row_19()

@@ -1,4 +1,4 @@
-/* Room 13: the mixture.  Kinds: value (a slow mixture in double, written from the reference),
+/* Room 14: the mixture.  Kinds: value (a slow mixture in double, written from the reference),
    golden (the worked vectors of reference 2.1), property, failure. */
 
 // --- the slow mixture ----------------------------------------------------------------------------
@@ -756,7 +756,7 @@ static void moe_failures(void)
     CLOSE_CLEAN(ctx);
 }
 
-static void test_13_moe(void)
+static void test_14_moe(void)
 {
     RUN(moe_worked_vectors);
     RUN(moe_worked_renormalised);

@@ -1,4 +1,4 @@
-/* Room 12: the feed-forward.  Kinds: value, failure. */
+/* Room 13: the feed-forward.  Kinds: value, failure. */
 
 static void slow_ffn(double *y, const double *x, const glam_ffn_weights *w, int rows, int M, int H,
                      glam_activation kind)
@@ -98,7 +98,7 @@ static void ffn_failures(void)
     CLOSE_CLEAN(ctx);
 }
 
-static void test_12_ffn(void)
+static void test_13_ffn(void)
 {
     RUN(ffn_values);
     RUN(ffn_two_gelus);

@@ -1,4 +1,4 @@
-/* Room 11: attention.  Kinds: value (a slow attention in double), golden (the bucket table and the
+/* Room 12: attention.  Kinds: value (a slow attention in double), golden (the bucket table and the
    extra logit of the reference), property, failure. */
 
 typedef struct slow_attention_case {
@@ -351,7 +351,7 @@ static void attention_failures(void)
     CLOSE_CLEAN(ctx);
 }
 
-static void test_11_attention(void)
+static void test_12_attention(void)
 {
     RUN(attention_buckets);
     RUN(attention_sink_example);

@@ -1,4 +1,4 @@
-/* Room 21: what a model costs.  Kinds: golden (in test_14: the counts), value, property. */
+/* Room 22: what a model costs.  Kinds: golden (in test_14: the counts), value, property. */
 
 // 2 * active matrix parameters + attention, per token: checked against a count of one's own for a
 // dense model without mixture, where every product can be written down.
@@ -122,7 +122,7 @@ static void plan_failures(void)
     CLOSE_CLEAN(ctx);
 }
 
-static void test_21_plan(void)
+static void test_22_plan(void)
 {
     RUN(plan_flops);
     RUN(plan_is_the_run);

@@ -1,4 +1,4 @@
-/* Room 14: the language model.  Kinds: golden (the exact integers of reference 4.2 and 4.3), value,
+/* Room 15: the language model.  Kinds: golden (the exact integers of reference 4.2 and 4.3), value,
    property (causality, padding, initialisation), same bits, failure. */
 
 static uint64_t model_count(const char *preset, int vocab, uint64_t *active)
@@ -888,7 +888,7 @@ static void model_unfrozen_too_late(void)
     CLOSE_CLEAN(ctx);
 }
 
-static void test_14_model(void)
+static void test_15_model(void)
 {
     RUN(model_counts_of_presets);
     RUN(model_counts_dense_1t);

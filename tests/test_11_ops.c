@@ -1,4 +1,4 @@
-/* Room 10: the small ops.  Kinds: value (slow double loops), property, failure. */
+/* Room 11: the small ops.  Kinds: value (slow double loops), property, failure. */
 
 typedef glam_tensor *ops_pair(glam_ctx *, glam_tensor *, glam_tensor *);
 typedef glam_tensor *ops_unary(glam_ctx *, glam_tensor *);
@@ -338,7 +338,7 @@ static void ops_null(void)
     CLOSE_CLEAN(ctx);
 }
 
-static void test_10_ops(void)
+static void test_11_ops(void)
 {
     RUN(ops_pairs);
     RUN(ops_unaries);

@@ -1,4 +1,4 @@
-/* Room 18: training.  Kinds: golden (learning-rate and decay values), value (optimisers against slow
+/* Room 19: training.  Kinds: golden (learning-rate and decay values), value (optimisers against slow
    ones in double), same bits (threads, host's workers, recomputation, resume), steady, learning,
    failure. */
 
@@ -1201,7 +1201,7 @@ static void train_failures(void)
     CLOSE_CLEAN(ctx);
 }
 
-static void test_18_train(void)
+static void test_19_train(void)
 {
     RUN(train_paper_rate);
     RUN(train_cosine_rate);

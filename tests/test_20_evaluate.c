@@ -1,4 +1,4 @@
-/* Room 19: evaluation.  Kinds: value, property, failure. */
+/* Room 20: evaluation.  Kinds: value, property, failure. */
 
 // The mean loss of all whole windows, from the logits, in double.
 static void evaluate_value(void)
@@ -100,7 +100,7 @@ static void evaluate_spoilt(void)
     CLOSE_CLEAN(ctx);
 }
 
-static void test_19_evaluate(void)
+static void test_20_evaluate(void)
 {
     RUN(evaluate_spoilt);
     RUN(evaluate_value);

@@ -1,4 +1,4 @@
-/* Room 17: texts and batches.  Kinds: property, failure. */
+/* Room 18: texts and batches.  Kinds: property, failure. */
 
 // All tokens of a text; wrong ones when it has not count of them.
 static const int32_t *data_ids(const glam_text *text, size_t count)
@@ -300,7 +300,7 @@ static void data_out_of_range(void)
     CLOSE_CLEAN(ctx);
 }
 
-static void test_17_data(void)
+static void test_18_data(void)
 {
     RUN(data_long);
     RUN(data_extremes);

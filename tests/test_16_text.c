@@ -1,4 +1,4 @@
-/* Room 15: bytes and tokens.  Kinds: property. */
+/* Room 16: bytes and tokens.  Kinds: property. */
 
 static void text_round_trip(void)
 {
@@ -63,7 +63,7 @@ static void text_extremes(void)
     CHECK(glam_tokenizer_bytes(NULL) == NULL && glam_tokenizer_size(NULL) == 256);
 }
 
-static void test_15_text(void)
+static void test_16_text(void)
 {
     RUN(text_extremes);
     RUN(text_round_trip);

@@ -1,4 +1,4 @@
-/* Room 16: generation.  Kinds: same bits (cache against full forward, alone against batch), value
+/* Room 17: generation.  Kinds: same bits (cache against full forward, alone against batch), value
    (sampling against a slow filter), property, failure. */
 
 // kind: the position, plus 3 where everything that can have a cap has one.
@@ -474,7 +474,7 @@ static void generate_steady(void)
     CHECK(heap.live == 0 && heap.wrong == 0);
 }
 
-static void test_16_generate(void)
+static void test_17_generate(void)
 {
     RUN(generate_cache_has_full_bits);
     RUN(generate_alone_is_in_batch);
