@@ -12956,8 +12956,8 @@ GLAM__PLAIN_CODE_ENDS
    v0.1  CHANGED the products have a room of their own, 10; those after it moved up by one.
          CHANGED balance loss and router z-loss are means over real tokens: padding counts for
                  nothing.
-         CHANGED a NaN in a model is GLAM_ERR_NUMERIC where it writes or is evaluated; an update that
-                 would overflow is skipped.  The default threads follow a container's quota.
+         CHANGED a NaN in a model is GLAM_ERR_NUMERIC where it writes or is evaluated; an update
+                 that would overflow is skipped.  The default threads follow a container's quota.
          FIXED   frozen weights cost no gradients of their inputs, rows or scratch any more.
          CHANGED saving goes through a file of a fresh name, follows links and keeps rights; loading
                  takes what the file's length explains; paths are UTF-8 on Windows too.
