@@ -20,9 +20,9 @@ STAGES = [                      # after the tests of the room: (program, filters
     ('trust', 'quick', 120),
     ('all', 'comm mesh', 120),
 ]
-ROOM_TESTS = {'05': 'kernels simd', '06': 'simd', '07': 'context', '08': 'tensor', '09': 'autograd', '10': 'ops',
-              '11': 'attention', '12': 'ffn', '13': 'moe', '14': 'model', '15': 'text', '16': 'generate',
-              '17': 'data', '18': 'train', '19': 'evaluate', '20': 'files'}
+ROOM_TESTS = {'05': 'kernels simd', '06': 'simd', '07': 'context', '08': 'tensor', '09': 'autograd',
+              '10': 'ops attention', '11': 'ops', '12': 'attention', '13': 'ffn', '14': 'moe', '15': 'model',
+              '16': 'text', '17': 'generate', '18': 'data', '19': 'train', '20': 'evaluate', '21': 'files places'}
 
 PRELUDE = '''
 #include <stdlib.h>
