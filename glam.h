@@ -9225,6 +9225,7 @@ GLAM_API glam_text *glam_text_from_tokens(glam_ctx *ctx, const int32_t *tokens, 
 // ---- files: the system's own calls, which neither buffer nor guess; errno says what failed
 
 #if GLAM__FILES
+GLAM__PLAIN_CODE_ENDS              // of other people's functions
 // Strict C hides these where a system header came before this file: declared once more they are
 // the same.  (C++ compilers hide nothing on Linux.)
 #if defined(__linux__) && !defined(__cplusplus)
@@ -9243,6 +9244,7 @@ long long lseek64(int, long long, int);
 #define GLAM__OPEN_FILE open
 #define GLAM__LSEEK(f, at, from) lseek(f, (off_t)(at), from)
 #endif
+GLAM__PLAIN_CODE
 // To read; to read what may be a pipe; made, never opened; to be written, by another rank; over.
 enum { GLAM__READ, GLAM__STREAM, GLAM__MAKE, GLAM__CHANGE, GLAM__OVER };
 #define GLAM__MOVE_MOST ((size_t)1 << 24)       // some systems refuse 2 GB at once
