@@ -319,7 +319,7 @@ int main(int argc, char **argv)
         else if (a[0] == '-') return usage();
         else argv[names++] = argv[i];              // the names move to the front
     }
-    if (b.threads <= 0) b.threads = GLAM__THREADS;
+    if (b.threads <= 0) b.threads = glam__default_threads();
     if (b.rounds < 1 || b.rounds > ROUNDS || b.threads > 256) return usage();
     b.simd = simd_of(b.simd);
     if (first) first_step(&b, first);

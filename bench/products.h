@@ -219,19 +219,27 @@ static void inner_peer_head(const inner *s, int t)
     const glam__heads *h = &s->h;
     int S = h->S, D = h->D, A = h->A, b = t / h->heads;
     size_t at = (size_t)b * S, col = (size_t)(t % h->heads) * D, sq = (size_t)t * S * S;
-    const float *q = h->qkv + at * 3 * A + col, *k = q + A, *v = k + A;
+    int ld = (int)h->ld;
+    const float *q = h->q + at * h->ld + col, *k = h->k + at * h->ld + col, *v = h->v + at * h->ld + col;
     float *p = s->square[0] + sq, *ds = s->square[1] + sq, *o = h->o + at * A + col;
     if (!s->back) {
-        peer_gemm(s->with, 0, 1, S, S, D, q, 3 * A, k, 3 * A, p, S);
-        peer_gemm(s->with, 0, 0, S, D, S, p, S, v, 3 * A, o, A);
+        peer_gemm(s->with, 0, 1, S, S, D, q, ld, k, ld, p, S);
+        peer_gemm(s->with, 0, 0, S, D, S, p, S, v, ld, o, A);
         return;
     }
     const float *dout = h->dout + at * A + col;
-    float *dq = h->dqkv + at * 3 * A + col;
-    peer_gemm(s->with, 0, 1, S, S, D, dout, A, v, 3 * A, ds, S);
-    peer_gemm(s->with, 1, 0, S, D, S, p, S, dout, A, dq + 2 * A, 3 * A);
-    peer_gemm(s->with, 0, 0, S, D, S, ds, S, k, 3 * A, dq, 3 * A);
-    peer_gemm(s->with, 1, 0, S, D, S, ds, S, q, 3 * A, dq + A, 3 * A);
+    peer_gemm(s->with, 0, 1, S, S, D, dout, A, v, ld, ds, S);
+    peer_gemm(s->with, 1, 0, S, D, S, p, S, dout, A, h->dv + at * h->ld + col, ld);
+    peer_gemm(s->with, 0, 0, S, D, S, ds, S, k, ld, h->dq + at * h->ld + col, ld);
+    peer_gemm(s->with, 1, 0, S, D, S, ds, S, q, ld, h->dk + at * h->ld + col, ld);
+}
+
+// dq, dk and dv side by side, as q, k and v are.
+static void inner_grads(bench *b, glam__heads *h)
+{
+    h->dq = (float *)keep(b, (size_t)h->T * h->ld * sizeof(float));
+    h->dk = h->dq + h->A;
+    h->dv = h->dk + h->A;
 }
 
 static void inner_peer(void *state)
@@ -259,12 +267,13 @@ static void open_inner(bench *b, const int *v)
     s->x.shape = glam_dim3(B, S, A);
     s->node.in[0] = &s->x;
     s->node.config = &s->at;
-    s->node.saved = noise(b, T * 4 * A + T * heads);
-    s->h = glam__heads_of(ctx, &s->node);
+    s->h = glam__heads_of(ctx, &s->node, 1);
+    s->node.saved = noise(b, glam__lay_count(glam__attention_saved, &s->h) / sizeof(float));
+    glam__lay_over(glam__attention_saved, &s->h, s->node.saved);
     s->h.work_floats = glam__slice_floats(&s->h, 1);
     s->h.work = (float *)keep(b, s->h.work_floats * threads * sizeof(float));
     s->h.dout = noise(b, T * A);
-    s->h.dqkv = (float *)keep(b, T * 3 * A * sizeof(float));
+    inner_grads(b, &s->h);
     s->h.dbias = (float *)keep(b, (size_t)B * heads * S * sizeof(float));
     snprintf(b->shape, sizeof b->shape, "%d x %d heads, S %d, d %d, %s", B, heads, S, D,
              s->back ? "backward" : "forward");
@@ -279,7 +288,7 @@ static void open_inner(bench *b, const int *v)
         inner *theirs = (inner *)keep(b, sizeof *s);
         *theirs = *s;
         theirs->h.o = (float *)keep(b, T * A * sizeof(float));
-        theirs->h.dqkv = (float *)keep(b, T * 3 * A * sizeof(float));
+        inner_grads(b, &theirs->h);
         theirs->with = &peers[i];
         theirs->square[0] = square;
         theirs->square[1] = square + T * S * heads;
