@@ -484,7 +484,7 @@ static void fuzz_texts(const uint8_t *data, size_t size)
     char back[65], *word = (char *)malloc(count + 1);
     if (!word) return;
     memcpy(word, bytes, count);
-    word[count] = 0;
+    word[count < 300 ? count : 300] = 0;               // as a prompt and a pattern: not longer
     fuzz_write((const uint8_t *)bytes, count);
     text = glam_text_open(ctx, fuzz_path, NULL);
     fuzz_said_why(ctx, !text);

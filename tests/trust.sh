@@ -146,7 +146,9 @@ row_11()
         machine=${pair%%:*}
         compiler=${pair#*:}
         filter=$(of "base kernels random text golden moe_v files data train_l" "")
-        if have "$compiler" && compile $machine "$compiler" -std=c99 -O2 -static -pthread -w tests/all.c; then
+        more=-D_FILE_OFFSET_BITS=64
+        [ $machine = s390x ] && more=-fexcess-precision=fast
+        if have "$compiler" && compile $machine "$compiler" -std=c99 $more -O2 -static -pthread -w tests/all.c; then
             judge qemu-$machine "$work/$machine" $filter
         else
             figure="no $compiler"
@@ -161,7 +163,7 @@ row_11()
     if have musl-gcc && compile musl musl-gcc -std=c99 -O2 -static -pthread -w tests/all.c; then judge "$work/musl"; else figure="no musl-gcc"; verdict=1; fi
     row 11 "musl" "all tests, static" "all pass"
     judge sh tests/run.sh part target
-    row 11 "the same bits" "weights after a training run equal on x86-64, aarch64, armhf, riscv64, s390x, musl, wasm32: \`run.sh part target\`" "one hash"
+    row 11 "the same bits" "weights after a training run equal on x86-64, aarch64, armhf, riscv64, musl, wasm32 with the portable kernels: \`run.sh part target\`" "one hash"
 }
 
 row_12()
