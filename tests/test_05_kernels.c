@@ -219,14 +219,15 @@ static double kernel_act_value(int kind, double g, double u)
     case GLAM__ACT_GEGLU_TANH: return slow_gelu(g) * u;
     case GLAM__ACT_GEGLU_ERF:  return slow_gelu_erf(g) * u;
     case GLAM__ACT_SWIGLU:     return slow_silu(g) * u;
-    default:                   return slow_gelu(g * u);
+    case GLAM__ACT_GEGLU_LITERAL: return slow_gelu(g * u);
+    default:                   return NAN;         // a row without a slow form here fails
     }
 }
 
 static void kernel_activations(const glam__kernels *f)
 {
-    for (int kind = 0; kind < 7; kind++) {
-        int gated = kind >= GLAM__ACT_GEGLU_TANH;
+    for (int kind = 0; kind < GLAM__ACTS; kind++) {
+        int gated = glam__act_form(kind) != GLAM__ALONE;
         for (int n = 1; n <= KERNEL_MOST; n += n < 36 ? 1 : 5) {
             guarded g = guarded_new((size_t)n, 6, -4, 4), u = guarded_new((size_t)n, 7, -4, 4);
             guarded d = guarded_new((size_t)n, 8, -1, 1), h = guarded_new((size_t)n, 9, 0, 0);

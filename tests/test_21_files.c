@@ -127,6 +127,33 @@ static void files_round_trip(void)
 }
 
 // Every field of a config, with numbers that need all their digits.
+// Rows must cover a struct: what lies between two fields is what their alignment explains.
+typedef struct fields_wide { char c; double d; } fields_wide;
+
+static void fields_cover(const char *name, const glam__field *rows, size_t bytes)
+{
+    size_t end = 0;
+    while (end < bytes) {
+        size_t next = bytes, size = 0;
+        for (const glam__field *r = rows; r->key; r++) {
+            size_t n = r->kind == GLAM__FIELD_OBJECT ? sizeof(glam_moe_config) : r->bytes;
+            if (n && r->at >= end && r->at < next) next = r->at, size = n;
+        }
+        size_t wide = offsetof(fields_wide, d), align = size % 8 || size > 8 ? 4 : wide;
+        if (next == bytes) align = wide;
+        if (!CHECK(next - end < align && next == (end + align - 1) / align * align))
+            printf("  %s has no row for the field at byte %d\n", name, (int)end);
+        end = next + size;
+    }
+}
+
+static void files_fields(void)
+{
+    fields_cover("glam_config", glam__config_rows, sizeof(glam_config));
+    fields_cover("glam_moe_config", glam__moe_rows, sizeof(glam_moe_config));
+    fields_cover("glam_recipe", glam__recipe_rows, sizeof(glam_recipe));
+}
+
 static void files_config(void)
 {
     glam_ctx *ctx = test_ctx();
@@ -924,6 +951,7 @@ static void files_stopped(void)
 static void test_21_files(void)
 {
     RUN(files_round_trip);
+    RUN(files_fields);
     RUN(files_config);
     RUN(files_numbers);
     RUN(files_checksum);
