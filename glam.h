@@ -999,14 +999,27 @@ struct glam__kernels;
 struct glam__record;
 struct glam__mesh;
 
-// What a context keeps of its tensors (room 08): flags, gradients lent, panels of weights.
+// glam_tensor.flags: whose it is, and the state of its gradient.
+//
+//          open           first writer, or settle      writers add
+//    NONE ------> EMPTY ---------------------> SUM <--------------+
+//     ^             ^                           |   +-------------+
+//     |             +---- the optimiser's step -+   (OWNED)
+//     +---- recycled after its last reader -----+   (TRANSIENT: the buffer serves the next)
+//     +---- the end of the step's loan ---------+   (LIFE, of no optimiser)
+//
+// EMPTY is garbage: who comes first writes instead of adding, or settles, that is zeroes it.
 enum {
     GLAM__LIFE      = 1,     // a parameter
     GLAM__TRANSIENT = 2,     // its gradient may be recycled
-    GLAM__OPEN      = 4,     // it has a gradient buffer
-    GLAM__FRESH     = 8,     // with nothing in it yet
-    GLAM__OWNED     = 16     // the buffer belongs to an optimiser
+    GLAM__OWNED     = 4,     // its gradient belongs to an optimiser
+    GLAM__NONE      = 0, GLAM__EMPTY = 8, GLAM__SUM = 16, GLAM__STATE = 24
 };
+
+static int glam__grad_state(const glam_tensor *t) { return t->flags & GLAM__STATE; }
+
+static void glam__grad_put(glam_tensor *t, int state)
+{ t->flags = (t->flags & ~GLAM__STATE) | state; }
 
 typedef struct glam__loan { struct glam__loan *before; glam_tensor *t; } glam__loan;
 typedef struct glam__spare { struct glam__spare *before; uint64_t count; float *data; } glam__spare;
@@ -3252,7 +3265,7 @@ static void glam__loans_end(glam_ctx *ctx)
 {
     for (glam__loan *l = ctx->loans; l; l = l->before) {
         l->t->grad = NULL;
-        l->t->flags &= ~(GLAM__OPEN | GLAM__FRESH);
+        glam__grad_put(l->t, GLAM__NONE);
     }
     ctx->loans = NULL;
 }
@@ -3340,8 +3353,7 @@ static uint64_t *glam__seed(glam_ctx *ctx) { return &ctx->options.seed; }
 
 /* == 08 tensor : implementation ===========================================================
    A shape, its values, its gradient.  Gradients are lent, not owned: backward opens one when the
-   first contribution arrives (GLAM__FRESH: still garbage, the first writer writes instead of
-   adding) and, inside a model, gives it back for the next as soon as it has been used. */
+   first contribution arrives and gives it back as soon as it has been used; see room 01. */
 
 static glam_shape glam__shape(int dims, int a, int b, int c, int d)
 {
@@ -3559,17 +3571,17 @@ static void glam__fill_uniform(glam_tensor *t, uint64_t seed, float bound)
     glam__pack_stale(t);
 }
 
-// A gradient buffer for t, recycled where one of its size is spare.  It holds garbage (FRESH).
+// A gradient buffer for t, recycled where one of its size is spare.  It holds garbage (EMPTY).
 static glam_status glam__grad_open(glam_ctx *ctx, glam_tensor *t)
 {
-    if (t->flags & GLAM__OPEN) return GLAM_OK;
+    if (glam__grad_state(t)) return GLAM_OK;
     uint64_t count = glam__count(t->shape);
     glam__spare *s = ctx->spares;
     while (s && s->count != count) s = s->before;
     t->grad = s ? s->data : glam__take_values(ctx, &ctx->step, count);
     if (ctx->error) return ctx->error;
     if (s) s->count = 0;
-    t->flags |= GLAM__OPEN | GLAM__FRESH;
+    glam__grad_put(t, GLAM__EMPTY);
     if (t->flags & GLAM__LIFE) {                    // no optimiser: lent for this step
         glam__loan *loan = (glam__loan *)glam__take(ctx, &ctx->step, sizeof *loan);
         if (!loan) return ctx->error;
@@ -3594,15 +3606,15 @@ static void glam__grad_recycle(glam_ctx *ctx, glam_tensor *t)
     s->count = glam__count(t->shape);
     s->data = t->grad;
     t->grad = NULL;
-    t->flags &= ~(GLAM__OPEN | GLAM__FRESH);
+    glam__grad_put(t, GLAM__NONE);
 }
 
 // 1: add to the gradient; 0: nothing is there yet, write all of it.
 static int glam__grad_adds(glam_tensor *t)
 {
-    int fresh = t->flags & GLAM__FRESH;
-    t->flags &= ~GLAM__FRESH;
-    return !fresh;
+    if (glam__grad_state(t) != GLAM__EMPTY) return 1;
+    glam__grad_put(t, GLAM__SUM);
+    return 0;
 }
 
 static void glam__grad_settle(glam_tensor *t)
@@ -3624,7 +3636,7 @@ static float *glam__grad_of(glam_tensor *t, int *adds)
 
 // Flags of built-in rows (glam_op.flags) and of nodes (glam_node.flags).
 enum {
-    GLAM__OP_FRESH    = 1,   // backward looks at GLAM__FRESH itself
+    GLAM__OP_FRESH    = 1,   // backward asks glam__grad_adds() itself
     GLAM__OP_OPTIONAL = 2,   // in[1..] may be NULL
     GLAM__OP_INSIDE   = 4    // runs other ops: always recorded, also run while measuring
 };
@@ -3739,13 +3751,13 @@ static void glam__shards(glam_ctx *ctx, glam_node *n, int begin, int back)
         if (begin && !ctx->error) glam__shard_gather(ctx, t);
         if (back && t->wants_grad && begin && !ctx->error) {
             t->grad = glam__scratch_floats(ctx, glam_size(t));
-            t->flags |= GLAM__OPEN | GLAM__FRESH;
+            glam__grad_put(t, GLAM__EMPTY);
             if (!(n->op->flags & GLAM__OP_FRESH)) glam__grad_settle(t);
         }
         if (begin) continue;
         if (back && t->wants_grad && !ctx->error) glam__shard_scatter(ctx, t);
         t->data = t->grad = NULL;
-        t->flags &= ~(GLAM__OPEN | GLAM__FRESH);
+        glam__grad_put(t, GLAM__NONE);
     }
 }
 
@@ -3838,10 +3850,10 @@ static glam_status glam__open_inputs(glam_ctx *ctx, glam_node *n)
 {
     const int aware = n->op->flags & GLAM__OP_FRESH;
     glam_tensor *x = n->in[0], *y = n->out[0];
-    if (n->flags & GLAM__NODE_RESIDUAL && x->wants_grad && !(x->flags & GLAM__OPEN) &&
+    if (n->flags & GLAM__NODE_RESIDUAL && x->wants_grad && !glam__grad_state(x) &&
         x->flags & GLAM__TRANSIENT && y->flags & GLAM__TRANSIENT) {
         x->grad = y->grad;                 // dx = dy + ...: what is there is the beginning
-        x->flags = (x->flags | GLAM__OPEN) & ~GLAM__FRESH;
+        glam__grad_put(x, GLAM__SUM);
         n->flags |= GLAM__NODE_MOVED;
     }
     for (int i = 0; i < n->op->inputs; i++) {
@@ -3868,14 +3880,14 @@ static glam_status glam__backward_node(glam_ctx *ctx, glam_node *n)
     int reached = 0;
     for (int i = 0; i < 2; i++) {
         glam_tensor *y = n->out[i];
-        if (!y || !(y->flags & GLAM__OPEN)) continue;
+        if (!y || !glam__grad_state(y)) continue;
         reached = 1;
         glam__grad_settle(y);
     }
     if (!reached) return GLAM_OK;          // the loss does not depend on it
     for (int i = 0; i < 2; i++) {          // the other output simply got no gradient
         glam_tensor *y = n->out[i];
-        if (!y || y->flags & GLAM__OPEN) continue;
+        if (!y || glam__grad_state(y)) continue;
         if (glam__grad_open(ctx, y) != GLAM_OK) return ctx->error;
         glam__grad_settle(y);
     }
@@ -3892,7 +3904,7 @@ static glam_status glam__backward_node(glam_ctx *ctx, glam_node *n)
         if (!y || !(y->flags & GLAM__TRANSIENT)) continue;
         if (i == 0 && n->flags & GLAM__NODE_MOVED) {
             y->grad = NULL;
-            y->flags &= ~GLAM__OPEN;
+            glam__grad_put(y, GLAM__NONE);
         } else {
             glam__grad_recycle(ctx, y);
         }
@@ -3938,7 +3950,7 @@ GLAM_API glam_status glam_backward(glam_ctx *ctx, glam_tensor *loss)
         return glam_fail(ctx, GLAM_ERR_STATE, "backward: the loss depends on nothing that wants a "
                          "gradient");
     if (glam__grad_open(ctx, loss) != GLAM_OK) return ctx->error;
-    loss->flags &= ~GLAM__FRESH;
+    glam__grad_put(loss, GLAM__SUM);
     if (loss->grad) loss->grad[0] = 1;
     ctx->backward_done = 1;
     glam__backward_to(ctx, NULL);
@@ -3986,9 +3998,8 @@ static void glam__grad_lend(glam_tensor *from, glam_tensor *to)
 {
     if (!from || !to) return;
     to->grad = from->grad;
-    to->flags = (to->flags & ~(GLAM__TRANSIENT | GLAM__FRESH)) | GLAM__OPEN |
-                (from->flags & GLAM__FRESH);
-    from->flags &= ~GLAM__FRESH;
+    to->flags &= ~GLAM__TRANSIENT;
+    glam__grad_put(to, glam__grad_adds(from) ? GLAM__SUM : GLAM__EMPTY);
 }
 
 // The block again, with tape, on a stand-in for x whose gradient is x's; then its backward.
@@ -4026,7 +4037,7 @@ static void glam__recompute_backward(glam_ctx *ctx, glam_node *n)
     ctx->backward_done = 1;
     glam_no_grad(ctx, before);
     // gradients lent to parameters inside must outlive the block, unless they were used up there
-    while (ctx->loans != loans && !(ctx->loans->t->flags & GLAM__OPEN))
+    while (ctx->loans != loans && !glam__grad_state(ctx->loans->t))
         ctx->loans = ctx->loans->before;
     if (ctx->loans == loans) glam__arena_rewind(ctx, &ctx->step, place);
 }
@@ -4446,7 +4457,7 @@ static glam__span glam__find_block(const glam__product *p, int t)
         found = p->spans[i];
         found.row += t * each;
         found.rows = glam__min(rows - t * each, each);
-        if (found.rows < 0) found.rows = 0;
+        GLAM_ASSERT(found.rows > 0);       // blocks are whole tiles
         break;
     }
     return found;
@@ -9956,7 +9967,7 @@ static void glam__optimizer_gone(glam_ctx *ctx, void *arg)
     (void)ctx;
     for (int i = 0; i < o->count; i++) {
         o->params[i]->grad = NULL;
-        o->params[i]->flags &= ~(GLAM__OPEN | GLAM__FRESH | GLAM__OWNED);
+        o->params[i]->flags &= ~(GLAM__STATE | GLAM__OWNED);
     }
 }
 
@@ -9984,7 +9995,7 @@ static void glam__gradients_use(glam_optimizer *o, float *set)
     o->set = set;
     for (int i = 0; i < o->count && !o->recipe.update_in_backward; i++) {
         o->params[i]->grad = set ? set + o->params[i]->pack->grad_at : NULL;
-        o->params[i]->flags |= GLAM__OPEN | GLAM__FRESH;
+        glam__grad_put(o->params[i], GLAM__EMPTY);
     }
 }
 
