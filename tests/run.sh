@@ -257,7 +257,7 @@ macro_runs()
     run assert "$work/assert"
     # nothing bit-exact is promised here; numbers that are not finite are found all the same
     run fast_math "$work/fast_math" moe_v attention_v ops_p ops_u ffn_v train_l golden_found \
-        train_skips train_tries train_bad generate_spoilt generate_pick evaluate_spoilt extremes
+        train_skips train_tries train_bad generate_spoilt generate_pick evaluate_spoilt extremes data
     if [ -n "$openmp" ]; then
         with=$("$work/c" --hash)
         without=$("$work/plain" --hash)

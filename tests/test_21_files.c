@@ -725,6 +725,8 @@ static void files_bound_checkpoint(void)
         { "", "", "" },
         { "\"batch\\\":4", "\"batch\\\":16777216", "" },
         { "\"context\\\":16,\\\"accumulate\\\":1", "\"context\\\":900,\\\"accumulate\\\":4", "" },
+        { "\"batch\\\":4,\\\"context\\\":16,\\\"accumulate\\\":1",
+          "\"batch\\\":1073741824,\\\"context\\\":16,\\\"accumulate\\\":1073741824", "" },
         { "\"optimizer\\\":\\\"adafactor", "\"optimizer\\\":\\\"adamw", "the recipe" },
         { "\"factor_min\\\":128", "\"factor_min\\\":2", "the recipe" },
         { "\"batch\\\":4", "\"batch\\\":-4", "recipe" },
@@ -757,7 +759,7 @@ static void files_bound_checkpoint(void)
         glam_rewind(ctx, mark);
         before = heap.peak = heap.bytes;
         glam_config read;
-        CHECK((glam_load_config(ctx, path, &read) == GLAM_OK) == (i < 6));
+        CHECK((glam_load_config(ctx, path, &read) == GLAM_OK) == (i < 7));
         CHECK(heap.peak - before <= 2 * bad.size + (128u << 10) && heap.bytes == before);
         glam_clear_error(ctx);
         free(bad.data);
