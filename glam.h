@@ -1277,12 +1277,13 @@ static void glam__arena_release(glam_ctx *ctx, glam__arena *arena)
 // Empties the arena; a step that needed more than one chunk gets one of the size of them all.
 static void glam__arena_reset(glam_ctx *ctx, glam__arena *arena)
 {
-    if (arena->top && (arena->top->before || arena->top->bytes < arena->high)) {
+    const glam__place start = { 0, 0 };
+    if (!ctx->measuring && arena->top &&
+        (arena->top->before || arena->top->bytes < arena->high)) {
         glam__arena_release(ctx, arena);
         if (glam__arena_grow(ctx, arena, glam__align(arena->high)) != GLAM_OK) return;
     }
-    arena->measured = 0;
-    if (arena->top) arena->top->used = 0;
+    glam__arena_rewind(ctx, arena, start);
 }
 
 static void glam__on_rewind(glam_ctx *ctx, void (*undo)(glam_ctx *, void *), void *arg)
@@ -1337,23 +1338,27 @@ static int glam__quota_of(const char *root, const char *group, const char *one, 
 }
 
 // A container may use less than the processors it sees: with more threads than its quota each waits
-// for one that is not allowed to run.  The least quota of the process's group and those above it.
-static int glam__quota(int most)
+// for one that is not allowed to run.  The least quota of the process's group and those above it,
+// in the files below top.
+static int glam__quota(const char *top, int most)
 {
-    char line[768];
-    FILE *f = fopen("/proc/self/cgroup", "r");
+    char line[768], root[256];
+    snprintf(line, sizeof line, "%s/proc/self/cgroup", top);
+    FILE *f = fopen(line, "r");
     while (f && fgets(line, sizeof line, f)) {
         char *group = strchr(line, ':'), *end;
         group = group ? strchr(group + 1, ':') : NULL;
         int second = !strncmp(line, "0::", 3);
-        if (!group || (!second && !strstr(line, ":cpu,") && !strstr(line, ":cpu:"))) continue;
+        if (!group || (!second && !strstr(line, ":cpu,") && !strstr(line, ":cpu:") &&
+                       !strstr(line, ",cpu:"))) continue;
         *group++ = 0;
         group[strcspn(group, "\n")] = 0;
         do {
             end = strrchr(group, '/');
             if (end && !end[1]) *end = 0;
-            int cpus = second ? glam__quota_of("/sys/fs/cgroup", group, "cpu.max", NULL)
-                              : glam__quota_of("/sys/fs/cgroup/cpu", group, "cpu.cfs_quota_us",
+            snprintf(root, sizeof root, "%s/sys/fs/cgroup%s", top, second ? "" : "/cpu");
+            int cpus = second ? glam__quota_of(root, group, "cpu.max", NULL)
+                              : glam__quota_of(root, group, "cpu.cfs_quota_us",
                                                "cpu.cfs_period_us");
             if (cpus && cpus < most) most = cpus;
             if ((end = strrchr(group, '/')) != NULL) *end = 0;
@@ -1365,7 +1370,7 @@ static int glam__quota(int most)
 
 // Where options.threads is 0.  Who says OMP_NUM_THREADS has thought about it.
 static int glam__default_threads(void)
-{ return getenv("OMP_NUM_THREADS") ? omp_get_max_threads() : glam__quota(omp_get_max_threads()); }
+{ int n = omp_get_max_threads(); return getenv("OMP_NUM_THREADS") ? n : glam__quota("", n); }
 #elif defined(_OPENMP)
 static int glam__default_threads(void) { return omp_get_max_threads(); }
 #else
@@ -2392,12 +2397,26 @@ static GLAM__INLINE float glam__row_exp_sum(int n, float c, const float *x, floa
     return glam__join(lane, GLAM__BLOCK);
 }
 
+// 0, or with -ffast-math a NaN of the row, of which maximum and exponential make numbers there.
+static GLAM__INLINE float glam__row_nan(int n GLAM__UNUSED, const float *x GLAM__UNUSED)
+{
+    float nan = 0;
+#ifdef __FAST_MATH__
+    for (int i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        if ((bits & 0x7fffffffu) > 0x7f800000u) memcpy(&nan, &bits, sizeof nan);
+    }
+#endif
+    return nan;
+}
+
 static GLAM__INLINE float glam__row_softmax(int n, float *x, int sink)
 {
-    float top = glam__row_max(n, x), s;
+    float top = glam__row_max(n, x), nan = glam__row_nan(n, x), s;
     if (sink) top = top > 0.0f ? top : 0.0f;
     if (n <= 0) return sink ? 0.0f : GLAM__LOWEST;
-    s = glam__row_exp_sum(n, top, x, x);       // exp(90) is already infinite, hence the maximum
+    s = glam__row_exp_sum(n, top, x, x) + nan; // exp(90) is already infinite, hence the maximum
     if (sink) s += glam__exp1(-top);
     glam__row_scale(n, 1.0f / s, x);
     return top + (float)log((double)s);
@@ -2405,8 +2424,9 @@ static GLAM__INLINE float glam__row_softmax(int n, float *x, int sink)
 
 static GLAM__INLINE float glam__row_logsumexp(int n, const float *x)
 {
-    float top = glam__row_max(n, x);
-    return n > 0 ? top + (float)log((double)glam__row_exp_sum(n, top, x, NULL)) : GLAM__LOWEST;
+    float top = glam__row_max(n, x), nan = glam__row_nan(n, x);
+    return n > 0 ? top + nan + (float)log((double)glam__row_exp_sum(n, top, x, NULL))
+                 : GLAM__LOWEST;
 }
 
 static GLAM__INLINE void glam__row_exp_minus(int n, float c, const float *x, float *y)
@@ -3318,8 +3338,7 @@ static void glam__end_step(glam_ctx *ctx)
     glam__arena_reset(ctx, &ctx->step);
 }
 
-GLAM_API void glam_forget(glam_ctx *ctx)
-{ if (ctx) glam__end_step(ctx); }
+GLAM_API void glam_forget(glam_ctx *ctx) { if (ctx) glam__end_step(ctx); }
 GLAM_API size_t glam_mark(glam_ctx *ctx)
 { return ctx ? (size_t)glam__arena_mark(&ctx->life).used : 0; }
 
@@ -3386,7 +3405,8 @@ static int glam__same_shape(glam_shape a, glam_shape b)
 static int glam__last(const glam_tensor *t) { return t->shape.dim[t->shape.dims - 1]; }
 
 // Rows when all but the last dimension are one.
-static size_t glam__rows(const glam_tensor *t) { return glam_size(t) / (size_t)glam__last(t); }
+static size_t glam__rows(const glam_tensor *t)
+{ return (size_t)(glam__count(t->shape) / (uint64_t)glam__last(t)); }
 
 // Where the block that a rank has lies in the whole tensor, and who has the other blocks.
 enum { GLAM__OVER_X = 1, GLAM__OVER_Y = 2 };
@@ -3962,9 +3982,8 @@ GLAM_API glam_status glam_backward(glam_ctx *ctx, glam_tensor *loss)
 // Recompute: forward runs the block and keeps nothing but its result, backward runs it again.
 typedef struct glam__again { glam_block *block; void *arg; int *has_extra; } glam__again;
 
-static glam_status glam__recompute_shape(glam_ctx *ctx, glam_node *n)
+static glam_status glam__recompute_shape(glam_ctx *ctx GLAM__UNUSED, glam_node *n)
 {
-    (void)ctx;
     n->out_shape[0] = n->in[0]->shape;
     n->out_shape[1] = glam_dim1(1);
     return GLAM_OK;
@@ -4259,11 +4278,10 @@ static size_t glam__panel_at(const glam__operand *b, int panels, int nr, int s, 
                              int terms)
 { return (size_t)s * b->panel_slice + ((size_t)p0 * panels + (size_t)j * terms) * nr; }
 
-static void glam__packing_body(void *arg, int begin, int end, int worker)
+static void glam__packing_body(void *arg, int begin, int end, int worker GLAM__UNUSED)
 {
     const glam__packings *all = (const glam__packings *)arg;
     int nr = all->ctx->kernels->nr;
-    (void)worker;
     for (int i = begin; i < end; i++) {
         const glam__packing *p = all->job;
         int task = i;
@@ -4657,12 +4675,11 @@ static void glam__chain_body(void *arg, int begin, int end, int worker)
 // What lies between the first product and the others, row by row and for all columns.
 typedef struct glam__between { const glam__product *next; float *made; } glam__between;
 
-static void glam__between_row(void *arg, int row, int worker)
+static void glam__between_row(void *arg, int row, int worker GLAM__UNUSED)
 {
     const glam__between *b = (const glam__between *)arg;
     const glam__product *q = b->next;
     float *made = b->made + (size_t)row * q->k;
-    (void)worker;
     for (int at = 0; at < q->k; at += GLAM__KC) {
         int terms = glam__min(q->k - at, GLAM__KC);
         if (q->before) q->before(q, row, 1, at, terms, made + at, (size_t)q->k);
@@ -5388,8 +5405,9 @@ GLAM_API glam_tensor *glam_rmsnorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *g
 }
 
 // Integers of this step, copied (targets, masks, ids): the caller's may go away before backward.
-static const int32_t *glam__keep_ints(glam_ctx *ctx, const int32_t *from, size_t count)
+static const int32_t *glam__keep_ints(glam_ctx *ctx, const int32_t *from, size_t count, int must)
 {
+    if (!from && must && ctx->measuring) glam__take_values(ctx, &ctx->step, count);
     int32_t *copy = from ? (int32_t *)glam__take(ctx, &ctx->step, count * sizeof *copy) : NULL;
     if (copy) memcpy(copy, from, count * sizeof *copy);
     return copy;
@@ -5458,8 +5476,8 @@ GLAM_API glam_tensor *glam_embed(glam_ctx *ctx, glam_tensor *table, const int32_
     glam__embed e;
     if (!ctx || ctx->error || !table) return NULL;
     e.count = count;  e.rows = 0;
-    e.ids = glam__keep_ints(ctx, ids, count > 0 ? (size_t)count : 0);
-    e.mask = glam__keep_ints(ctx, mask, count > 0 ? (size_t)count : 0);
+    e.ids = glam__keep_ints(ctx, ids, count > 0 ? (size_t)count : 0, 1);
+    e.mask = glam__keep_ints(ctx, mask, count > 0 ? (size_t)count : 0, 0);
     if (!ids && !ctx->measuring) glam_fail(ctx, GLAM_ERR_VALUE, "embed: no ids (NULL)");
     return glam_apply(ctx, &glam__op_embed, &table, &e, sizeof e, NULL);
 }
@@ -5558,8 +5576,8 @@ GLAM_API glam_tensor *glam_cross_entropy(glam_ctx *ctx, glam_tensor *logits,
     size_t rows = glam__rows(logits);
     if (!targets && !ctx->measuring)
         glam_fail(ctx, GLAM_ERR_VALUE, "cross_entropy: no targets (NULL)");
-    c.targets = glam__keep_ints(ctx, targets, rows);
-    c.mask = glam__keep_ints(ctx, mask, rows);
+    c.targets = glam__keep_ints(ctx, targets, rows, 1);
+    c.mask = glam__keep_ints(ctx, mask, rows, 0);
     c.count = 0;
     for (size_t t = 0; t < rows; t++) c.count += !mask || mask[t];
     if (!c.count) c.count = 1;
@@ -5648,12 +5666,11 @@ typedef struct glam__norm_back {
 
 enum { GLAM__NORM_CHUNK = 64 };
 
-static void glam__norm_back_body(void *arg, int begin, int end, int worker)
+static void glam__norm_back_body(void *arg, int begin, int end, int worker GLAM__UNUSED)
 {
     const glam__norm_back *b = (const glam__norm_back *)arg;
     const glam__kernels *k = b->w.kernels;
     size_t M = (size_t)b->w.M;
-    (void)worker;
     for (int c = begin; c < end; c++) {
         float *dgain = b->partial ? b->partial + (size_t)c * M : NULL;
         int last = (c + 1) * GLAM__NORM_CHUNK < b->rows ? (c + 1) * GLAM__NORM_CHUNK : b->rows;
@@ -5765,12 +5782,11 @@ typedef struct glam__head_rows {
     int again;                     // backward: logits were made again, and have no cap yet
 } glam__head_rows;
 
-static void glam__head_forward_row(void *arg, int i, int worker)
+static void glam__head_forward_row(void *arg, int i, int worker GLAM__UNUSED)
 {
     const glam__head_rows *r = (const glam__head_rows *)arg;
     float *l = r->logits + (size_t)i * r->V;
     int t = r->row + i;
-    (void)worker;
     r->lse[t] = r->xent[t] = 0;
     if (r->h->segments && !r->h->segments[t]) return;
     if (r->h->logit_cap > 0) glam__cap(r->kernels, r->h->logit_cap, r->V, l);
@@ -5807,13 +5823,12 @@ static void glam__head_join(glam_ctx *ctx, const glam_tensor *w, glam__head_rows
 
 enum { GLAM__HEAD_STRIP = 512 };       // logits at a time, when their capped values are needed
 
-static void glam__head_backward_row(void *arg, int i, int worker)
+static void glam__head_backward_row(void *arg, int i, int worker GLAM__UNUSED)
 {
     const glam__head_rows *r = (const glam__head_rows *)arg;
     float *l = r->logits + (size_t)i * r->V, capped[GLAM__HEAD_STRIP], cap = r->h->logit_cap;
     int strip = cap > 0 ? GLAM__HEAD_STRIP : r->V;
     int t = r->row + i;
-    (void)worker;
     if (r->h->segments && !r->h->segments[t]) {
         memset(l, 0, (size_t)r->V * sizeof(float));
         return;
@@ -6611,7 +6626,7 @@ GLAM_API glam_tensor *glam_attention(glam_ctx *ctx, glam_tensor *x, const glam_a
     }
     memset(&at, 0, sizeof at);
     at.c = *config;
-    at.segments = glam__keep_ints(ctx, segments, glam__rows(x));
+    at.segments = glam__keep_ints(ctx, segments, glam__rows(x), 0);
     return glam__attention_apply(ctx, x, w, &at);
 }
 
@@ -7195,11 +7210,10 @@ static void glam__moe_return_back(glam__moe_grads *d)
 }
 
 // dn_t += the gradients of its kept choices' rows, best first.
-static void glam__moe_scatter_row(void *arg, int t, int worker)
+static void glam__moe_scatter_row(void *arg, int t, int worker GLAM__UNUSED)
 {
     const glam__moe_grads *d = (const glam__moe_grads *)arg;
     size_t M = (size_t)d->m.M;
-    (void)worker;
     for (int i = 0; i < d->m.k; i++) {
         int row = d->m.place[(size_t)t * d->m.k + i];
         if (row >= 0)
@@ -7230,13 +7244,12 @@ static const float *glam__moe_sum_back(glam__moe_grads *d)
 static int glam__real(const glam__moe *m, int t) { return !m->s->mask || m->s->mask[t]; }
 
 // p = softmax(cap(RMS(x) Wr)), in float32 as the code has it.
-static void glam__moe_softmax(void *arg, int t, int worker)
+static void glam__moe_softmax(void *arg, int t, int worker GLAM__UNUSED)
 {
     const glam__moe *m = (const glam__moe *)arg;
     const glam__kernels *k = m->ctx->kernels;
     size_t at = (size_t)t * m->E;
     float *p = m->s->route.probability + at;
-    (void)worker;
     if (m->s->c.router_cap > 0) {
         glam__cap(k, m->s->c.router_cap, m->E, p);
         memcpy(m->capped + at, p, (size_t)m->E * sizeof *p);
@@ -7313,12 +7326,11 @@ static void glam__moe_weights(const glam__moe *m, int t, int after)
 }
 
 // Choices of one token and their probabilities; of padding, none.
-static void glam__moe_choices(void *arg, int t, int worker)
+static void glam__moe_choices(void *arg, int t, int worker GLAM__UNUSED)
 {
     const glam__moe *m = (const glam__moe *)arg;
     const glam__route *r = &m->s->route;
     size_t at = (size_t)t * m->k;
-    (void)worker;
     if (glam__real(m, t)) {
         glam__moe_choose(r->probability + (size_t)t * m->E, m->E, m->k, r->expert + at);
         glam__moe_weights(m, t, 0);
@@ -7332,15 +7344,14 @@ static void glam__moe_choices(void *arg, int t, int worker)
 }
 
 // What the drops leave of them.
-static void glam__moe_kept(void *arg, int t, int worker)
+static void glam__moe_kept(void *arg, int t, int worker GLAM__UNUSED)
 {
     const glam__moe *m = (const glam__moe *)arg;
     const glam__route *r = &m->s->route;
-    (void)worker;
     if (!glam__real(m, t)) return;
     glam__moe_weights(m, t, 1);
     for (size_t at = (size_t)t * m->k; at < (size_t)(t + 1) * m->k; at++)
-        if (r->gate[at] == 0) {                // a weight of 0 sends nothing anywhere
+        if (glam__within((double)r->gate[at], 0, 0)) {   // a weight of 0 sends nothing anywhere
             r->kept[at] = 0;
             r->slot[at] = -1;
         }
@@ -7428,12 +7439,11 @@ static void glam__moe_experts(glam__moe *m)
 }
 
 // y_t = x_t (residual) + sum of the kept choices, best first.
-static void glam__moe_combine_row(void *arg, int t, int worker)
+static void glam__moe_combine_row(void *arg, int t, int worker GLAM__UNUSED)
 {
     const glam__moe *m = (const glam__moe *)arg;
     size_t M = (size_t)m->M, choice = (size_t)t * m->k;
     float *y = m->n->out[0]->data + (size_t)t * M;
-    (void)worker;
     if (m->n->in[GLAM__MO_NORM] && glam__first_of_y(m->ctx, m->n->in[GLAM__MO_DOWN]))
         memcpy(y, m->n->in[0]->data + (size_t)t * M, M * sizeof(float));
     else memset(y, 0, M * sizeof(float));
@@ -7504,14 +7514,13 @@ static int *glam__moe_firsts(const glam__moe *m, int *real)
 typedef struct glam__moe_sums { const glam__moe *m; const int *first; double *fp, *plogp; }
     glam__moe_sums;
 
-static void glam__moe_token_sums(void *arg, int t, int worker)
+static void glam__moe_token_sums(void *arg, int t, int worker GLAM__UNUSED)
 {
     const glam__moe_sums *s = (const glam__moe_sums *)arg;
     const glam__moe *m = s->m;
     const float *p = m->s->route.probability + (size_t)t * m->E;
     const int *first = s->first + (size_t)(t / m->group) * (size_t)(m->E + 1);
     double fp = 0, plogp = 0;
-    (void)worker;
     s->fp[t] = s->plogp[t] = 0;
     if (!glam__real(m, t)) return;
     for (int e = 0; e < m->E; e++) {
@@ -7591,11 +7600,10 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
 
 // ---- backward, the same steps in reverse
 
-static void glam__moe_gather_row(void *arg, int row, int worker)
+static void glam__moe_gather_row(void *arg, int row, int worker GLAM__UNUSED)
 {
     glam__moe_grads *d = (glam__moe_grads *)arg;
     size_t M = (size_t)d->m.M, t = (size_t)(d->m.source[row] / d->m.k);
-    (void)worker;
     memcpy(d->dy_out + (size_t)row * M, d->m.n->out[0]->grad + t * M, M * sizeof(float));
     if (d->m.X == 1 && d->xr)
         memcpy(d->xr + (size_t)row * M, d->m.normed + t * M, M * sizeof(float));
@@ -7702,7 +7710,7 @@ static void glam__moe_weights_back(const glam__moe_grads *d, int t, float *dp)
 }
 
 // dlogits = p (dp - sum p dp) + z-loss;  dp from the weights and from the balance loss.
-static void glam__moe_router_back_row(void *arg, int t, int worker)
+static void glam__moe_router_back_row(void *arg, int t, int worker GLAM__UNUSED)
 {
     const glam__moe_grads *d = (const glam__moe_grads *)arg;
     const glam__moe *m = &d->m;
@@ -7710,7 +7718,6 @@ static void glam__moe_router_back_row(void *arg, int t, int worker)
     float *dl = d->dlogits + at;
     const float *p = m->s->route.probability + at;
     const int *first = d->first + (size_t)(t / m->group) * (size_t)(m->E + 1);
-    (void)worker;
     memset(dl, 0, (size_t)m->E * sizeof(float));
     if (!glam__real(m, t)) return;
     float aux = d->aux / (float)first[m->E];
@@ -7923,7 +7930,7 @@ GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32
     s.c = *config;
     s.norm_eps = 1e-6f;
     s.part = 1;
-    s.mask = glam__keep_ints(ctx, mask, glam__rows(x));
+    s.mask = glam__keep_ints(ctx, mask, glam__rows(x), 0);
     s.route = glam__route_new(ctx, config, glam__rows(x));
     s.record = routing;
     return ctx->error ? NULL : glam__moe_apply(ctx, x, w, &s, balance);
@@ -8266,13 +8273,12 @@ typedef struct glam__making {
     size_t used[2];
 } glam__making;
 
-static int glam__count_row(void *arg, const glam__row *row, int layer)
+static int glam__count_row(void *arg, const glam__row *row, int layer GLAM__UNUSED)
 {
     glam__making *m = (glam__making *)arg;
     glam__split split;
     uint64_t n = glam__floats(glam__count(glam__row_mine(m->model->ctx, &m->model->config, row,
                                                          &split, 1))) / sizeof(float);
-    (void)layer;
     m->count++;
     m->floats[row->expert] = n > UINT64_MAX - m->floats[row->expert] ? UINT64_MAX
                                                                     : m->floats[row->expert] + n;
@@ -8438,6 +8444,7 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *from)
         glam_fail(ctx, GLAM_ERR_VALUE, "borrow: no model, or one that was only measured");
     if (!ctx || ctx->error) return NULL;
     size_t mark = glam_mark(ctx);
+    uint64_t config = ctx->mesh ? ctx->mesh->config : 0;
     glam_model *model = glam__model_frame(ctx, &from->config, &m);
     if (model) glam__each_param(&model->config, glam__make_row, &m);
     for (int i = 0; model && i < m.made && !ctx->error; i++) {
@@ -8445,6 +8452,7 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *from)
         model->tensors[i]->wants_grad = 0;
     }
     if (model) model->borrowed = 1;
+    if (ctx->error && ctx->mesh) ctx->mesh->config = config;
     return (glam_model *)glam__made(ctx, mark, model);
 }
 
@@ -8455,11 +8463,10 @@ GLAM_API glam_ctx *glam_model_ctx(const glam_model *model) { return model ? mode
 // Counting needs no weights.
 typedef struct glam__counting { const glam_config *c; uint64_t all, active; } glam__counting;
 
-static int glam__count_param(void *arg, const glam__row *row, int layer)
+static int glam__count_param(void *arg, const glam__row *row, int layer GLAM__UNUSED)
 {
     glam__counting *n = (glam__counting *)arg;
     uint64_t count = glam__count(glam__row_shape(n->c, row));
-    (void)layer;
     n->all += count;
     n->active += row->expert ? count / (uint64_t)n->c->moe.experts * (uint64_t)n->c->moe.top_k
                              : count;
@@ -8677,7 +8684,7 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
     int T = batch->rows * batch->length, transient = ctx->transient;
     run->balance = NULL;
     memset(&e, 0, sizeof e);
-    e.ids = glam__keep_ints(ctx, batch->tokens, (size_t)T);
+    e.ids = glam__keep_ints(ctx, batch->tokens, (size_t)T, 1);
     e.mask = run->segments;
     e.count = T;
     e.rows = batch->rows;
@@ -8716,8 +8723,9 @@ static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam
     run->mode = mode;
     if (glam__batch_check(model->ctx, batch) != GLAM_OK) return model->ctx->error;
     run->segments = glam__batch_segments(model->ctx, batch);
-    for (int t = 0; t < batch->rows * batch->length; t++)
-        run->real += !run->segments || run->segments[t];
+    run->real = run->segments ? 0 : (double)batch->rows * batch->length;
+    for (int t = 0; t < batch->rows * batch->length && run->segments; t++)
+        run->real += run->segments[t] != 0;
     run->count = run->real > 0 ? run->real : 1;
     glam__agree(model->ctx, mode == GLAM_TRAIN ? "a pass of training" : "a pass of inference", 0);
     return model->ctx->error;
@@ -8795,7 +8803,7 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
         return NULL;
     }
     memset(&h, 0, sizeof h);
-    h.targets = glam__keep_ints(ctx, batch->targets, T);
+    h.targets = glam__keep_ints(ctx, batch->targets, T, 1);
     h.segments = run->segments;
     h.norm_eps = c->norm_eps;
     h.logit_scale = c->logit_scale;
@@ -8986,7 +8994,7 @@ GLAM_API int glam_session_length(const glam_session *session)
 // A place in the step arena to come back to; an empty arena comes back as one chunk.
 static void glam__step_back(glam_ctx *ctx, glam__place place)
 {
-    if (place.used || ctx->measuring) glam__arena_rewind(ctx, &ctx->step, place);
+    if (place.used) glam__arena_rewind(ctx, &ctx->step, place);
     else glam__arena_reset(ctx, &ctx->step);
 }
 
@@ -9197,9 +9205,7 @@ static glam_text *glam__text_new(glam_ctx *ctx, int pieces)
 }
 
 static int32_t glam__token(const glam__piece *p, size_t i)
-{
-    return p->wide ? ((const int32_t *)p->tokens)[i] : ((const unsigned char *)p->tokens)[i];
-}
+{ return p->wide ? ((const int32_t *)p->tokens)[i] : ((const unsigned char *)p->tokens)[i]; }
 
 static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count, int wide)
 {
@@ -9224,9 +9230,8 @@ static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count,
 }
 
 GLAM_API glam_text *glam_text_from(glam_ctx *ctx, const char *text, size_t bytes,
-                                   const glam_tokenizer *tokenizer)
+                                   const glam_tokenizer *tokenizer GLAM__UNUSED)
 {
-    (void)tokenizer;
     return glam__text_of(ctx, text, bytes, 0);
 }
 
@@ -9298,13 +9303,12 @@ static wchar_t *glam__wide(const char *path, wchar_t wide[GLAM__WIDE])
 #endif
 
 // -1: it cannot be opened.  mine: a new file is for its owner alone.
-static int glam__open_file(const char *path, int how, int mine)
+static int glam__open_file(const char *path, int how, int mine GLAM__UNUSED)
 {
 #ifdef _WIN32
     static const int flags[] = { _O_RDONLY, _O_RDONLY, _O_RDWR | _O_CREAT | _O_EXCL, _O_RDWR,
                                  _O_WRONLY | _O_TRUNC };
     wchar_t wide[GLAM__WIDE];
-    (void)mine;
     return _wopen(glam__wide(path, wide), flags[how] | _O_BINARY | _O_NOINHERIT, 0600);
 #else
     static const int flags[] = { O_RDONLY | O_NONBLOCK, O_RDONLY, O_RDWR | O_CREAT | O_EXCL, O_RDWR,
@@ -9478,7 +9482,7 @@ GLAM_API glam_status glam_text_split(glam_text *text, float fraction, glam_text 
     if (valid) *valid = NULL;
     if (!text || text->ctx->error) return text ? text->ctx->error : GLAM_ERR_MEMORY;
     glam_ctx *ctx = text->ctx;
-    if (!(fraction >= 0 && fraction < 1))
+    if (!glam__within((double)fraction, 0, 1) || fraction >= 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "split: the fraction %g must be in [0,1)",
                          (double)fraction);
     glam_text *a = glam__text_new(ctx, text->count), *b = glam__text_new(ctx, text->count);
@@ -9503,7 +9507,7 @@ GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float
     double total = 0;
     if (!ctx || ctx->error) return NULL;
     for (int i = 0; i < count && texts && !ctx->error; i++) {
-        if (!texts[i] || (weights && !(weights[i] >= 0 && weights[i] <= 1e30f)))
+        if (!texts[i] || (weights && !glam__within((double)weights[i], 0, 1e30)))
             glam_fail(ctx, GLAM_ERR_VALUE, "mix: text %d is NULL or has a negative or infinite "
                       "weight", i);
         else if (texts[i]->count > INT32_MAX - pieces)
@@ -9822,10 +9826,9 @@ typedef struct glam__chunks {
     double *sums;
 } glam__chunks;
 
-static void glam__chunks_body(void *arg, int begin, int end, int worker)
+static void glam__chunks_body(void *arg, int begin, int end, int worker GLAM__UNUSED)
 {
     const glam__chunks *c = (const glam__chunks *)arg;
-    (void)worker;
     for (int i = begin; i < end; i++) {
         size_t from = (size_t)i * GLAM__SUM_CHUNK, left = c->n - from;
         c->chunk(c->arg, c->begin + from,
@@ -9961,10 +9964,9 @@ static int glam__optimizer_slots(const glam_optimizer *o, int param, glam__slot 
 }
 
 // Gradients belong to the optimiser no longer: its memory goes.
-static void glam__optimizer_gone(glam_ctx *ctx, void *arg)
+static void glam__optimizer_gone(glam_ctx *ctx GLAM__UNUSED, void *arg)
 {
     glam_optimizer *o = (glam_optimizer *)arg;
-    (void)ctx;
     for (int i = 0; i < o->count; i++) {
         o->params[i]->grad = NULL;
         o->params[i]->flags &= ~(GLAM__STATE | GLAM__OWNED);
@@ -10232,11 +10234,10 @@ static int glam__factor_rows(const glam__updating *u, int i, int *r0, int *r1)
 }
 
 // Means of s = g^2 + eps1 over the rows, and sums for the columns by chunk of rows.
-static void glam__factor_stats_body(void *arg, int begin, int end, int worker)
+static void glam__factor_stats_body(void *arg, int begin, int end, int worker GLAM__UNUSED)
 {
     const glam__updating *u = (const glam__updating *)arg;
     int r0, r1;
-    (void)worker;
     for (int i = begin; i < end; i++) {
         int e = glam__factor_rows(u, i, &r0, &r1);
         float *cols = u->partial + (size_t)i * u->cols;
@@ -10272,11 +10273,10 @@ static void glam__factor_roots(const glam__updating *u, int e, double sum)
         u->col[(size_t)e * u->cols + i] = (float)sqrt(over_cols / (double)col[i]);
 }
 
-static void glam__factor_norm_body(void *arg, int begin, int end, int worker)
+static void glam__factor_norm_body(void *arg, int begin, int end, int worker GLAM__UNUSED)
 {
     const glam__updating *u = (const glam__updating *)arg;
     int r0, r1;
-    (void)worker;
     for (int i = begin; i < end; i++) {
         int e = glam__factor_rows(u, i, &r0, &r1);
         u->sums[i] = 0;
@@ -10287,11 +10287,10 @@ static void glam__factor_norm_body(void *arg, int begin, int end, int worker)
     }
 }
 
-static void glam__factor_step_body(void *arg, int begin, int end, int worker)
+static void glam__factor_step_body(void *arg, int begin, int end, int worker GLAM__UNUSED)
 {
     const glam__updating *u = (const glam__updating *)arg;
     int r0, r1;
-    (void)worker;
     for (int i = begin; i < end; i++) {
         int e = glam__factor_rows(u, i, &r0, &r1);
         for (int r = r0; r < r1; r++) {
@@ -10618,7 +10617,7 @@ struct glam_trainer {
     int      owed;                 // the step is done, its validation failed and can be repeated
     uint64_t tokens;
     double   best_valid, valid_loss, seconds;
-    float  **saved;                // [levels] sets of gradients, of earlier parts of the batch
+    float   *first, **saved;       // its set; [levels] sets of gradients, of earlier parts
     int      levels, rounds;       // rounds: parts that each rank does of a step
     char    *round;                // [X] what the ranks say of their parts, see glam__round_sums
     int     *load, *starved, *crowded;   // [layers*E] of this step; in a row
@@ -10659,15 +10658,29 @@ static glam_status glam__trainer_check(glam_model *model, const glam_text *train
     return train ? glam__vocab_fits(model, train) : GLAM_OK;
 }
 
-// Buffers for the gradients of earlier parts: one per level of the tree.
+// Back to a mark from before the buffers below: the next step takes others.
+static void glam__levels_gone(glam_ctx *ctx GLAM__UNUSED, void *arg)
+{
+    glam_trainer *t = (glam_trainer *)arg;
+    t->levels = 0;
+    glam__gradients_use(t->optimizer, t->first);
+}
+
+// Buffers for the gradients of earlier parts, one per level of the tree, where there are none yet:
+// how many says the recipe of a checkpoint, which its length does not explain.
 static glam_status glam__trainer_levels(glam_trainer *t)
 {
     glam_ctx *ctx = t->model->ctx;
-    glam_optimizer *o = t->optimizer;
-    for (int rounds = 1; rounds < t->rounds; rounds *= 2) t->levels++;
-    if (!t->levels) return GLAM_OK;
-    t->saved = (float **)glam__take(ctx, &ctx->life, (uint64_t)t->levels * sizeof *t->saved);
-    for (int l = 0; l < t->levels && !ctx->error; l++) t->saved[l] = glam__gradients_new(o);
+    int levels = 0;
+    for (int64_t rounds = 1; rounds < t->rounds; rounds *= 2) levels++;
+    if (t->levels == levels) return ctx->error;
+    size_t mark = glam_mark(ctx);
+    t->first = t->optimizer->set;
+    t->saved = (float **)glam__take(ctx, &ctx->life, (uint64_t)levels * sizeof *t->saved);
+    glam__on_rewind(ctx, glam__levels_gone, t);
+    for (int l = 0; l < levels && !ctx->error; l++) t->saved[l] = glam__gradients_new(t->optimizer);
+    if (ctx->error) glam_rewind(ctx, mark);
+    else t->levels = levels;
     return ctx->error;
 }
 
@@ -10746,7 +10759,7 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
     t->valid_loss = t->best_valid = t->last.valid_loss = -1;
     t->rounds = t->recipe.accumulate / (ctx->mesh ? ctx->mesh->X : 1);
     t->optimizer = glam_optimizer_new(ctx, model->tensors, model->count, &t->recipe);
-    if (!t->optimizer || glam__trainer_levels(t) != GLAM_OK) return NULL;
+    if (!t->optimizer) return NULL;
     uint64_t cells = (uint64_t)model->config.layers * (model->config.moe.experts + 1);
     t->load = (int *)glam__take(ctx, &ctx->life, 3 * cells * sizeof(int));
     if (!t->load) return NULL;
@@ -10806,8 +10819,7 @@ static int glam__train_part(glam_trainer *t, int part)
     if (ctx->measuring) {
         batch.rows = rows;
         batch.length = t->recipe.context;
-        batch.tokens = batch.targets = (int32_t *)glam__take(
-            ctx, &ctx->step, 2 * (uint64_t)rows * batch.length * sizeof(int32_t));
+        glam__take_values(ctx, &ctx->step, 2 * (uint64_t)rows * batch.length);
     } else if (glam__batch_rows(t->train, part * rows, rows, t->recipe.context, t->recipe.seed,
                                 (uint64_t)t->step, &batch) != GLAM_OK) {
         return 0;
@@ -10933,8 +10945,10 @@ static int glam__train_parts(glam_trainer *t)
     memset(t->sums, 0, sizeof t->sums);
     memset(t->load, 0, (size_t)cells * sizeof *t->load);
     glam__end_step(ctx);
+    glam__trainer_levels(t);
     glam__agree(ctx, "train step", 0);
-    for (int round = 0; round < t->rounds && !ctx->error; round++) {
+    int rounds = ctx->measuring && t->rounds > 2 ? 2 : t->rounds;  // the rest: as the second
+    for (int round = 0; round < rounds && !ctx->error; round++) {
         if (round) glam__end_part(ctx);
         int part = ctx->mesh ? round * ctx->mesh->X + ctx->mesh->ix : round;
         if (!glam__train_part(t, part)) return 0;
@@ -10949,6 +10963,9 @@ static int glam__train_validated(glam_trainer *t, glam_report *r)
 {
     glam_ctx *ctx = t->model->ctx;
     int due = t->recipe.eval_every && t->valid && !(t->step % t->recipe.eval_every);
+    r->step = t->step;
+    r->tokens = t->tokens;
+    t->owed = 0;
     if (due && !ctx->error) {
         glam__trainer_evaluate(t);
         t->owed = ctx->error == GLAM_ERR_MEMORY || ctx->error == GLAM_ERR_COMM;
@@ -10979,8 +10996,6 @@ static int glam__train_one(glam_trainer *t, glam_report *r)
     took = glam__seconds() - begin;
     t->seconds += took;
     glam__watch_collapse(t);
-    r->step = t->step;
-    r->tokens = t->tokens;
     r->seconds = t->seconds;
     r->tokens_per_second = took > 0 ? t->recipe.batch * (double)t->recipe.context / took : 0;
     return glam__train_validated(t, r);
@@ -11053,7 +11068,7 @@ GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, gla
     size_t mark = glam_mark(ctx);
     uint64_t config = ctx->mesh ? ctx->mesh->config : 0;
     glam_trainer *t = ctx->error ? NULL : glam__trainer_frame(model, train, valid, recipe);
-    if (t && !ctx->measuring) glam__trainer_memory(t);
+    if (t && glam__trainer_levels(t) == GLAM_OK && !ctx->measuring) glam__trainer_memory(t);
     if (glam__farewell(ctx) != GLAM_OK && ctx->mesh) ctx->mesh->config = config;
     return (glam_trainer *)glam__made(ctx, mark, t);
 }
@@ -11214,10 +11229,8 @@ static int glam__json_wrong(glam__json *j, const char *what)
 }
 
 // The next character that is not white space; 0 at the end.
-static char glam__json_peek(glam__json *j)
-{ return *(j->at += strspn(j->at, " \n\t\r")); }
-static int glam__json_take(glam__json *j, char c)
-{ return glam__json_peek(j) == c && j->at++; }
+static char glam__json_peek(glam__json *j) { return *(j->at += strspn(j->at, " \n\t\r")); }
+static int glam__json_take(glam__json *j, char c) { return glam__json_peek(j) == c && j->at++; }
 static int glam__json_need(glam__json *j, char c, const char *what)
 { return glam__json_take(j, c) || glam__json_wrong(j, what); }
 static int glam__json_end(glam__json *j)
@@ -11464,7 +11477,8 @@ static const glam__field glam__recipe_rows[] = {
     ROW(int,      INT,    bad_evals,      t->bad_evals) \
     ROW(int,      INT,    optimizer_step, t->optimizer->step) \
     ROW(int,      INT,    stopped,        t->stopped) \
-    ROW(double,   DOUBLE, valid_loss,     t->valid_loss)
+    ROW(double,   DOUBLE, valid_loss,     t->valid_loss) \
+    ROW(int,      INT,    owed,           t->owed)
 #define GLAM__STATE_FIELD(type, kind, field, place) type field;
 #define GLAM__STATE_ROW(type, kind, field, place)   GLAM__FIELD(kind, field),
 #define GLAM__STATE_SAVE(type, kind, field, place)  s->field = place;
@@ -12024,7 +12038,7 @@ static int glam__file_put_all(glam__file *f)
 
 // Syncs the folder of a path, and cuts the path to it.  One that cannot be opened, or belongs to a
 // system that does not sync folders, is no failure of ours.
-static int glam__sync_folder(char *path)
+static int glam__sync_folder(char *path GLAM__UNUSED)
 {
     int ok = 1;
 #if GLAM__POSIX
@@ -12037,7 +12051,6 @@ static int glam__sync_folder(char *path)
     close(f);
     errno = error;
 #else
-    (void)path;
 #endif
     return ok;
 }

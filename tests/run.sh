@@ -5,7 +5,7 @@
 #   sh tests/run.sh golden         the golden cases alone (GLAM_GOLDEN=folder: the cases of that folder)
 #   sh tests/run.sh moe model_is   the tests whose names begin so
 #   sh tests/run.sh full           the matrix of compilers, options and sanitizers as well
-#   sh tests/run.sh part NAME...   parts of it alone: strict macro simd sanitizer mesh other optimised
+#   sh tests/run.sh part NAME...   parts of it alone: strict macro fork simd sanitizer mesh other optimised
 #                                  memory target analysis trust fuzz placed wine example
 #
 # One line per configuration; the last line is "N passed, N failed" and the exit status is the truth.
@@ -257,7 +257,7 @@ macro_runs()
     run assert "$work/assert"
     # nothing bit-exact is promised here; numbers that are not finite are found all the same
     run fast_math "$work/fast_math" moe_v attention_v ops_p ops_u ffn_v train_l golden_found \
-        train_skips train_tries train_bad generate_spoilt generate_pick evaluate_spoilt extremes
+        train_skips train_tries train_bad generate_spoilt generate_pick evaluate_spoilt extremes data
     if [ -n "$openmp" ]; then
         with=$("$work/c" --hash)
         without=$("$work/plain" --hash)
@@ -265,6 +265,21 @@ macro_runs()
     else
         skip openmp_same_bits "$CC has no -fopenmp"
     fi
+}
+
+# What OpenMP's threads do not survive, and the ways out that README.md names.
+fork_runs()
+{
+    [ -n "$openmp" ] || { skip fork "$CC has no -fopenmp"; return; }
+    if ! works $CC -fPIC -ldl || ! $CC -w -O1 -fopenmp -DPLUGIN -fPIC -shared -Wl,-z,nodelete tests/fork.c \
+        -o "$work/plugin.so" -lm 2>/dev/null; then
+        skip fork "$CC makes no shared objects"
+        return
+    fi
+    build fork $CC -std=c99 -O1 $warn -Wno-unused-function $openmp tests/fork.c -o "$work/fork" -lm -ldl
+    built
+    run fork "$work/fork"
+    run dlclose "$work/fork" "$work/plugin.so"
 }
 
 simd_runs()
@@ -672,6 +687,7 @@ if [ -n "$parts" ]; then
 fi
 strict_builds
 macro_runs
+fork_runs
 simd_runs
 sanitizer_runs
 mesh_runs

@@ -127,8 +127,59 @@ static void threads_quota(void)
     glam_close(ctx);
 }
 
+#if defined(_OPENMP) && defined(__linux__) && !defined(GLAM_NO_STDIO)
+static void threads_put(const char *top, const char *name, const char *text)
+{
+    char path[1400];
+    snprintf(path, sizeof path, "%s/%s", top, name);
+    for (char *at = path + strlen(top) + 1; (at = strchr(at, '/')) != NULL; *at++ = '/') {
+        *at = 0;
+        mkdir(path, 0777);
+    }
+    FILE *f = fopen(path, "w");
+    if (CHECK(f != NULL)) fputs(text, f);
+    if (f) fclose(f);
+}
+
+// Of the process's group and all above it the least counts, in both trees of files.
+static void threads_quota_of_groups(void)
+{
+    char top[1100];
+    snprintf(top, sizeof top, "%s", test_path("quota"));
+    mkdir(top, 0777);
+    if (!CHECK(strlen(top) < 200)) return;
+    threads_put(top, "proc/self/cgroup", "");
+    threads_put(top, "sys/fs/cgroup/cpu.max", "max 100000\n");
+    threads_put(top, "sys/fs/cgroup/a/cpu.max", "max 100000\n");
+    threads_put(top, "sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
+    CHECK(glam__quota(top, 9) == 9 && glam__quota("/nowhere", 9) == 9);
+    threads_put(top, "proc/self/cgroup", "0::/a/b/\n");
+    CHECK(glam__quota(top, 9) == 9);
+    threads_put(top, "sys/fs/cgroup/a/cpu.max", "250000 100000\n");
+    CHECK(glam__quota(top, 9) == 3 && glam__quota(top, 2) == 2);
+    threads_put(top, "sys/fs/cgroup/a/b/cpu.max", "500000 100000\n");
+    CHECK(glam__quota(top, 9) == 3);
+    threads_put(top, "sys/fs/cgroup/cpu.max", "150000 100000\n");
+    CHECK(glam__quota(top, 9) == 2);
+    threads_put(top, "sys/fs/cgroup/cpu/c/cpu.cfs_quota_us", "100000\n");
+    threads_put(top, "sys/fs/cgroup/cpu/c/cpu.cfs_period_us", "50000\n");
+    threads_put(top, "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
+    threads_put(top, "sys/fs/cgroup/cpu/cpu.cfs_period_us", "50000\n");
+    threads_put(top, "proc/self/cgroup", "5:memory:/a\n4:cpu,cpuacct:/c\n0::/\n");
+    threads_put(top, "sys/fs/cgroup/cpu.max", "max 100000\n");
+    CHECK(glam__quota(top, 9) == 2);
+    threads_put(top, "proc/self/cgroup", "3:cpuset:/c\n4:cpuacct,cpu:/c/d\n");
+    CHECK(glam__quota(top, 9) == 2);
+    threads_put(top, "proc/self/cgroup", "nonsense\n3:cpuset:/c\n");
+    CHECK(glam__quota(top, 9) == 9);
+}
+#endif
+
 static void test_02_threads(void)
 {
+#if defined(_OPENMP) && defined(__linux__) && !defined(GLAM_NO_STDIO)
+    RUN(threads_quota_of_groups);
+#endif
     RUN(threads_quota);
     RUN(threads_each_chunk_once);
     RUN(threads_of_the_host);

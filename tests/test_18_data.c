@@ -79,6 +79,8 @@ static void data_failures(void)
     glam_text *t = glam_text_from(ctx, "0123456789", 10, NULL);
     CHECK(glam_text_split(t, -0.1f, &a, &b) == GLAM_ERR_VALUE && !a && !b);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "fraction");
+    CHECK(glam_text_split(t, (float)NAN, &a, &b) == GLAM_ERR_VALUE && !a && !b);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "fraction");
     CHECK(glam_text_split(t, 1.0f, &a, &b) == GLAM_ERR_VALUE);
     glam_clear_error(ctx);
     glam_batch batch;
@@ -90,9 +92,13 @@ static void data_failures(void)
     two[0] = two[1] = t;
     CHECK(glam_mix(ctx, two, weights, 2) == NULL);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "weight");
-    weights[0] = -1;
-    CHECK(glam_mix(ctx, two, weights, 2) == NULL);
-    ERROR_IS(ctx, GLAM_ERR_VALUE, "weight");
+    static const float not_weights[] = { -1, (float)NAN, (float)HUGE_VAL };
+    for (int i = 0; i < 3; i++) {
+        weights[0] = not_weights[i];
+        weights[1] = 1;
+        CHECK(glam_mix(ctx, two, weights, 2) == NULL);
+        ERROR_IS(ctx, GLAM_ERR_VALUE, "weight");
+    }
     two[1] = NULL;
     CHECK(glam_mix(ctx, two, NULL, 2) == NULL);
     CHECK(glam_error(ctx) != GLAM_OK);

@@ -752,6 +752,8 @@ static void files_bound_checkpoint(void)
         { "", "", "" },
         { "\"batch\\\":4", "\"batch\\\":16777216", "" },
         { "\"context\\\":16,\\\"accumulate\\\":1", "\"context\\\":900,\\\"accumulate\\\":4", "" },
+        { "\"batch\\\":4,\\\"context\\\":16,\\\"accumulate\\\":1",
+          "\"batch\\\":1073741824,\\\"context\\\":16,\\\"accumulate\\\":1073741824", "" },
         { "\"optimizer\\\":\\\"adafactor", "\"optimizer\\\":\\\"adamw", "the recipe" },
         { "\"factor_min\\\":128", "\"factor_min\\\":2", "the recipe" },
         { "\"batch\\\":4", "\"batch\\\":-4", "recipe" },
@@ -784,7 +786,7 @@ static void files_bound_checkpoint(void)
         glam_rewind(ctx, mark);
         before = heap.peak = heap.bytes;
         glam_config read;
-        CHECK((glam_load_config(ctx, path, &read) == GLAM_OK) == (i < 6));
+        CHECK((glam_load_config(ctx, path, &read) == GLAM_OK) == (i < 7));
         CHECK(heap.peak - before <= 2 * bad.size + (128u << 10) && heap.bytes == before);
         glam_clear_error(ctx);
         free(bad.data);
@@ -948,6 +950,90 @@ static void files_stopped(void)
     CLOSE_CLEAN(other);
 }
 
+// A step whose validation had no memory, saved, resumes with the validation and with the same bits.  A
+// file that owes one which cannot be had ends all the same.
+static void files_owed(void)
+{
+    const char *path = files_path(1), *end = files_path(2);
+    int found = 0;
+    for (long k = 1; k < 60 && !found; k++) {
+        test_heap heap;
+        glam_options options = test_options();
+        test_heap_into(&heap, &options);
+        glam_ctx *ctx = glam_open(&options), *other = test_ctx();
+        glam_config config = train_config();
+        glam_recipe recipe = train_recipe(5);
+        glam_report now, then;
+        recipe.eval_every = 1;
+        recipe.patience = 5;
+        glam_text *text = test_text(ctx, 1000), *valid = test_text(ctx, 300);
+        glam_text *same = test_text(other, 1000), *same_valid = test_text(other, 300);
+        glam_trainer *run = glam_trainer_new(glam_model_new(ctx, &config), text, valid, &recipe);
+        heap.fail_at = heap.calls + k;
+        found = !glam_train_step(run, NULL) && glam_trainer_done(run) == 1;
+        if (!found && glam_error(ctx) == GLAM_OK) k = 60;          // no more can fail
+        glam_clear_error(ctx);
+        if (found) {
+            CHECK(glam_save_checkpoint(run, path) == GLAM_OK);
+            glam_trainer *resumed = glam_load_checkpoint(other, path, same, same_valid);
+            CHECK(glam_train_step(run, &now) == 1 && glam_train_step(resumed, &then) == 1);
+            CHECK(now.step == 1 && then.step == 1 && then.tokens == now.tokens);
+            CHECK(now.valid_loss > 0 && then.valid_loss == now.valid_loss);
+            while (glam_train_step(run, NULL)) { }
+            CHECK(glam_save_checkpoint(run, path) == GLAM_OK);
+            while (glam_train_step(resumed, NULL)) { }
+            CHECK(glam_save_checkpoint(resumed, end) == GLAM_OK);
+            files_block want = files_read(path), have = files_read(end);
+            CHECK(files_same(want, have));
+            free(want.data);
+            free(have.data);
+
+            recipe.eval_every = 0;
+            run = glam_trainer_new(glam_model_new(other, &config), same, NULL, &recipe);
+            CHECK(glam_train_step(run, NULL) == 1 && glam_save_checkpoint(run, path) == GLAM_OK);
+            want = files_read(path);
+            have = files_edit(want, "\"owed\\\":0", "\"owed\\\":1");
+            CHECK(!files_same(want, have));
+            files_put(path, have);
+            resumed = glam_load_checkpoint(other, path, same, NULL);
+            int steps = 0;
+            while (glam_train_step(resumed, NULL) && steps < 9) steps++;
+            CHECK(glam_trainer_done(resumed) == 5 && steps < 9);
+            free(want.data);
+            free(have.data);
+            remove(path);
+            remove(end);
+        }
+        CLOSE_CLEAN(ctx);
+        CLOSE_CLEAN(other);
+    }
+    CHECK(found);
+}
+
+// What the first step of a loaded run takes may be given back by a mark from before that step.
+static void files_rewound(void)
+{
+    glam_ctx *ctx = test_ctx(), *other = test_ctx();
+    const char *path = files_path(1);
+    glam_config config = train_config();
+    glam_recipe recipe = train_recipe(5);
+    recipe.accumulate = 4;
+    glam_text *text = test_text(ctx, 1000), *same = test_text(other, 1000);
+    glam_trainer *run = glam_trainer_new(glam_model_new(ctx, &config), text, NULL, &recipe);
+    CHECK(glam_train_step(run, NULL) == 1 && glam_save_checkpoint(run, path) == GLAM_OK);
+    glam_trainer *resumed = glam_load_checkpoint(other, path, same, NULL);
+    size_t mark = glam_mark(other);
+    for (int i = 0; i < 4; i++) {
+        CHECK(glam_train_step(run, NULL) == 1 && glam_train_step(resumed, NULL) == 1);
+        if (i < 3) glam_rewind(other, mark);
+        CHECK((glam_mark(other) == mark) == (i < 3));
+    }
+    CHECK(test_model_hash(glam_trainer_model(run)) == test_model_hash(glam_trainer_model(resumed)));
+    remove(path);
+    CLOSE_CLEAN(ctx);
+    CLOSE_CLEAN(other);
+}
+
 static void test_21_files(void)
 {
     RUN(files_round_trip);
@@ -970,4 +1056,6 @@ static void test_21_files(void)
     RUN(files_extremes);
     RUN(files_memory);
     RUN(files_stopped);
+    RUN(files_owed);
+    RUN(files_rewound);
 }

@@ -109,6 +109,30 @@ static void plan_of_giants(void)
     CLOSE_CLEAN(ctx);
 }
 
+// Whatever is asked for, a plan takes neither the memory nor the time of it.
+static void plan_of_absurd_recipes(void)
+{
+    static const struct { int batch, accumulate, context; } rows[] = {
+        { 33000, 1, 1000 }, { 1 << 30, 1 << 30, 16 }, { 1 << 20, 1 << 4, 500 }, { 8, 2, 4000000 } };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        test_heap heap;
+        glam_options options = test_options();
+        test_heap_into(&heap, &options);
+        glam_ctx *ctx = glam_open(&options);
+        glam_config c = train_config();
+        glam_recipe recipe = train_recipe(3);
+        glam_plan plan;
+        recipe.batch = rows[i].batch;
+        recipe.accumulate = rows[i].accumulate;
+        recipe.context = rows[i].context;
+        CHECK(glam_plan_for(ctx, &c, &recipe, &plan) == GLAM_OK);
+        CHECK(plan.activations > 0 && plan.gradients > 0);
+        if (!CHECK(heap.peak < (size_t)600 << 10)) printf("  row %d: %.0f bytes\n", (int)i, (double)heap.peak);
+        CLOSE_CLEAN(ctx);
+        CHECK(heap.live == 0 && heap.wrong == 0);
+    }
+}
+
 static void plan_failures(void)
 {
     glam_ctx *ctx = test_ctx();
@@ -128,5 +152,6 @@ static void test_22_plan(void)
     RUN(plan_is_the_run);
     RUN(plan_saves_in_gradients);
     RUN(plan_of_giants);
+    RUN(plan_of_absurd_recipes);
     RUN(plan_failures);
 }

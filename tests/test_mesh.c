@@ -916,6 +916,53 @@ static void mesh_slow_rank(void)
     mesh_job_free(&many);
 }
 
+typedef struct mesh_again_job { int tries[3][2], same[MESH_RANKS]; mesh_out out[MESH_RANKS]; } mesh_again_job;
+
+// Each constructor fails at each of its allocations; then it is called again, until it has them all.
+static void mesh_again_rank(glam_comm *comm, void *arg)
+{
+    mesh_again_job *j = (mesh_again_job *)arg;
+    const mesh_case *kind = mesh_case_of("balanced");
+    glam_options options = mesh_options(comm, mesh_of(2, 1, 0), 8);
+    glam_config c = mesh_config(kind);
+    glam_recipe recipe = mesh_recipe(kind, 8, 2);
+    test_heap heap;
+    test_heap_into(&heap, &options);
+    glam_ctx *ctx = glam_open(&options);
+    glam_text *text = mesh_text(ctx);
+    glam_model *model = NULL, *guest = NULL;
+    glam_trainer *t = NULL;
+    j->same[comm->rank] = 1;
+    for (int what = 0; what < 3; what++)
+        for (long k = 1; k < 400; k++) {
+            uint64_t before = ctx->mesh->config;
+            heap.fail_at = heap.calls + (what == 1 ? 1 : k);
+            void *made = what == 0 ? (void *)(model = glam_model_new(ctx, &c))
+                       : what == 1 ? (void *)(guest = glam_model_borrow(ctx, model))
+                                   : (void *)(t = glam_trainer_new(model, text, NULL, &recipe));
+            heap.fail_at = 0;
+            if (made && what == 1 && !j->tries[1][comm->rank]) continue;         // until its memory is not there already
+            if (made) break;
+            j->same[comm->rank] &= ctx->mesh->config == before && glam_error(ctx) == GLAM_ERR_MEMORY;
+            j->tries[what][comm->rank]++;
+            glam_clear_error(ctx);
+        }
+    while (glam_train_step(t, NULL)) j->out[comm->rank].steps++;
+    mesh_note_error(&j->out[comm->rank], ctx);
+    glam_close(ctx);
+}
+
+static void mesh_tries_again(void)
+{
+    static mesh_again_job j;
+    threads_world w = threads_world_of(2);
+    memset(&j, 0, sizeof j);
+    threads_run(&w, mesh_again_rank, &j);
+    for (int r = 0; r < 2; r++)
+        if (!CHECK(j.same[r] && j.out[r].error == GLAM_OK && j.out[r].steps == 2)) printf("  %s\n", j.out[r].text);
+    for (int what = 0; what < 3; what++) CHECK(j.tries[what][0] > 0 && j.tries[what][1] > 0);
+}
+
 // --- refusals -------------------------------------------------------------------------------------
 
 typedef struct mesh_refusal {
@@ -1232,6 +1279,7 @@ static void test_mesh(void)
     RUN(mesh_refusals);
     RUN(mesh_others_differ);
     RUN(mesh_rank_leaves);
+    RUN(mesh_tries_again);
     RUN(mesh_cancel);
     RUN(mesh_slow_rank);
     RUN(mesh_own_network);

@@ -54,77 +54,68 @@ static int trust_fails(const char *which)
     return 1;
 }
 
-static FILE *trust_fopen(const char *path, const char *mode)
-{ return trust_fails("fopen") ? NULL : fopen(path, mode); }
-static FILE *trust_fdopen(int number, const char *mode)
-{ return trust_fails("fdopen") ? NULL : fdopen(number, mode); }
+// Removing is never refused: what cannot be removed stays, and that is no fault of the library.
 static int trust_open(const char *path, int flags, int mode)
 { return trust_fails("open") ? -1 : open(path, flags, (mode_t)mode); }
-static int trust_fsync(int number) { return trust_fails("fsync") ? -1 : fsync(number); }
-static int trust_fflush(FILE *file) { return trust_fails("fflush") ? EOF : fflush(file); }
+static off_t trust_lseek(int f, off_t at, int whence)
+{ return trust_fails("lseek") ? -1 : lseek(f, at, whence); }
+static int trust_fsync(int f) { return trust_fails("fsync") ? -1 : fsync(f); }
+static int trust_fstat(int f, struct stat *s) { return trust_fails("fstat") ? -1 : fstat(f, s); }
+static int trust_stat(const char *path, struct stat *s) { return trust_fails("stat") ? -1 : stat(path, s); }
+static int trust_fchmod(int f, mode_t mode) { return trust_fails("fchmod") ? -1 : fchmod(f, mode); }
+static int trust_fchown(int f, uid_t user, gid_t group)
+{ return trust_fails("fchown") ? -1 : fchown(f, user, group); }
 static int trust_rename(const char *from, const char *to)
 { return trust_fails("rename") ? -1 : rename(from, to); }
-static int trust_fseeko(FILE *file, off_t at, int whence)
-{ return trust_fails("fseeko") ? -1 : fseeko(file, at, whence); }
-static off_t trust_ftello(FILE *file) { return trust_fails("ftello") ? -1 : ftello(file); }
-static int trust_fstat(int number, struct stat *s) { return trust_fails("fstat") ? -1 : fstat(number, s); }
 
-// The stream is gone even where closing fails.
-static int trust_fclose(FILE *file)
+// The file is closed even where closing fails.
+static int trust_close(int f)
 {
-    int fails = trust_fails("fclose"), error = errno, result = fclose(file);
+    int fails = trust_fails("close"), error = errno, result = close(f);
     if (!fails) return result;
     errno = error;
-    return EOF;
+    return -1;
 }
 
-// What fread tells of itself afterwards.
-static int trust_ferror(FILE *file)
-{ return ferror(file) || (trust_call.hit && strcmp(trust_call.which, "fread") == 0); }
-
-static size_t trust_fread(void *to, size_t size, size_t count, FILE *file)
+// Half of the bytes, and what is left fails the next time.
+static ssize_t trust_read_some(int f, void *to, size_t count)
 {
-    if (!trust_fails("fread")) return fread(to, size, count, file);
-    return trust_call.half ? fread(to, size, count / 2, file) : 0;
+    if (!trust_fails("read")) return read(f, to, count);
+    return trust_call.half && count > 1 ? read(f, to, count / 2) : -1;
 }
 
-static size_t trust_fwrite(const void *from, size_t size, size_t count, FILE *file)
+static ssize_t trust_write_some(int f, const void *from, size_t count)
 {
-    if (!trust_fails("fwrite")) return fwrite(from, size, count, file);
-    size_t done = trust_call.half ? fwrite(from, size, count / 2, file) : 0;
-    errno = trust_call.error;
-    return done;
+    if (!trust_fails("write")) return write(f, from, count);
+    return trust_call.half && count > 1 ? write(f, from, count / 2) : -1;
 }
 
-#define fopen(path, mode)        trust_fopen(path, mode)
-#define fdopen(number, mode)     trust_fdopen(number, mode)
 #define trust_open_3(path, flags, mode, ...)  trust_open(path, flags, (int)(mode))
-#define open(...)                trust_open_3(__VA_ARGS__, 0, 0)
-#define fsync(number)            trust_fsync(number)
-#define fflush(file)             trust_fflush(file)
-#define fclose(file)             trust_fclose(file)
-#define rename(from, to)         trust_rename(from, to)
-#define fseeko(file, at, whence) trust_fseeko(file, at, whence)
-#define ftello(file)             trust_ftello(file)
-#define fstat(number, s)         trust_fstat(number, s)
-#define ferror(file)             trust_ferror(file)
-#define fread(to, s, n, file)    trust_fread(to, s, n, file)
-#define fwrite(from, s, n, file) trust_fwrite(from, s, n, file)
+#define open(...)              trust_open_3(__VA_ARGS__, 0, 0)
+#define lseek(f, at, whence)   trust_lseek(f, at, whence)
+#define fsync(f)               trust_fsync(f)
+#define fstat(f, s)            trust_fstat(f, s)
+#define stat(path, s)          trust_stat(path, s)
+#define fchmod(f, mode)        trust_fchmod(f, mode)
+#define fchown(f, u, g)        trust_fchown(f, u, g)
+#define rename(from, to)       trust_rename(from, to)
+#define close(f)               trust_close(f)
+#define read(f, to, n)         trust_read_some(f, to, n)
+#define write(f, from, n)      trust_write_some(f, from, n)
+#define GLAM__FSYNC(f)         trust_fsync(f)
 #define GLAM_IMPLEMENTATION
 #include "../glam.h"
-#undef fopen
-#undef fdopen
 #undef open
+#undef lseek
 #undef fsync
-#undef fflush
-#undef fclose
-#undef rename
-#undef fseeko
-#undef ftello
 #undef fstat
-#undef ferror
-#undef fread
-#undef fwrite
+#undef stat
+#undef fchmod
+#undef fchown
+#undef rename
+#undef close
+#undef read
+#undef write
 
 #include "test.h"
 #include "helpers.h"
@@ -366,7 +357,8 @@ static int trust_step_of(glam_trainer *t)
     glam_report r;
     memset(&r, 0, sizeof r);
     int ok = glam_train_step(t, &r) && glam_error(trust_w.ctx) == GLAM_OK;
-    trust_w.out = test_hash(test_model_hash(glam_trainer_model(t)), &r.loss, sizeof r.loss);
+    double losses[2] = { r.loss, r.valid_loss };
+    trust_w.out = test_hash(test_model_hash(glam_trainer_model(t)), losses, sizeof losses);
     return ok;
 }
 
@@ -517,7 +509,9 @@ static int trust_call_op(const struct trust_op *op, long fail_at, const uint64_t
         }
         if (ctx && (glam_error(ctx) != GLAM_ERR_MEMORY || !*glam_error_text(ctx)))
             trust_say(op->name, glam_error_text(ctx));
-        if (trust_w.model && weights && test_model_hash(trust_w.model) != weights)
+        // a step whose validation had no memory is done; the next call makes up for that alone
+        if (trust_w.model && weights && op->run != trust_step && op->run != trust_step_resumed &&
+            test_model_hash(trust_w.model) != weights)
             trust_say(op->name, "the weights changed though the call failed");
         trust_heap.fail_at = 0;                    // there is memory again
         if (ctx) glam_clear_error(ctx);
@@ -572,7 +566,7 @@ static void trust_alloc(void)
             trust_life(variant, k, 1, wanted, 0);
             lives += 2;
         }
-        CHECK(calls > 100);
+        CHECK(calls > 50);
     }
     printf("alloc: %ld programs, each with one allocation refused, once or from there on\n", lives);
 }
