@@ -5,8 +5,8 @@
 #   sh tests/run.sh golden         the golden cases alone (GLAM_GOLDEN=folder: the cases of that folder)
 #   sh tests/run.sh moe model_is   the tests whose names begin so
 #   sh tests/run.sh full           the matrix of compilers, options and sanitizers as well
-#   sh tests/run.sh part NAME...   parts of it alone: strict macro fork simd sanitizer mesh other optimised
-#                                  memory target analysis trust fuzz placed wine example
+#   sh tests/run.sh part NAME...   parts of it alone: strict macro fork simd sanitizer mesh other
+#                                  optimised memory target analysis trust fuzz placed wine example
 #
 # One line per configuration; the last line is "N passed, N failed" and the exit status is the truth.
 # CC and CXX choose the compilers, GLAM_NO_SKIP=1 makes a skip a failure, GLAM_TEST_SIMD and
@@ -277,9 +277,10 @@ fork_runs()
         return
     fi
     build fork $CC -std=c99 -O1 $warn -Wno-unused-function $openmp tests/fork.c -o "$work/fork" -lm -ldl
+    build loader $CC -std=c99 -O1 -w tests/fork.c -o "$work/loader" -lm -ldl     # OpenMP comes with the plug-in
     built
     run fork "$work/fork"
-    run dlclose "$work/fork" "$work/plugin.so"
+    run dlclose "$work/loader" "$work/plugin.so"
 }
 
 simd_runs()
@@ -353,7 +354,7 @@ other_compilers()
     if works $CC $m32; then
         build m32 $CC $m32 -std=c99 -O1 tests/all.c -o "$work/m32" -lm
         built
-        run m32 "$work/m32" base model_counts plan_of golden_moe_c text data
+        run m32 "$work/m32" base model_counts plan_ extremes golden_moe_c text data
     else
         skip m32 "$CC has no -m32 (lib32gcc-12-dev, libc6-dev-i386)"
     fi

@@ -225,7 +225,8 @@ static void autograd_recompute_bits(void)
         if (!CHECK(y && extra && more)) { glam_close(ctx); return; }
         memcpy(out[again], y->data, sizeof out[0]);
         glam_tensor *loss = glam_add(ctx, glam_mean(ctx, glam_mul(ctx, y, y)), glam_add(ctx, extra, more));
-        CHECK(glam_backward(ctx, loss) == GLAM_OK);
+        glam_no_grad(ctx, 1);                          // backward records its second run, and puts this back
+        CHECK(glam_backward(ctx, loss) == GLAM_OK && glam_no_grad(ctx, 0) == 1);
         for (int i = 0; i < 3; i++) {
             CHECK(w[i]->grad != NULL);
             if (w[i]->grad) memcpy(grads[again][i], w[i]->grad, glam_size(w[i]) * sizeof(float));
