@@ -1005,9 +1005,8 @@ struct glam__mesh;
 //    NONE ------> EMPTY ---------------------> SUM <--------------+
 //     ^             ^                           |   +-------------+
 //     |             +---- the optimiser's step -+   (OWNED)
-//     +---- recycled after its last reader -----+   (TRANSIENT: the buffer serves the next)
-//     +---- the end of the step's loan ---------+   (LIFE, of no optimiser)
-//
+//     +---- recycled after its last reader -----+   (TRANSIENT: the buffer serves the next), or
+//           at the end of the step's loan           (LIFE, of no optimiser)
 // EMPTY is garbage: who comes first writes instead of adding, or settles, that is zeroes it.
 enum {
     GLAM__LIFE      = 1,     // a parameter
@@ -1017,7 +1016,6 @@ enum {
 };
 
 static int glam__grad_state(const glam_tensor *t) { return t->flags & GLAM__STATE; }
-
 static void glam__grad_put(glam_tensor *t, int state)
 { t->flags = (t->flags & ~GLAM__STATE) | state; }
 
@@ -1278,8 +1276,7 @@ static void glam__arena_release(glam_ctx *ctx, glam__arena *arena)
 static void glam__arena_reset(glam_ctx *ctx, glam__arena *arena)
 {
     const glam__place start = { 0, 0 };
-    if (!ctx->measuring && arena->top &&
-        (arena->top->before || arena->top->bytes < arena->high)) {
+    if (!ctx->measuring && arena->top && (arena->top->before || arena->top->bytes < arena->high)) {
         glam__arena_release(ctx, arena);
         if (glam__arena_grow(ctx, arena, glam__align(arena->high)) != GLAM_OK) return;
     }
@@ -3245,9 +3242,8 @@ GLAM_API void *glam_scratch(glam_ctx *ctx, size_t bytes)
 static float *glam__scratch_floats(glam_ctx *ctx, size_t count)
 { return (float *)glam_scratch(ctx, count * sizeof(float)); }
 
-// The arrays of an op are laid out by one function, which takes them one after another and sets its
-// view's pointers.  Over nothing it counts, over memory it hands out: what an op asks for and what
-// it takes cannot differ.  `rows` is that function; arg is the view.
+// The arrays of an op are laid out by one function (rows), which sets the pointers of its view (arg).
+// Over nothing it counts, over memory it hands out: what is asked for and what is taken agree.
 typedef struct glam__layout { char *at; uint64_t bytes; } glam__layout;
 typedef void glam__lay_rows(void *arg, glam__layout *layout);
 
@@ -3261,7 +3257,6 @@ static void *glam__lay(glam__layout *l, uint64_t count, size_t size)
 
 static float *glam__lay_floats(glam__layout *l, uint64_t count)
 { return (float *)glam__lay(l, count, sizeof(float)); }
-
 static int32_t *glam__lay_ints(glam__layout *l, uint64_t count)
 { return (int32_t *)glam__lay(l, count, sizeof(int32_t)); }
 
@@ -4611,7 +4606,6 @@ static uint64_t glam__chain_bytes(const glam_ctx *ctx, uint64_t T, int k, int H)
            glam__floats(glam__lesser(T, few) * (uint64_t)H);
 }
 
-// The same where the first product is run by itself.
 static uint64_t glam__chain_apart_bytes(const glam_ctx *ctx, uint64_t T, int k, int H)
 { return glam__product_bytes(ctx, k) + glam__floats(glam__mul(T, (uint64_t)H)); }
 
@@ -4630,8 +4624,7 @@ static void glam__chain_first(const glam__product *p, const glam__span *s, int a
     }
     for (int i = 0; i < p->parts; i++)
         for (int p0 = 0; p0 < p->k; p0 += GLAM__KC)
-            glam__product_panels(&piece, &here, a + p0, lda, p0,
-                                 glam__min(p->k - p0, GLAM__KC),
+            glam__product_panels(&piece, &here, a + p0, lda, p0, glam__min(p->k - p0, GLAM__KC),
                                  i * panels + at / nr, i * panels + glam__up(at + terms, nr) / nr,
                                  panel);
 }
@@ -5640,9 +5633,6 @@ static glam__normed glam__normed_of(const glam_ctx *ctx, const glam_tensor *x,
 // needs no rows for its gradient: then there is one of them for each worker, to write over.
 typedef struct glam__norm_rows { glam__normed w; float *out, *r; int all; } glam__norm_rows;
 
-static int glam__norm_rows_of(const glam_ctx *ctx, int rows, int all)
-{ return all ? rows : ctx->options.threads; }
-
 static void glam__norm_row(void *arg, int row, int worker)
 {
     const glam__norm_rows *n = (const glam__norm_rows *)arg;
@@ -5690,7 +5680,6 @@ static void glam__norm_back_body(void *arg, int begin, int end, int worker GLAM_
 
 static size_t glam__norm_back_floats(int rows, int M)
 { return (size_t)glam__ceil_div(rows, GLAM__NORM_CHUNK) * (size_t)M; }
-
 static uint64_t glam__norm_back_bytes(int rows, int M)
 { return glam__floats(glam__norm_back_floats(rows, M)); }
 
@@ -6034,7 +6023,7 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n, int back)
     h.qkv = glam__wants(n, GLAM__AT_Q) || glam__wants(n, GLAM__AT_K) || glam__wants(n, GLAM__AT_V);
     h.tables = glam__wants(n, GLAM__AT_BIAS) || glam__wants(n, GLAM__AT_R) ||
                glam__wants(n, GLAM__AT_U) || glam__wants(n, GLAM__AT_VBIAS);
-    h.norm_rows = glam__norm_rows_of(ctx, h.T, h.qkv);
+    h.norm_rows = h.qkv ? h.T : ctx->options.threads;
     glam__lay_over(glam__attention_saved, &h, n->saved);
     return h;
 }
@@ -6178,7 +6167,6 @@ static void glam__bias_rows(const glam__heads *h)
 {
     const glam_tensor *table = h->n->in[GLAM__AT_BIAS];
     const glam_attention_config *c = &h->at->c;
-    if (c->position != GLAM_POSITION_BUCKETS) return;
     for (int j = 0; j < h->keys; j++) {
         int bucket = glam_bucket(h->keys - 1 - j, c->buckets, c->max_distance);
         for (int i = 0; i < h->heads; i++)
@@ -6213,7 +6201,7 @@ static void glam__project_sinusoid(glam_ctx *ctx, const glam_tensor *w, int dist
 
 static void glam__attention_positions(const glam__heads *h)
 {
-    glam__bias_rows(h);
+    if (h->at->c.position == GLAM_POSITION_BUCKETS) glam__bias_rows(h);
     if (h->r) glam__project_sinusoid(h->ctx, h->n->in[GLAM__AT_R], h->distances, h->r);
 }
 
@@ -6743,7 +6731,7 @@ static glam__ffn_view glam__ffn_view_of(const glam_ctx *ctx, const glam_node *n)
     v.below = glam__wants(n, GLAM__FF_X) || glam__wants(n, GLAM__FF_NORM);
     v.hidden = glam__wants(n, GLAM__FF_GATE) || glam__wants(n, GLAM__FF_UP);
     v.down = glam__wants(n, GLAM__FF_DOWN);
-    v.norm_rows = glam__norm_rows_of(ctx, v.T, v.hidden);
+    v.norm_rows = v.hidden ? v.T : ctx->options.threads;
     glam__lay_over(glam__ffn_saved, &v, n->saved);
     return v;
 }
@@ -12980,8 +12968,7 @@ GLAM__PLAIN_CODE_ENDS
 /* Changes, newest first.
 
    v0.1  CHANGED the products have a room of their own, 10; those after it moved up by one.
-         CHANGED balance loss and router z-loss are means over real tokens: padding counts for
-                 nothing.
+         CHANGED balance loss and router z-loss are means over real tokens, not over padding.
          CHANGED a NaN in a model is GLAM_ERR_NUMERIC where it writes or is evaluated; an update
                  that would overflow is skipped.  The default threads follow a container's quota.
          FIXED   frozen weights cost no gradients of their inputs, rows or scratch any more.
