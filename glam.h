@@ -3242,7 +3242,7 @@ GLAM_API void *glam_scratch(glam_ctx *ctx, size_t bytes)
 static float *glam__scratch_floats(glam_ctx *ctx, size_t count)
 { return (float *)glam_scratch(ctx, count * sizeof(float)); }
 
-// The arrays of an op are laid out by one function (rows), which sets the pointers of its view (arg).
+// The arrays of an op are laid out by one function (rows), which sets pointers of its view (arg).
 // Over nothing it counts, over memory it hands out: what is asked for and what is taken agree.
 typedef struct glam__layout { char *at; uint64_t bytes; } glam__layout;
 typedef void glam__lay_rows(void *arg, glam__layout *layout);
