@@ -300,8 +300,8 @@ typedef struct corners_field { size_t at; int whole; double value; } corners_fie
 
 static void corners_set(void *base, const corners_field *f, size_t bytes)
 {
-    int i = (int)f->value;
-    float s = (float)f->value;
+    int i = f->whole ? (int)f->value : 0;
+    float s = bytes == sizeof(float) ? (float)f->value : 0;
     double d = f->value;
     memcpy((char *)base + f->at, f->whole ? (const void *)&i : bytes == sizeof(float) ? (const void *)&s : (const void *)&d,
            f->whole ? sizeof i : bytes);
