@@ -660,7 +660,8 @@ target_runs()
         folder=""
         [ $machine = wasm ] && folder=$work
         run $machine $launch "$work/$machine" $folder base random text golden_found moe_v files_c files_r files_n data plan_of
-        [ $machine = s390x ] && continue
+        # bytes in another order; multiply-adds that are always fused
+        case $machine in s390x | aarch64 | riscv64) continue ;; esac
         have_hash=$(GLAM_TEST_SIMD=base $launch "$work/$machine" $folder --hash 2>/dev/null)
         if [ "$have_hash" = "$wanted" ]; then ok ${machine}_same_bits; else bad ${machine}_same_bits "$have_hash, $wanted"; fi
     done
