@@ -12038,7 +12038,6 @@ static int glam__sync_folder(char *path GLAM__UNUSED)
     int error = errno;
     close(f);
     errno = error;
-#else
 #endif
     return ok;
 }
@@ -12059,9 +12058,10 @@ static int glam__file_goal(glam__file *f)
         char *next = (char *)glam__take(f->ctx, &f->own, folder + LONGEST + 1);
         if (!next) return 0;
         ssize_t n = readlink(f->goal, next + folder, LONGEST);
-        if (n < 0) break;                       // no link: EINVAL; or nothing there, yet
-        if (n == LONGEST || links == MOST)
-            return glam__file_fail(f, GLAM_ERR_FILE, "its links lead in a circle");
+        if (n < 0 && errno != EIO) break;       // no link: EINVAL; or nothing there, yet
+        if (n < 0 || n == LONGEST || links == MOST)
+            return glam__file_fail(f, GLAM_ERR_FILE, n < 0 ? "its link cannot be read"
+                                                           : "its links lead in a circle");
         memcpy(next, f->goal, folder);
         f->goal = next[folder] == '/' ? next + folder : next;
     }
