@@ -522,7 +522,7 @@ steps_in() {
 }
 slow="train $text $small --batch 8 --threads 1 --eval-every 0"
 mkdir "$work/gone" "$work/kept"
-"$tool" $slow --steps 120 --out "$work/gone/x.safetensors" --checkpoint "$work/kept/x" --checkpoint-every 50 \
+"$tool" $slow --steps 1000 --out "$work/gone/x.safetensors" --checkpoint "$work/kept/x" --checkpoint-every 50 \
     --log "$work/gone.jsonl" --quiet >"$work/out" 2>&1 &
 victim=$!
 steps_in "$work/gone.jsonl" 5
@@ -533,7 +533,7 @@ wait $victim
     { fail "the folder of --out went away"; cat "$work/out"; }
 grep -q "\"saved\":\"$work/kept/x.safetensors\"" "$work/gone.jsonl" && pass || fail "the log says where it is"
 mkdir "$work/gone"
-"$tool" $slow --steps 120 --out "$work/kept/y.safetensors" --checkpoint "$work/gone/y" --checkpoint-every 50 \
+"$tool" $slow --steps 1000 --out "$work/kept/y.safetensors" --checkpoint "$work/gone/y" --checkpoint-every 50 \
     --log "$work/gone2.jsonl" --quiet >"$work/out" 2>&1 &
 victim=$!
 steps_in "$work/gone2.jsonl" 5
@@ -583,7 +583,7 @@ wait $victim
 [ $? -eq 143 ] && [ -s "$work/risen" ] && [ -s "$work/risen.checkpoint" ] &&
     grep -q 'the best weights, after step .* are in .*risen$' "$work/out" &&
     ! grep -q -e '--resume.*--out' "$work/out" && pass || { fail "the best weights of a run that is stopped"; tail "$work/out"; }
-(trap '' HUP INT; exec "$tool" $slow --steps 80 --out "$work/deaf" --log "$work/deaf.jsonl") >"$work/out" 2>&1 &
+(trap '' HUP INT; exec "$tool" $slow --steps 800 --out "$work/deaf" --log "$work/deaf.jsonl") >"$work/out" 2>&1 &
 victim=$!
 steps_in "$work/deaf.jsonl" 3
 kill -HUP $victim
