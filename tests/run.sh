@@ -570,11 +570,12 @@ trust_runs()
     run trust env TMPDIR="$work" "$work/trust" quick
 }
 
-# Each target for GLAM_FUZZ_SECONDS (60), two at a time: libFuzzer with sanitizers, else a plain loop.
+# Each target for GLAM_FUZZ_SECONDS (60), two at a time: libFuzzer with sanitizers, else a plain loop.  The seed is
+# fixed, so that a find can be had again; trust.sh 6 takes others.
 fuzz_one()
 {
     if [ -f "$work/fuzz_engine" ]; then
-        (cd "$work/fuzz" && GLAM_FUZZ=$1 TMPDIR=$work "$work/fuzz_engine" -max_total_time="$fuzz_seconds" -timeout=20 \
+        (cd "$work/fuzz" && GLAM_FUZZ=$1 TMPDIR=$work "$work/fuzz_engine" -seed=1 -max_total_time="$fuzz_seconds" -timeout=20 \
             -rss_limit_mb=3000 -max_len=20000 -print_final_stats=1 "$1" >"$1.out" 2>&1)
     else
         (cd "$work/fuzz" && TMPDIR=$work "$work/fuzz_alone" "$1" "$fuzz_seconds" >"$1.out" 2>&1)
