@@ -557,6 +557,19 @@ static void mesh_print_hash(const mesh_job *j)
     fflush(stdout);
 }
 
+#ifdef GLAM_TEST_THREADS_COMM_H
+// Runs a case on threads as ranks and prints its line.
+static void mesh_hash_case(const mesh_case *kind, mesh_size m, int parts, int steps)
+{
+    static mesh_job j;
+    threads_world w = threads_world_of(m.X * m.Y);
+    mesh_job_init(&j, kind, m, parts, steps);
+    threads_run(&w, mesh_train, &j);
+    mesh_print_hash(&j);
+    mesh_job_free(&j);
+}
+#endif
+
 // "4x2", or "4x2s" with split storage.
 static mesh_size mesh_read(const char *text)
 {

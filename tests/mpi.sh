@@ -11,16 +11,7 @@ all=$2
 work=$(mktemp -d "${TMPDIR:-/tmp}/glam_mpi.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP
-# Open MPI refuses root, and more ranks than cores, unless it is told
-OMPI_ALLOW_RUN_AS_ROOT=1
-OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-OMPI_MCA_rmaps_base_oversubscribe=1
-OMPI_MCA_mpi_yield_when_idle=1
-OMPI_MCA_btl_vader_single_copy_mechanism=none
-OMP_WAIT_POLICY=passive
-export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM OMPI_MCA_rmaps_base_oversubscribe
-export OMPI_MCA_mpi_yield_when_idle OMPI_MCA_btl_vader_single_copy_mechanism OMP_WAIT_POLICY
-deadline=3             # MPI_DEADLINE of mpi.c
+. tests/mpi_env.sh
 passed=0
 failed=0
 

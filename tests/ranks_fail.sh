@@ -17,15 +17,7 @@ east=glam_e$$
 west=glam_w$$
 trap '[ -n "${GLAM_KEEP:-}" ] || { unplug; rm -rf "$work"; }' EXIT
 trap 'exit 130' INT TERM HUP
-OMPI_ALLOW_RUN_AS_ROOT=1
-OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-OMPI_MCA_rmaps_base_oversubscribe=1
-OMPI_MCA_mpi_yield_when_idle=1
-OMPI_MCA_btl_vader_single_copy_mechanism=none
-OMP_WAIT_POLICY=passive
-export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM OMPI_MCA_rmaps_base_oversubscribe
-export OMPI_MCA_mpi_yield_when_idle OMPI_MCA_btl_vader_single_copy_mechanism OMP_WAIT_POLICY
-deadline=3             # MPI_DEADLINE of mpi.c
+. tests/mpi_env.sh
 passed=0
 failed=0
 

@@ -31,16 +31,9 @@ enum { SAME_STEPS = 24 };
 // dropless, frozen parts, caps.
 static void same_mesh(const char *mesh)
 {
-    mesh_size m = mesh_read(mesh);
     for (int i = 0; i < MESH_CASES; i++) {
-        static mesh_job j;
-        threads_world w = threads_world_of(m.X * m.Y);
-        mesh_job_init(&j, &mesh_cases[i], m, 2, SAME_STEPS);
-        if (m.X * m.Y > 1) threads_run(&w, mesh_train, &j);
-        else mesh_train(NULL, &j);
         printf("%s ", mesh);
-        mesh_print_hash(&j);
-        mesh_job_free(&j);
+        mesh_hash_case(&mesh_cases[i], mesh_read(mesh), 2, SAME_STEPS);
     }
 }
 

@@ -181,7 +181,7 @@ static void attention_capped(void)
     for (int i = 0; i < 80; i++) segments[i] = i % 40 < 13 ? 1 : i % 40 < 25 ? 2 : i % 40 < 37 ? 5 : 0;
     for (int i = 0; i < 24; i++) {
         slow_attention_case a = { 2, i % 2 ? 40 : 67, 8, 2, 5, i % 3, i / 3 % 2, 8, 20,
-                                  i % 2 ? 1 : 3, 1e-6, caps[i / 6] };
+                                  i % 2 ? 1.0 : 3.0, 1e-6, caps[i / 6] };
         attention_value(&a, i % 2 ? segments : NULL);
     }
 }

@@ -502,6 +502,17 @@ static void corners_large_text(void)
 }
 
 // Numbers that JSON has no word for: a recipe may hold them, its checkpoint too.
+static glam__json corners_json_of(glam_ctx *ctx, char *text)
+{
+    glam__json j;
+    memset(&j, 0, sizeof j);
+    j.ctx = ctx;
+    j.path = "test";
+    j.part = j.start = j.at = text;
+    j.end = text + strlen(text);
+    return j;
+}
+
 static void corners_json(void)
 {
     static const char *const bad[] = { "\"nam\"", "\"-nan\"", "1e400", "-1e400", "1.5.5", "1e", "--1", ".5", "+1", "\"\\u00zz\"",
@@ -514,7 +525,7 @@ static void corners_json(void)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char text[100];
         snprintf(text, sizeof text, "%s", bad[i]);
-        glam__json j = { ctx, "test", text, text, text, text + strlen(text) };
+        glam__json j = corners_json_of(ctx, text);
         if (!CHECK(!glam__json_number(&j, 0, &v) || !glam__json_end(&j))) printf("  %s\n", bad[i]);
         CHECK(glam_error(ctx) == GLAM_ERR_FORMAT);
         glam_clear_error(ctx);
@@ -524,7 +535,7 @@ static void corners_json(void)
             char text[100];
             glam__json_out out;
             snprintf(text, sizeof text, "%s", good[i]);
-            glam__json j = { ctx, "test", text, text, text, text + strlen(text) };
+            glam__json j = corners_json_of(ctx, text);
             int read = glam__json_number(&j, single, &v) && glam__json_end(&j);
             CHECK(read == (i == 3 || !single));            // a config has numbers; only a report's may be none
             glam_clear_error(ctx);
@@ -542,7 +553,7 @@ static void corners_json(void)
     for (size_t i = 0; i < sizeof longs / sizeof *longs; i++) {
         char text[100];
         snprintf(text, sizeof text, "%s", longs[i]);
-        glam__json j = { ctx, "test", text, text, text, text + strlen(text) };
+        glam__json j = corners_json_of(ctx, text);
         if (!CHECK(!glam__json_whole(&j, &n, NULL) || !glam__json_end(&j))) printf("  %s\n", longs[i]);
         glam_clear_error(ctx);
     }

@@ -1259,15 +1259,7 @@ static void mesh_padded(void)
 // For mpi.sh: what mpi.c prints under MPI, of ranks as threads ("4x1", "2x2s").
 static int mesh_print_hashes(const char *mesh)
 {
-    mesh_size m = mesh_read(mesh);
-    for (int i = 0; i < MESH_CASES; i++) {
-        static mesh_job j;
-        threads_world w = threads_world_of(m.X * m.Y);
-        mesh_job_init(&j, &mesh_cases[i], m, 8, MESH_HASH_STEPS);
-        threads_run(&w, mesh_train, &j);
-        mesh_print_hash(&j);
-        mesh_job_free(&j);
-    }
+    for (int i = 0; i < MESH_CASES; i++) mesh_hash_case(&mesh_cases[i], mesh_read(mesh), 8, MESH_HASH_STEPS);
     return 0;
 }
 

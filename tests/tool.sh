@@ -521,24 +521,23 @@ steps_in() {
     done
 }
 slow="train $text $small --batch 8 --threads 1 --eval-every 0"
-mkdir "$work/gone" "$work/kept"
-"$tool" $slow --steps 1000 --out "$work/gone/x.safetensors" --checkpoint "$work/kept/x" --checkpoint-every 50 \
-    --log "$work/gone.jsonl" --quiet >"$work/out" 2>&1 &
-victim=$!
-steps_in "$work/gone.jsonl" 5
-rm -r "$work/gone"
-wait $victim
+mkdir "$work/kept"
+# loses OPTION...: a run whose folder "gone" is removed after a few steps; ends with its status
+loses() {
+    rm -f "$work/gone.jsonl"
+    mkdir "$work/gone"
+    "$tool" $slow --steps 1000 "$@" --checkpoint-every 50 --log "$work/gone.jsonl" --quiet >"$work/out" 2>&1 &
+    victim=$!
+    steps_in "$work/gone.jsonl" 5
+    rm -r "$work/gone"
+    wait $victim
+}
+loses --out "$work/gone/x.safetensors" --checkpoint "$work/kept/x"
 [ $? -eq 1 ] && [ -s "$work/kept/x.safetensors" ] && [ -s "$work/kept/x" ] &&
     tail -1 "$work/out" | grep -q 'the model is in .*kept/x.safetensors' && pass ||
     { fail "the folder of --out went away"; cat "$work/out"; }
 grep -q "\"saved\":\"$work/kept/x.safetensors\"" "$work/gone.jsonl" && pass || fail "the log says where it is"
-mkdir "$work/gone"
-"$tool" $slow --steps 1000 --out "$work/kept/y.safetensors" --checkpoint "$work/gone/y" --checkpoint-every 50 \
-    --log "$work/gone2.jsonl" --quiet >"$work/out" 2>&1 &
-victim=$!
-steps_in "$work/gone2.jsonl" 5
-rm -r "$work/gone"
-wait $victim
+loses --out "$work/kept/y.safetensors" --checkpoint "$work/gone/y"
 [ $? -eq 1 ] && [ -s "$work/kept/y.safetensors" ] && grep -q 'the run goes on' "$work/out" &&
     tail -1 "$work/out" | grep -q 'the checkpoint is in .*kept/y' && pass ||
     { fail "the folder of --checkpoint went away"; cat "$work/out"; }

@@ -1,0 +1,12 @@
+# What the MPIs must be told on one machine; read by mpi.sh and ranks_fail.sh.
+# Open MPI refuses root, and more ranks than cores, unless it is told
+OMPI_ALLOW_RUN_AS_ROOT=1
+OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+OMPI_MCA_rmaps_base_oversubscribe=1
+OMPI_MCA_mpi_yield_when_idle=1
+OMPI_MCA_btl_vader_single_copy_mechanism=none
+export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM OMPI_MCA_rmaps_base_oversubscribe
+export OMPI_MCA_mpi_yield_when_idle OMPI_MCA_btl_vader_single_copy_mechanism
+OMP_WAIT_POLICY=passive
+export OMP_WAIT_POLICY
+deadline=3             # MPI_DEADLINE of mpi.c
