@@ -947,7 +947,7 @@ __declspec(dllimport) int __stdcall QueryPerformanceFrequency(union _LARGE_INTEG
 #endif
 
 // What takes long runs in the kernels of rooms 05 and 06.  All else is compiled for a short wait: a
-// third less of it, and no step is slower.  Who optimises for nothing, or for size, keeps that.
+// third less of it, no step measurably slower.  Who optimises for nothing, or for size, keeps that.
 #if defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__) && defined(__clang__)
 #define GLAM__PLAIN_CODE \
     _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
