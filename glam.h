@@ -614,16 +614,73 @@ GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen);
 
 typedef struct glam_tokenizer glam_tokenizer;
 
+// How a text is cut into words, within which pieces are merged: the expressions that public
+// models use, by the first who did.
+typedef enum glam_split {
+    GLAM_SPLIT_NONE,      // SentencePiece: blanks begin words
+    GLAM_SPLIT_GPT2,      // 's 'll .. | ?letters | ?digits | ?others | blanks: gpt-2, OLMoE
+    GLAM_SPLIT_DIGITS,    // each digit alone, then gpt-2's: starcoder, SmolLM, Granite 3
+    GLAM_SPLIT_QWEN,      // any one sign before letters, each digit alone, lines end words: qwen2
+    GLAM_SPLIT_LLAMA3,    // the same, up to three digits: llama-3, dbrx
+    GLAM_SPLIT_MARKS,     // qwen's, and marks are letters: qwen3.5
+    GLAM_SPLIT_O200K      // words by case too: gpt-4o, gpt-oss, llama-4
+} glam_split;
+
+typedef enum glam_piece_kind {
+    GLAM_PIECE_NORMAL,
+    GLAM_PIECE_ADDED,     // found in a text before it is cut
+    GLAM_PIECE_CONTROL,   // never found in a text (unless asked for) and written as nothing
+    GLAM_PIECE_BYTE,      // a byte of a character that no piece has
+    GLAM_PIECE_UNUSED
+} glam_piece_kind;
+
+// Byte-pair encoding (Sennrich et al., 2016) as plain data.  Pieces are the bytes they stand for:
+// a SentencePiece blank is a blank here.
+typedef struct glam_vocabulary {
+    int size;                      // ids are 0 .. size-1
+    const char *bytes;             // of all pieces, one after the other
+    const uint32_t *ends;          // [size] where each ends
+    const uint8_t *kinds;          // [size] glam_piece_kind
+    int merges;                    // pairs of ids that become one piece, the most urgent first
+    const int32_t *merge;          // [merges][2]; merges 0:
+    const float *score;            // [size] the highest of what two neighbours make is merged first
+    glam_split split;
+    int whole_words;               // 1: a word that is a piece is not merged ("ignore_merges")
+    int blank_before;              // 1: a blank is put before a text
+    int composed;                  // 1: a text is brought to Unicode's form C first
+    int32_t begin, end;            // ids before a text and at an end; -1: none
+} glam_vocabulary;
+
 // Bytes are tokens: 256 of them, any text, no table.  NULL means this one everywhere.
 GLAM_API glam_tokenizer *glam_tokenizer_bytes(glam_ctx *ctx);
+// Copies the vocabulary.  GLAM_ERR_FORMAT: a merge whose result is no piece, a byte without one.
+GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary *vocabulary);
+// Learns size - 256 merges from a text (fewer where no pair comes twice): the most frequent pair of
+// neighbours first, of equal ones that of smaller ids.  Ids below 256 are the bytes.
+GLAM_API glam_tokenizer *glam_tokenizer_train(glam_ctx *ctx, const char *text, size_t bytes,
+                                              int size, glam_split split);
 GLAM_API int glam_tokenizer_size(const glam_tokenizer *tokenizer);
+// NULL for bytes.
+GLAM_API const glam_vocabulary *glam_tokenizer_vocabulary(const glam_tokenizer *tokenizer);
+// The bytes of a piece, not terminated; NULL: there is no such id, or bytes are tokens.
+GLAM_API const char *glam_tokenizer_piece(const glam_tokenizer *tokenizer, int32_t id, int *bytes);
 // Writes up to `most` ids and returns how many the text has (call with most 0 to learn the number).
+// No begin is put before the text, and control pieces are not looked for.  A byte from 0xc0
+// on that has no piece is left out.  0 and an error of the
+// tokenizer's context: no memory for a word of more than 100 characters.
 GLAM_API size_t glam_encode(const glam_tokenizer *tokenizer, const char *text, size_t bytes,
                             int32_t *ids, size_t most);
+// The same for what a program writes between texts (the marks of a turn): control pieces are found.
+GLAM_API size_t glam_encode_control(const glam_tokenizer *tokenizer, const char *text, size_t bytes,
+                                    int32_t *ids, size_t most);
 // Writes up to size-1 bytes and a terminating 0 (nothing at size 0); returns the bytes the ids
-// have.  An id that is no byte becomes '?'.
+// have.  An id that is none becomes '?'.  blank_before's blank is there, so that texts can be
+// decoded in parts: who wants the first one away drops it.
 GLAM_API size_t glam_decode(const glam_tokenizer *tokenizer, const int32_t *ids, size_t count,
                             char *text, size_t size);
+// How many of these bytes are whole characters of UTF-8: what may be shown while more is to come.
+// Bytes that cannot become one count as whole.
+GLAM_API size_t glam_whole_characters(const char *text, size_t bytes);
 
 /* == 17 generate : interface ============================================================== */
 
@@ -8854,40 +8911,980 @@ static const glam_op *const glam__ops[] GLAM__UNUSED = {
 enum { glam__ops_count = (int)(sizeof glam__ops / sizeof glam__ops[0]) };
 
 /* == 16 text : implementation =============================================================
-   Tokens are bytes.  The type is the seam for other tokenizers; whoever has ids of his own uses
-   the functions that take ids. */
+   Byte-pair encoding.  A text is cut into words (the scanners), a word into symbols: bytes, or
+   characters where the vocabulary is SentencePiece's; then the most urgent pair of neighbours
+   becomes one, again and again, until none is left that the vocabulary knows.  Words never look at
+   each other, so a text may be cut anywhere between them.  Whether a piece comes out of its own
+   bytes is known from the start: most words are looked up and never merged. */
 
-struct glam_tokenizer { int size; };
+typedef struct glam__couple { uint64_t pair; uint32_t rank; int32_t id; } glam__couple;  // 0: free
+typedef struct glam__symbol { int32_t id, before, next, at; } glam__symbol;
+// An entry of a heap: least key first, then least left, then least right.
+typedef struct glam__urge { uint64_t key; int32_t left, right; } glam__urge;
+typedef struct glam__ids { int32_t *ids; size_t most, count; } glam__ids;
+
+// Classes of characters by Unicode's general category; two for runs of the Latin, Greek and
+// Cyrillic blocks where large and small letters take turns.
+enum {
+    GLAM__OTHER, GLAM__UPPER, GLAM__LOWER, GLAM__LETTER, GLAM__MARK, GLAM__NUMBER,
+    GLAM__EVEN_UPPER, GLAM__ODD_UPPER, GLAM__BLANK, GLAM__NOTHING,
+    GLAM__LETTERS = 1 << GLAM__UPPER | 1 << GLAM__LOWER | 1 << GLAM__LETTER,
+    GLAM__SIGNS = 1 << GLAM__OTHER | 1 << GLAM__MARK,
+    GLAM__WORD = 100            // symbols of a word that need no memory of their own
+};
+typedef struct glam__class_run { uint32_t at; int kind; } glam__class_run;
+
+struct glam_tokenizer {
+    glam_ctx *ctx;
+    glam_vocabulary v;          // bytes NULL: bytes are tokens
+    glam__couple *pairs;          // open addressing, as the next
+    int32_t *slots;             // 1 + id of a normal piece, by its bytes; 0: free
+    uint64_t pair_mask, slot_mask;
+    int32_t byte_id[256];       // -1: none
+    uint8_t *whole;             // [size] 1: its bytes, merged, are this piece
+    int32_t *added;             // ids of added and control pieces, long ones first
+    int added_count, blanks_cut;
+    uint8_t first[256];         // bit 1: an added piece begins so, bit 2: a control piece
+    glam__class_run *runs;            // classes of all characters, run by run
+    int run_count;
+    uint8_t ascii[128];
+};
+
+// Unicode 14's general categories.  A sign is 8 * length + class; length 10: + the next digit of
+// base 90; 11: + the next three.  Where it ends, nothing is a letter.
+static const char glam__categories[] =
+    "mJr#Tn3Lo3mI&T0#%3(&#8#n0#Uo1#_sRt*sJS-,B$%4-<%,%45,%,RCB$%4C$-&$5>,%,%,t*s,%,B,sUN,%,-$"
+    "%<ko_&o4p+;p%m'GT&#&m*y#$9B&#$%+&5#$L$#4#$#,%n*#fo<$-45s1=$%#$%,-nMoJs;#XsQt's|#n@+&LoC]"
+    "qG#'#/#/#']p4;>m6q$DpEq.r#;.'p~#&X+P./#@.r#6+&m)&'p7q4+ptq$&m'r#p:i.;&+'+p/@&i&7&Hm+p27;"
+    "p$Dp1#OeapDq1#q:pP7&q+&Xp#/+r##p)7#`+.+p/#W#&3>+'&X+/+7&]';.#6/+r#.+Q+&#'+7#O;.+p/#W#.#."
+    "#.+'#H;/+73'T>#&Tr#/6'm$7#h#6#p/#W#.#G+'&a#7#7+&m(./+r#e&P#7#`+.+p/#W#.#G+'&X+/+7T7;.#6/"
+    "+r##&Qm#'&#O36#>3.#&#.3.363p%;H37#@+&L'm'r&m&H`#6#p0#p)+'&X#7#@T/#6+&+./+r#]Y#&7#`#6#p0#"
+    "p##G+'&X#7#@T/L.#./+r##.m&@h#6#pC/&X#7#@&D6'Y6/+r,#O#7#p+3p1#h#&+W3';P#'#aLr#+/m&pJ'.XDW"
+    "a#r#mA.#&#G#p1#&#p#'.i&+G#&#P+r#+>m9&m0/Lr-#'#'#';/`#p=;q-#/Gq$#q=e'mSpEq-&r#LO@>7&7.X6@"
+    "p&q%&'r#@+n@#$D$+oE#&5x#&`#>+W#&#>+pC#>+p:#>+W#&#>+p(#pS#>+p^+7er-3p)m)nq+N3x#)u+p*#p3Dp"
+    "f38`Tp+@ep,7m$p+/m%p&#6#/m%pNq93&;&'+r#Lr#m*7#'r#LptTG/p;'&Dpam#p8#q%;q%m#r#p7+Gm$pF;p3L"
+    "r$m>p0H;pOq##q6+'r#Lr#m&&]q8mKHpIq*`3r#m*im%7p7q&.r#pFq'm%p=q-]r#36r#p=+gTnE+4m)7#q.>'O'"
+    ".7&DoFpYo&&o;p>qZ{#$a_s}_^N+M+_^_^N+M+_#$#$#$#$_^o'+_^_^_^F#-E#%35#-E3=+-<;_ED5#-Eu#$<(&"
+    "+QD&r#Lp&mMq:m*$;$+%4-4%#$3EL$#$#$#<#%<%>%+-,D$=;%#rM$%Iu#+)rVmir/u#*#r7u#/XnJoJ$%4-[4%$"
+    "-$N.4s~%LC7$%e(+o@#%D%+pRT&m('p0eW#W#W#W#W#W#W#W#q9mI&u#(6.(m2jP#G+8.;pq+/+6#pu#>DpE#py3"
+    "Am#p9mJp)m9r#m7b#r(m9r#mAr(u#&Vx#n9mZx%g4m^pH+x#%~3p)r#.m-sH&@#q##&s5./par#/m>h+s'-sX&_K"
+    "s#&+C&B-s.<%Es)4%$%D$%#%#Jm16$%6%W'6'>'p0H;'3Qm#pNm%/pLq+m#r#Lq+O3&#.'r#p5a+p0q&m%p63@pI"
+    "q'm'&r#LG'p#r#G#pCq'e6'`/+r#Lp03&7pL'&7./G/&'&m16+p$H+6/m#O+O+OeW#W#oE#>g&Lokp<a#/+r#Lx$"
+    "F/m%p0;pKu$&wx#')+x#$3m@Vm%FD&'p##p&#G#&#.#.#x#$5m:x#'&m+pZ+pPmBp%;q)m)q)mZG#x#$Qm,r#Tn3"
+    "Lo3m$pt3O+O+O+6m<p%#p3#p,#.#p(+p'm;x#$Em%rGm%rSm*0u#$:'u#$Lp63pKm('r4;p9Aep-(`(Dp@HDp7+p"
+    "=;`#ImDnBoBpi+r#Ln=;o=;pB]pNm%n$#n(#U#,#o$#o(#V#-m^x#&Mep/m#`m1O#pD#hm`O+&#pF#.3&+p0+bp0"
+    "+Yp8]jmJp,#.DIp/Q;p3mapR;0.r)+rH&7#/D@>#6#p6+7;'jm0p60#p68m9`#p5/;Im)pPm#p/+bp,Dbp+m0Ymk"
+    "pdmQnMm&oMTQp=@]r#u#&;r8#pD#/3.mip6r#&]p/q$Am4p+@mDp.Ym-p0e7pOq(m$r7'./&e@pGq$T'm&p2Tr#L"
+    "7p=q'#r#;&/&]p<'+&e7pJq'>;@#/r#&#&;r-m$p+#p2q%L'm[W#&#>#p(#p#TpIq%Dr#L@#`+.+p/#W#.#G#/&X"
+    "+/+7+&L'DG/+X3Hu#$UpOq+>Dr#;'6m7pJq-.#&]r#u#$qpIX+im0>/m;pJq*3&m$r#m@pEq&&Tr#mPp4+q(;r%;"
+    "Wu#%(pFq(u#$.n9o9r,m%`+&+`#.#p1P#/+@&'&/m%r#ma`+pAX+X&#&'m4&q#pBX&@]']&q$pHq)3&m+pdu#%xh"
+    "#p>a#a&m(r6Dp7+q/#q'mdW#.#p@P3'#/#X&']r#LO#.#p9H#/#H&Tr#u#&Lp,@u#%(&m(r.mEx#-9u#$/z#$8m*"
+    "x#%3u#A=p|m(x#.vu#P~x#)Ou$(xx#)ATp8#r#Lpj#r#Lp7+Hm$pJXe>m%r##Y#p.Dp,u#*_n9o9r0u#$2pf;'&q"
+    "QT@p&mZ.#&'m$/m'x#i3]x#0imDhu$,<>#W#.#x#&8mG6m*>]x#'Hu#<_x#$4Dp&3hTp#3/u#X<qH+q0u#)%H3P]"
+    "a+Xm7@u#$_7u#$fr-u#$5r2u#$Qn3o3n3V#o+n3o3$#,+$+,+<#^=#%#V#o$n3o3,#<+^#U#o3,#<#E#$3U#o3n3"
+    "o3n3o3n3o3n3o3n3o3n3o5+n2#o2#Nn2#o2#Nn2#o2#Nn2#o2#Nn2#o2#N$%+rLu#(cqQ;qL]'m''m/H#q(u#/;o"
+    "#&o-u#%QX#q*+X#/#Hu#%EpG3XW+r#;&u#&Wp7'm*pF@r#u#0yW#>#.#p(#x#%4+jXmCn;o;X&;r#u#+lrU#8#Am"
+    "grG#r(u#%1>#p4#.#&+&#p##>#&#&L&;&#&#&#6#.#&+&#&#&#&#&#.#&+>#W#>#>#&#p##p*D6#G#p*u#)Lr&u#"
+    "B|r#u#.Lx(;am9x#R0Tx#%N+x#e%m'x#x&u#FOx#)%u#3gx#Ztu{Iku%#0y#%a";
+
+static uint32_t glam__category_digit(const char **at)
+{
+    int c = *(*at)++;
+    return (uint32_t)(c - '#' - (c > '?') - (c > '\\'));
+}
+
+// How many runs there are; written to runs unless that is NULL.
+static int glam__category_runs(glam__class_run *runs)
+{
+    uint32_t at = 0;
+    int n = 0;
+    for (const char *p = glam__categories; *p; n++) {
+        uint32_t sign = glam__category_digit(&p), length = sign / 8 + 1;
+        if (runs) { runs[n].at = at; runs[n].kind = (int)(sign % 8); }
+        if (length == 10) length += glam__category_digit(&p);
+        else if (length == 11) {
+            length = 0;
+            for (int i = 0; i < 3; i++) length = length * 90 + glam__category_digit(&p);
+        }
+        at += length;
+    }
+    if (runs) { runs[n].at = at; runs[n].kind = GLAM__OTHER; }
+    return n + 1;
+}
+
+static int glam__is_blank(uint32_t c)
+{
+    return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+           c == 0x205f || c == 0x3000;
+}
+
+static int glam__class(const glam_tokenizer *t, uint32_t c)
+{
+    if (c < 128 && t->ascii[c] != GLAM__NOTHING) return t->ascii[c];
+    if (glam__is_blank(c)) return GLAM__BLANK;
+    int low = 0, high = t->run_count;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (t->runs[middle].at <= c) low = middle;
+        else high = middle;
+    }
+    int kind = t->runs[low].kind;
+    if (kind == GLAM__EVEN_UPPER) return c % 2 ? GLAM__LOWER : GLAM__UPPER;
+    if (kind == GLAM__ODD_UPPER) return c % 2 ? GLAM__UPPER : GLAM__LOWER;
+    return kind;
+}
+
+// Bytes of the character at text; 1 and U+FFFD where it is none.  Overlong forms, surrogates and
+// what is cut off are none.
+static int glam__character(const char *text, size_t bytes, uint32_t *code)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+    int wrong = p[0] < 0xc2 || p[0] > 0xf4;
+    int n = p[0] < 0x80 ? 1 : wrong ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+    uint32_t c = n == 1 ? p[0] : n ? p[0] & (0x7fu >> n) : 0;
+    *code = 0xfffd;
+    if (!n || (size_t)n > bytes) return 1;
+    for (int i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80) return 1;
+        c = c << 6 | (p[i] & 0x3f);
+    }
+    if (n > 1 && (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))) return 1;
+    *code = c;
+    return n;
+}
+
+// ---- scanners: where the word ends that begins at `at`.  kind_at is GLAM__NOTHING at the end.
+
+typedef struct glam__scan { const glam_tokenizer *t; const char *text; size_t end; } glam__scan;
+
+static int glam__kind_at(const glam__scan *s, size_t at, int *bytes)
+{
+    uint32_t code;
+    *bytes = 0;
+    if (at >= s->end) return GLAM__NOTHING;
+    *bytes = glam__character(s->text + at, s->end - at, &code);
+    return glam__class(s->t, code);
+}
+
+static size_t glam__run_end(const glam__scan *s, size_t at, int kinds, int most)
+{
+    for (int bytes; most-- > 0 && kinds >> glam__kind_at(s, at, &bytes) & 1; ) at += (size_t)bytes;
+    return at;
+}
+
+// 's 't 're 've 'm 'll 'd; 0 if there is none.
+static size_t glam__short_form(const glam__scan *s, size_t at, int any_case)
+{
+    static const char *const forms[] = { "s", "t", "m", "d", "re", "ve", "ll" };
+    if (at >= s->end || s->text[at] != '\'') return 0;
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        size_t n = i < 4 ? 1 : 2, same = 0;
+        while (same < n && at + 1 + same < s->end &&
+               (s->text[at + 1 + same] | (any_case ? 32 : 0)) == forms[i][same]) same++;
+        if (same == n) return n + 1;
+    }
+    return 0;
+}
+
+static int glam__is_line(char c) { return c == '\r' || c == '\n'; }
+
+// \s*[\r\n]+ | \s+(?!\S) | \s+ : the last blank before a word is the word's.
+static size_t glam__blanks_end(const glam__scan *s, size_t at, int lines, int before_digits)
+{
+    int bytes;
+    size_t end = glam__run_end(s, at, 1 << GLAM__BLANK, INT32_MAX), last = end;
+    for (size_t i = end; lines && i > at; i--)
+        if (glam__is_line(s->text[i - 1])) return i;
+    if (end == s->end) return end;
+    if (before_digits && glam__kind_at(s, end, &bytes) == GLAM__NUMBER) return end;
+    do last--; while (last > at && (s->text[last] & 0xc0) == 0x80);
+    return last > at ? last : end;
+}
+
+static size_t glam__word_gpt2(const glam__scan *s, size_t at, int digits)
+{
+    size_t n = glam__short_form(s, at, 0), from = at + (s->text[at] == ' ');
+    int bytes, kind = glam__kind_at(s, from, &bytes);
+    if (n) return at + n;
+    if (digits && kind == GLAM__NUMBER && from == at) return at + (size_t)bytes;
+    if (kind == GLAM__BLANK || kind == GLAM__NOTHING || (digits && kind == GLAM__NUMBER))
+        return glam__blanks_end(s, at, 0, digits);
+    int kinds = GLAM__LETTERS >> kind & 1 ? GLAM__LETTERS
+              : kind == GLAM__NUMBER ? 1 << GLAM__NUMBER : GLAM__SIGNS;
+    return glam__run_end(s, from, kinds, INT32_MAX);
+}
+
+// Words by case: large letters, then small ones; letters without case and marks are both.  `at` if
+// none begins here.
+static size_t glam__word_cased(const glam__scan *s, size_t at)
+{
+    const int both = 1 << GLAM__LETTER | 1 << GLAM__MARK;
+    size_t end = at, upper = glam__run_end(s, at, both | 1 << GLAM__UPPER, INT32_MAX);
+    size_t lower = glam__run_end(s, upper, both | 1 << GLAM__LOWER, INT32_MAX);
+    if (lower > upper) end = lower;
+    for (size_t i = at, next; i < upper && lower == upper; i = next) {      // [Lu]*[Ll]+ goes back
+        int bytes, kind = glam__kind_at(s, i, &bytes);
+        next = i + (size_t)bytes;
+        if (both >> kind & 1) end = next;
+    }
+    if (end == at) end = upper;
+    return end;
+}
+
+static size_t glam__word_lines(const glam__scan *s, size_t at)
+{
+    const int split = s->t->v.split, cased = split == GLAM_SPLIT_O200K;
+    const int letters = GLAM__LETTERS | (split == GLAM_SPLIT_MARKS ? 1 << GLAM__MARK : 0);
+    size_t n = cased ? 0 : glam__short_form(s, at, 1), end = at;
+    int bytes, next_bytes, kind = glam__kind_at(s, at, &bytes);
+    if (n) return at + n;
+    size_t next = at + (size_t)bytes;
+    if (!(GLAM__LETTERS >> kind & 1) && kind != GLAM__NUMBER && !glam__is_line(s->text[at])) {
+        end = cased ? glam__word_cased(s, next) : glam__run_end(s, next, letters, INT32_MAX);
+        if (end == next) end = at;
+    }
+    if (end == at) end = cased ? glam__word_cased(s, at) : glam__run_end(s, at, letters, INT32_MAX);
+    if (end > at) return end + (cased ? glam__short_form(s, end, 1) : 0);
+    if (kind == GLAM__NUMBER)
+        return glam__run_end(s, at, 1 << GLAM__NUMBER,
+                             split == GLAM_SPLIT_LLAMA3 || cased ? 3 : 1);
+    size_t from = at + (s->text[at] == ' ');
+    if ((GLAM__SIGNS & ~letters) >> glam__kind_at(s, from, &next_bytes) & 1) {
+        end = glam__run_end(s, from, GLAM__SIGNS & ~letters, INT32_MAX);
+        while (end < s->end && (glam__is_line(s->text[end]) || (cased && s->text[end] == '/')))
+            end++;
+        return end;
+    }
+    return glam__blanks_end(s, at, 1, 0);
+}
+
+static size_t glam__word_end(const glam__scan *s, size_t at)
+{
+    if (s->t->v.split == GLAM_SPLIT_GPT2 || s->t->v.split == GLAM_SPLIT_DIGITS)
+        return glam__word_gpt2(s, at, s->t->v.split == GLAM_SPLIT_DIGITS);
+    if (s->t->v.split != GLAM_SPLIT_NONE) return glam__word_lines(s, at);
+    if (!s->t->blanks_cut) return s->end;
+    while (at < s->end && s->text[at] == ' ') at++;
+    while (at < s->end && s->text[at] != ' ') at++;
+    return at;
+}
+
+// ---- merging
+
+static int glam__urge_before(const glam__urge *a, const glam__urge *b)
+{
+    if (a->key != b->key) return a->key < b->key;
+    return a->left != b->left ? a->left < b->left : a->right < b->right;
+}
+
+static void glam__heap_push(glam__urge *heap, size_t *count, glam__urge j)
+{
+    size_t i = (*count)++;
+    for (; i && glam__urge_before(&j, &heap[(i - 1) / 2]); i = (i - 1) / 2)
+        heap[i] = heap[(i - 1) / 2];
+    heap[i] = j;
+}
+
+static glam__urge glam__heap_pop(glam__urge *heap, size_t *count)
+{
+    glam__urge top = heap[0], last = heap[--*count];
+    size_t i = 0;
+    for (size_t child; (child = 2 * i + 1) < *count; i = child) {
+        if (child + 1 < *count && glam__urge_before(&heap[child + 1], &heap[child])) child++;
+        if (!glam__urge_before(&heap[child], &last)) break;
+        heap[i] = heap[child];
+    }
+    heap[i] = last;
+    return top;
+}
+
+static uint64_t glam__pair_of(int32_t left, int32_t right)
+{ return ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1; }
+
+// Where this pair is, or the free place for it.
+static glam__couple *glam__pair_find(glam__couple *pairs, uint64_t mask, uint64_t pair)
+{
+    uint64_t i = glam__mix64(pair) & mask;
+    while (pairs[i].pair && pairs[i].pair != pair) i = (i + 1) & mask;
+    return &pairs[i];
+}
+
+static uint64_t glam__hash_piece(const char *bytes, size_t count)
+{
+    uint64_t h = count, word;
+    for (; count > 8; bytes += 8, count -= 8) {
+        memcpy(&word, bytes, 8);
+        h = glam__mix64(h ^ word);
+    }
+    word = 0;
+    if (count) memcpy(&word, bytes, count);
+    return glam__mix64(h ^ word);
+}
+
+static const char *glam__piece_of(const glam_tokenizer *t, int32_t id, size_t *bytes)
+{
+    size_t from = id ? t->v.ends[id - 1] : 0;
+    *bytes = t->v.ends[id] - from;
+    return t->v.bytes + from;
+}
+
+static int32_t *glam__piece_slot(const glam_tokenizer *t, const char *bytes, size_t count)
+{
+    for (uint64_t i = glam__hash_piece(bytes, count) & t->slot_mask;; i = (i + 1) & t->slot_mask) {
+        size_t n;
+        if (!t->slots[i]) return &t->slots[i];
+        const char *piece = glam__piece_of(t, t->slots[i] - 1, &n);
+        if (n == count && !memcmp(piece, bytes, n)) return &t->slots[i];
+    }
+}
+
+static void glam__emit(glam__ids *out, int32_t id)
+{
+    if (out->count < out->most) out->ids[out->count] = id;
+    out->count++;
+}
+
+// The pair that begins at symbol a, if it is one.
+static void glam__offer(const glam_tokenizer *t, const glam__symbol *s, int32_t a, glam__urge *heap,
+                        size_t *count)
+{
+    if (a < 0 || s[a].next < 0 || s[a].id < 0 || s[s[a].next].id < 0) return;
+    int32_t left = s[a].id, right = s[s[a].next].id;
+    const glam__couple *p = glam__pair_find(t->pairs, t->pair_mask, glam__pair_of(left, right));
+    glam__urge j = { (uint64_t)p->rank << 32 | (uint32_t)a, left, right };
+    if (p->pair) glam__heap_push(heap, count, j);
+}
+
+static void glam__merge_symbols(const glam_tokenizer *t, glam__symbol *s, int32_t n,
+                                glam__urge *heap)
+{
+    size_t count = 0;
+    for (int32_t i = 0; i < n; i++) glam__offer(t, s, i, heap, &count);
+    while (count) {
+        glam__urge j = glam__heap_pop(heap, &count);
+        int32_t a = (int32_t)(uint32_t)j.key, b = s[a].next;
+        if (b < 0 || s[a].id != j.left || s[b].id != j.right) continue;   // one of them is gone
+        s[a].id = glam__pair_find(t->pairs, t->pair_mask, glam__pair_of(j.left, j.right))->id;
+        s[a].next = s[b].next;
+        s[b].id = -1;
+        if (s[a].next >= 0) s[s[a].next].before = a;
+        glam__offer(t, s, s[a].before, heap, &count);
+        glam__offer(t, s, a, heap, &count);
+    }
+}
+
+// Symbols of a word, with a blank before it if lead; returns their number.  s NULL: counts.
+static int32_t glam__symbols(const glam_tokenizer *t, const char *word, size_t bytes, int lead,
+                             glam__symbol *s)
+{
+    int32_t n = 0;
+    for (size_t at = 0, step = 1; lead || at < bytes; n++) {
+        const char *p = lead ? " " : word + at;
+        uint32_t code;
+        step = t->v.split != GLAM_SPLIT_NONE || lead
+             ? 1 : (size_t)glam__character(p, bytes - at, &code);
+        if (s) {
+            glam__symbol made = { -1, n - 1, n + 1, (int32_t)at };
+            int blank = step == 3 && !memcmp(p, "\xe2\x96\x81", 3);       // SentencePiece's own
+            made.id = *glam__piece_slot(t, blank ? " " : p, blank ? 1 : step) - 1;
+            s[n] = made;
+        }
+        if (lead) lead = 0;
+        else at += step;
+    }
+    if (s && n) s[n - 1].next = -1;
+    return n;
+}
+
+// A word that no table has: its symbols merged.  0: no memory.
+static int glam__merge_word(const glam_tokenizer *t, const char *word, size_t bytes, int lead,
+                            glam__ids *out)
+{
+    const glam_allocator *a = &t->ctx->options.allocator;
+    glam__symbol few[GLAM__WORD], *s = few;
+    glam__urge few_joins[3 * GLAM__WORD], *heap = few_joins;
+    if (bytes >= INT32_MAX) {
+        glam_fail(t->ctx, GLAM_ERR_VALUE, "encode: a word of %.0f bytes; 2 GB are the most",
+                  (double)bytes);
+        return 0;
+    }
+    int32_t n = glam__symbols(t, word, bytes, lead, NULL);
+    size_t one = sizeof *s + 3 * sizeof *heap, want = (size_t)glam__lesser(
+        glam__mul((uint64_t)n, one), SIZE_MAX);
+    void *block = n > GLAM__WORD ? a->alloc(a->user, want) : NULL;
+    if (n > GLAM__WORD) {
+        if (!block) {
+            glam_fail(t->ctx, GLAM_ERR_MEMORY, "encode: a word of %d characters needs %.1f MB",
+                      (int)n, (double)want / 1e6);
+            return 0;
+        }
+        heap = (glam__urge *)block;
+        s = (glam__symbol *)(void *)(heap + 3 * (size_t)n);
+    }
+    glam__symbols(t, word, bytes, lead, s);
+    glam__merge_symbols(t, s, n, heap);
+    for (int32_t i = n ? 0 : -1; i >= 0; i = s[i].next) {
+        uint32_t code;
+        if (s[i].id >= 0) glam__emit(out, s[i].id);
+        else
+            for (int b = 0, m = glam__character(word + s[i].at, bytes - (size_t)s[i].at, &code);
+                 b < m; b++) {
+                int32_t id = t->byte_id[(unsigned char)word[(size_t)s[i].at + (size_t)b]];
+                if (id >= 0) glam__emit(out, id);
+            }
+    }
+    if (block) a->release(a->user, block, want);
+    return 1;
+}
+
+static int glam__encode_word(const glam_tokenizer *t, const char *word, size_t bytes, int lead,
+                             glam__ids *out)
+{
+    char led[64];
+    const char *key = word;
+    size_t n = bytes + (size_t)lead;
+    if (lead) {
+        if (n > sizeof led) return glam__merge_word(t, word, bytes, lead, out);
+        led[0] = ' ';
+        memcpy(led + 1, word, bytes);
+        key = led;
+    }
+    int32_t id = *glam__piece_slot(t, key, n) - 1;
+    if (id < 0 || (!t->whole[id] && !t->v.whole_words))
+        return glam__merge_word(t, word, bytes, lead, out);
+    glam__emit(out, id);
+    return 1;
+}
+
+// The first added piece from *at on, -1 if there is none; *at is where it begins, or the end.
+static int32_t glam__next_added(const glam_tokenizer *t, const char *text, size_t bytes,
+                                int control, size_t *at)
+{
+    for (; *at < bytes; ++*at) {
+        if (!(t->first[(unsigned char)text[*at]] & (control ? 3 : 1))) continue;
+        for (int i = 0; i < t->added_count; i++) {
+            size_t n;
+            const char *piece = glam__piece_of(t, t->added[i], &n);
+            if (t->v.kinds[t->added[i]] == GLAM_PIECE_CONTROL && !control) continue;
+            if (n <= bytes - *at && !memcmp(piece, text + *at, n)) return t->added[i];
+        }
+    }
+    return -1;
+}
+
+static size_t glam__encode(const glam_tokenizer *t, const char *text, size_t bytes, int control,
+                           int32_t *ids, size_t most)
+{
+    glam__ids out = { ids, ids ? most : 0, 0 };
+    int lead = t->v.blank_before;
+    for (size_t at = 0, stop; at < bytes; at = stop) {
+        stop = at;
+        int32_t id = glam__next_added(t, text, bytes, control, &stop);
+        glam__scan s = { t, text, stop };
+        if (lead && at == stop && !glam__encode_word(t, text, 0, 1, &out)) return 0;
+        for (size_t end; at < stop; at = end, lead = 0) {
+            end = glam__word_end(&s, at);
+            if (!glam__encode_word(t, text + at, end - at, lead, &out)) return 0;
+        }
+        lead = 0;
+        if (id >= 0) {
+            size_t n;
+            glam__piece_of(t, id, &n);
+            glam__emit(&out, id);
+            stop += n;
+        }
+    }
+    return out.count;
+}
+
+// ---- making one
+
+static uint64_t glam__table_mask(uint64_t entries)
+{
+    uint64_t size = 16;
+    while (size < 2 * entries) size *= 2;
+    return size - 1;
+}
+
+static void *glam__copy(glam_ctx *ctx, const void *from, uint64_t bytes)
+{
+    void *copy = glam__take(ctx, &ctx->life, bytes ? bytes : 1);
+    if (copy && bytes) memcpy(copy, from, (size_t)bytes);
+    return copy;
+}
+
+static glam_status glam__vocabulary_check(glam_ctx *ctx, const glam_vocabulary *v)
+{
+    const char *wrong = NULL;
+    uint32_t last = 0;
+    if (!v || !v->bytes || !v->ends || v->size < 1 || v->merges < 0 || (v->merges && !v->merge))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "tokenizer: a vocabulary has bytes, ends, a size and "
+                         "merges or scores");
+    if ((int)v->split < 0 || v->split > GLAM_SPLIT_O200K) wrong = "an unknown way of cutting";
+    if (v->begin < -1 || v->begin >= v->size || v->end < -1 || v->end >= v->size)
+        wrong = "a begin or an end that is no piece";
+    for (int i = 0; i < v->size && !wrong; last = v->ends[i++]) {
+        if (v->ends[i] < last) wrong = "pieces that overlap";
+        if (v->kinds && v->kinds[i] > GLAM_PIECE_UNUSED) wrong = "a piece of no kind";
+        if (v->kinds && v->kinds[i] == GLAM_PIECE_BYTE && v->ends[i] != last + 1)
+            wrong = "a byte that is not one byte";
+        if (!v->merges && v->score && !glam__is_number(v->score[i])) wrong = "a score of no value";
+    }
+    for (int i = 0; i < 2 * v->merges && !wrong; i++)
+        if (v->merge[i] < 0 || v->merge[i] >= v->size) wrong = "a merge of what is no piece";
+    return wrong ? glam_fail(ctx, GLAM_ERR_FORMAT, "tokenizer: the vocabulary of %d pieces has %s",
+                             v->size, wrong) : GLAM_OK;
+}
+
+static int glam__kind_of(const glam_tokenizer *t, int32_t id)
+{ return t->v.kinds ? t->v.kinds[id] : GLAM_PIECE_NORMAL; }
+
+static void glam__index_pieces(glam_tokenizer *t)
+{
+    for (int i = 0; i < 256; i++) t->byte_id[i] = -1;
+    for (int32_t id = 0; id < t->v.size; id++) {
+        size_t n;
+        const char *piece = glam__piece_of(t, id, &n);
+        int kind = glam__kind_of(t, id);
+        if (!n || kind == GLAM_PIECE_UNUSED) continue;
+        if (kind == GLAM_PIECE_ADDED || kind == GLAM_PIECE_CONTROL) {
+            int at = t->added_count++;
+            for (size_t m; at && (glam__piece_of(t, t->added[at - 1], &m), m < n); at--)
+                t->added[at] = t->added[at - 1];
+            t->added[at] = id;
+            t->first[(unsigned char)piece[0]] |= kind == GLAM_PIECE_ADDED ? 1 : 2;
+        } else if (kind == GLAM_PIECE_BYTE) t->byte_id[(unsigned char)piece[0]] = id;
+        else {
+            int32_t *slot = glam__piece_slot(t, piece, n);
+            if (!*slot) *slot = id + 1;
+            if (n == 1 && t->byte_id[(unsigned char)piece[0]] < 0)
+                t->byte_id[(unsigned char)piece[0]] = id;
+            for (size_t i = 1; i < n; i++)
+                if (piece[i] == ' ' && piece[i - 1] != ' ') t->blanks_cut = 0;
+        }
+    }
+}
+
+static void glam__pair_put(glam_tokenizer *t, int32_t left, int32_t right, uint32_t rank,
+                           int32_t id)
+{
+    glam__couple *p = glam__pair_find(t->pairs, t->pair_mask, glam__pair_of(left, right));
+    glam__couple made = { glam__pair_of(left, right), rank, id };
+    if (!p->pair) *p = made;
+}
+
+// All ways to make a piece of two others, ranked by its score; returns how many there are, puts
+// them when there is a table.
+static uint64_t glam__pairs_by_score(glam_tokenizer *t)
+{
+    uint64_t count = 0;
+    for (int32_t id = 0; id < t->v.size && t->v.score; id++) {
+        size_t n;
+        const char *piece = glam__piece_of(t, id, &n);
+        float low = -t->v.score[id];
+        uint32_t rank;
+        memcpy(&rank, &low, sizeof rank);
+        rank = rank >> 31 ? ~rank : rank | 0x80000000u;        // the order of floats as integers
+        if (glam__kind_of(t, id) != GLAM_PIECE_NORMAL) continue;
+        for (size_t cut = 1; cut < n; cut++) {
+            if ((piece[cut] & 0xc0) == 0x80) continue;
+            int32_t left = *glam__piece_slot(t, piece, cut);
+            int32_t right = *glam__piece_slot(t, piece + cut, n - cut);
+            if (!left || !right) continue;
+            count++;
+            if (t->pairs) glam__pair_put(t, left - 1, right - 1, rank, id);
+        }
+    }
+    return count;
+}
+
+static glam_status glam__pairs_by_merge(glam_ctx *ctx, glam_tokenizer *t)
+{
+    glam__place start = glam__arena_mark(&ctx->life);
+    char *both = (char *)glam__take(ctx, &ctx->life, (uint64_t)t->v.ends[t->v.size - 1] + 1);
+    for (int i = 0; i < t->v.merges && both; i++) {
+        size_t n, m;
+        const int32_t *pair = t->v.merge + 2 * i;
+        const char *left = glam__piece_of(t, pair[0], &n), *right = glam__piece_of(t, pair[1], &m);
+        if (n + m > t->v.ends[t->v.size - 1]) n = m = 0;
+        memcpy(both, left, n);
+        memcpy(both + n, right, m);
+        int32_t id = *glam__piece_slot(t, both, n + m) - 1;
+        if (id < 0)
+            return glam_fail(ctx, GLAM_ERR_FORMAT, "tokenizer: merge %d of the pieces %d and %d "
+                             "makes what is no piece", i, (int)pair[0], (int)pair[1]);
+        glam__pair_put(t, pair[0], pair[1], (uint32_t)i, id);
+    }
+    glam__arena_rewind(ctx, &ctx->life, start);
+    return ctx->error;
+}
+
+static void glam__whole_pieces(glam_tokenizer *t)
+{
+    for (int32_t id = 0; id < t->v.size; id++) {
+        size_t n;
+        int32_t first = -1;
+        const char *piece = glam__piece_of(t, id, &n);
+        glam__ids out = { &first, 1, 0 };
+        if (!n || glam__kind_of(t, id) != GLAM_PIECE_NORMAL) continue;
+        if (!glam__merge_word(t, piece, n, 0, &out)) return;
+        t->whole[id] = out.count == 1 && first == id;
+    }
+}
+
+GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary *v)
+{
+    if (!ctx || ctx->error || glam__vocabulary_check(ctx, v) != GLAM_OK) return NULL;
+    glam_tokenizer *t = (glam_tokenizer *)glam__take(ctx, &ctx->life, sizeof *t);
+    if (!t) return NULL;
+    uint64_t size = (uint64_t)v->size;
+    t->ctx = ctx;
+    t->v = *v;
+    t->blanks_cut = 1;
+    t->slot_mask = glam__table_mask(size);
+    t->v.bytes = (const char *)glam__copy(ctx, v->bytes, v->ends[v->size - 1]);
+    t->v.ends = (const uint32_t *)glam__copy(ctx, v->ends, size * 4);
+    if (v->kinds) t->v.kinds = (const uint8_t *)glam__copy(ctx, v->kinds, size);
+    if (v->score) t->v.score = (const float *)glam__copy(ctx, v->score, size * 4);
+    t->v.merge = (const int32_t *)glam__copy(ctx, v->merge, (uint64_t)v->merges * 8);
+    t->slots = (int32_t *)glam__take(ctx, &ctx->life, (t->slot_mask + 1) * 4);
+    t->whole = (uint8_t *)glam__take(ctx, &ctx->life, size);
+    t->added = (int32_t *)glam__take(ctx, &ctx->life, size * 4);
+    t->runs = (glam__class_run *)glam__take(ctx, &ctx->life,
+                                      (uint64_t)glam__category_runs(NULL) * sizeof *t->runs);
+    if (ctx->error) return NULL;
+    t->run_count = glam__category_runs(t->runs);
+    memset(t->ascii, GLAM__NOTHING, sizeof t->ascii);
+    for (int c = 0; c < 128; c++) t->ascii[c] = (uint8_t)glam__class(t, (uint32_t)c);
+    glam__index_pieces(t);
+    for (int i = 0; i < 192; i++)                  // of the others some begin no character
+        if (t->byte_id[i] < 0) {
+            glam_fail(ctx, GLAM_ERR_FORMAT, "tokenizer: byte %d has no piece", i);
+            return NULL;
+        }
+    if (v->blank_before && !*glam__piece_slot(t, " ", 1))
+        glam_fail(ctx, GLAM_ERR_FORMAT, "tokenizer: a blank goes before a text, and has no piece");
+    t->pair_mask = glam__table_mask(v->merges ? (uint64_t)v->merges : glam__pairs_by_score(t));
+    t->pairs = (glam__couple *)glam__take(ctx, &ctx->life, (t->pair_mask + 1) * sizeof *t->pairs);
+    if (ctx->error) return NULL;
+    if (v->merges) glam__pairs_by_merge(ctx, t);
+    else glam__pairs_by_score(t);
+    if (!ctx->error) glam__whole_pieces(t);
+    return ctx->error ? NULL : t;
+}
+
+// ---- learning one.  Words are counted once; then each merge visits only the words that have it.
+
+typedef struct glam__word { size_t at; int32_t length, visited; uint64_t count; } glam__word;
+typedef struct glam__use { int32_t word, next; } glam__use;      // of a pair: a list of words
+typedef struct glam__learner {
+    glam_ctx *ctx;
+    glam__arena arena;
+    glam__word *words;       int32_t word_count;
+    int32_t    *symbols;     // of all words, each in its place
+    glam__couple *pairs;       // rank: place in counts and lists
+    uint64_t    pair_mask, pair_count;
+    uint64_t   *counts;
+    int32_t    *lists;       // first use; -1: none
+    glam__use  *uses;        uint64_t use_count, use_room;
+    glam__urge *heap;        size_t heap_count;  uint64_t heap_room;
+} glam__learner;
+
+// Twice the room of a list.  The old one stays in the arena: together at most as large as this one.
+static void *glam__larger_list(glam__learner *l, const void *old, uint64_t *room, size_t each)
+{
+    uint64_t now = *room ? 2 * *room : 4096;
+    void *list = now > INT32_MAX ? NULL : glam__take(l->ctx, &l->arena, now * each);
+    if (!list && !l->ctx->error)
+        glam_fail(l->ctx, GLAM_ERR_VALUE, "tokenizer: too long a text to learn from; take a part");
+    if (!list) return NULL;
+    if (*room) memcpy(list, old, (size_t)*room * each);
+    *room = now;
+    return list;
+}
+
+static int glam__learn_words(glam__learner *l, const glam_tokenizer *bytes_only, const char *text,
+                             size_t bytes)
+{
+    glam__scan s = { bytes_only, text, bytes };
+    uint64_t room = 0, mask = 0, letters = 0;
+    int32_t *slots = NULL;
+    for (size_t at = 0, end; at < bytes; at = end) {
+        end = glam__word_end(&s, at);
+        if (end - at < 2) continue;
+        if ((uint64_t)l->word_count == room) {
+            l->words = (glam__word *)glam__larger_list(l, l->words, &room, sizeof *l->words);
+            mask = glam__table_mask(room);
+            slots = l->words ? (int32_t *)glam__take(l->ctx, &l->arena, (mask + 1) * 4) : NULL;
+            if (!slots) return 0;
+            for (int32_t w = 0; w < l->word_count; w++) {
+                uint64_t i = glam__hash_piece(text + l->words[w].at, (size_t)l->words[w].length);
+                while (slots[i & mask]) i++;
+                slots[i & mask] = w + 1;
+            }
+        }
+        uint64_t i = glam__hash_piece(text + at, end - at);
+        for (; slots[i & mask]; i++) {
+            const glam__word *w = &l->words[slots[i & mask] - 1];
+            if ((size_t)w->length == end - at && !memcmp(text + w->at, text + at, end - at)) break;
+        }
+        if (!slots[i & mask]) {
+            glam__word made = { at, (int32_t)glam__lesser(end - at, INT32_MAX), -1, 0 };
+            l->words[l->word_count++] = made;
+            slots[i & mask] = l->word_count;
+            letters += end - at;
+        }
+        l->words[slots[i & mask] - 1].count++;
+    }
+    l->symbols = (int32_t *)glam__take(l->ctx, &l->arena, glam__mul(letters + 1, 4));
+    size_t to = 0;
+    for (int32_t w = 0; w < l->word_count && l->symbols; w++) {
+        size_t from = l->words[w].at;
+        l->words[w].at = to;
+        for (int32_t i = 0; i < l->words[w].length; i++)
+            l->symbols[to++] = (unsigned char)text[from + (size_t)i];
+    }
+    return l->symbols != NULL;
+}
+
+// The place of a pair in counts and lists; -1: no memory.
+static int64_t glam__learn_pair(glam__learner *l, int32_t left, int32_t right)
+{
+    if (2 * l->pair_count >= l->pair_mask) {
+        glam__couple *old = l->pairs;
+        uint64_t had = l->pair_mask + (old != NULL), counts = had, lists = had, room;
+        l->counts = (uint64_t *)glam__larger_list(l, l->counts, &counts, sizeof *l->counts);
+        l->lists = l->counts ? (int32_t *)glam__larger_list(l, l->lists, &lists, 4) : NULL;
+        room = glam__mul(lists, sizeof *old);
+        l->pairs = l->lists ? (glam__couple *)glam__take(l->ctx, &l->arena, room) : NULL;
+        if (!l->pairs) return -1;
+        l->pair_mask = lists - 1;
+        for (uint64_t i = 0; i < had; i++)
+            if (old[i].pair) *glam__pair_find(l->pairs, l->pair_mask, old[i].pair) = old[i];
+    }
+    glam__couple *p = glam__pair_find(l->pairs, l->pair_mask, glam__pair_of(left, right));
+    if (!p->pair) {
+        p->pair = glam__pair_of(left, right);
+        p->rank = (uint32_t)l->pair_count;
+        l->lists[l->pair_count++] = -1;
+    }
+    return p->rank;
+}
+
+// A pair of this word has come up: it is counted, and the word is in its list.
+static int glam__learn_use(glam__learner *l, int32_t word, int32_t i)
+{
+    const glam__word *w = &l->words[word];
+    const int32_t *s = l->symbols + w->at + i;
+    int64_t at = glam__learn_pair(l, s[0], s[1]);
+    if (at >= 0 && l->use_count == l->use_room)
+        l->uses = (glam__use *)glam__larger_list(l, l->uses, &l->use_room, sizeof *l->uses);
+    if (l->ctx->error) return 0;
+    l->counts[at] += w->count;
+    glam__use *head = l->lists[at] >= 0 ? &l->uses[l->lists[at]] : NULL;
+    if (!head || head->word != word) {
+        glam__use made = { word, l->lists[at] };
+        l->uses[l->use_count] = made;
+        l->lists[at] = (int32_t)l->use_count++;
+    }
+    return 1;
+}
+
+static void glam__learn_push(glam__learner *l, int32_t left, int32_t right)
+{
+    glam__couple *p = glam__pair_find(l->pairs, l->pair_mask, glam__pair_of(left, right));
+    glam__urge j = { UINT64_MAX - l->counts[p->rank], left, right };
+    if (l->heap_count == l->heap_room)
+        l->heap = (glam__urge *)glam__larger_list(l, l->heap, &l->heap_room, sizeof *l->heap);
+    if (!l->ctx->error) glam__heap_push(l->heap, &l->heap_count, j);
+}
+
+// In one word: left, right -> id.  Its pairs are no longer counted, those it has then are.
+static void glam__learn_merge(glam__learner *l, int32_t word, int32_t left, int32_t right,
+                              int32_t id)
+{
+    glam__word *w = &l->words[word];
+    int32_t *s = l->symbols + w->at, n = 0, had = w->length;
+    for (int32_t i = 0; i + 1 < had; i++)
+        l->counts[glam__learn_pair(l, s[i], s[i + 1])] -= w->count;
+    for (int32_t i = 0; i < had; n++) {
+        int both = i + 1 < had && s[i] == left && s[i + 1] == right;
+        s[n] = both ? id : s[i];
+        i += 1 + both;
+    }
+    w->length = n;
+    for (int32_t i = 0; i + 1 < n; i++)
+        if (!glam__learn_use(l, word, i)) return;
+    for (int32_t i = 0; i + 1 < n && !l->ctx->error; i++)
+        if (s[i] == id || s[i + 1] == id) glam__learn_push(l, s[i], s[i + 1]);
+}
+
+static int32_t glam__learn_all(glam__learner *l, int32_t merges, int32_t *merge)
+{
+    int32_t done = 0;
+    for (int32_t w = 0; w < l->word_count && !l->ctx->error; w++)
+        for (int32_t i = 0; i + 1 < l->words[w].length; i++)
+            if (!glam__learn_use(l, w, i)) return 0;
+    for (uint64_t i = 0; l->pair_count && i <= l->pair_mask && !l->ctx->error; i++)
+        if (l->pairs[i].pair)
+            glam__learn_push(l, (int32_t)((l->pairs[i].pair - 1) >> 32),
+                             (int32_t)(uint32_t)(l->pairs[i].pair - 1));
+    while (done < merges && l->heap_count && !l->ctx->error) {
+        glam__urge j = glam__heap_pop(l->heap, &l->heap_count);
+        uint32_t at = glam__pair_find(l->pairs, l->pair_mask, glam__pair_of(j.left, j.right))->rank;
+        if (UINT64_MAX - j.key != l->counts[at]) {       // an older count: it had more then
+            if (UINT64_MAX - j.key > l->counts[at] && l->counts[at] > 1)
+                glam__learn_push(l, j.left, j.right);
+            continue;
+        }
+        if (l->counts[at] < 2) break;
+        for (int32_t u = l->lists[at]; u >= 0 && !l->ctx->error; u = l->uses[u].next) {
+            glam__word *w = &l->words[l->uses[u].word];
+            if (w->visited == done) continue;
+            w->visited = done;
+            glam__learn_merge(l, l->uses[u].word, j.left, j.right, 256 + done);
+        }
+        merge[2 * done] = j.left;
+        merge[2 * done++ + 1] = j.right;
+    }
+    return done;
+}
+
+// The bytes of what the merges make, behind the 256 single ones; v->bytes NULL: no memory.
+static void glam__learned_pieces(glam__learner *l, uint32_t *ends, glam_vocabulary *v)
+{
+    char *all = NULL;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 256; i < v->size; i++) {
+            uint32_t to = ends[i - 1];
+            for (int half = 0; half < 2; half++) {
+                int32_t id = v->merge[2 * (i - 256) + half];
+                uint32_t from = id ? ends[id - 1] : 0, n = ends[id] - from;
+                if (all) memcpy(all + to, all + from, n);
+                to += n;
+            }
+            ends[i] = to;
+        }
+        if (pass) break;
+        all = (char *)glam__take(l->ctx, &l->arena, ends[v->size - 1]);
+        if (!all) return;
+        memcpy(all, v->bytes, 256);
+    }
+    v->bytes = all;
+}
+
+static glam_tokenizer *glam__learn(glam__learner *l, const char *text, size_t bytes, int size,
+                                   glam_split split)
+{
+    char single[256];
+    glam_ctx *ctx = l->ctx;
+    int32_t *merge = (int32_t *)glam__take(ctx, &l->arena, (uint64_t)size * 8);
+    uint32_t *ends = (uint32_t *)glam__take(ctx, &l->arena, (uint64_t)size * 4);
+    if (!merge || !ends) return NULL;
+    for (int i = 0; i < 256; i++) {
+        single[i] = (char)(unsigned char)i;
+        ends[i] = (uint32_t)i + 1;
+    }
+    glam_vocabulary v = { 256, single, ends, NULL, 0, merge, NULL, split, 0, 0, 0, -1, -1 };
+    glam__place start = glam__arena_mark(&ctx->life);
+    glam_tokenizer *scanner = glam_tokenizer_new(ctx, &v);
+    if (scanner && glam__learn_words(l, scanner, text, bytes))
+        v.merges = glam__learn_all(l, size - 256, merge);
+    if (ctx->error) return NULL;
+    glam__arena_rewind(ctx, &ctx->life, start);
+    v.size += v.merges;
+    glam__learned_pieces(l, ends, &v);
+    return glam_tokenizer_new(ctx, &v);
+}
+
+GLAM_API glam_tokenizer *glam_tokenizer_train(glam_ctx *ctx, const char *text, size_t bytes,
+                                              int size, glam_split split)
+{
+    glam__learner l;
+    if (!text || size < 256 || size > 1 << 24 || split <= GLAM_SPLIT_NONE ||
+        split > GLAM_SPLIT_O200K)
+        glam_fail(ctx, GLAM_ERR_VALUE, "tokenizer: %d pieces from %s; a text, 256 to 16777216 and "
+                  "a split by an expression are wanted", size, text ? "a text" : "nothing");
+    if (!ctx || ctx->error) return NULL;
+    memset(&l, 0, sizeof l);
+    l.ctx = ctx;
+    glam_tokenizer *t = glam__learn(&l, text, bytes, size, split);
+    glam__arena_release(ctx, &l.arena);
+    return t;
+}
+
+// ---- texts and ids
 
 GLAM_API glam_tokenizer *glam_tokenizer_bytes(glam_ctx *ctx)
 {
     if (!ctx || ctx->error) return NULL;
     glam_tokenizer *t = (glam_tokenizer *)glam__take(ctx, &ctx->life, sizeof *t);
-    if (t) t->size = 256;
+    if (t) t->v.size = 256;
     return t;
 }
 
-GLAM_API int glam_tokenizer_size(const glam_tokenizer *tokenizer)
-{ return tokenizer ? tokenizer->size : 256; }
+GLAM_API int glam_tokenizer_size(const glam_tokenizer *t) { return t ? t->v.size : 256; }
 
-GLAM_API size_t glam_encode(const glam_tokenizer *tokenizer, const char *text, size_t bytes,
-                            int32_t *ids, size_t most)
-{
-    (void)tokenizer;
-    for (size_t i = 0; i < bytes && i < most && ids && text; i++) ids[i] = (unsigned char)text[i];
-    return text ? bytes : 0;
-}
+GLAM_API const glam_vocabulary *glam_tokenizer_vocabulary(const glam_tokenizer *t)
+{ return t && t->v.bytes ? &t->v : NULL; }
 
-GLAM_API size_t glam_decode(const glam_tokenizer *tokenizer, const int32_t *ids, size_t count,
-                            char *text, size_t size)
+GLAM_API const char *glam_tokenizer_piece(const glam_tokenizer *t, int32_t id, int *bytes)
 {
     size_t n = 0;
-    (void)tokenizer;
+    const char *piece = NULL;
+    if (t && t->v.bytes && id >= 0 && id < t->v.size) piece = glam__piece_of(t, id, &n);
+    if (bytes) *bytes = (int)n;
+    return piece;
+}
+
+GLAM_API size_t glam_encode_control(const glam_tokenizer *t, const char *text, size_t bytes,
+                                    int32_t *ids, size_t most)
+{
+    if (!text) return 0;
+    if (t && t->v.bytes) return glam__encode(t, text, bytes, 1, ids, most);
+    for (size_t i = 0; i < bytes && i < most && ids; i++) ids[i] = (unsigned char)text[i];
+    return bytes;
+}
+
+GLAM_API size_t glam_encode(const glam_tokenizer *t, const char *text, size_t bytes, int32_t *ids,
+                            size_t most)
+{
+    if (t && t->v.bytes && text) return glam__encode(t, text, bytes, 0, ids, most);
+    return glam_encode_control(t, text, bytes, ids, most);
+}
+
+GLAM_API size_t glam_decode(const glam_tokenizer *t, const int32_t *ids, size_t count, char *text,
+                            size_t size)
+{
+    size_t n = 0;
     if (!ids) count = 0;
-    for (; n < count && text && n + 1 < size; n++)      // an id that is no byte shows as one
-        text[n] = ids[n] >= 0 && ids[n] < 256 ? (char)(unsigned char)ids[n] : '?';
-    if (text && size) text[n] = 0;
-    return count;
+    for (size_t i = 0; i < count; i++) {
+        char byte = ids[i] >= 0 && ids[i] < 256 ? (char)(unsigned char)ids[i] : '?';
+        const char *piece = &byte;               // an id that is no byte shows as one
+        size_t bytes = 1;
+        if (t && t->v.bytes && ids[i] >= 0 && ids[i] < t->v.size) {
+            piece = glam__piece_of(t, ids[i], &bytes);
+            if (glam__kind_of(t, ids[i]) == GLAM_PIECE_CONTROL) bytes = 0;
+        } else if (t && t->v.bytes) byte = '?';
+        for (size_t b = 0; b < bytes; b++, n++)
+            if (text && n + 1 < size) text[n] = piece[b];
+    }
+    if (text && size) text[n < size ? n : size - 1] = 0;
+    return n;
+}
+
+GLAM_API size_t glam_whole_characters(const char *text, size_t bytes)
+{
+    for (size_t back = 1; text && back <= 3 && back <= bytes; back++) {
+        unsigned char c = (unsigned char)text[bytes - back];
+        if (c < 0x80) break;
+        if (c < 0xc0) continue;
+        size_t wants = c < 0xc2 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 1;
+        return wants > back ? bytes - back : bytes;
+    }
+    return text ? bytes : 0;
 }
 
 /* == 17 generate : implementation =========================================================
