@@ -21,6 +21,7 @@
        glam_log.h       lines of JSON
        glam_look.h      which expert takes which token
        glam_stop.h      signals and closed pipes
+       glam_jsonl.h     lines of JSON in and out
        glam_run.h       a run that learns: texts, trainer, log
        glam_keep.h      what a run must not lose
 
@@ -56,6 +57,7 @@
 #include "glam_log.h"
 #include "glam_look.h"
 #include "glam_stop.h"
+#include "glam_jsonl.h"
 #include "glam_run.h"
 #include "glam_keep.h"
 
