@@ -187,6 +187,8 @@ GLAM_API const char *glam_simd_name(const glam_ctx *ctx);
 
 /* == 07 context : interface =============================================================== */
 
+struct glam_trace;             // what a mixture did with each token: room 14
+
 typedef struct glam_options {
     glam_allocator allocator;  // default: malloc and free
     int         threads;       // worker count; default 0: what OpenMP reports, at most the quota
@@ -201,6 +203,10 @@ typedef struct glam_options {
     uint64_t    seed;          // of the initialisers and of dropout; default 1
     void      (*log)(void *user, const char *line);   // one line at a time, no newline
     void       *log_user;
+    // Sees what every mixture layer did, once for each pass and part of a batch, on each rank for
+    // its own tokens; never for a block that is only recomputed.  NULL, the default, costs nothing.
+    void      (*trace)(void *user, const struct glam_trace *trace);
+    void       *trace_user;
     int       (*cancel)(void *user);                  // polled between layers; non-zero: stop
     void       *cancel_user;
     // Many ranks.  Every function on a model, trainer or file is then called by all of them.
@@ -503,16 +509,44 @@ typedef struct glam_routing {
     int sent, received;          // on a mesh: choices of mine worked on elsewhere, and rows of
                                  // others that my experts worked on
     const int32_t *expert;       // [T,k] best first; -1: padding
-    const int32_t *slot;         // [T,k] place within (group, expert); -1: dropped or padding
+    const int32_t *slot;         // [T,k] place within (group, expert); -1: no slot, or padding;
+                                 // -2: left out by the router, or a weight of 0
     const int32_t *kept;         // [T,k] 1: the expert worked on it
     const int32_t *load;         // [E]   kept choices
-    const float   *gate;         // [T,k] weight in the sum; 0 where dropped
+    const float   *weight;       // [T,k] weight in the sum; 0 where dropped
     const float   *probability;  // [T,E] softmax of the router
     float balance;               // E * sum f P of a group's real tokens, mean over groups by their
-                                 // real tokens: 1.0 when uniform
+                                 // real tokens.  1 when f or P is uniform, but 1 proves neither,
+                                 // and it is not the least: look at loads (glam_routing_stats)
     float router_z;              // mean over real tokens of logsumexp^2
     float entropy;               // mean over real tokens of -sum p log p, in nats
 } glam_routing;
+
+typedef enum glam_pass {
+    GLAM_PASS_TRAIN = 0, GLAM_PASS_EVALUATE = 1, GLAM_PASS_GENERATE = 2
+} glam_pass;
+
+typedef enum glam_fate {         // what became of a choice
+    GLAM_FATE_PADDING = 0,       // the token is padding: there is no choice
+    GLAM_FATE_KEPT    = 1,       // the expert worked on it
+    GLAM_FATE_NO_SLOT = 2,       // the expert was full
+    GLAM_FATE_SKIPPED = 3        // the router left it out, or its weight is 0
+} glam_fate;
+
+// What options.trace sees, valid until it returns.  Token t of T = rows * length is at place
+// position + t % length of row t / length.
+typedef struct glam_trace {
+    int step;                    // updates before this pass: of the trainer, else of glam_update
+    int layer;                   // -1: a mixture of one's own (glam_moe); then rows is T, length 1
+    int part;                    // of the batch, see recipe.accumulate; 0 in other passes
+    glam_pass pass;
+    int rows, length, position;
+    const int32_t *token;        // [T] ids; NULL: a mixture of one's own
+    const float   *logit;        // [T,E] of the router, as the scores were made of them
+    const float   *weight;       // [T,k] before drops; after them: routing->weight
+    const int32_t *fate;         // [T,k] a glam_fate each
+    const glam_routing *routing;
+} glam_trace;
 
 GLAM_API glam_moe_config glam_moe_config_default(void);
 // Router, up, down (and gate) as parameters named name.router and so on, uniform by fan-in.
@@ -596,7 +630,8 @@ GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, g
 // batch is this rank's part along X and the loss that share of it; so they add up over the ranks.
 GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam_mode mode,
                                 glam_losses *losses);
-// What the mixture of this layer did in the last forward; NULL for a dense layer.
+// What the mixture of this layer did in the last pass, a trainer's or one of your own; NULL for a
+// dense layer.  The two are kept apart: see glam_trainer_routing.
 GLAM_API const glam_routing *glam_model_routing(const glam_model *model, int layer);
 // A parameter by name ("layers.0.moe.router"), or by index 0, 1, ...; NULL when there is none.
 GLAM_API glam_tensor *glam_model_tensor(const glam_model *model, const char *name);
@@ -738,7 +773,7 @@ typedef struct glam_report {
     double   loss;               // cross-entropy alone, nats per token
     double   z_loss, aux_loss, router_z_loss;   // weighted parts of the total
     double   total;
-    double   balance;            // mean over mixture layers of E * sum f P; 1.0 when uniform
+    double   balance;            // mean over mixture layers of glam_routing.balance
     double   entropy;            // mean over mixture layers of the router's entropy, nats
     double   dropped;            // share of choices that found no slot
     double   load_min, load_max; // smallest and largest load of an expert / the even load
@@ -790,6 +825,9 @@ GLAM_API double glam_validate(glam_trainer *trainer);
 GLAM_API glam_model *glam_trainer_model(const glam_trainer *trainer);
 GLAM_API const glam_recipe *glam_trainer_recipe(const glam_trainer *trainer);
 GLAM_API int glam_trainer_done(const glam_trainer *trainer);              // steps so far
+// What the mixture of this layer did in the last training step (its last part); a pass of your own
+// since then leaves it as it is, glam_forget does not.  NULL: a dense layer, or no step yet.
+GLAM_API const glam_routing *glam_trainer_routing(const glam_trainer *trainer, int layer);
 // A resumed run may be given another end.
 GLAM_API glam_status glam_trainer_steps(glam_trainer *trainer, int steps);
 // "trains 1.2 of 37.3 million parameters: attention, norms"
@@ -1054,6 +1092,8 @@ struct glam_ctx {
     int      measuring, plain;     // plain: "base" was asked for by name
     uint64_t epoch;                // packed copies of an older epoch are stale
     int      no_grad, transient;   // transient: gradients of new tensors may be recycled
+    int      again;                // a block is being recomputed
+    int      updates;              // steps of an optimiser so far
     int      backward_done;
     void   (*whole)(void *arg, glam_tensor *t);   // called when a parameter's gradient is whole
     void    *whole_arg;
@@ -4044,7 +4084,9 @@ static void glam__recompute_backward(glam_ctx *ctx, glam_node *n)
     ctx->spares = NULL;                // what the second run leaves behind goes with it
     ctx->transient = 1;
     ctx->backward_done = 0;
+    ctx->again++;
     glam__recompute_run(ctx, n);
+    ctx->again--;
     ctx->tape = tape;
     ctx->spares = spares;
     ctx->transient = transient;
@@ -6883,14 +6925,22 @@ GLAM_API glam_moe_config glam_moe_config_default(void)
 // A routing whose arrays can be written.
 typedef struct glam__route {
     int32_t *expert, *slot, *kept, *load;
-    float   *gate, *probability;
+    float   *weight, *probability;
 } glam__route;
+
+// The pass that a mixture is part of: what its trace says.
+typedef struct glam__pass {
+    glam_pass kind;
+    int step, layer, part, rows, length, position;
+    const int32_t *tokens;         // [T], or NULL
+} glam__pass;
 
 typedef struct glam__moe_setup {
     glam_moe_config c;
     float norm_eps, part;          // part: share of the step's real tokens in this part of it
     int infer, most;               // on a mesh: nothing is dropped; tokens that any rank may have
     const int32_t *mask;           // [T]
+    glam__pass pass;
     glam__route route;             // lives longer than the op
     glam_routing *record;          // summary for the caller; may be NULL
 } glam__moe_setup;
@@ -6918,6 +6968,10 @@ typedef struct glam__moe {
     float *xr, *made;              // X > 1: [room,M] those rows; what experts made of them
     int32_t *loads;                // X > 1: [X,E+1] of all ranks, and their room
     int sent, received;
+    // traced: logits, weights before drops, what became of each choice     [T,E] [T,k] [T,k]
+    int traced;
+    float *logit, *before;
+    int32_t *fate;
 } glam__moe;
 
 static void glam__moe_saved(void *arg, glam__layout *l)
@@ -6943,6 +6997,11 @@ static void glam__moe_scratch(void *arg, glam__layout *l)
     m->normed = glam__lay_floats(l, T * M);
     m->out = glam__lay_floats(l, T * (uint64_t)m->k * M);
     m->made = m->out;
+    if (m->traced) {
+        m->logit = glam__lay_floats(l, T * (uint64_t)m->E);
+        m->before = glam__lay_floats(l, T * (uint64_t)m->k);
+        m->fate = glam__lay_ints(l, T * (uint64_t)m->k);
+    }
     if (m->X == 1) return;
     m->made = glam__lay_floats(l, glam__mul((uint64_t)m->room, M));
     m->loads = glam__lay_ints(l, (uint64_t)m->X * ((uint64_t)m->E + 1));
@@ -6991,6 +7050,7 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     m.X = m.E / m.own;
     m.room = glam__moe_room(&m);
     m.spans_here = m.E;
+    m.traced = ctx->options.trace != NULL;
     glam__lay_over(glam__moe_saved, &m, n->saved);
     return m;
 }
@@ -7242,6 +7302,7 @@ static void glam__moe_softmax(void *arg, int t, int worker GLAM__UNUSED)
         glam__cap(k, m->s->c.router_cap, m->E, p);
         memcpy(m->capped + at, p, (size_t)m->E * sizeof *p);
     }
+    if (m->traced) memcpy(m->logit + at, p, (size_t)m->E * sizeof *p);
     m->lse[t] = k->softmax(m->E, p, 0);
 }
 
@@ -7298,7 +7359,7 @@ static void glam__moe_slots(const glam__moe *m, int group, int *taken, int *seen
 static void glam__moe_weights(const glam__moe *m, int t, int after)
 {
     const glam__route *r = &m->s->route;
-    float *w = r->gate + (size_t)t * m->k, sum = 0;
+    float *w = r->weight + (size_t)t * m->k, sum = 0;
     const int32_t *kept = r->kept + (size_t)t * m->k;
     glam_normalise how = m->s->c.normalise;
     if (!after)
@@ -7327,7 +7388,7 @@ static void glam__moe_choices(void *arg, int t, int worker GLAM__UNUSED)
     for (int i = 0; i < m->k; i++) {
         r->expert[at + i] = r->slot[at + i] = -1;
         r->kept[at + i] = 0;
-        r->gate[at + i] = 0;
+        r->weight[at + i] = 0;
     }
 }
 
@@ -7339,9 +7400,9 @@ static void glam__moe_kept(void *arg, int t, int worker GLAM__UNUSED)
     if (!glam__real(m, t)) return;
     glam__moe_weights(m, t, 1);
     for (size_t at = (size_t)t * m->k; at < (size_t)(t + 1) * m->k; at++)
-        if (glam__within((double)r->gate[at], 0, 0)) {   // a weight of 0 sends nothing anywhere
-            r->kept[at] = 0;
-            r->slot[at] = -1;
+        if (r->kept[at] && glam__within((double)r->weight[at], 0, 0)) {
+            r->kept[at] = 0;                   // a weight of 0 sends nothing anywhere
+            r->slot[at] = -2;
         }
 }
 
@@ -7350,6 +7411,8 @@ static void glam__moe_route(glam__moe *m)
     int *taken = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
     int *seen = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
     glam__each_row(m->ctx, m->T, 8.0 * m->k * m->E, glam__moe_choices, m);
+    if (m->traced)
+        memcpy(m->before, m->s->route.weight, (size_t)m->T * m->k * sizeof(float));
     for (int group = 0; group < m->groups; group++) glam__moe_slots(m, group, taken, seen);
     glam__each_row(m->ctx, m->T, 16.0 * m->k, glam__moe_kept, m);
 }
@@ -7437,7 +7500,7 @@ static void glam__moe_combine_row(void *arg, int t, int worker GLAM__UNUSED)
     else memset(y, 0, M * sizeof(float));
     for (int i = 0; i < m->k; i++)
         if (m->place[choice + i] >= 0)
-            m->ctx->kernels->axpy(m->M, m->s->route.gate[choice + i],
+            m->ctx->kernels->axpy(m->M, m->s->route.weight[choice + i],
                                   m->out + (size_t)m->place[choice + i] * M, y);
 }
 
@@ -7459,7 +7522,7 @@ static glam__plain_moe glam__moe_plain_view(const glam__moe *m)
     p.expert = m->s->route.expert;
     p.place = m->place;
     p.x = m->normed;
-    p.weight = m->s->route.gate;
+    p.weight = m->s->route.weight;
     p.gate = m->gated ? in[GLAM__MO_GATE]->data : NULL;
     p.up = in[GLAM__MO_UP]->data;
     p.down = in[GLAM__MO_DOWN]->data;
@@ -7520,7 +7583,7 @@ static void glam__moe_token_sums(void *arg, int t, int worker GLAM__UNUSED)
 }
 
 // Balance loss, router z-loss and entropy; their weighted sum is the second output.
-static void glam__moe_balance(glam__moe *m)
+static void glam__moe_balance(glam__moe *m, glam_routing *record)
 {
     const glam__moe_setup *s = m->s;
     int real;
@@ -7539,17 +7602,14 @@ static void glam__moe_balance(glam__moe *m)
     z /= real;
     m->n->out[1]->data[0] = (float)((double)s->part * ((double)s->c.aux_weight * aux +
                                                        (double)s->c.router_z_weight * z));
-    if (!s->record) return;
-    s->record->balance = (float)aux;
-    s->record->router_z = (float)z;
-    s->record->entropy = (float)(entropy / real);
+    record->balance = (float)aux;
+    record->router_z = (float)z;
+    record->entropy = (float)(entropy / real);
 }
 
-static void glam__moe_record(const glam__moe *m)
+static void glam__moe_record(const glam__moe *m, glam_routing *r)
 {
-    glam_routing *r = m->s->record;
     const glam__route *from = &m->s->route;
-    if (!r) return;
     r->tokens = m->T;
     r->experts = m->E;
     r->top_k = m->k;
@@ -7563,13 +7623,31 @@ static void glam__moe_record(const glam__moe *m)
     r->slot = from->slot;
     r->kept = from->kept;
     r->load = from->load;
-    r->gate = from->gate;
+    r->weight = from->weight;
     r->probability = from->probability;
+}
+
+// For whoever listens (options.trace).
+static void glam__moe_trace(const glam__moe *m, const glam_routing *routing)
+{
+    const glam__route *r = &m->s->route;
+    const glam__pass *pass = &m->s->pass;
+    glam_trace t;
+    for (size_t at = 0; at < (size_t)m->T * m->k; at++)
+        m->fate[at] = r->expert[at] < 0 ? GLAM_FATE_PADDING : r->kept[at] ? GLAM_FATE_KEPT
+                    : r->slot[at] == -1 ? GLAM_FATE_NO_SLOT : GLAM_FATE_SKIPPED;
+    memset(&t, 0, sizeof t);
+    t.step = pass->step; t.layer = pass->layer; t.part = pass->part; t.pass = pass->kind;
+    t.rows = pass->rows; t.length = pass->length; t.position = pass->position;
+    t.token = pass->tokens; t.logit = m->logit; t.weight = m->before; t.fate = m->fate;
+    t.routing = routing;
+    m->ctx->options.trace(m->ctx->options.trace_user, &t);
 }
 
 static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
 {
     glam__moe m = glam__moe_view(ctx, n);      // names for the saved arrays
+    glam_routing own, *record = m.s->record ? m.s->record : &own;
     glam__lay_scratch(ctx, glam__moe_scratch, &m);
     glam__moe_router(&m);                        // p = softmax(x Wr)                     [T,E]
     glam__moe_route(&m);                       // best experts, their slots, drops      [T,k]
@@ -7582,8 +7660,9 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
         glam__moe_return(&m);                  // and back to the ranks of the tokens
         glam__moe_combine(&m);                 // weighted sum back into token order    [T,M]
     }
-    glam__moe_balance(&m);                     // auxiliary loss from load and p
-    glam__moe_record(&m);
+    glam__moe_balance(&m, record);             // auxiliary loss from load and p
+    glam__moe_record(&m, record);
+    if (m.traced && !ctx->again) glam__moe_trace(&m, record);
 }
 
 // ---- backward, the same steps in reverse
@@ -7595,7 +7674,7 @@ static void glam__moe_gather_row(void *arg, int row, int worker GLAM__UNUSED)
     memcpy(d->dy_out + (size_t)row * M, d->m.n->out[0]->grad + t * M, M * sizeof(float));
     if (d->m.X == 1 && d->xr)
         memcpy(d->xr + (size_t)row * M, d->m.normed + t * M, M * sizeof(float));
-    d->weight_out[row] = d->m.s->route.gate[d->m.source[row]];
+    d->weight_out[row] = d->m.s->route.weight[d->m.source[row]];
 }
 
 static void glam__moe_combine_back(glam__moe_grads *d)
@@ -7687,7 +7766,7 @@ static void glam__moe_weights_back(const glam__moe_grads *d, int t, float *dp)
     for (int i = 0; i < m->k; i++) {
         int row = m->place[at + i];
         if (row >= 0 || !after) sum += p[r->expert[at + i]];
-        if (row >= 0) dot += d->dweight[row] * r->gate[at + i];
+        if (row >= 0) dot += d->dweight[row] * r->weight[at + i];
     }
     for (int i = 0; i < m->k; i++) {
         int row = m->place[at + i];
@@ -7887,7 +7966,7 @@ static glam__route glam__route_new(glam_ctx *ctx, const glam_moe_config *c, uint
     r.slot = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, choices);
     r.kept = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, choices);
     r.load = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, (uint64_t)c->experts);
-    r.gate = glam__take_values(ctx, &ctx->step, choices);
+    r.weight = glam__take_values(ctx, &ctx->step, choices);
     r.probability = glam__take_values(ctx, &ctx->step, T * (uint64_t)c->experts);
     return r;
 }
@@ -7919,6 +7998,10 @@ GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32
     s.norm_eps = 1e-6f;
     s.part = 1;
     s.mask = glam__keep_ints(ctx, mask, glam__rows(x), 0);
+    s.pass.step = ctx->updates;
+    s.pass.layer = -1;
+    s.pass.rows = (int)glam__rows(x);
+    s.pass.length = 1;
     s.route = glam__route_new(ctx, config, glam__rows(x));
     s.record = routing;
     return ctx->error ? NULL : glam__moe_apply(ctx, x, w, &s, balance);
@@ -7971,13 +8054,14 @@ typedef struct glam__layer {
     glam_attention_weights attention;
     glam_ffn_weights ffn;
     glam_moe_weights moe;
-    glam_routing routing;
+    glam_routing routing[2];       // of passes of one's own; of a trainer's
 } glam__layer;
 
 struct glam_model {
     glam_ctx *ctx;
     glam_config config;
     int count, borrowed;
+    int latest;                    // whose routing is the last: 0 one's own, 1 a trainer's
     glam_tensor **tensors;
     glam_tensor *embed, *unembed, *norm;
     glam__layer *layers;
@@ -8487,13 +8571,15 @@ GLAM_API glam_tensor *glam_model_tensor(const glam_model *model, const char *nam
     return NULL;
 }
 
-GLAM_API const glam_routing *glam_model_routing(const glam_model *model, int layer)
+static const glam_routing *glam__routing_of(const glam_model *model, int layer, int which)
 {
-    if (!model || layer < 0 || layer >= model->config.layers || !model->layers[layer].mixture)
-        return NULL;
-    const glam_routing *r = &model->layers[layer].routing;
+    if (layer < 0 || layer >= model->config.layers || !model->layers[layer].mixture) return NULL;
+    const glam_routing *r = &model->layers[layer].routing[which];
     return r->experts ? r : NULL;
 }
+
+GLAM_API const glam_routing *glam_model_routing(const glam_model *model, int layer)
+{ return model ? glam__routing_of(model, layer, model->latest) : NULL; }
 
 // ---- freezing
 
@@ -8584,6 +8670,8 @@ typedef struct glam__run {
     int recompute, cancelled, aux_off;
     int most;                      // on a mesh: tokens that any rank may have; 0: all the same
     int quiet;                     // leave the model's routing records alone
+    int trained;                   // a trainer's pass: see glam__layer.routing
+    glam__pass pass;
     glam_tensor *balance;          // sum over mixture layers so far
 } glam__run;
 
@@ -8634,7 +8722,9 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
     s.part = (float)(run->real / run->count);
     s.mask = run->segments;
     s.route = b->route;
-    s.record = run->quiet ? NULL : &layer->routing;
+    s.pass = run->pass;
+    s.pass.layer = b->layer;
+    s.record = run->quiet ? NULL : &layer->routing[run->trained];
     if (run->aux_off) s.c.aux_weight = 0;
     return x ? glam__moe_apply(ctx, x, &layer->moe, &s, balance) : NULL;
 }
@@ -8676,6 +8766,8 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
     e.mask = run->segments;
     e.count = T;
     e.rows = batch->rows;
+    run->pass.tokens = e.ids;
+    if (!run->quiet) model->latest = run->trained;
     ctx->transient = 1;                            // nobody asks for gradients in here
     glam_tensor *x = glam_apply(ctx, &glam__op_embed, &model->embed, &e, sizeof e, NULL);
     for (int i = 0; i < model->config.layers && x; i++) {
@@ -8715,6 +8807,10 @@ static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam
     for (int t = 0; t < batch->rows * batch->length && run->segments; t++)
         run->real += run->segments[t] != 0;
     run->count = run->real > 0 ? run->real : 1;
+    run->pass.kind = mode == GLAM_TRAIN ? GLAM_PASS_TRAIN : GLAM_PASS_EVALUATE;
+    run->pass.step = model->ctx->updates;
+    run->pass.rows = batch->rows;
+    run->pass.length = batch->length;
     glam__agree(model->ctx, mode == GLAM_TRAIN ? "a pass of training" : "a pass of inference", 0);
     return model->ctx->error;
 }
@@ -8805,10 +8901,11 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     if (!y || !losses || ctx->measuring) return y;
     losses->xent = h.parts[0];
     losses->z = h.parts[1];
-    for (int i = 0; i < c->layers; i++) {
-        if (!model->layers[i].mixture) continue;
-        losses->aux += (double)model->layers[i].routing.balance * run->real / run->count;
-        losses->router_z += (double)model->layers[i].routing.router_z * run->real / run->count;
+    for (int i = 0; i < c->layers && !run->quiet; i++) {
+        const glam_routing *r = glam__routing_of(model, i, run->trained);
+        if (!r) continue;
+        losses->aux += (double)r->balance * run->real / run->count;
+        losses->router_z += (double)r->router_z * run->real / run->count;
     }
     losses->total = losses->xent + (double)c->z_loss * losses->z;
     if (run->mode == GLAM_TRAIN)
@@ -8992,9 +9089,11 @@ static glam_tensor *glam__session_run(glam_session *s, const int32_t *tokens, in
     glam__run run;
     glam_batch batch = { 1, count, tokens, NULL, NULL, NULL };
     if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return NULL;
+    int before = s->caches[0].length;
     run.caches = s->caches;
     run.quiet = 1;
-    int before = s->caches[0].length;
+    run.pass.kind = GLAM_PASS_GENERATE;
+    run.pass.position = before;
     glam_tensor *x = glam__run_layers(&run, &batch);
     if (!x)                                // cancelled or failed half way: as before the call
         for (int i = 0; i < model->config.layers; i++) s->caches[i].length = before;
@@ -10590,6 +10689,7 @@ GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss, g
     r->step = optimizer->step;
     r->steps = optimizer->recipe.steps;
     r->bytes = ctx->held;
+    ctx->updates++;
     glam__end_step(ctx);
     return glam__farewell(ctx);
 }
@@ -10816,6 +10916,8 @@ static int glam__train_part(glam_trainer *t, int part)
     if (!run || glam__run_begin(run, model, &batch, GLAM_TRAIN) != GLAM_OK) return 0;
     run->count = (double)t->recipe.batch * t->recipe.context;
     run->recompute = t->recipe.recompute;
+    run->trained = 1;
+    run->pass.part = part;
     run->aux_off = t->aux_off;
     ctx->lend.on = !t->recipe.update_in_backward;      // tensors are in the order of their blocks
     ctx->lend.base = t->optimizer->set;
@@ -10934,6 +11036,7 @@ static int glam__train_parts(glam_trainer *t)
     memset(t->load, 0, (size_t)cells * sizeof *t->load);
     glam__end_step(ctx);
     glam__trainer_levels(t);
+    ctx->updates = t->step;
     glam__agree(ctx, "train step", 0);
     int rounds = ctx->measuring && t->rounds > 2 ? 2 : t->rounds;  // the rest: as the second
     for (int round = 0; round < rounds && !ctx->error; round++) {
@@ -10979,7 +11082,7 @@ static int glam__train_one(glam_trainer *t, glam_report *r)
     r->skipped = r->torn = 0;
     glam__report_fill(t, r);
     glam__optimizer_step(t->optimizer, glam__finite(r->total), r);
-    t->step++;
+    ctx->updates = ++t->step;
     t->tokens += (uint64_t)t->recipe.batch * (uint64_t)t->recipe.context;
     took = glam__seconds() - begin;
     t->seconds += took;
@@ -11081,6 +11184,8 @@ GLAM_API glam_model *glam_trainer_model(const glam_trainer *trainer)
 GLAM_API const glam_recipe *glam_trainer_recipe(const glam_trainer *trainer)
 { return trainer ? &trainer->recipe : NULL; }
 GLAM_API int glam_trainer_done(const glam_trainer *trainer) { return trainer ? trainer->step : 0; }
+GLAM_API const glam_routing *glam_trainer_routing(const glam_trainer *trainer, int layer)
+{ return trainer ? glam__routing_of(trainer->model, layer, 1) : NULL; }
 GLAM_API const char *glam_trainer_summary(const glam_trainer *trainer)
 { return trainer ? trainer->summary : ""; }
 

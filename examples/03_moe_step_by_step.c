@@ -65,7 +65,7 @@ static void show_routing(const glam_routing *r)
     printf("== choices\ntoken choice expert slot kept gate\n");
     for (int i = 0; i < T * K; i++)            // choice 0 is the best; slot -1: the queue was full
         printf("%d %d %d %d %d %.7f\n", i / K, i % K, r->expert[i], r->slot[i], r->kept[i],
-               (double)r->gate[i]);
+               (double)r->weight[i]);
     printf("\n== load\nexpert kept first_choices mean_probability\n");
     for (int e = 0; e < E; e++) {
         int first = 0;

@@ -104,7 +104,7 @@ static void look_take(look *k, const glam_model *model, int at)
         memcpy(l->expert + to, g->expert, T * top * sizeof *l->expert);
         memcpy(l->slot + to, g->slot, T * top * sizeof *l->slot);
         memcpy(l->kept + to, g->kept, T * top * sizeof *l->kept);
-        memcpy(l->weight + to, g->gate, T * top * sizeof *l->weight);
+        memcpy(l->weight + to, g->weight, T * top * sizeof *l->weight);
         memcpy(l->probability + (size_t)at * E, g->probability, T * E * sizeof *l->weight);
         tally_add(&k->total, layer, g);
     }
