@@ -508,7 +508,7 @@ typedef struct glam_routing {
     int dropped;                 // choices without a slot
     int sent, received;          // on a mesh: choices of mine worked on elsewhere, and rows of
                                  // others that my experts worked on
-    const int32_t *expert;       // [T,k] best first; -1: padding
+    const int32_t *expert;       // [T,k] best first; -1: none (padding, or see slot)
     const int32_t *slot;         // [T,k] place within (group, expert); -1: no slot, or padding;
                                  // -2: left out by the router, or a weight of 0
     const int32_t *kept;         // [T,k] 1: the expert worked on it
@@ -547,6 +547,52 @@ typedef struct glam_trace {
     const int32_t *fate;         // [T,k] a glam_fate each
     const glam_routing *routing;
 } glam_trace;
+
+// Counts of one layer over any number of passes, and what follows from them (glam_stats_finish).
+// A choice counts where the router made it, before drops, unless it says kept.
+typedef struct glam_routing_stats {
+    int experts, vocab, texts;   // E, V, D; without ids or texts V or D is 0
+    uint64_t tokens;             // real ones
+    uint64_t choices, dropped;   // choices of them, and those without a slot
+    uint64_t *first;             // [E] tokens that chose it first
+    uint64_t *chosen;            // [E] tokens that chose it at all
+    uint64_t *kept;              // [E] tokens that it worked on
+    uint64_t *together;          // [E,E] tokens that chose both; the diagonal is chosen
+    uint64_t *by_token;          // [V,E] first choices of each token id
+    uint64_t *by_text;           // [D,E] choices of each text's tokens
+    uint64_t compared, same_first, same, of;   // see glam_stats_compare
+    double   sums[4];            // balance, entropy, weight of the first choice, of the second
+    // From here on of glam_stats_finish; 0 where nothing was counted.
+    double fullest, emptiest;    // largest and smallest first[e] / (tokens / E)
+    double kept_fullest, kept_emptiest;    // the same of kept[e] / (their mean)
+    int    dead;                 // experts that are chosen less than 1/100 as often as the mean
+    double dropped_share;        // dropped / choices
+    double balance;              // mean over tokens of glam_routing.balance
+    double entropy;              // the same of glam_routing.entropy, in nats: at most ln E
+    double weight_first, weight_second;    // mean weights in the sum; a dropped one is 0
+    // How much the id alone tells: the share of tokens whose first choice is the one that their id
+    // makes most often.  1/E to 1 (vocabulary specialisation, OLMoE, Muennighoff et al. 2024, 5.4).
+    double token_specialisation;
+    double *text_load;           // [D,E] by_text / the mean of that text over experts; 1: even
+    double agreement_first;      // share of tokens with the same first choice as before
+    double agreement;            // share of choices made before as well, in whatever order (router
+                                 // saturation, OLMoE 5.1)
+} glam_routing_stats;
+
+// For a layer of so many experts; vocab and texts may be 0.  It lives as long as ctx.
+GLAM_API glam_routing_stats *glam_stats_new(glam_ctx *ctx, int experts, int vocab, int texts);
+// Counts one pass.  token [T] are ids (NULL: none), text [T] says whose each token is (NULL: none).
+GLAM_API glam_status glam_stats_add(glam_ctx *ctx, glam_routing_stats *stats,
+                                    const glam_routing *routing, const int32_t *token,
+                                    const int32_t *text);
+// Compares the choices of one pass with those of an earlier model for the same tokens.
+GLAM_API glam_status glam_stats_compare(glam_ctx *ctx, glam_routing_stats *stats,
+                                        const glam_routing *now, const glam_routing *before);
+// Adds what another has counted (of other texts, ranks or layers of the same shape).
+GLAM_API glam_status glam_stats_merge(glam_ctx *ctx, glam_routing_stats *stats,
+                                      const glam_routing_stats *other);
+// Fills what follows from the counts; it may go on counting afterwards.
+GLAM_API void glam_stats_finish(glam_routing_stats *stats);
 
 GLAM_API glam_moe_config glam_moe_config_default(void);
 // Router, up, down (and gate) as parameters named name.router and so on, uniform by fan-in.
@@ -8042,6 +8088,182 @@ GLAM_API glam_moe_weights glam_moe_init(glam_ctx *ctx, const char *name, int d_m
     w.up = glam__named_param(ctx, name, "up", in, seed);
     w.down = glam__named_param(ctx, name, "down", glam_dim3(c.experts, c.hidden, d_model), seed);
     return w;
+}
+
+// ---- statistics
+
+GLAM_API glam_routing_stats *glam_stats_new(glam_ctx *ctx, int experts, int vocab, int texts)
+{
+    if (!ctx || ctx->error) return NULL;
+    if (experts < 1 || vocab < 0 || texts < 0) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "stats: %d experts, %d ids, %d texts; at least one expert, "
+                  "and nothing below 0", experts, vocab, texts);
+        return NULL;
+    }
+    uint64_t E = (uint64_t)experts, rows = 3 + E + (uint64_t)vocab + (uint64_t)texts;
+    size_t mark = glam_mark(ctx);
+    glam_routing_stats *s = (glam_routing_stats *)glam__take(ctx, &ctx->life, sizeof *s);
+    uint64_t *n = (uint64_t *)glam__take(ctx, &ctx->life, glam__mul(rows * E, sizeof *n));
+    double *load = (double *)glam__take(ctx, &ctx->life, (uint64_t)texts * E * sizeof *load + 1);
+    if (s && n && load) {
+        s->experts = experts; s->vocab = vocab; s->texts = texts;
+        s->first = n;
+        s->chosen = s->first + E;
+        s->kept = s->chosen + E;
+        s->together = s->kept + E;
+        s->by_token = s->together + E * E;
+        s->by_text = s->by_token + (uint64_t)vocab * E;
+        s->text_load = load;
+    }
+    return (glam_routing_stats *)glam__made(ctx, mark, s);
+}
+
+// Does a pass, or another's counts, have the experts that are counted here?
+static glam_status glam__stats_fit(glam_ctx *ctx, const glam_routing_stats *s, int experts)
+{
+    if (!ctx || !s) return ctx ? glam_fail(ctx, GLAM_ERR_VALUE, "stats: nowhere to count (NULL)")
+                               : GLAM_ERR_MEMORY;
+    if (experts != s->experts)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "stats: made for %d experts, but the routing has %d "
+                         "(0: there is none)", s->experts, experts);
+    return ctx->error;
+}
+
+// A token's entries; -2 says that a real token has no further expert.
+static int glam__routed(const glam_routing *r, int t)
+{ return r->expert[(size_t)t * r->top_k] >= 0 || r->slot[(size_t)t * r->top_k] == -2; }
+
+static void glam__stats_token(glam_routing_stats *s, const glam_routing *r, int t, int32_t text)
+{
+    const int32_t *e = r->expert + (size_t)t * r->top_k;
+    const float *w = r->weight + (size_t)t * r->top_k;
+    int E = s->experts;
+    for (int i = 0; i < r->top_k && e[i] >= 0; i++) {
+        s->choices++;
+        s->chosen[e[i]]++;
+        s->kept[e[i]] += r->kept[(size_t)t * r->top_k + i] != 0;
+        if (text >= 0) s->by_text[(size_t)text * E + e[i]]++;
+        if (i < 2) s->sums[2 + i] += (double)w[i];
+        for (int j = 0; j < r->top_k && e[j] >= 0; j++) s->together[(size_t)e[i] * E + e[j]]++;
+    }
+}
+
+GLAM_API glam_status glam_stats_add(glam_ctx *ctx, glam_routing_stats *stats,
+                                    const glam_routing *routing, const int32_t *token,
+                                    const int32_t *text)
+{
+    glam_routing_stats *s = stats;
+    if (glam__stats_fit(ctx, s, routing ? routing->experts : 0) != GLAM_OK) return glam_error(ctx);
+    for (int t = 0; t < routing->tokens; t++)      // all or nothing
+        if ((token && (token[t] < 0 || token[t] >= s->vocab)) ||
+            (text && (text[t] < 0 || text[t] >= s->texts)))
+            return glam_fail(ctx, GLAM_ERR_VALUE, "stats: token %d has the id %d of %d, text %d "
+                             "of %d", t, token ? (int)token[t] : 0, s->vocab,
+                             text ? (int)text[t] : 0, s->texts);
+    uint64_t real = 0;
+    for (int t = 0; t < routing->tokens; t++) {
+        int e = routing->expert[(size_t)t * routing->top_k];
+        if (!glam__routed(routing, t)) continue;
+        real++;
+        if (e >= 0) s->first[e]++;
+        if (e >= 0 && token) s->by_token[(size_t)token[t] * s->experts + e]++;
+        glam__stats_token(s, routing, t, text ? text[t] : -1);
+    }
+    s->tokens += real;
+    s->dropped += (uint64_t)routing->dropped;
+    s->sums[0] += (double)routing->balance * (double)real;
+    s->sums[1] += (double)routing->entropy * (double)real;
+    return GLAM_OK;
+}
+
+GLAM_API glam_status glam_stats_compare(glam_ctx *ctx, glam_routing_stats *stats,
+                                        const glam_routing *now, const glam_routing *before)
+{
+    if (glam__stats_fit(ctx, stats, now ? now->experts : 0) != GLAM_OK) return glam_error(ctx);
+    if (!before || before->experts != now->experts || before->tokens != now->tokens)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "stats: a pass of %d tokens and %d experts cannot be "
+                         "compared with one of %d and %d", now->tokens, now->experts,
+                         before ? before->tokens : 0, before ? before->experts : 0);
+    for (int t = 0; t < now->tokens; t++) {
+        const int32_t *a = now->expert + (size_t)t * now->top_k;
+        const int32_t *b = before->expert + (size_t)t * before->top_k;
+        if (!glam__routed(now, t)) continue;
+        stats->compared++;
+        stats->same_first += a[0] == b[0];
+        for (int i = 0; i < now->top_k && a[i] >= 0; i++, stats->of++)
+            for (int j = 0; j < before->top_k; j++) stats->same += a[i] == b[j];
+    }
+    return GLAM_OK;
+}
+
+GLAM_API glam_status glam_stats_merge(glam_ctx *ctx, glam_routing_stats *stats,
+                                      const glam_routing_stats *other)
+{
+    glam_routing_stats *s = stats;
+    if (glam__stats_fit(ctx, s, other ? other->experts : 0) != GLAM_OK) return glam_error(ctx);
+    if (s->vocab != other->vocab || s->texts != other->texts)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "stats: %d ids and %d texts here, %d and %d there",
+                         s->vocab, s->texts, other->vocab, other->texts);
+    uint64_t n = (uint64_t)s->experts * (3 + (uint64_t)s->experts + (uint64_t)s->vocab +
+                                         (uint64_t)s->texts);
+    for (uint64_t i = 0; i < n; i++) s->first[i] += other->first[i];       // all the arrays
+    for (int i = 0; i < 4; i++) s->sums[i] += other->sums[i];
+    s->tokens += other->tokens; s->choices += other->choices; s->dropped += other->dropped;
+    s->compared += other->compared; s->same_first += other->same_first;
+    s->same += other->same; s->of += other->of;
+    return GLAM_OK;
+}
+
+// Largest and smallest of n counts over their mean.
+static void glam__stats_range(const uint64_t *count, int n, double *most, double *least)
+{
+    uint64_t sum = 0, high = 0, low = UINT64_MAX;
+    for (int e = 0; e < n; e++) {
+        sum += count[e];
+        if (count[e] > high) high = count[e];
+        if (count[e] < low) low = count[e];
+    }
+    *most = sum ? (double)high * n / (double)sum : 0;
+    *least = sum ? (double)low * n / (double)sum : 0;
+}
+
+static double glam__share_of(double part, uint64_t all) { return all ? part / (double)all : 0; }
+
+GLAM_API void glam_stats_finish(glam_routing_stats *stats)
+{
+    glam_routing_stats *s = stats;
+    uint64_t likely = 0, known = 0;
+    if (!s) return;
+    int E = s->experts;
+    glam__stats_range(s->first, E, &s->fullest, &s->emptiest);
+    glam__stats_range(s->kept, E, &s->kept_fullest, &s->kept_emptiest);
+    s->dead = 0;
+    for (int e = 0; e < E; e++)
+        s->dead += s->choices && 100.0 * (double)s->chosen[e] * E < (double)s->choices;
+    for (int v = 0; v < s->vocab; v++) {
+        const uint64_t *row = s->by_token + (size_t)v * E;
+        uint64_t most = 0;
+        for (int e = 0; e < E; e++) {
+            known += row[e];
+            if (row[e] > most) most = row[e];
+        }
+        likely += most;
+    }
+    for (int d = 0; d < s->texts; d++) {
+        const uint64_t *row = s->by_text + (size_t)d * E;
+        uint64_t sum = 0;
+        for (int e = 0; e < E; e++) sum += row[e];
+        for (int e = 0; e < E; e++)
+            s->text_load[(size_t)d * E + e] = glam__share_of((double)row[e] * E, sum);
+    }
+    s->token_specialisation = glam__share_of((double)likely, known);
+    s->dropped_share = glam__share_of((double)s->dropped, s->choices);
+    s->balance = glam__share_of(s->sums[0], s->tokens);
+    s->entropy = glam__share_of(s->sums[1], s->tokens);
+    s->weight_first = glam__share_of(s->sums[2], s->tokens);
+    s->weight_second = glam__share_of(s->sums[3], s->tokens);
+    s->agreement_first = glam__share_of((double)s->same_first, s->compared);
+    s->agreement = glam__share_of((double)s->same, s->of);
 }
 
 /* == 15 model : implementation ============================================================

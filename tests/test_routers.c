@@ -181,9 +181,222 @@ static void router_two_records(void)
     glam_close(ctx);
 }
 
+// --- statistics ----------------------------------------------------------------------------------
+
+enum { STAT_T = 300, STAT_E = 7, STAT_K = 3, STAT_V = 11, STAT_D = 4 };
+
+// A pass made up by hand: any choices, drops, padding, weights.
+typedef struct stat_pass {
+    glam_routing r;
+    int32_t expert[STAT_T * STAT_K], slot[STAT_T * STAT_K], kept[STAT_T * STAT_K];
+    float   weight[STAT_T * STAT_K];
+    int32_t token[STAT_T], text[STAT_T];
+} stat_pass;
+
+static void stat_make(stat_pass *p, uint64_t seed)
+{
+    memset(p, 0, sizeof *p);
+    for (int t = 0; t < STAT_T; t++) {
+        int e = (int)(glam_random(seed, 1, (uint64_t)t) * 4);
+        int padding = glam_random(seed, 2, (uint64_t)t) < 0.1f;
+        p->token[t] = (int32_t)(glam_random(seed, 3, (uint64_t)t) * STAT_V);
+        p->text[t] = (int32_t)(glam_random(seed, 4, (uint64_t)t) * STAT_D);
+        for (int i = 0; i < STAT_K; i++) {
+            int at = t * STAT_K + i;
+            float luck = glam_random(seed, 5, (uint64_t)at);
+            p->expert[at] = padding ? -1 : (e + i * (1 + p->token[t] % 2)) % STAT_E;   // all differ
+            p->kept[at] = !padding && luck < 0.8f;
+            p->slot[at] = p->kept[at] ? t : -1;
+            p->weight[at] = p->kept[at] ? luck : 0;
+            p->r.dropped += !padding && !p->kept[at];
+        }
+    }
+    p->r.tokens = STAT_T;
+    p->r.experts = STAT_E;
+    p->r.top_k = STAT_K;
+    p->r.expert = p->expert;
+    p->r.slot = p->slot;
+    p->r.kept = p->kept;
+    p->r.weight = p->weight;
+    p->r.balance = 1 + (float)seed;
+    p->r.entropy = 2 * (float)seed;
+}
+
+// Did token t choose e, at all or as number `order` (-1: any)?
+static int stat_chose(const stat_pass *p, int t, int e, int order)
+{
+    for (int i = 0; i < STAT_K; i++)
+        if (p->expert[t * STAT_K + i] == e && (order < 0 || order == i)) return 1;
+    return 0;
+}
+
+static void router_stats_counts(void)
+{
+    stat_pass p[2];
+    glam_options o = test_options();
+    glam_ctx *ctx = glam_open(&o);
+    glam_routing_stats *s = glam_stats_new(ctx, STAT_E, STAT_V, STAT_D);
+    glam_routing_stats *half = glam_stats_new(ctx, STAT_E, STAT_V, STAT_D);
+    int wrong = 0, dead = 0;
+    double real = 0, balance = 0, entropy = 0, weight[2] = { 0, 0 }, most = 0, least = 1e9, hits = 0;
+    for (int i = 0; i < 2; i++) {
+        stat_make(&p[i], (uint64_t)i + 1);
+        CHECK(glam_stats_add(ctx, i ? half : s, &p[i].r, p[i].token, p[i].text) == GLAM_OK);
+    }
+    CHECK(glam_stats_merge(ctx, s, half) == GLAM_OK);
+    glam_stats_finish(s);
+    for (int i = 0; i < 2; i++)
+        for (int t = 0; t < STAT_T; t++) {
+            if (p[i].expert[t * STAT_K] < 0) continue;
+            real++;
+            balance += (double)p[i].r.balance;
+            entropy += (double)p[i].r.entropy;
+            for (int j = 0; j < 2; j++) weight[j] += (double)p[i].weight[t * STAT_K + j];
+        }
+    for (int e = 0; e < STAT_E; e++) {
+        uint64_t first = 0, chosen = 0, kept = 0;
+        for (int i = 0; i < 2; i++)
+            for (int t = 0; t < STAT_T; t++) {
+                first += (uint64_t)stat_chose(&p[i], t, e, 0);
+                chosen += (uint64_t)stat_chose(&p[i], t, e, -1);
+                for (int j = 0; j < STAT_K; j++)
+                    kept += p[i].expert[t * STAT_K + j] == e && p[i].kept[t * STAT_K + j];
+            }
+        wrong += s->first[e] != first || s->chosen[e] != chosen || s->kept[e] != kept;
+        dead += (double)chosen < 0.01 * real * STAT_K / STAT_E;
+        if ((double)first * STAT_E / real > most) most = (double)first * STAT_E / real;
+        if ((double)first * STAT_E / real < least) least = (double)first * STAT_E / real;
+        for (int f = 0; f < STAT_E; f++) {
+            uint64_t both = 0;
+            for (int i = 0; i < 2; i++)
+                for (int t = 0; t < STAT_T; t++)
+                    both += (uint64_t)(stat_chose(&p[i], t, e, -1) && stat_chose(&p[i], t, f, -1));
+            wrong += s->together[e * STAT_E + f] != both;
+        }
+    }
+    for (int v = 0; v < STAT_V; v++) {
+        double best = 0;
+        for (int e = 0; e < STAT_E; e++) {
+            double n = 0;
+            for (int i = 0; i < 2; i++)
+                for (int t = 0; t < STAT_T; t++) n += p[i].token[t] == v && stat_chose(&p[i], t, e, 0);
+            best = n > best ? n : best;
+        }
+        hits += best;
+    }
+    for (int d = 0; d < STAT_D; d++)
+        for (int e = 0; e < STAT_E; e++) {
+            double n = 0, all = 0;
+            for (int i = 0; i < 2; i++)
+                for (int t = 0; t < STAT_T; t++) {
+                    if (p[i].text[t] != d || p[i].expert[t * STAT_K] < 0) continue;
+                    n += stat_chose(&p[i], t, e, -1);
+                    all += STAT_K;
+                }
+            wrong += fabs(s->text_load[d * STAT_E + e] - n / all * STAT_E) > 1e-12;
+        }
+    CHECK(wrong == 0);
+    CHECK(s->tokens == (uint64_t)real && s->choices == (uint64_t)(real * STAT_K));
+    CHECK(s->dead == dead && s->dropped == (uint64_t)(p[0].r.dropped + p[1].r.dropped));
+    CHECK_NEAR(s->fullest, most, 1e-12);
+    CHECK_NEAR(s->emptiest, least, 1e-12);
+    CHECK_NEAR(s->dropped_share, (p[0].r.dropped + p[1].r.dropped) / (real * STAT_K), 1e-12);
+    CHECK_NEAR(s->balance, balance / real, 1e-12);
+    CHECK_NEAR(s->entropy, entropy / real, 1e-12);
+    CHECK_NEAR(s->weight_first, weight[0] / real, 1e-12);
+    CHECK_NEAR(s->weight_second, weight[1] / real, 1e-12);
+    CHECK_NEAR(s->token_specialisation, hits / real, 1e-12);
+    CHECK(s->kept_fullest >= 1 && s->kept_emptiest <= 1 && s->fullest > s->emptiest);
+    CHECK(glam_error(ctx) == GLAM_OK);
+    glam_close(ctx);
+}
+
+static void router_stats_agreement(void)
+{
+    stat_pass now, before;
+    glam_options o = test_options();
+    glam_ctx *ctx = glam_open(&o);
+    double first = 0, same = 0, real = 0;
+    stat_make(&now, 1);
+    stat_make(&before, 1);
+    for (int t = 0; t < STAT_T; t++) {             // before: every third token had other experts, every
+        int32_t *e = &before.expert[t * STAT_K], x = e[0];     // other one another order
+        if (e[0] < 0) continue;
+        if (t % 3 == 0) for (int i = 0; i < STAT_K; i++) e[i] = (e[i] + 1) % STAT_E;
+        else if (t % 2) { e[0] = e[1]; e[1] = x; }
+    }
+    for (int t = 0; t < STAT_T; t++)
+        for (int i = 0; i < STAT_K && now.expert[t * STAT_K] >= 0; i++) {
+            real += i == 0;
+            first += i == 0 && before.expert[t * STAT_K] == now.expert[t * STAT_K];
+            same += stat_chose(&before, t, now.expert[t * STAT_K + i], -1);
+        }
+    glam_routing_stats *s = glam_stats_new(ctx, STAT_E, 0, 0);
+    CHECK(glam_stats_compare(ctx, s, &now.r, &before.r) == GLAM_OK);
+    glam_stats_finish(s);
+    CHECK_NEAR(s->agreement_first, first / real, 1e-12);
+    CHECK_NEAR(s->agreement, same / (real * STAT_K), 1e-12);
+    CHECK(first < real && same > first && same < real * STAT_K);
+    CHECK(s->tokens == 0 && s->fullest == 0 && s->token_specialisation == 0);   // nothing added yet
+    glam_close(ctx);
+}
+
+// Loads from 0.5 to 1.5 with a balance of 1: it proves nothing, and is not the least there is.
+static void router_balance_is_no_proof(void)
+{
+    glam_options o = test_options();
+    glam_ctx *ctx = glam_open(&o);
+    glam_moe_config c = glam_moe_config_default();
+    c.experts = 2;
+    c.top_k = 1;
+    c.hidden = 4;
+    glam_moe_weights w = glam_moe_init(ctx, "w", 1, &c);
+    w.router->data[0] = 1;
+    w.router->data[1] = 0;
+    // three of four tokens prefer expert 0, and only just; the last prefers expert 1 by a mile
+    float x[4] = { 0.1f, 0.1f, 0.1f, -6 };
+    glam_routing r;
+    glam_moe(ctx, glam_input(ctx, x, glam_dim2(4, 1)), &w, &c, &r, NULL);
+    glam_routing_stats *s = glam_stats_new(ctx, 2, 0, 0);
+    glam_stats_add(ctx, s, &r, NULL, NULL);
+    glam_stats_finish(s);
+    CHECK_NEAR(s->fullest, 1.5, 1e-12);
+    CHECK_NEAR(s->emptiest, 0.5, 1e-12);
+    CHECK(s->balance < 0.95);
+    CHECK_NEAR(s->balance, (double)r.balance, 1e-9);
+    CHECK(glam_error(ctx) == GLAM_OK);
+    glam_close(ctx);
+}
+
+static void router_stats_failures(void)
+{
+    stat_pass p;
+    glam_options o = test_options();
+    stat_make(&p, 1);
+    for (int i = 0; i < 6; i++) {
+        glam_ctx *ctx = glam_open(&o);
+        glam_routing_stats *s = i == 0 ? glam_stats_new(ctx, 0, 0, 0) : glam_stats_new(ctx, 7, 11, 4);
+        glam_routing_stats *other = i ? glam_stats_new(ctx, 7, 10, 4) : NULL;
+        if (i == 1) CHECK(glam_stats_add(ctx, s, NULL, NULL, NULL) == GLAM_ERR_VALUE);
+        if (i == 2) CHECK(glam_stats_merge(ctx, s, other) == GLAM_ERR_VALUE);
+        if (i == 3) CHECK(glam_stats_add(ctx, other, &p.r, p.token, NULL) == GLAM_ERR_VALUE);
+        if (i == 4) CHECK(glam_stats_compare(ctx, s, &p.r, NULL) == GLAM_ERR_VALUE);
+        if (i == 5) CHECK(glam_stats_add(ctx, NULL, &p.r, NULL, NULL) == GLAM_ERR_VALUE);
+        CHECK(glam_error(ctx) == GLAM_ERR_VALUE && strstr(glam_error_text(ctx), "stats: "));
+        if (i == 3) CHECK(other->tokens == 0);         // all or nothing
+        glam_close(ctx);
+    }
+    CHECK(!glam_stats_new(NULL, 1, 1, 1) && glam_stats_add(NULL, NULL, NULL, NULL, NULL) != GLAM_OK);
+    glam_stats_finish(NULL);
+}
+
 static void test_routers(void)
 {
     RUN(router_trace_training);
     RUN(router_trace_passes);
     RUN(router_two_records);
+    RUN(router_stats_counts);
+    RUN(router_stats_agreement);
+    RUN(router_balance_is_no_proof);
+    RUN(router_stats_failures);
 }
