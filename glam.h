@@ -4467,13 +4467,6 @@ static void glam__weights(glam_ctx *ctx, glam_tensor *const *w, int count, int t
     if (tasks) glam__parallel(ctx, tasks, work, glam__packing_body, &all);
 }
 
-static glam__operand glam__weight(glam_ctx *ctx, glam_tensor *w, int transposed, int rows)
-{
-    glam__operand b;
-    glam__weights(ctx, &w, 1, transposed, rows, &b);
-    return b;
-}
-
 // Asks for the next cache lines of what a panel will soon be made of, between the tiles of the
 // panel before.
 static void glam__fetch_lines(glam__patch *s, int lines)
@@ -4730,6 +4723,8 @@ static void glam__chain_block(const glam__chain *c, const glam__span *s, int fro
         if (c->wide)
             glam__chain_first(p, s, at, terms, a0, p->fill ? p->lds : p->lda, handed, panel);
         for (const glam__product *q = p + c->wide; q < last; q++) {
+            if (at >= q->k) continue;                      // later ones may be less wide
+            terms = glam__min(q->k - at, GLAM__KC);
             const float *a = q->fill ? handed : q->a + (size_t)s->row * q->lda + at;
             if (q->before) q->before(q, s->row, s->rows, at, terms, handed, GLAM__HANDED_LD);
             if (q->fill) q->fill(q, s->row, s->rows, at, terms, handed, GLAM__HANDED_LD);
@@ -4841,13 +4836,6 @@ static glam__product glam__product_of(int m, const float *a, size_t lda, glam__o
     p.c[0] = c; p.ldc = ldc;
     p.add = add;
     return p;
-}
-
-static void glam__times(glam_ctx *ctx, int m, const float *a, size_t lda, glam__operand b,
-                        float *c, size_t ldc, int add)
-{
-    glam__product p = glam__product_of(m, a, lda, b, c, ldc, add);
-    glam__product_run(ctx, &p);
 }
 
 // C_s [m,n] = or += A_s^T B_s with A [rows,m], B [rows,n]: the gradient of a weight.  Rows add up
@@ -4984,11 +4972,67 @@ static glam__outer glam__outer_of(glam_tensor *w, int rows, const float *a, size
     return o;
 }
 
-static void glam__grad_outer(glam_ctx *ctx, glam_tensor *w, int rows, const float *a, size_t lda,
-                             const float *b, size_t ldb)
+// ---- linear maps: how the layers meet their weights
+
+// Up to four weights over the same rows, y = x W, dx = dy W^T, dW = x^T dy: [k,n], or [E,k,n] where
+// each span of rows has a slice of its own, an expert's.  turned: the operands are W^T, for
+// backward, or where a weight lies the other way (the embedding, as the last layer).
+typedef struct glam__linear {
+    glam_ctx *ctx;
+    glam_tensor *const *w;         // inputs of an op; NULL: not there
+    int rows, span_count;
+    const glam__span *spans;       // NULL: one slice for all rows
+    glam__operand b[4];
+} glam__linear;
+
+static glam__linear glam__linear_of(glam_ctx *ctx, glam_tensor *const *w, int count, int turned,
+                                    int rows)
 {
-    glam__outer o = glam__outer_of(w, rows, a, lda, b, ldb);
-    glam__outer_run(ctx, &o, 1);
+    glam__linear l;
+    memset(&l, 0, sizeof l);
+    l.ctx = ctx;
+    l.w = w;
+    l.rows = rows;
+    glam__weights(ctx, w, count, turned, rows, l.b);
+    return l;
+}
+
+// C = or += A times operand i, rows side by side; for a product of its own or in a chain.
+static glam__product glam__linear_times(const glam__linear *l, int i, const float *a, float *c,
+                                        int add)
+{
+    const glam__operand *b = &l->b[i];
+    glam__product p = glam__product_of(l->rows, a, (size_t)b->k, *b, c, (size_t)b->n, add);
+    p.spans = l->spans;
+    p.span_count = l->span_count;
+    return p;
+}
+
+// The same rows of A times operand i as well.
+static void glam__linear_beside(const glam__linear *l, int i, glam__product *p, float *c)
+{
+    p->b[p->parts] = l->b[i];
+    p->c[p->parts++] = c;
+}
+
+static void glam__linear_run(const glam__linear *l, int i, const float *a, float *c, int add)
+{
+    glam__product p = glam__linear_times(l, i, a, c, add);
+    glam__product_run(l->ctx, &p);
+}
+
+// dW_i (+)= x^T dy; none where it is not wanted.
+static glam__outer glam__linear_outer(const glam__linear *l, int i, const float *x, const float *dy)
+{
+    glam_tensor *w = l->w[i];
+    glam__outer o = glam__outer_of(w, l->rows, x, 0, dy, 0);
+    o.lda = (size_t)o.m;
+    o.ldb = (size_t)o.n;
+    o.slice = (size_t)o.m * o.n;
+    if (!l->spans) return o;
+    o.spans = l->spans;
+    o.span_count = l->span_count;
+    return o;
 }
 
 static void glam__add_all(const glam__kernels *k, size_t n, const float *from, float *to)
@@ -5183,22 +5227,21 @@ static void glam__matmul_forward(glam_ctx *ctx, glam_node *n)
 {
     const int transposed = *(const int *)n->config;
     glam_tensor *x = n->in[0], *y = n->out[0];
-    int rows = (int)glam__rows(x);
-    glam__operand w = glam__weight(ctx, n->in[1], transposed, rows);
-    glam__times(ctx, rows, x->data, (size_t)glam__last(x), w, y->data, (size_t)glam__last(y), 0);
+    glam__linear l = glam__linear_of(ctx, n->in + 1, 1, transposed, (int)glam__rows(x));
+    glam__linear_run(&l, 0, x->data, y->data, 0);
 }
 
 static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
 {
     const int transposed = *(const int *)n->config;
-    glam_tensor *x = n->in[0], *w = n->in[1], *y = n->out[0];
-    int rows = (int)glam__rows(x), adds = 0;
-    size_t K = (size_t)glam__last(x), N = (size_t)glam__last(y);
+    glam_tensor *x = n->in[0], *y = n->out[0];
+    int adds = 0;
     float *dx = glam__grad_of(x, &adds);
-    if (dx)
-        glam__times(ctx, rows, y->grad, N, glam__weight(ctx, w, !transposed, rows), dx, K, adds);
-    if (transposed) glam__grad_outer(ctx, w, rows, y->grad, N, x->data, K);
-    else glam__grad_outer(ctx, w, rows, x->data, K, y->grad, N);
+    glam__linear l = glam__linear_of(ctx, n->in + 1, dx != NULL, !transposed, (int)glam__rows(x));
+    if (dx) glam__linear_run(&l, 0, y->grad, dx, adds);
+    glam__outer o = transposed ? glam__linear_outer(&l, 0, y->grad, x->data)
+                               : glam__linear_outer(&l, 0, x->data, y->grad);
+    glam__outer_run(ctx, &o, 1);
 }
 
 GLAM__OP(matmul, 2, GLAM__OP_FRESH);
@@ -5957,13 +6000,13 @@ static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
     float *a, *rms;
     double xent = 0, z = 0;
     glam__head_rows r = glam__head_begin(ctx, n, chunk, &a, &rms);
-    glam__operand embed = glam__weight(ctx, n->in[2], 1, T);
+    glam__linear embed = glam__linear_of(ctx, n->in + 2, 1, 1, T);
+    size_t M = (size_t)glam__last(n->in[0]);
     r.xent = glam__scratch_floats(ctx, (size_t)T);
     for (r.row = 0; r.row < T; r.row += chunk) {
-        int rows = glam__min(T - r.row, chunk);
-        glam__times(ctx, rows, a + (size_t)r.row * embed.k, (size_t)embed.k, embed, r.logits,
-                    (size_t)r.V, 0);
-        glam__each_row(ctx, rows, 8.0 * r.V, glam__head_forward_row, &r);
+        embed.rows = glam__min(T - r.row, chunk);
+        glam__linear_run(&embed, 0, a + (size_t)r.row * M, r.logits, 0);
+        glam__each_row(ctx, embed.rows, 8.0 * r.V, glam__head_forward_row, &r);
     }
     glam__head_join(ctx, n->in[2], &r, T);
     for (int t = 0; t < T; t++) {
@@ -5984,19 +6027,19 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
     glam__normed w = glam__head_normed(ctx, n);
     float *a, *rms, *da = glam__scratch_floats(ctx, (size_t)T * M);
     glam__head_rows r = glam__head_begin(ctx, n, chunk, &a, &rms);
-    glam__operand back = glam__weight(ctx, n->in[2], 0, T), embed = back;
-    if (chunk < T) embed = glam__weight(ctx, n->in[2], 1, T);
+    glam__linear back = glam__linear_of(ctx, n->in + 2, 1, 0, T), embed = back;
+    if (chunk < T) embed = glam__linear_of(ctx, n->in + 2, 1, 1, T);
     r.scale = (float)((double)n->out[0]->grad[0] / h->count);
     r.again = chunk < T;
     for (r.row = 0; r.row < T; r.row += chunk) {
-        int rows = glam__min(T - r.row, chunk);
-        float *at = da + (size_t)r.row * M;
-        if (chunk < T)
-            glam__times(ctx, rows, a + (size_t)r.row * M, M, embed, r.logits, (size_t)V, 0);
-        glam__each_row(ctx, rows, 10.0 * V, glam__head_backward_row, &r);
-        glam__grad_outer(ctx, n->in[2], rows, r.logits, (size_t)V, a + (size_t)r.row * M, M);
-        glam__times(ctx, rows, r.logits, (size_t)V, back, at, M, 0);
-        for (int i = 0; i < rows; i++)                       // back through the scale
+        float *at = da + (size_t)r.row * M, *x = a + (size_t)r.row * M;
+        back.rows = embed.rows = glam__min(T - r.row, chunk);
+        if (chunk < T) glam__linear_run(&embed, 0, x, r.logits, 0);
+        glam__each_row(ctx, back.rows, 10.0 * V, glam__head_backward_row, &r);
+        glam__outer o = glam__linear_outer(&back, 0, r.logits, x);
+        glam__outer_run(ctx, &o, 1);
+        glam__linear_run(&back, 0, r.logits, at, 0);
+        for (int i = 0; i < back.rows; i++)                  // back through the scale
             ctx->kernels->scale((int)M, h->logit_scale, at + (size_t)i * M);
     }
     w.scale = 1;
@@ -6022,8 +6065,8 @@ GLAM__OP(lm_loss, 3, GLAM__OP_FRESH);
 
 // Keys, values and projected sinusoids of one layer of a session, as panels; see room 17.
 typedef struct glam__cache {
-    float *k;                      // [heads][panels of most][D][nr]
-    float *v;                      // [heads][panels of D][most][nr]
+    float *k;                      // [kv_heads][panels of most][D][nr]
+    float *v;                      // [kv_heads][panels of D][most][nr]
     float *r;                      // [heads][panels of most][D][nr], distance most-1-c in column c
     int    most, length;
 } glam__cache;
@@ -6044,11 +6087,13 @@ typedef struct glam__heads {
     const glam__attention *at;
     glam_node *n;
     int B, S, T, M, A, heads, D, start, keys;   // keys = start + S
+    int K, kv_heads, group;                     // K = kv_heads D; group: heads of queries to each
+    int each;                                   // heads of queries that a task of forward takes
     int distances, block, key_panels, d_panels; // distances: columns of the position scores
     int xl, back, below, qkv, tables;           // positions; backward, and who wants a gradient
     size_t lds, ldr;                            // strides of scores and position scores
     size_t ld;                                  // of q, k, v: they lie side by side in a row
-    float *q, *k, *v, *o, *lse;                 // [T,A], stride ld; [T,A] [T,heads]
+    float *q, *k, *v, *o, *lse;                 // [T,A] [T,K] [T,K], stride ld; [T,A] [T,heads]
     float *r;                                   // [distances,A], column c is distances-1-c back
     float *bias;                                // [heads,keys], column c is keys-1-c back
     float *work;                                // worker slices
@@ -6078,7 +6123,7 @@ static void glam__attention_saved(void *arg, glam__layout *l)
     uint64_t T = (uint64_t)h->T;
     h->q = glam__lay_floats(l, T * h->ld);
     h->k = h->q ? h->q + h->A : NULL;
-    h->v = h->q ? h->k + h->A : NULL;
+    h->v = h->q ? h->k + h->K : NULL;
     h->o = glam__lay_floats(l, T * (uint64_t)h->A);
     h->lse = glam__lay_floats(l, T * (uint64_t)h->heads);
 }
@@ -6096,7 +6141,11 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n, int back)
     h.B = s.dim[0]; h.S = s.dim[1]; h.M = s.dim[2];
     h.T = (int)glam__rows(n->in[0]);
     h.heads = h.at->c.heads; h.D = h.at->c.d_head; h.A = h.heads * h.D;
-    h.ld = 3 * (size_t)h.A;
+    h.kv_heads = h.heads;
+    h.K = h.kv_heads * h.D;
+    h.group = h.heads / h.kv_heads;
+    h.each = h.B * h.kv_heads < 2 * ctx->options.threads ? 1 : h.group;
+    h.ld = (size_t)h.A + 2 * (size_t)h.K;
     h.start = h.at->cache ? h.at->cache->length : 0;
     h.keys = h.start + h.S;
     h.distances = h.at->cache ? h.at->cache->most : h.keys;
@@ -6196,7 +6245,7 @@ static void glam__attention_scratch(void *arg, glam__layout *l)
     h->dout = glam__lay_floats(l, T * A);
     h->dq = glam__lay_floats(l, T * h->ld);
     h->dk = h->dq ? h->dq + A : NULL;
-    h->dv = h->dq ? h->dk + A : NULL;
+    h->dv = h->dq ? h->dk + h->K : NULL;
     if (glam__wants(h->n, GLAM__AT_BIAS)) {
         h->dbias = glam__lay_floats(l, B * h->heads * keys);
         h->bucket = (int *)glam__lay(l, keys, sizeof(int));
@@ -6316,19 +6365,21 @@ static void glam__pack_rows(const glam__kernels *k, int count, int D, const floa
 }
 
 // New keys and values go into the cache, each to its own place.
-static void glam__cache_append(const glam__heads *h, int head, const float *keys,
-                               const float *values)
+static void glam__cache_append(void *arg, int begin, int end, int worker GLAM__UNUSED)
 {
+    const glam__heads *h = (const glam__heads *)arg;
     glam__cache *c = h->at->cache;
     int nr = h->kernels->nr, panels = glam__ceil_div(c->most, nr);
-    float *k = c->k + (size_t)head * panels * h->D * nr;
-    float *v = c->v + (size_t)head * h->d_panels * nr * c->most;
-    for (int i = 0; i < h->S; i++) {
-        int at = h->start + i;
-        const float *key = keys + (size_t)i * h->ld, *value = values + (size_t)i * h->ld;
-        for (int d = 0; d < h->D; d++) {
-            k[(size_t)(at / nr) * h->D * nr + (size_t)d * nr + at % nr] = key[d];
-            v[((size_t)(d / nr) * c->most + at) * nr + d % nr] = value[d];
+    for (int kv = begin; kv < end; kv++) {
+        float *k = c->k + (size_t)kv * panels * h->D * nr;
+        float *v = c->v + (size_t)kv * h->d_panels * nr * c->most;
+        for (int i = 0; i < h->S; i++) {
+            size_t at = (size_t)i * h->ld + (size_t)kv * h->D;
+            int to = h->start + i;
+            for (int d = 0; d < h->D; d++) {
+                k[(size_t)(to / nr) * h->D * nr + (size_t)d * nr + to % nr] = h->k[at + d];
+                v[((size_t)(d / nr) * c->most + to) * nr + d % nr] = h->v[at + d];
+            }
         }
     }
 }
@@ -6394,26 +6445,29 @@ static void glam__hide_keys(const glam__heads *h, int b, int i, float *s)
         if (segment[j] != segment[i]) s[j] = 0;
 }
 
+// The keys and values that a head of queries looks at, as panels.
+static void glam__attend_keys(const glam__heads *h, glam__slice *w, int b, int kv)
+{
+    size_t at = (size_t)b * h->S * h->ld + (size_t)kv * h->D, nr = (size_t)h->kernels->nr;
+    const glam__cache *c = h->at->cache;
+    if (c) {
+        w->k = c->k + (size_t)kv * glam__panels_of(h->ctx, c->most) * nr * h->D;
+        w->v = c->v + (size_t)kv * h->d_panels * nr * c->most;
+        return;
+    }
+    glam__pack_columns(h->kernels, h->keys, h->D, h->k + at, h->ld, w->k);
+    glam__pack_rows(h->kernels, h->keys, h->D, h->v + at, h->ld, w->v);
+}
+
 static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
 {
     const glam__kernels *k = h->kernels;
-    size_t at = (size_t)b * h->S * h->ld + (size_t)head * h->D;
-    int length = h->keys;          // rows that the values have room for
-    if (h->at->cache) {
-        glam__cache *c = h->at->cache;
-        size_t panels = (size_t)glam__panels_of(h->ctx, c->most) * k->nr;
-        glam__cache_append(h, head, h->k + at, h->v + at);
-        w->k = c->k + (size_t)head * panels * h->D;
-        w->v = c->v + (size_t)head * h->d_panels * k->nr * c->most;
-        if (h->xl) w->rp = c->r + (size_t)head * panels * h->D;
-        length = c->most;
-    } else {
-        glam__pack_columns(k, h->keys, h->D, h->k + at, h->ld, w->k);
-        glam__pack_rows(k, h->keys, h->D, h->v + at, h->ld, w->v);
-        if (h->xl)
-            glam__pack_columns(k, h->distances, h->D, h->r + (size_t)head * h->D, (size_t)h->A,
-                               w->rp);
-    }
+    const glam__cache *c = h->at->cache;
+    int length = c ? c->most : h->keys;        // rows that the values have room for
+    if (h->xl && c)
+        w->rp = c->r + (size_t)head * glam__panels_of(h->ctx, c->most) * k->nr * h->D;
+    else if (h->xl)
+        glam__pack_columns(k, h->distances, h->D, h->r + (size_t)head * h->D, (size_t)h->A, w->rp);
     for (int i0 = 0; i0 < h->S; i0 += h->block) {
         int rows = glam__min(h->S - i0, h->block), last = h->start + i0 + rows;
         glam__scores(h, w, b, head, i0, rows);
@@ -6437,9 +6491,12 @@ static void glam__attend_body(void *arg, int begin, int end, int worker)
 {
     const glam__heads *h = (const glam__heads *)arg;
     size_t total;
-    for (int t = begin; t < end; t++) {
-        glam__slice w = glam__slice_of(h, h->work + (size_t)worker * h->work_floats, 0, &total);
-        glam__attend(h, &w, t / h->heads, t % h->heads);
+    glam__slice w = glam__slice_of(h, h->work + (size_t)worker * h->work_floats, 0, &total);
+    for (int t = begin * h->each; t < end * h->each; t++) {
+        int b = t / h->heads, head = t % h->heads;
+        if (t == begin * h->each || head % h->group == 0)
+            glam__attend_keys(h, &w, b, head / h->group);
+        glam__attend(h, &w, b, head);
     }
 }
 
@@ -6448,28 +6505,22 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
     glam__heads h = glam__heads_of(ctx, n, 0);
     glam_tensor *x = n->in[0], *norm = n->in[GLAM__AT_NORM];
     glam__normed w = glam__normed_of(ctx, x, norm, h.at->c.norm_eps);
-    float *qkv[3] = { h.q, h.k, h.v };
-
     glam__lay_scratch(ctx, glam__attention_scratch, &h);
-    glam__operand b[4];
-    glam__weights(ctx, n->in + GLAM__AT_Q, 4, 0, h.T, b);
-    glam__product p = glam__product_new(h.T, h.M);         // q, k, v = RMS(x) [Wq Wk Wv]
+    glam__linear l = glam__linear_of(ctx, n->in + GLAM__AT_Q, 4, 0, h.T);
+    glam__product p = glam__linear_times(&l, 0, NULL, h.q, 0);     // q, k, v = RMS(x) [Wq Wk Wv]
+    glam__linear_beside(&l, 1, &p, h.k);
+    glam__linear_beside(&l, 2, &p, h.v);
     p.fill = glam__fill_normed;
     p.arg = &w;
-    p.parts = 3;
-    for (int i = 0; i < 3; i++) {
-        p.b[i] = b[i];
-        p.c[i] = qkv[i];
-    }
     p.ldc = h.ld;
     glam__product_run(ctx, &p);
 
     glam__attention_positions(&h);
-    glam__parallel(ctx, h.B * h.heads, 2.0 * h.T * h.keys * h.A, glam__attend_body, &h);
+    if (h.at->cache) glam__parallel(ctx, h.kv_heads, 2.0 * h.S * h.K, glam__cache_append, &h);
+    glam__parallel(ctx, h.B * h.heads / h.each, 2.0 * h.T * h.keys * h.A, glam__attend_body, &h);
     if (h.at->cache) h.at->cache->length += h.S;
 
-    glam__product out = glam__product_of(h.T, h.o, (size_t)h.A, b[3],      // y = x + o Wo
-                                         n->out[0]->data, (size_t)h.M, 0);
+    glam__product out = glam__linear_times(&l, 3, h.o, n->out[0]->data, 0);       // y = x + o Wo
     out.base = norm && glam__first_of_y(ctx, n->in[GLAM__AT_O]) ? x->data : NULL;
     glam__product_run(ctx, &out);
     glam__sum_over_y(ctx, n->in[GLAM__AT_O], "attention", n->out[0]->data, glam_size(x));
@@ -6547,23 +6598,17 @@ static void glam__attend_back_xl(const glam__heads *h, const glam__slice *w, int
                        (size_t)h->A);
 }
 
+// Of one head of queries: adds to the gradients of the keys and values that it looks at.
 static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b, int head)
 {
     const glam__kernels *k = h->kernels;
-    size_t ld = h->ld, wide = (size_t)glam__up(h->D, 16);
-    size_t at = (size_t)b * h->S * ld + (size_t)head * h->D;
-    const float *q = h->q + at, *keys = h->k + at;
-    float *dq = h->dq + at, *dk = h->dk + at, *dv = h->dv + at, *dbias = NULL;
-    glam__pack_columns(k, h->keys, h->D, keys, ld, w->k);
-    glam__pack_columns(k, h->keys, h->D, h->v + at, ld, w->v);
-    glam__pack_rows(k, h->keys, h->D, keys, ld, w->kn);
+    size_t ld = h->ld, wide = (size_t)glam__up(h->D, 16), row = (size_t)b * h->S * ld;
+    size_t at = row + (size_t)head * h->D, at_kv = row + (size_t)(head / h->group) * h->D;
+    const float *q = h->q + at;
+    float *dq = h->dq + at, *dk = h->dk + at_kv, *dv = h->dv + at_kv, *dbias = NULL;
     if (h->dbias) {
         dbias = h->dbias + ((size_t)b * h->heads + head) * h->keys;
         memset(dbias, 0, (size_t)h->keys * sizeof(float));
-    }
-    for (int j = 0; j < h->keys; j++) {                  // of this head
-        memset(dk + (size_t)j * ld, 0, (size_t)h->D * sizeof(float));
-        memset(dv + (size_t)j * ld, 0, (size_t)h->D * sizeof(float));
     }
     if (h->xl) {
         const float *r = h->r + (size_t)head * h->D;
@@ -6595,10 +6640,19 @@ static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b,
 static void glam__attend_back_body(void *arg, int begin, int end, int worker)
 {
     const glam__heads *h = (const glam__heads *)arg;
-    size_t total;
-    for (int t = begin; t < end; t++) {
-        glam__slice w = glam__slice_of(h, h->work + (size_t)worker * h->work_floats, 1, &total);
-        glam__attend_back(h, &w, t / h->heads, t % h->heads);
+    size_t total, bytes = (size_t)h->D * sizeof(float);
+    glam__slice w = glam__slice_of(h, h->work + (size_t)worker * h->work_floats, 1, &total);
+    for (int t = begin; t < end; t++) {                    // heads of keys: each sums its own
+        int b = t / h->kv_heads, kv = t % h->kv_heads;
+        size_t at = (size_t)b * h->S * h->ld + (size_t)kv * h->D;
+        glam__pack_columns(h->kernels, h->keys, h->D, h->k + at, h->ld, w.k);
+        glam__pack_columns(h->kernels, h->keys, h->D, h->v + at, h->ld, w.v);
+        glam__pack_rows(h->kernels, h->keys, h->D, h->k + at, h->ld, w.kn);
+        for (int j = 0; j < h->keys; j++) {
+            memset(h->dk + at + (size_t)j * h->ld, 0, bytes);
+            memset(h->dv + at + (size_t)j * h->ld, 0, bytes);
+        }
+        for (int i = 0; i < h->group; i++) glam__attend_back(h, &w, b, kv * h->group + i);
     }
 }
 
@@ -6624,8 +6678,9 @@ static void glam__sinusoid_grads(const glam__heads *h)
     glam__fill_sinusoid(&p, 0, h->distances, 0, h->M, h->sinusoid, (size_t)h->M);
     memcpy(h->dr_all, h->dr, n * sizeof(float));
     for (int b = 1; b < h->B; b++) glam__add_all(h->kernels, n, h->dr + (size_t)b * n, h->dr_all);
-    glam__grad_outer(h->ctx, h->n->in[GLAM__AT_R], h->distances, h->sinusoid, (size_t)h->M,
-                     h->dr_all, (size_t)h->A);
+    glam__outer o = glam__outer_of(h->n->in[GLAM__AT_R], h->distances, h->sinusoid, (size_t)h->M,
+                                   h->dr_all, (size_t)h->A);
+    glam__outer_run(h->ctx, &o, 1);
 }
 
 static void glam__attention_position_grads(const glam__heads *h)
@@ -6648,30 +6703,34 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     glam__normed w = glam__normed_of(ctx, in[0], norm, h.at->c.norm_eps);
     size_t T = (size_t)h.T, M = (size_t)h.M, A = (size_t)h.A;
     const float *dy = n->out[0]->grad;
-    glam__operand b[4];
     glam__product p[3];
     glam__outer o[4];
 
     glam__lay_scratch(ctx, glam__attention_scratch, &h);
     float *dqkv[3] = { h.dq, h.dk, h.dv };
+    glam__linear l = glam__linear_of(ctx, in + GLAM__AT_Q, h.work ? 4 : 0, 1, h.T);
     if (h.work) {                                          // more than Wo trains
-        glam__weights(ctx, in + GLAM__AT_Q, 4, 1, h.T, b);
-        glam__times(ctx, h.T, dy, M, b[3], h.dout, A, 0);  // do = dy Wo^T
+        glam__linear_run(&l, 3, dy, h.dout, 0);            // do = dy Wo^T
         glam__attention_positions(&h);
         if (h.dr) memset(h.dr, 0, (size_t)h.B * h.distances * A * sizeof(float));
         if (h.duv) memset(h.duv, 0, (size_t)h.B * 2 * A * sizeof(float));
-        glam__parallel(ctx, h.B * h.heads, 5.0 * (double)T * h.keys * h.A, glam__attend_back_body,
-                       &h);
+        glam__parallel(ctx, h.B * h.kv_heads, 5.0 * (double)T * h.keys * h.A,
+                       glam__attend_back_body, &h);
         glam__attention_position_grads(&h);
     }
 
     glam__norm_all(ctx, w, h.T, h.normed, h.rms, h.qkv);
-    for (int i = 0; i < 3; i++)
-        o[i] = glam__outer_of(in[GLAM__AT_Q + i], h.T, h.normed, M, dqkv[i], h.ld);
-    o[3] = glam__outer_of(in[GLAM__AT_O], h.T, h.o, A, dy, M);
+    for (int i = 0; i < 3; i++) {
+        o[i] = glam__linear_outer(&l, i, h.normed, dqkv[i]);
+        o[i].ldb = h.ld;
+    }
+    o[3] = glam__linear_outer(&l, 3, h.o, dy);
     glam__outer_run(ctx, o, 4);
     if (!h.below) return;
-    for (int i = 0; i < 3; i++) p[i] = glam__product_of(h.T, dqkv[i], h.ld, b[i], h.dn, M, i > 0);
+    for (int i = 0; i < 3; i++) {
+        p[i] = glam__linear_times(&l, i, dqkv[i], h.dn, i > 0);
+        p[i].lda = h.ld;
+    }
     glam__chain_run(ctx, p, 3, 0);
     glam__sum_over_y(ctx, in[GLAM__AT_O], "attention backward", h.dn, T * M);
     glam__norm_backward(ctx, n, norm, w, h.T, h.rms, h.dn);
@@ -6735,49 +6794,83 @@ static int glam__act_kind(glam_activation a, int in_dense)
 static int glam__is_gated(glam_activation a)
 { return glam__act_form(glam__act_kind(a, 0)) != GLAM__ALONE; }
 
-// h = f(g) * u on the way into the second product.
-typedef struct glam__acted {
-    const glam__kernels *kernels;
-    int kind, H;
-    const float *g, *u;            // [rows,H]; g NULL for two-matrix forms
-} glam__acted;
+// A feed-forward over rows, all those of a dense layer or each expert's own: y = h Wd,
+// h = f(x Wg) * (x Wu), or f(x Wu) without a gate.
+typedef struct glam__glu {
+    glam__linear l;                // gate, up, down
+    int kind, H, first;            // first: of gate and up, whose part begins the sum of dx
+    float *g, *u;                  // [rows,H] before the activation; g NULL: no gate
+    float *h;                      // backward; NULL: nobody wants the gradient of Wd
+    const float *weight;           // of a row, the mixture's; NULL: 1
+    float *dweight;                // its gradient, dh.h
+} glam__glu;
+enum { GLAM__GLU_GATE, GLAM__GLU_UP, GLAM__GLU_DOWN };
 
 static void glam__fill_acted(const glam__product *p, int row, int rows, int at, int terms,
                              float *out, size_t ld)
 {
-    const glam__acted *a = (const glam__acted *)p->arg;
+    const glam__glu *f = (const glam__glu *)p->arg;
     for (int i = 0; i < rows; i++) {
-        size_t from = (size_t)(row + i) * a->H + at;
-        a->kernels->act(a->kind, terms, a->g ? a->g + from : NULL, a->u + from,
-                        out + (size_t)i * ld);
+        size_t from = (size_t)(row + i) * f->H + at;
+        f->l.ctx->kernels->act(f->kind, terms, f->g ? f->g + from : NULL, f->u + from,
+                               out + (size_t)i * ld);
     }
 }
 
-// Backward of it where dh is handed over: g and u become dg and du, h is written again.  With a
-// weight (the mixture's gate) all three are scaled by it, and its own gradient is dh.h.
-typedef struct glam__acted_back {
-    const glam__kernels *kernels;
-    int kind, H;
-    float *g, *u, *h;              // h NULL: nobody wants the gradient of the next weight
-    const float *weight;           // NULL: 1
-    float *dweight;
-} glam__acted_back;
-
+// Backward of it where dh is handed over: g and u become dg and du, h is written again; with a
+// weight all three are scaled by it.
 static void glam__acted_back_rows(const glam__product *p, int row, int rows, int at, int terms,
                                   const float *dh, size_t ld)
 {
-    const glam__acted_back *a = (const glam__acted_back *)p->arg;
+    const glam__glu *f = (const glam__glu *)p->arg;
+    const glam__kernels *k = f->l.ctx->kernels;
     float once[GLAM__KC];
     for (int t = row; t < row + rows; t++, dh += ld) {
-        size_t from = (size_t)t * a->H + at;
-        float *g = a->g ? a->g + from : NULL, *u = a->u + from, *h = a->h ? a->h + from : once;
-        a->kernels->act_back(a->kind, terms, g, u, dh, h, g, u);
-        if (!a->weight) continue;
-        a->dweight[t] = (at ? a->dweight[t] : 0) + a->kernels->dot(terms, dh, h);
-        if (g) a->kernels->scale(terms, a->weight[t], g);
-        a->kernels->scale(terms, a->weight[t], u);
-        a->kernels->scale(terms, a->weight[t], h);
+        size_t from = (size_t)t * f->H + at;
+        float *g = f->g ? f->g + from : NULL, *u = f->u + from, *h = f->h ? f->h + from : once;
+        k->act_back(f->kind, terms, g, u, dh, h, g, u);
+        if (!f->weight) continue;
+        f->dweight[t] = (at ? f->dweight[t] : 0) + k->dot(terms, dh, h);
+        if (g) k->scale(terms, f->weight[t], g);
+        k->scale(terms, f->weight[t], u);
+        k->scale(terms, f->weight[t], h);
     }
+}
+
+// y = base + h Wd.  Rows of x as they are, or made by fill.
+static void glam__glu_forward(glam__glu *f, const float *x,
+                              void (*fill)(const glam__product *, int, int, int, int, float *,
+                                           size_t),
+                              const void *arg, float *y, const float *base)
+{
+    glam__product p[2];
+    p[0] = glam__linear_times(&f->l, GLAM__GLU_UP, x, f->u, 0);        // g, u = x [Wg Wu]
+    if (f->g) glam__linear_beside(&f->l, GLAM__GLU_GATE, &p[0], f->g);
+    p[0].fill = fill;
+    p[0].arg = arg;
+    p[1] = glam__linear_times(&f->l, GLAM__GLU_DOWN, NULL, y, 0);      // y = (f(g) * u) Wd
+    p[1].fill = glam__fill_acted;
+    p[1].arg = f;
+    p[1].base = base;
+    glam__chain_run(f->l.ctx, p, 2, 1);
+}
+
+// dx = dg Wg^T + du Wu^T (NULL: nobody is below), and in o the gradients of the three weights.
+static void glam__glu_backward(glam__glu *f, const float *x, const float *dy, float *dx,
+                               glam__outer o[3])
+{
+    int one = f->first, other = !one;
+    float *made[2] = { f->g, f->u };
+    glam__product p[3];
+    p[0] = glam__linear_times(&f->l, GLAM__GLU_DOWN, dy, NULL, 0);     // dh = dy Wd^T
+    p[1] = glam__linear_times(&f->l, one, made[one], dx, 0);
+    p[1].before = glam__acted_back_rows;                   // g, u become dg, du
+    p[1].arg = f;
+    if (f->g) p[2] = glam__linear_times(&f->l, other, made[other], dx, 1);
+    glam__chain_run(f->l.ctx, p, !dx ? 1 : f->g ? 3 : 2, 1);
+    o[0] = glam__linear_outer(&f->l, GLAM__GLU_DOWN, f->h, dy);
+    o[1] = glam__linear_outer(&f->l, GLAM__GLU_GATE, x, f->g);
+    o[2] = glam__linear_outer(&f->l, GLAM__GLU_UP, x, f->u);
 }
 
 typedef struct glam__ffn { int kind; float norm_eps; } glam__ffn;
@@ -6858,29 +6951,26 @@ static glam_status glam__ffn_shape(glam_ctx *ctx, glam_node *n)
     return glam__want_all(ctx, n, GLAM__FF_GATE, 3, v.T);
 }
 
+static glam__glu glam__ffn_glu(glam_ctx *ctx, const glam_node *n, const glam__ffn_view *v, int back)
+{
+    glam__glu f;
+    memset(&f, 0, sizeof f);
+    f.l = glam__linear_of(ctx, n->in + GLAM__FF_GATE, 3, back, v->T);
+    f.kind = v->f->kind;
+    f.H = v->H;
+    f.g = v->g; f.u = v->u; f.h = v->h;
+    return f;
+}
+
 static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
 {
     glam__ffn_view v = glam__ffn_view_of(ctx, n);
-    glam_tensor *x = n->in[0], *norm = n->in[GLAM__FF_NORM];
+    glam_tensor *x = n->in[0], *y = n->out[0], *norm = n->in[GLAM__FF_NORM];
     glam__normed w = glam__normed_of(ctx, x, norm, v.f->norm_eps);
-    glam__operand b[3];            // Wg, Wu, Wd
-    glam__product p[2];
-    glam__acted a = { ctx->kernels, v.f->kind, v.H, v.g, v.u };
-
-    glam__weights(ctx, n->in + GLAM__FF_GATE, 3, 0, v.T, b);
-    p[0] = glam__product_of(v.T, NULL, 0, b[0], v.g, (size_t)v.H, 0);  // g, u = RMS(x) [Wg Wu]
-    p[0].fill = glam__fill_normed;
-    p[0].arg = &w;
-    p[0].parts = 2;
-    p[0].b[1] = b[1];
-    p[0].c[1] = v.u;
-
-    p[1] = glam__product_of(v.T, NULL, 0, b[2], n->out[0]->data, (size_t)v.M, 0);
-    p[1].fill = glam__fill_acted;                          // y = x + (f(g) * u) Wd
-    p[1].arg = &a;
-    p[1].base = norm && glam__first_of_y(ctx, n->in[GLAM__FF_DOWN]) ? x->data : NULL;
-    glam__chain_run(ctx, p, 2, 1);
-    glam__sum_over_y(ctx, n->in[GLAM__FF_DOWN], "ffn", n->out[0]->data, glam_size(x));
+    glam__glu f = glam__ffn_glu(ctx, n, &v, 0);
+    int base = norm && glam__first_of_y(ctx, n->in[GLAM__FF_DOWN]);
+    glam__glu_forward(&f, NULL, glam__fill_normed, &w, y->data, base ? x->data : NULL);
+    glam__sum_over_y(ctx, n->in[GLAM__FF_DOWN], "ffn", y->data, glam_size(x));
 }
 
 static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
@@ -6888,29 +6978,14 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     glam__ffn_view v = glam__ffn_view_of(ctx, n);
     glam_tensor **in = n->in;
     glam__normed w = glam__normed_of(ctx, in[0], in[GLAM__FF_NORM], v.f->norm_eps);
-    const float *dy = n->out[0]->grad;
-    size_t M = (size_t)v.M, H = (size_t)v.H;
-    glam__operand b[3];
-    glam__product p[3];
     glam__outer o[3];
-
     glam__lay_scratch(ctx, glam__ffn_scratch, &v);
-    glam__acted_back a = { ctx->kernels, v.f->kind, v.H, v.g, v.u, v.h, NULL, NULL };
-    glam__weights(ctx, in + GLAM__FF_GATE, 3, 1, v.T, b);
-    p[0] = glam__product_of(v.T, dy, M, b[2], NULL, H, 0); // dh = dy Wd^T; g, u become dg, du
-    p[1] = glam__product_of(v.T, v.g, H, b[0], v.dn, M, 0);    // dn = dg Wg^T + du Wu^T
-    p[2] = glam__product_of(v.T, v.u, H, b[1], v.dn, M, 1);
-    p[1].before = glam__acted_back_rows;
-    p[1].arg = &a;
-    glam__chain_run(ctx, p, v.below ? 3 : 1, 1);
-
+    glam__glu f = glam__ffn_glu(ctx, n, &v, 1);
     glam__norm_all(ctx, w, v.T, v.normed, v.r, v.hidden);
-    o[0] = glam__outer_of(in[GLAM__FF_DOWN], v.T, v.h, H, dy, M);
-    o[1] = glam__outer_of(in[GLAM__FF_GATE], v.T, v.normed, M, v.g, H);
-    o[2] = glam__outer_of(in[GLAM__FF_UP], v.T, v.normed, M, v.u, H);
+    glam__glu_backward(&f, v.normed, n->out[0]->grad, v.dn, o);
     glam__outer_run(ctx, o, 3);
     if (!v.below) return;
-    glam__sum_over_y(ctx, in[GLAM__FF_DOWN], "ffn backward", v.dn, (size_t)v.T * M);
+    glam__sum_over_y(ctx, in[GLAM__FF_DOWN], "ffn backward", v.dn, (size_t)v.T * v.M);
     glam__norm_backward(ctx, n, in[GLAM__FF_NORM], w, v.T, v.r, v.dn);
 }
 
@@ -7352,6 +7427,13 @@ static void glam__moe_softmax(void *arg, int t, int worker GLAM__UNUSED)
     m->lse[t] = k->softmax(m->E, p, 0);
 }
 
+static glam__linear glam__moe_router_map(const glam__moe *m, int turned)
+{
+    glam__linear l = glam__linear_of(m->ctx, m->n->in + GLAM__MO_ROUTER, 1, turned, 0);
+    l.rows = m->T;                 // panels of so few columns do not pay
+    return l;
+}
+
 static void glam__moe_router(glam__moe *m)
 {
     glam_ctx *ctx = m->ctx;
@@ -7359,8 +7441,8 @@ static void glam__moe_router(glam__moe *m)
     float *r = glam__scratch_floats(ctx, (size_t)m->T);
     glam__norm_all(ctx, glam__normed_of(ctx, m->n->in[0], m->n->in[GLAM__MO_NORM],
                                         m->s->norm_eps), m->T, m->normed, r, 1);
-    glam__operand router = glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 0, 0);
-    glam__times(ctx, m->T, m->normed, (size_t)m->M, router, p, (size_t)m->E, 0);
+    glam__linear l = glam__moe_router_map(m, 0);
+    glam__linear_run(&l, 0, m->normed, p, 0);
     glam__each_row(ctx, m->T, 40.0 * m->E, glam__moe_softmax, m);
 }
 
@@ -7499,40 +7581,27 @@ static void glam__fill_gathered(const glam__product *p, int row, int rows, int a
                (size_t)g->M * sizeof(float));
 }
 
-// The same product with the experts' slices of B, each for its own rows.
-static glam__product glam__expert_product(const glam__moe *m, glam__product p)
+static glam__glu glam__moe_glu(const glam__moe *m, int back)
 {
-    p.spans = m->at_work;
-    p.span_count = m->spans_here;
-    return p;
+    glam__glu f;
+    memset(&f, 0, sizeof f);
+    f.l = glam__linear_of(m->ctx, m->n->in + GLAM__MO_GATE, 3, back, m->T * m->k);
+    f.l.rows = m->here;
+    f.l.spans = m->at_work;
+    f.l.span_count = m->spans_here;
+    f.kind = m->kind;
+    f.H = m->H;
+    f.first = GLAM__GLU_UP;
+    f.g = m->g; f.u = m->u;
+    return f;
 }
 
 // Each expert's feed-forward on its rows.
 static void glam__moe_experts(glam__moe *m)
 {
     glam__gather rows = { m->normed, m->source, m->k, m->M };
-    glam__operand b[3];                                    // gate, up, down
-    glam__product p[2];
-    glam__acted a;
-    glam__weights(m->ctx, m->n->in + GLAM__MO_GATE, 3, 0, m->T * m->k, b);
-    p[0] = glam__expert_product(m, glam__product_of(m->here, m->xr, (size_t)m->M, b[1], m->u,
-                                                    (size_t)m->H, 0));
-    if (m->X == 1) p[0].fill = glam__fill_gathered;
-    p[0].arg = &rows;
-    if (m->gated) {
-        p[0].parts = 2;
-        p[0].b[1] = b[0];
-        p[0].c[1] = m->g;
-    }
-
-    a.kernels = m->ctx->kernels;
-    a.kind = m->kind; a.H = m->H;
-    a.g = m->g; a.u = m->u;
-    p[1] = glam__expert_product(m, glam__product_of(m->here, NULL, 0, b[2], m->made,
-                                                    (size_t)m->M, 0));
-    p[1].fill = glam__fill_acted;
-    p[1].arg = &a;
-    glam__chain_run(m->ctx, p, 2, 1);
+    glam__glu f = glam__moe_glu(m, 0);
+    glam__glu_forward(&f, m->xr, m->X == 1 ? glam__fill_gathered : NULL, &rows, m->made, NULL);
 }
 
 // y_t = x_t (residual) + sum of the kept choices, best first.
@@ -7726,51 +7795,17 @@ static void glam__moe_gather_row(void *arg, int row, int worker GLAM__UNUSED)
 static void glam__moe_combine_back(glam__moe_grads *d)
 { glam__each_row(d->m.ctx, d->m.rows, 2.0 * d->m.M, glam__moe_gather_row, d); }
 
-// dW of all experts: A_e^T B_e over each one's rows.
-static glam__outer glam__moe_outer(const glam__moe *m, glam_tensor *w, const float *a, int M,
-                                   const float *b, int N)
-{
-    glam__outer o = glam__outer_of(w, 0, a, (size_t)M, b, (size_t)N);
-    o.slice = (size_t)M * N;
-    o.spans = m->at_work;
-    o.span_count = m->spans_here;
-    return o;
-}
-
-// C (+)= A B_e^T, row by row with the expert of the row.
-static glam__product glam__moe_times(const glam__moe *m, const float *a, glam__operand b, float *c,
-                                     int add)
-{
-    return glam__expert_product(m, glam__product_of(m->here, a, (size_t)b.k, b, c, (size_t)b.n,
-                                                    add));
-}
-
 // dh = dy Wd^T; through the activation; the gradients of the experts and of their inputs.
 static void glam__moe_experts_back(glam__moe_grads *d)
 {
     const glam__moe *m = &d->m;
-    glam_tensor **in = m->n->in;
-    glam__acted_back a;
-    glam__operand b[3];                        // gate, up, down
-    glam__product p[3];
+    glam__glu f = glam__moe_glu(m, 1);
     glam__outer o[3];
-    int count = m->gated ? 3 : 2;
-    glam__weights(m->ctx, in + GLAM__MO_GATE, 3, 1, m->T * m->k, b);
-    a.kernels = m->ctx->kernels;
-    a.kind = m->kind; a.H = m->H;
-    a.g = m->g; a.u = m->u; a.h = d->h;
-    a.weight = d->weight; a.dweight = d->dweight_here;
-    p[0] = glam__moe_times(m, d->dyr, b[2], NULL, 0);
-    p[1] = glam__moe_times(m, m->u, b[1], d->dxr_here, 0);     // where anyone is below
-    p[1].before = glam__acted_back_rows;       // g, u and h become dg, du and the weighted h
-    p[1].arg = &a;
-    if (m->gated) p[2] = glam__moe_times(m, m->g, b[0], d->dxr_here, 1);
-    glam__chain_run(m->ctx, p, d->below ? count : 1, 1);
-    o[0] = glam__moe_outer(m, in[GLAM__MO_DOWN], d->h, m->H, d->dyr, m->M);
-    o[1] = glam__moe_outer(m, in[GLAM__MO_UP], d->xr, m->M, m->u, m->H);
-    if (m->gated) o[2] = glam__moe_outer(m, in[GLAM__MO_GATE], d->xr, m->M, m->g, m->H);
-    if (m->X == 1) glam__outer_run(m->ctx, o, count);
-    else for (int i = 0; i < count; i++) glam__moe_outer_tree(m, &o[i]);
+    f.h = d->h;
+    f.weight = d->weight; f.dweight = d->dweight_here;
+    glam__glu_backward(&f, d->xr, d->dyr, d->dxr_here, o);
+    if (m->X == 1) glam__outer_run(m->ctx, o, 3);
+    else for (int i = 0; i < 3; i++) glam__moe_outer_tree(m, &o[i]);
 }
 
 static float *glam__settled(glam_tensor *t)
@@ -7851,18 +7886,18 @@ static void glam__moe_router_back(glam__moe_grads *d)
     d->aux = d->dbalance * m->s->part * c->aux_weight * (float)m->E / (float)real;
     d->z = d->dbalance * m->s->part * c->router_z_weight * 2 / (float)real;
     glam__each_row(m->ctx, m->T, 40.0 * m->E, glam__moe_router_back_row, d);
-    glam__grad_outer(m->ctx, m->n->in[GLAM__MO_ROUTER], m->T, m->normed, (size_t)m->M, d->dlogits,
-                     (size_t)m->E);
+    glam__linear l = glam__moe_router_map(m, 1);
+    glam__outer o = glam__linear_outer(&l, 0, m->normed, d->dlogits);
+    glam__outer_run(m->ctx, &o, 1);
+    if (d->below) glam__linear_run(&l, 0, d->dlogits, d->dn, 0);
 }
 
-// dn = the rows' gradients, back in the order of the tokens, + dlogits Wr^T.  whole: NULL, or the
-// first of the two where it has been summed already.
+// dn += the rows' gradients, back in the order of the tokens.  whole: NULL, or where they have been
+// summed already.
 static void glam__moe_dispatch_back(glam__moe_grads *d, const float *whole)
 {
     glam__moe *m = &d->m;
     glam_ctx *ctx = m->ctx;
-    glam__operand router = glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 1, 0);
-    glam__times(ctx, m->T, d->dlogits, (size_t)m->E, router, d->dn, (size_t)m->M, 0);
     if (whole) glam__add_all(ctx->kernels, (size_t)m->T * m->M, whole, d->dn);
     else glam__each_row(ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, d);
 }
@@ -7889,9 +7924,9 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
         glam__moe_return_back(&d);
         whole = glam__moe_sum_back(&d);
     }
-    glam__moe_router_back(&d);                 // dlogits from dw, balance, z-loss; dWr      [T,E]
+    glam__moe_router_back(&d);                 // dlogits from dw, balance, z-loss; dWr; dn  [T,E]
     if (!d.below) return;
-    glam__moe_dispatch_back(&d, whole);        // dn: rows to tokens, dlogits to inputs      [T,M]
+    glam__moe_dispatch_back(&d, whole);        // dn: rows to tokens                         [T,M]
     glam__norm_backward(ctx, n, norm, w, m->T, d.rms, d.dn);
 }
 
