@@ -187,6 +187,8 @@ GLAM_API const char *glam_simd_name(const glam_ctx *ctx);
 
 /* == 07 context : interface =============================================================== */
 
+struct glam_trace;             // what a mixture did with each token: room 14
+
 typedef struct glam_options {
     glam_allocator allocator;  // default: malloc and free
     int         threads;       // worker count; default 0: what OpenMP reports, at most the quota
@@ -201,6 +203,10 @@ typedef struct glam_options {
     uint64_t    seed;          // of the initialisers and of dropout; default 1
     void      (*log)(void *user, const char *line);   // one line at a time, no newline
     void       *log_user;
+    // Sees what every mixture layer did, once for each pass and part of a batch, on each rank for
+    // its own tokens; never for a block that is only recomputed.  NULL, the default, costs nothing.
+    void      (*trace)(void *user, const struct glam_trace *trace);
+    void       *trace_user;
     int       (*cancel)(void *user);                  // polled between layers; non-zero: stop
     void       *cancel_user;
     // Many ranks.  Every function on a model, trainer or file is then called by all of them.
@@ -502,17 +508,91 @@ typedef struct glam_routing {
     int dropped;                 // choices without a slot
     int sent, received;          // on a mesh: choices of mine worked on elsewhere, and rows of
                                  // others that my experts worked on
-    const int32_t *expert;       // [T,k] best first; -1: padding
-    const int32_t *slot;         // [T,k] place within (group, expert); -1: dropped or padding
+    const int32_t *expert;       // [T,k] best first; -1: none (padding, or see slot)
+    const int32_t *slot;         // [T,k] place within (group, expert); -1: no slot, or padding;
+                                 // -2: left out by the router, or a weight of 0
     const int32_t *kept;         // [T,k] 1: the expert worked on it
     const int32_t *load;         // [E]   kept choices
-    const float   *gate;         // [T,k] weight in the sum; 0 where dropped
+    const float   *weight;       // [T,k] weight in the sum; 0 where dropped
     const float   *probability;  // [T,E] softmax of the router
     float balance;               // E * sum f P of a group's real tokens, mean over groups by their
-                                 // real tokens: 1.0 when uniform
+                                 // real tokens.  1 when f or P is uniform, but 1 proves neither,
+                                 // and it is not the least: look at loads (glam_routing_stats)
     float router_z;              // mean over real tokens of logsumexp^2
     float entropy;               // mean over real tokens of -sum p log p, in nats
 } glam_routing;
+
+typedef enum glam_pass {
+    GLAM_PASS_TRAIN = 0, GLAM_PASS_EVALUATE = 1, GLAM_PASS_GENERATE = 2
+} glam_pass;
+
+typedef enum glam_fate {         // what became of a choice
+    GLAM_FATE_PADDING = 0,       // the token is padding: there is no choice
+    GLAM_FATE_KEPT    = 1,       // the expert worked on it
+    GLAM_FATE_NO_SLOT = 2,       // the expert was full
+    GLAM_FATE_SKIPPED = 3        // the router left it out, or its weight is 0
+} glam_fate;
+
+// What options.trace sees, valid until it returns.  Token t of T = rows * length is at place
+// position + t % length of row t / length.
+typedef struct glam_trace {
+    int step;                    // updates before this pass: of the trainer, else of glam_update
+    int layer;                   // -1: a mixture of one's own (glam_moe); then rows is T, length 1
+    int part;                    // of the batch, see recipe.accumulate; 0 in other passes
+    glam_pass pass;
+    int rows, length, position;
+    const int32_t *token;        // [T] ids; NULL: a mixture of one's own
+    const float   *logit;        // [T,E] of the router, as the scores were made of them
+    const float   *weight;       // [T,k] before drops; after them: routing->weight
+    const int32_t *fate;         // [T,k] a glam_fate each
+    const glam_routing *routing;
+} glam_trace;
+
+// Counts of one layer over any number of passes, and what follows from them (glam_stats_finish).
+// A choice counts where the router made it, before drops, unless it says kept.
+typedef struct glam_routing_stats {
+    int experts, vocab, texts;   // E, V, D; without ids or texts V or D is 0
+    uint64_t tokens;             // real ones
+    uint64_t choices, dropped;   // choices of them, and those without a slot
+    uint64_t *first;             // [E] tokens that chose it first
+    uint64_t *chosen;            // [E] tokens that chose it at all
+    uint64_t *kept;              // [E] tokens that it worked on
+    uint64_t *together;          // [E,E] tokens that chose both; the diagonal is chosen
+    uint64_t *by_token;          // [V,E] first choices of each token id
+    uint64_t *by_text;           // [D,E] choices of each text's tokens
+    uint64_t compared, same_first, same, of;   // see glam_stats_compare
+    double   sums[4];            // balance, entropy, weight of the first choice, of the second
+    // From here on of glam_stats_finish; 0 where nothing was counted.
+    double fullest, emptiest;    // largest and smallest first[e] / (tokens / E)
+    double kept_fullest, kept_emptiest;    // the same of kept[e] / (their mean)
+    int    dead;                 // experts that are chosen less than 1/100 as often as the mean
+    double dropped_share;        // dropped / choices
+    double balance;              // mean over tokens of glam_routing.balance
+    double entropy;              // the same of glam_routing.entropy, in nats: at most ln E
+    double weight_first, weight_second;    // mean weights in the sum; a dropped one is 0
+    // How much the id alone tells: the share of tokens whose first choice is the one that their id
+    // makes most often.  1/E to 1 (vocabulary specialisation, OLMoE, Muennighoff et al. 2024, 5.4).
+    double token_specialisation;
+    double *text_load;           // [D,E] by_text / the mean of that text over experts; 1: even
+    double agreement_first;      // share of tokens with the same first choice as before
+    double agreement;            // share of choices made before as well, in whatever order (router
+                                 // saturation, OLMoE 5.1)
+} glam_routing_stats;
+
+// For a layer of so many experts; vocab and texts may be 0.  It lives as long as ctx.
+GLAM_API glam_routing_stats *glam_stats_new(glam_ctx *ctx, int experts, int vocab, int texts);
+// Counts one pass.  token [T] are ids (NULL: none), text [T] says whose each token is (NULL: none).
+GLAM_API glam_status glam_stats_add(glam_ctx *ctx, glam_routing_stats *stats,
+                                    const glam_routing *routing, const int32_t *token,
+                                    const int32_t *text);
+// Compares the choices of one pass with those of an earlier model for the same tokens.
+GLAM_API glam_status glam_stats_compare(glam_ctx *ctx, glam_routing_stats *stats,
+                                        const glam_routing *now, const glam_routing *before);
+// Adds what another has counted (of other texts, ranks or layers of the same shape).
+GLAM_API glam_status glam_stats_merge(glam_ctx *ctx, glam_routing_stats *stats,
+                                      const glam_routing_stats *other);
+// Fills what follows from the counts; it may go on counting afterwards.
+GLAM_API void glam_stats_finish(glam_routing_stats *stats);
 
 GLAM_API glam_moe_config glam_moe_config_default(void);
 // Router, up, down (and gate) as parameters named name.router and so on, uniform by fan-in.
@@ -596,7 +676,8 @@ GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, g
 // batch is this rank's part along X and the loss that share of it; so they add up over the ranks.
 GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam_mode mode,
                                 glam_losses *losses);
-// What the mixture of this layer did in the last forward; NULL for a dense layer.
+// What the mixture of this layer did in the last pass, a trainer's or one of your own; NULL for a
+// dense layer.  The two are kept apart: see glam_trainer_routing.
 GLAM_API const glam_routing *glam_model_routing(const glam_model *model, int layer);
 // A parameter by name ("layers.0.moe.router"), or by index 0, 1, ...; NULL when there is none.
 GLAM_API glam_tensor *glam_model_tensor(const glam_model *model, const char *name);
@@ -795,7 +876,7 @@ typedef struct glam_report {
     double   loss;               // cross-entropy alone, nats per token
     double   z_loss, aux_loss, router_z_loss;   // weighted parts of the total
     double   total;
-    double   balance;            // mean over mixture layers of E * sum f P; 1.0 when uniform
+    double   balance;            // mean over mixture layers of glam_routing.balance
     double   entropy;            // mean over mixture layers of the router's entropy, nats
     double   dropped;            // share of choices that found no slot
     double   load_min, load_max; // smallest and largest load of an expert / the even load
@@ -847,6 +928,9 @@ GLAM_API double glam_validate(glam_trainer *trainer);
 GLAM_API glam_model *glam_trainer_model(const glam_trainer *trainer);
 GLAM_API const glam_recipe *glam_trainer_recipe(const glam_trainer *trainer);
 GLAM_API int glam_trainer_done(const glam_trainer *trainer);              // steps so far
+// What the mixture of this layer did in the last training step (its last part); a pass of your own
+// since then leaves it as it is, glam_forget does not.  NULL: a dense layer, or no step yet.
+GLAM_API const glam_routing *glam_trainer_routing(const glam_trainer *trainer, int layer);
 // A resumed run may be given another end.
 GLAM_API glam_status glam_trainer_steps(glam_trainer *trainer, int steps);
 // "trains 1.2 of 37.3 million parameters: attention, norms"
@@ -1111,6 +1195,8 @@ struct glam_ctx {
     int      measuring, plain;     // plain: "base" was asked for by name
     uint64_t epoch;                // packed copies of an older epoch are stale
     int      no_grad, transient;   // transient: gradients of new tensors may be recycled
+    int      again;                // a block is being recomputed
+    int      updates;              // steps of an optimiser so far
     int      backward_done;
     void   (*whole)(void *arg, glam_tensor *t);   // called when a parameter's gradient is whole
     void    *whole_arg;
@@ -4101,7 +4187,9 @@ static void glam__recompute_backward(glam_ctx *ctx, glam_node *n)
     ctx->spares = NULL;                // what the second run leaves behind goes with it
     ctx->transient = 1;
     ctx->backward_done = 0;
+    ctx->again++;
     glam__recompute_run(ctx, n);
+    ctx->again--;
     ctx->tape = tape;
     ctx->spares = spares;
     ctx->transient = transient;
@@ -4436,13 +4524,6 @@ static void glam__weights(glam_ctx *ctx, glam_tensor *const *w, int count, int t
     if (tasks) glam__parallel(ctx, tasks, work, glam__packing_body, &all);
 }
 
-static glam__operand glam__weight(glam_ctx *ctx, glam_tensor *w, int transposed, int rows)
-{
-    glam__operand b;
-    glam__weights(ctx, &w, 1, transposed, rows, &b);
-    return b;
-}
-
 // Asks for the next cache lines of what a panel will soon be made of, between the tiles of the
 // panel before.
 static void glam__fetch_lines(glam__patch *s, int lines)
@@ -4699,6 +4780,8 @@ static void glam__chain_block(const glam__chain *c, const glam__span *s, int fro
         if (c->wide)
             glam__chain_first(p, s, at, terms, a0, p->fill ? p->lds : p->lda, handed, panel);
         for (const glam__product *q = p + c->wide; q < last; q++) {
+            if (at >= q->k) continue;                      // later ones may be less wide
+            terms = glam__min(q->k - at, GLAM__KC);
             const float *a = q->fill ? handed : q->a + (size_t)s->row * q->lda + at;
             if (q->before) q->before(q, s->row, s->rows, at, terms, handed, GLAM__HANDED_LD);
             if (q->fill) q->fill(q, s->row, s->rows, at, terms, handed, GLAM__HANDED_LD);
@@ -4810,13 +4893,6 @@ static glam__product glam__product_of(int m, const float *a, size_t lda, glam__o
     p.c[0] = c; p.ldc = ldc;
     p.add = add;
     return p;
-}
-
-static void glam__times(glam_ctx *ctx, int m, const float *a, size_t lda, glam__operand b,
-                        float *c, size_t ldc, int add)
-{
-    glam__product p = glam__product_of(m, a, lda, b, c, ldc, add);
-    glam__product_run(ctx, &p);
 }
 
 // C_s [m,n] = or += A_s^T B_s with A [rows,m], B [rows,n]: the gradient of a weight.  Rows add up
@@ -4953,11 +5029,67 @@ static glam__outer glam__outer_of(glam_tensor *w, int rows, const float *a, size
     return o;
 }
 
-static void glam__grad_outer(glam_ctx *ctx, glam_tensor *w, int rows, const float *a, size_t lda,
-                             const float *b, size_t ldb)
+// ---- linear maps: how the layers meet their weights
+
+// Up to four weights over the same rows, y = x W, dx = dy W^T, dW = x^T dy: [k,n], or [E,k,n] where
+// each span of rows has a slice of its own, an expert's.  turned: the operands are W^T, for
+// backward, or where a weight lies the other way (the embedding, as the last layer).
+typedef struct glam__linear {
+    glam_ctx *ctx;
+    glam_tensor *const *w;         // inputs of an op; NULL: not there
+    int rows, span_count;
+    const glam__span *spans;       // NULL: one slice for all rows
+    glam__operand b[4];
+} glam__linear;
+
+static glam__linear glam__linear_of(glam_ctx *ctx, glam_tensor *const *w, int count, int turned,
+                                    int rows)
 {
-    glam__outer o = glam__outer_of(w, rows, a, lda, b, ldb);
-    glam__outer_run(ctx, &o, 1);
+    glam__linear l;
+    memset(&l, 0, sizeof l);
+    l.ctx = ctx;
+    l.w = w;
+    l.rows = rows;
+    glam__weights(ctx, w, count, turned, rows, l.b);
+    return l;
+}
+
+// C = or += A times operand i, rows side by side; for a product of its own or in a chain.
+static glam__product glam__linear_times(const glam__linear *l, int i, const float *a, float *c,
+                                        int add)
+{
+    const glam__operand *b = &l->b[i];
+    glam__product p = glam__product_of(l->rows, a, (size_t)b->k, *b, c, (size_t)b->n, add);
+    p.spans = l->spans;
+    p.span_count = l->span_count;
+    return p;
+}
+
+// The same rows of A times operand i as well.
+static void glam__linear_beside(const glam__linear *l, int i, glam__product *p, float *c)
+{
+    p->b[p->parts] = l->b[i];
+    p->c[p->parts++] = c;
+}
+
+static void glam__linear_run(const glam__linear *l, int i, const float *a, float *c, int add)
+{
+    glam__product p = glam__linear_times(l, i, a, c, add);
+    glam__product_run(l->ctx, &p);
+}
+
+// dW_i (+)= x^T dy; none where it is not wanted.
+static glam__outer glam__linear_outer(const glam__linear *l, int i, const float *x, const float *dy)
+{
+    glam_tensor *w = l->w[i];
+    glam__outer o = glam__outer_of(w, l->rows, x, 0, dy, 0);
+    o.lda = (size_t)o.m;
+    o.ldb = (size_t)o.n;
+    o.slice = (size_t)o.m * o.n;
+    if (!l->spans) return o;
+    o.spans = l->spans;
+    o.span_count = l->span_count;
+    return o;
 }
 
 static void glam__add_all(const glam__kernels *k, size_t n, const float *from, float *to)
@@ -5152,22 +5284,21 @@ static void glam__matmul_forward(glam_ctx *ctx, glam_node *n)
 {
     const int transposed = *(const int *)n->config;
     glam_tensor *x = n->in[0], *y = n->out[0];
-    int rows = (int)glam__rows(x);
-    glam__operand w = glam__weight(ctx, n->in[1], transposed, rows);
-    glam__times(ctx, rows, x->data, (size_t)glam__last(x), w, y->data, (size_t)glam__last(y), 0);
+    glam__linear l = glam__linear_of(ctx, n->in + 1, 1, transposed, (int)glam__rows(x));
+    glam__linear_run(&l, 0, x->data, y->data, 0);
 }
 
 static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
 {
     const int transposed = *(const int *)n->config;
-    glam_tensor *x = n->in[0], *w = n->in[1], *y = n->out[0];
-    int rows = (int)glam__rows(x), adds = 0;
-    size_t K = (size_t)glam__last(x), N = (size_t)glam__last(y);
+    glam_tensor *x = n->in[0], *y = n->out[0];
+    int adds = 0;
     float *dx = glam__grad_of(x, &adds);
-    if (dx)
-        glam__times(ctx, rows, y->grad, N, glam__weight(ctx, w, !transposed, rows), dx, K, adds);
-    if (transposed) glam__grad_outer(ctx, w, rows, y->grad, N, x->data, K);
-    else glam__grad_outer(ctx, w, rows, x->data, K, y->grad, N);
+    glam__linear l = glam__linear_of(ctx, n->in + 1, dx != NULL, !transposed, (int)glam__rows(x));
+    if (dx) glam__linear_run(&l, 0, y->grad, dx, adds);
+    glam__outer o = transposed ? glam__linear_outer(&l, 0, y->grad, x->data)
+                               : glam__linear_outer(&l, 0, x->data, y->grad);
+    glam__outer_run(ctx, &o, 1);
 }
 
 GLAM__OP(matmul, 2, GLAM__OP_FRESH);
@@ -5926,13 +6057,13 @@ static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
     float *a, *rms;
     double xent = 0, z = 0;
     glam__head_rows r = glam__head_begin(ctx, n, chunk, &a, &rms);
-    glam__operand embed = glam__weight(ctx, n->in[2], 1, T);
+    glam__linear embed = glam__linear_of(ctx, n->in + 2, 1, 1, T);
+    size_t M = (size_t)glam__last(n->in[0]);
     r.xent = glam__scratch_floats(ctx, (size_t)T);
     for (r.row = 0; r.row < T; r.row += chunk) {
-        int rows = glam__min(T - r.row, chunk);
-        glam__times(ctx, rows, a + (size_t)r.row * embed.k, (size_t)embed.k, embed, r.logits,
-                    (size_t)r.V, 0);
-        glam__each_row(ctx, rows, 8.0 * r.V, glam__head_forward_row, &r);
+        embed.rows = glam__min(T - r.row, chunk);
+        glam__linear_run(&embed, 0, a + (size_t)r.row * M, r.logits, 0);
+        glam__each_row(ctx, embed.rows, 8.0 * r.V, glam__head_forward_row, &r);
     }
     glam__head_join(ctx, n->in[2], &r, T);
     for (int t = 0; t < T; t++) {
@@ -5953,19 +6084,19 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
     glam__normed w = glam__head_normed(ctx, n);
     float *a, *rms, *da = glam__scratch_floats(ctx, (size_t)T * M);
     glam__head_rows r = glam__head_begin(ctx, n, chunk, &a, &rms);
-    glam__operand back = glam__weight(ctx, n->in[2], 0, T), embed = back;
-    if (chunk < T) embed = glam__weight(ctx, n->in[2], 1, T);
+    glam__linear back = glam__linear_of(ctx, n->in + 2, 1, 0, T), embed = back;
+    if (chunk < T) embed = glam__linear_of(ctx, n->in + 2, 1, 1, T);
     r.scale = (float)((double)n->out[0]->grad[0] / h->count);
     r.again = chunk < T;
     for (r.row = 0; r.row < T; r.row += chunk) {
-        int rows = glam__min(T - r.row, chunk);
-        float *at = da + (size_t)r.row * M;
-        if (chunk < T)
-            glam__times(ctx, rows, a + (size_t)r.row * M, M, embed, r.logits, (size_t)V, 0);
-        glam__each_row(ctx, rows, 10.0 * V, glam__head_backward_row, &r);
-        glam__grad_outer(ctx, n->in[2], rows, r.logits, (size_t)V, a + (size_t)r.row * M, M);
-        glam__times(ctx, rows, r.logits, (size_t)V, back, at, M, 0);
-        for (int i = 0; i < rows; i++)                       // back through the scale
+        float *at = da + (size_t)r.row * M, *x = a + (size_t)r.row * M;
+        back.rows = embed.rows = glam__min(T - r.row, chunk);
+        if (chunk < T) glam__linear_run(&embed, 0, x, r.logits, 0);
+        glam__each_row(ctx, back.rows, 10.0 * V, glam__head_backward_row, &r);
+        glam__outer o = glam__linear_outer(&back, 0, r.logits, x);
+        glam__outer_run(ctx, &o, 1);
+        glam__linear_run(&back, 0, r.logits, at, 0);
+        for (int i = 0; i < back.rows; i++)                  // back through the scale
             ctx->kernels->scale((int)M, h->logit_scale, at + (size_t)i * M);
     }
     w.scale = 1;
@@ -5991,8 +6122,8 @@ GLAM__OP(lm_loss, 3, GLAM__OP_FRESH);
 
 // Keys, values and projected sinusoids of one layer of a session, as panels; see room 17.
 typedef struct glam__cache {
-    float *k;                      // [heads][panels of most][D][nr]
-    float *v;                      // [heads][panels of D][most][nr]
+    float *k;                      // [kv_heads][panels of most][D][nr]
+    float *v;                      // [kv_heads][panels of D][most][nr]
     float *r;                      // [heads][panels of most][D][nr], distance most-1-c in column c
     int    most, length;
 } glam__cache;
@@ -6013,11 +6144,13 @@ typedef struct glam__heads {
     const glam__attention *at;
     glam_node *n;
     int B, S, T, M, A, heads, D, start, keys;   // keys = start + S
+    int K, kv_heads, group;                     // K = kv_heads D; group: heads of queries to each
+    int each;                                   // heads of queries that a task of forward takes
     int distances, block, key_panels, d_panels; // distances: columns of the position scores
     int xl, back, below, qkv, tables;           // positions; backward, and who wants a gradient
     size_t lds, ldr;                            // strides of scores and position scores
     size_t ld;                                  // of q, k, v: they lie side by side in a row
-    float *q, *k, *v, *o, *lse;                 // [T,A], stride ld; [T,A] [T,heads]
+    float *q, *k, *v, *o, *lse;                 // [T,A] [T,K] [T,K], stride ld; [T,A] [T,heads]
     float *r;                                   // [distances,A], column c is distances-1-c back
     float *bias;                                // [heads,keys], column c is keys-1-c back
     float *work;                                // worker slices
@@ -6047,7 +6180,7 @@ static void glam__attention_saved(void *arg, glam__layout *l)
     uint64_t T = (uint64_t)h->T;
     h->q = glam__lay_floats(l, T * h->ld);
     h->k = h->q ? h->q + h->A : NULL;
-    h->v = h->q ? h->k + h->A : NULL;
+    h->v = h->q ? h->k + h->K : NULL;
     h->o = glam__lay_floats(l, T * (uint64_t)h->A);
     h->lse = glam__lay_floats(l, T * (uint64_t)h->heads);
 }
@@ -6065,7 +6198,11 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n, int back)
     h.B = s.dim[0]; h.S = s.dim[1]; h.M = s.dim[2];
     h.T = (int)glam__rows(n->in[0]);
     h.heads = h.at->c.heads; h.D = h.at->c.d_head; h.A = h.heads * h.D;
-    h.ld = 3 * (size_t)h.A;
+    h.kv_heads = h.heads;
+    h.K = h.kv_heads * h.D;
+    h.group = h.heads / h.kv_heads;
+    h.each = h.B * h.kv_heads < 2 * ctx->options.threads ? 1 : h.group;
+    h.ld = (size_t)h.A + 2 * (size_t)h.K;
     h.start = h.at->cache ? h.at->cache->length : 0;
     h.keys = h.start + h.S;
     h.distances = h.at->cache ? h.at->cache->most : h.keys;
@@ -6165,7 +6302,7 @@ static void glam__attention_scratch(void *arg, glam__layout *l)
     h->dout = glam__lay_floats(l, T * A);
     h->dq = glam__lay_floats(l, T * h->ld);
     h->dk = h->dq ? h->dq + A : NULL;
-    h->dv = h->dq ? h->dk + A : NULL;
+    h->dv = h->dq ? h->dk + h->K : NULL;
     if (glam__wants(h->n, GLAM__AT_BIAS)) {
         h->dbias = glam__lay_floats(l, B * h->heads * keys);
         h->bucket = (int *)glam__lay(l, keys, sizeof(int));
@@ -6285,19 +6422,21 @@ static void glam__pack_rows(const glam__kernels *k, int count, int D, const floa
 }
 
 // New keys and values go into the cache, each to its own place.
-static void glam__cache_append(const glam__heads *h, int head, const float *keys,
-                               const float *values)
+static void glam__cache_append(void *arg, int begin, int end, int worker GLAM__UNUSED)
 {
+    const glam__heads *h = (const glam__heads *)arg;
     glam__cache *c = h->at->cache;
     int nr = h->kernels->nr, panels = glam__ceil_div(c->most, nr);
-    float *k = c->k + (size_t)head * panels * h->D * nr;
-    float *v = c->v + (size_t)head * h->d_panels * nr * c->most;
-    for (int i = 0; i < h->S; i++) {
-        int at = h->start + i;
-        const float *key = keys + (size_t)i * h->ld, *value = values + (size_t)i * h->ld;
-        for (int d = 0; d < h->D; d++) {
-            k[(size_t)(at / nr) * h->D * nr + (size_t)d * nr + at % nr] = key[d];
-            v[((size_t)(d / nr) * c->most + at) * nr + d % nr] = value[d];
+    for (int kv = begin; kv < end; kv++) {
+        float *k = c->k + (size_t)kv * panels * h->D * nr;
+        float *v = c->v + (size_t)kv * h->d_panels * nr * c->most;
+        for (int i = 0; i < h->S; i++) {
+            size_t at = (size_t)i * h->ld + (size_t)kv * h->D;
+            int to = h->start + i;
+            for (int d = 0; d < h->D; d++) {
+                k[(size_t)(to / nr) * h->D * nr + (size_t)d * nr + to % nr] = h->k[at + d];
+                v[((size_t)(d / nr) * c->most + to) * nr + d % nr] = h->v[at + d];
+            }
         }
     }
 }
@@ -6363,26 +6502,29 @@ static void glam__hide_keys(const glam__heads *h, int b, int i, float *s)
         if (segment[j] != segment[i]) s[j] = 0;
 }
 
+// The keys and values that a head of queries looks at, as panels.
+static void glam__attend_keys(const glam__heads *h, glam__slice *w, int b, int kv)
+{
+    size_t at = (size_t)b * h->S * h->ld + (size_t)kv * h->D, nr = (size_t)h->kernels->nr;
+    const glam__cache *c = h->at->cache;
+    if (c) {
+        w->k = c->k + (size_t)kv * glam__panels_of(h->ctx, c->most) * nr * h->D;
+        w->v = c->v + (size_t)kv * h->d_panels * nr * c->most;
+        return;
+    }
+    glam__pack_columns(h->kernels, h->keys, h->D, h->k + at, h->ld, w->k);
+    glam__pack_rows(h->kernels, h->keys, h->D, h->v + at, h->ld, w->v);
+}
+
 static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
 {
     const glam__kernels *k = h->kernels;
-    size_t at = (size_t)b * h->S * h->ld + (size_t)head * h->D;
-    int length = h->keys;          // rows that the values have room for
-    if (h->at->cache) {
-        glam__cache *c = h->at->cache;
-        size_t panels = (size_t)glam__panels_of(h->ctx, c->most) * k->nr;
-        glam__cache_append(h, head, h->k + at, h->v + at);
-        w->k = c->k + (size_t)head * panels * h->D;
-        w->v = c->v + (size_t)head * h->d_panels * k->nr * c->most;
-        if (h->xl) w->rp = c->r + (size_t)head * panels * h->D;
-        length = c->most;
-    } else {
-        glam__pack_columns(k, h->keys, h->D, h->k + at, h->ld, w->k);
-        glam__pack_rows(k, h->keys, h->D, h->v + at, h->ld, w->v);
-        if (h->xl)
-            glam__pack_columns(k, h->distances, h->D, h->r + (size_t)head * h->D, (size_t)h->A,
-                               w->rp);
-    }
+    const glam__cache *c = h->at->cache;
+    int length = c ? c->most : h->keys;        // rows that the values have room for
+    if (h->xl && c)
+        w->rp = c->r + (size_t)head * glam__panels_of(h->ctx, c->most) * k->nr * h->D;
+    else if (h->xl)
+        glam__pack_columns(k, h->distances, h->D, h->r + (size_t)head * h->D, (size_t)h->A, w->rp);
     for (int i0 = 0; i0 < h->S; i0 += h->block) {
         int rows = glam__min(h->S - i0, h->block), last = h->start + i0 + rows;
         glam__scores(h, w, b, head, i0, rows);
@@ -6406,9 +6548,12 @@ static void glam__attend_body(void *arg, int begin, int end, int worker)
 {
     const glam__heads *h = (const glam__heads *)arg;
     size_t total;
-    for (int t = begin; t < end; t++) {
-        glam__slice w = glam__slice_of(h, h->work + (size_t)worker * h->work_floats, 0, &total);
-        glam__attend(h, &w, t / h->heads, t % h->heads);
+    glam__slice w = glam__slice_of(h, h->work + (size_t)worker * h->work_floats, 0, &total);
+    for (int t = begin * h->each; t < end * h->each; t++) {
+        int b = t / h->heads, head = t % h->heads;
+        if (t == begin * h->each || head % h->group == 0)
+            glam__attend_keys(h, &w, b, head / h->group);
+        glam__attend(h, &w, b, head);
     }
 }
 
@@ -6417,28 +6562,22 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
     glam__heads h = glam__heads_of(ctx, n, 0);
     glam_tensor *x = n->in[0], *norm = n->in[GLAM__AT_NORM];
     glam__normed w = glam__normed_of(ctx, x, norm, h.at->c.norm_eps);
-    float *qkv[3] = { h.q, h.k, h.v };
-
     glam__lay_scratch(ctx, glam__attention_scratch, &h);
-    glam__operand b[4];
-    glam__weights(ctx, n->in + GLAM__AT_Q, 4, 0, h.T, b);
-    glam__product p = glam__product_new(h.T, h.M);         // q, k, v = RMS(x) [Wq Wk Wv]
+    glam__linear l = glam__linear_of(ctx, n->in + GLAM__AT_Q, 4, 0, h.T);
+    glam__product p = glam__linear_times(&l, 0, NULL, h.q, 0);     // q, k, v = RMS(x) [Wq Wk Wv]
+    glam__linear_beside(&l, 1, &p, h.k);
+    glam__linear_beside(&l, 2, &p, h.v);
     p.fill = glam__fill_normed;
     p.arg = &w;
-    p.parts = 3;
-    for (int i = 0; i < 3; i++) {
-        p.b[i] = b[i];
-        p.c[i] = qkv[i];
-    }
     p.ldc = h.ld;
     glam__product_run(ctx, &p);
 
     glam__attention_positions(&h);
-    glam__parallel(ctx, h.B * h.heads, 2.0 * h.T * h.keys * h.A, glam__attend_body, &h);
+    if (h.at->cache) glam__parallel(ctx, h.kv_heads, 2.0 * h.S * h.K, glam__cache_append, &h);
+    glam__parallel(ctx, h.B * h.heads / h.each, 2.0 * h.T * h.keys * h.A, glam__attend_body, &h);
     if (h.at->cache) h.at->cache->length += h.S;
 
-    glam__product out = glam__product_of(h.T, h.o, (size_t)h.A, b[3],      // y = x + o Wo
-                                         n->out[0]->data, (size_t)h.M, 0);
+    glam__product out = glam__linear_times(&l, 3, h.o, n->out[0]->data, 0);       // y = x + o Wo
     out.base = norm && glam__first_of_y(ctx, n->in[GLAM__AT_O]) ? x->data : NULL;
     glam__product_run(ctx, &out);
     glam__sum_over_y(ctx, n->in[GLAM__AT_O], "attention", n->out[0]->data, glam_size(x));
@@ -6516,23 +6655,17 @@ static void glam__attend_back_xl(const glam__heads *h, const glam__slice *w, int
                        (size_t)h->A);
 }
 
+// Of one head of queries: adds to the gradients of the keys and values that it looks at.
 static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b, int head)
 {
     const glam__kernels *k = h->kernels;
-    size_t ld = h->ld, wide = (size_t)glam__up(h->D, 16);
-    size_t at = (size_t)b * h->S * ld + (size_t)head * h->D;
-    const float *q = h->q + at, *keys = h->k + at;
-    float *dq = h->dq + at, *dk = h->dk + at, *dv = h->dv + at, *dbias = NULL;
-    glam__pack_columns(k, h->keys, h->D, keys, ld, w->k);
-    glam__pack_columns(k, h->keys, h->D, h->v + at, ld, w->v);
-    glam__pack_rows(k, h->keys, h->D, keys, ld, w->kn);
+    size_t ld = h->ld, wide = (size_t)glam__up(h->D, 16), row = (size_t)b * h->S * ld;
+    size_t at = row + (size_t)head * h->D, at_kv = row + (size_t)(head / h->group) * h->D;
+    const float *q = h->q + at;
+    float *dq = h->dq + at, *dk = h->dk + at_kv, *dv = h->dv + at_kv, *dbias = NULL;
     if (h->dbias) {
         dbias = h->dbias + ((size_t)b * h->heads + head) * h->keys;
         memset(dbias, 0, (size_t)h->keys * sizeof(float));
-    }
-    for (int j = 0; j < h->keys; j++) {                  // of this head
-        memset(dk + (size_t)j * ld, 0, (size_t)h->D * sizeof(float));
-        memset(dv + (size_t)j * ld, 0, (size_t)h->D * sizeof(float));
     }
     if (h->xl) {
         const float *r = h->r + (size_t)head * h->D;
@@ -6564,10 +6697,19 @@ static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b,
 static void glam__attend_back_body(void *arg, int begin, int end, int worker)
 {
     const glam__heads *h = (const glam__heads *)arg;
-    size_t total;
-    for (int t = begin; t < end; t++) {
-        glam__slice w = glam__slice_of(h, h->work + (size_t)worker * h->work_floats, 1, &total);
-        glam__attend_back(h, &w, t / h->heads, t % h->heads);
+    size_t total, bytes = (size_t)h->D * sizeof(float);
+    glam__slice w = glam__slice_of(h, h->work + (size_t)worker * h->work_floats, 1, &total);
+    for (int t = begin; t < end; t++) {                    // heads of keys: each sums its own
+        int b = t / h->kv_heads, kv = t % h->kv_heads;
+        size_t at = (size_t)b * h->S * h->ld + (size_t)kv * h->D;
+        glam__pack_columns(h->kernels, h->keys, h->D, h->k + at, h->ld, w.k);
+        glam__pack_columns(h->kernels, h->keys, h->D, h->v + at, h->ld, w.v);
+        glam__pack_rows(h->kernels, h->keys, h->D, h->k + at, h->ld, w.kn);
+        for (int j = 0; j < h->keys; j++) {
+            memset(h->dk + at + (size_t)j * h->ld, 0, bytes);
+            memset(h->dv + at + (size_t)j * h->ld, 0, bytes);
+        }
+        for (int i = 0; i < h->group; i++) glam__attend_back(h, &w, b, kv * h->group + i);
     }
 }
 
@@ -6593,8 +6735,9 @@ static void glam__sinusoid_grads(const glam__heads *h)
     glam__fill_sinusoid(&p, 0, h->distances, 0, h->M, h->sinusoid, (size_t)h->M);
     memcpy(h->dr_all, h->dr, n * sizeof(float));
     for (int b = 1; b < h->B; b++) glam__add_all(h->kernels, n, h->dr + (size_t)b * n, h->dr_all);
-    glam__grad_outer(h->ctx, h->n->in[GLAM__AT_R], h->distances, h->sinusoid, (size_t)h->M,
-                     h->dr_all, (size_t)h->A);
+    glam__outer o = glam__outer_of(h->n->in[GLAM__AT_R], h->distances, h->sinusoid, (size_t)h->M,
+                                   h->dr_all, (size_t)h->A);
+    glam__outer_run(h->ctx, &o, 1);
 }
 
 static void glam__attention_position_grads(const glam__heads *h)
@@ -6617,30 +6760,34 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     glam__normed w = glam__normed_of(ctx, in[0], norm, h.at->c.norm_eps);
     size_t T = (size_t)h.T, M = (size_t)h.M, A = (size_t)h.A;
     const float *dy = n->out[0]->grad;
-    glam__operand b[4];
     glam__product p[3];
     glam__outer o[4];
 
     glam__lay_scratch(ctx, glam__attention_scratch, &h);
     float *dqkv[3] = { h.dq, h.dk, h.dv };
+    glam__linear l = glam__linear_of(ctx, in + GLAM__AT_Q, h.work ? 4 : 0, 1, h.T);
     if (h.work) {                                          // more than Wo trains
-        glam__weights(ctx, in + GLAM__AT_Q, 4, 1, h.T, b);
-        glam__times(ctx, h.T, dy, M, b[3], h.dout, A, 0);  // do = dy Wo^T
+        glam__linear_run(&l, 3, dy, h.dout, 0);            // do = dy Wo^T
         glam__attention_positions(&h);
         if (h.dr) memset(h.dr, 0, (size_t)h.B * h.distances * A * sizeof(float));
         if (h.duv) memset(h.duv, 0, (size_t)h.B * 2 * A * sizeof(float));
-        glam__parallel(ctx, h.B * h.heads, 5.0 * (double)T * h.keys * h.A, glam__attend_back_body,
-                       &h);
+        glam__parallel(ctx, h.B * h.kv_heads, 5.0 * (double)T * h.keys * h.A,
+                       glam__attend_back_body, &h);
         glam__attention_position_grads(&h);
     }
 
     glam__norm_all(ctx, w, h.T, h.normed, h.rms, h.qkv);
-    for (int i = 0; i < 3; i++)
-        o[i] = glam__outer_of(in[GLAM__AT_Q + i], h.T, h.normed, M, dqkv[i], h.ld);
-    o[3] = glam__outer_of(in[GLAM__AT_O], h.T, h.o, A, dy, M);
+    for (int i = 0; i < 3; i++) {
+        o[i] = glam__linear_outer(&l, i, h.normed, dqkv[i]);
+        o[i].ldb = h.ld;
+    }
+    o[3] = glam__linear_outer(&l, 3, h.o, dy);
     glam__outer_run(ctx, o, 4);
     if (!h.below) return;
-    for (int i = 0; i < 3; i++) p[i] = glam__product_of(h.T, dqkv[i], h.ld, b[i], h.dn, M, i > 0);
+    for (int i = 0; i < 3; i++) {
+        p[i] = glam__linear_times(&l, i, dqkv[i], h.dn, i > 0);
+        p[i].lda = h.ld;
+    }
     glam__chain_run(ctx, p, 3, 0);
     glam__sum_over_y(ctx, in[GLAM__AT_O], "attention backward", h.dn, T * M);
     glam__norm_backward(ctx, n, norm, w, h.T, h.rms, h.dn);
@@ -6704,49 +6851,83 @@ static int glam__act_kind(glam_activation a, int in_dense)
 static int glam__is_gated(glam_activation a)
 { return glam__act_form(glam__act_kind(a, 0)) != GLAM__ALONE; }
 
-// h = f(g) * u on the way into the second product.
-typedef struct glam__acted {
-    const glam__kernels *kernels;
-    int kind, H;
-    const float *g, *u;            // [rows,H]; g NULL for two-matrix forms
-} glam__acted;
+// A feed-forward over rows, all those of a dense layer or each expert's own: y = h Wd,
+// h = f(x Wg) * (x Wu), or f(x Wu) without a gate.
+typedef struct glam__glu {
+    glam__linear l;                // gate, up, down
+    int kind, H, first;            // first: of gate and up, whose part begins the sum of dx
+    float *g, *u;                  // [rows,H] before the activation; g NULL: no gate
+    float *h;                      // backward; NULL: nobody wants the gradient of Wd
+    const float *weight;           // of a row, the mixture's; NULL: 1
+    float *dweight;                // its gradient, dh.h
+} glam__glu;
+enum { GLAM__GLU_GATE, GLAM__GLU_UP, GLAM__GLU_DOWN };
 
 static void glam__fill_acted(const glam__product *p, int row, int rows, int at, int terms,
                              float *out, size_t ld)
 {
-    const glam__acted *a = (const glam__acted *)p->arg;
+    const glam__glu *f = (const glam__glu *)p->arg;
     for (int i = 0; i < rows; i++) {
-        size_t from = (size_t)(row + i) * a->H + at;
-        a->kernels->act(a->kind, terms, a->g ? a->g + from : NULL, a->u + from,
-                        out + (size_t)i * ld);
+        size_t from = (size_t)(row + i) * f->H + at;
+        f->l.ctx->kernels->act(f->kind, terms, f->g ? f->g + from : NULL, f->u + from,
+                               out + (size_t)i * ld);
     }
 }
 
-// Backward of it where dh is handed over: g and u become dg and du, h is written again.  With a
-// weight (the mixture's gate) all three are scaled by it, and its own gradient is dh.h.
-typedef struct glam__acted_back {
-    const glam__kernels *kernels;
-    int kind, H;
-    float *g, *u, *h;              // h NULL: nobody wants the gradient of the next weight
-    const float *weight;           // NULL: 1
-    float *dweight;
-} glam__acted_back;
-
+// Backward of it where dh is handed over: g and u become dg and du, h is written again; with a
+// weight all three are scaled by it.
 static void glam__acted_back_rows(const glam__product *p, int row, int rows, int at, int terms,
                                   const float *dh, size_t ld)
 {
-    const glam__acted_back *a = (const glam__acted_back *)p->arg;
+    const glam__glu *f = (const glam__glu *)p->arg;
+    const glam__kernels *k = f->l.ctx->kernels;
     float once[GLAM__KC];
     for (int t = row; t < row + rows; t++, dh += ld) {
-        size_t from = (size_t)t * a->H + at;
-        float *g = a->g ? a->g + from : NULL, *u = a->u + from, *h = a->h ? a->h + from : once;
-        a->kernels->act_back(a->kind, terms, g, u, dh, h, g, u);
-        if (!a->weight) continue;
-        a->dweight[t] = (at ? a->dweight[t] : 0) + a->kernels->dot(terms, dh, h);
-        if (g) a->kernels->scale(terms, a->weight[t], g);
-        a->kernels->scale(terms, a->weight[t], u);
-        a->kernels->scale(terms, a->weight[t], h);
+        size_t from = (size_t)t * f->H + at;
+        float *g = f->g ? f->g + from : NULL, *u = f->u + from, *h = f->h ? f->h + from : once;
+        k->act_back(f->kind, terms, g, u, dh, h, g, u);
+        if (!f->weight) continue;
+        f->dweight[t] = (at ? f->dweight[t] : 0) + k->dot(terms, dh, h);
+        if (g) k->scale(terms, f->weight[t], g);
+        k->scale(terms, f->weight[t], u);
+        k->scale(terms, f->weight[t], h);
     }
+}
+
+// y = base + h Wd.  Rows of x as they are, or made by fill.
+static void glam__glu_forward(glam__glu *f, const float *x,
+                              void (*fill)(const glam__product *, int, int, int, int, float *,
+                                           size_t),
+                              const void *arg, float *y, const float *base)
+{
+    glam__product p[2];
+    p[0] = glam__linear_times(&f->l, GLAM__GLU_UP, x, f->u, 0);        // g, u = x [Wg Wu]
+    if (f->g) glam__linear_beside(&f->l, GLAM__GLU_GATE, &p[0], f->g);
+    p[0].fill = fill;
+    p[0].arg = arg;
+    p[1] = glam__linear_times(&f->l, GLAM__GLU_DOWN, NULL, y, 0);      // y = (f(g) * u) Wd
+    p[1].fill = glam__fill_acted;
+    p[1].arg = f;
+    p[1].base = base;
+    glam__chain_run(f->l.ctx, p, 2, 1);
+}
+
+// dx = dg Wg^T + du Wu^T (NULL: nobody is below), and in o the gradients of the three weights.
+static void glam__glu_backward(glam__glu *f, const float *x, const float *dy, float *dx,
+                               glam__outer o[3])
+{
+    int one = f->first, other = !one;
+    float *made[2] = { f->g, f->u };
+    glam__product p[3];
+    p[0] = glam__linear_times(&f->l, GLAM__GLU_DOWN, dy, NULL, 0);     // dh = dy Wd^T
+    p[1] = glam__linear_times(&f->l, one, made[one], dx, 0);
+    p[1].before = glam__acted_back_rows;                   // g, u become dg, du
+    p[1].arg = f;
+    if (f->g) p[2] = glam__linear_times(&f->l, other, made[other], dx, 1);
+    glam__chain_run(f->l.ctx, p, !dx ? 1 : f->g ? 3 : 2, 1);
+    o[0] = glam__linear_outer(&f->l, GLAM__GLU_DOWN, f->h, dy);
+    o[1] = glam__linear_outer(&f->l, GLAM__GLU_GATE, x, f->g);
+    o[2] = glam__linear_outer(&f->l, GLAM__GLU_UP, x, f->u);
 }
 
 typedef struct glam__ffn { int kind; float norm_eps; } glam__ffn;
@@ -6827,29 +7008,26 @@ static glam_status glam__ffn_shape(glam_ctx *ctx, glam_node *n)
     return glam__want_all(ctx, n, GLAM__FF_GATE, 3, v.T);
 }
 
+static glam__glu glam__ffn_glu(glam_ctx *ctx, const glam_node *n, const glam__ffn_view *v, int back)
+{
+    glam__glu f;
+    memset(&f, 0, sizeof f);
+    f.l = glam__linear_of(ctx, n->in + GLAM__FF_GATE, 3, back, v->T);
+    f.kind = v->f->kind;
+    f.H = v->H;
+    f.g = v->g; f.u = v->u; f.h = v->h;
+    return f;
+}
+
 static void glam__ffn_forward(glam_ctx *ctx, glam_node *n)
 {
     glam__ffn_view v = glam__ffn_view_of(ctx, n);
-    glam_tensor *x = n->in[0], *norm = n->in[GLAM__FF_NORM];
+    glam_tensor *x = n->in[0], *y = n->out[0], *norm = n->in[GLAM__FF_NORM];
     glam__normed w = glam__normed_of(ctx, x, norm, v.f->norm_eps);
-    glam__operand b[3];            // Wg, Wu, Wd
-    glam__product p[2];
-    glam__acted a = { ctx->kernels, v.f->kind, v.H, v.g, v.u };
-
-    glam__weights(ctx, n->in + GLAM__FF_GATE, 3, 0, v.T, b);
-    p[0] = glam__product_of(v.T, NULL, 0, b[0], v.g, (size_t)v.H, 0);  // g, u = RMS(x) [Wg Wu]
-    p[0].fill = glam__fill_normed;
-    p[0].arg = &w;
-    p[0].parts = 2;
-    p[0].b[1] = b[1];
-    p[0].c[1] = v.u;
-
-    p[1] = glam__product_of(v.T, NULL, 0, b[2], n->out[0]->data, (size_t)v.M, 0);
-    p[1].fill = glam__fill_acted;                          // y = x + (f(g) * u) Wd
-    p[1].arg = &a;
-    p[1].base = norm && glam__first_of_y(ctx, n->in[GLAM__FF_DOWN]) ? x->data : NULL;
-    glam__chain_run(ctx, p, 2, 1);
-    glam__sum_over_y(ctx, n->in[GLAM__FF_DOWN], "ffn", n->out[0]->data, glam_size(x));
+    glam__glu f = glam__ffn_glu(ctx, n, &v, 0);
+    int base = norm && glam__first_of_y(ctx, n->in[GLAM__FF_DOWN]);
+    glam__glu_forward(&f, NULL, glam__fill_normed, &w, y->data, base ? x->data : NULL);
+    glam__sum_over_y(ctx, n->in[GLAM__FF_DOWN], "ffn", y->data, glam_size(x));
 }
 
 static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
@@ -6857,29 +7035,14 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     glam__ffn_view v = glam__ffn_view_of(ctx, n);
     glam_tensor **in = n->in;
     glam__normed w = glam__normed_of(ctx, in[0], in[GLAM__FF_NORM], v.f->norm_eps);
-    const float *dy = n->out[0]->grad;
-    size_t M = (size_t)v.M, H = (size_t)v.H;
-    glam__operand b[3];
-    glam__product p[3];
     glam__outer o[3];
-
     glam__lay_scratch(ctx, glam__ffn_scratch, &v);
-    glam__acted_back a = { ctx->kernels, v.f->kind, v.H, v.g, v.u, v.h, NULL, NULL };
-    glam__weights(ctx, in + GLAM__FF_GATE, 3, 1, v.T, b);
-    p[0] = glam__product_of(v.T, dy, M, b[2], NULL, H, 0); // dh = dy Wd^T; g, u become dg, du
-    p[1] = glam__product_of(v.T, v.g, H, b[0], v.dn, M, 0);    // dn = dg Wg^T + du Wu^T
-    p[2] = glam__product_of(v.T, v.u, H, b[1], v.dn, M, 1);
-    p[1].before = glam__acted_back_rows;
-    p[1].arg = &a;
-    glam__chain_run(ctx, p, v.below ? 3 : 1, 1);
-
+    glam__glu f = glam__ffn_glu(ctx, n, &v, 1);
     glam__norm_all(ctx, w, v.T, v.normed, v.r, v.hidden);
-    o[0] = glam__outer_of(in[GLAM__FF_DOWN], v.T, v.h, H, dy, M);
-    o[1] = glam__outer_of(in[GLAM__FF_GATE], v.T, v.normed, M, v.g, H);
-    o[2] = glam__outer_of(in[GLAM__FF_UP], v.T, v.normed, M, v.u, H);
+    glam__glu_backward(&f, v.normed, n->out[0]->grad, v.dn, o);
     glam__outer_run(ctx, o, 3);
     if (!v.below) return;
-    glam__sum_over_y(ctx, in[GLAM__FF_DOWN], "ffn backward", v.dn, (size_t)v.T * M);
+    glam__sum_over_y(ctx, in[GLAM__FF_DOWN], "ffn backward", v.dn, (size_t)v.T * v.M);
     glam__norm_backward(ctx, n, in[GLAM__FF_NORM], w, v.T, v.r, v.dn);
 }
 
@@ -6940,14 +7103,22 @@ GLAM_API glam_moe_config glam_moe_config_default(void)
 // A routing whose arrays can be written.
 typedef struct glam__route {
     int32_t *expert, *slot, *kept, *load;
-    float   *gate, *probability;
+    float   *weight, *probability;
 } glam__route;
+
+// The pass that a mixture is part of: what its trace says.
+typedef struct glam__pass {
+    glam_pass kind;
+    int step, layer, part, rows, length, position;
+    const int32_t *tokens;         // [T], or NULL
+} glam__pass;
 
 typedef struct glam__moe_setup {
     glam_moe_config c;
     float norm_eps, part;          // part: share of the step's real tokens in this part of it
     int infer, most;               // on a mesh: nothing is dropped; tokens that any rank may have
     const int32_t *mask;           // [T]
+    glam__pass pass;
     glam__route route;             // lives longer than the op
     glam_routing *record;          // summary for the caller; may be NULL
 } glam__moe_setup;
@@ -6975,6 +7146,10 @@ typedef struct glam__moe {
     float *xr, *made;              // X > 1: [room,M] those rows; what experts made of them
     int32_t *loads;                // X > 1: [X,E+1] of all ranks, and their room
     int sent, received;
+    // traced: logits, weights before drops, what became of each choice     [T,E] [T,k] [T,k]
+    int traced;
+    float *logit, *before;
+    int32_t *fate;
 } glam__moe;
 
 static void glam__moe_saved(void *arg, glam__layout *l)
@@ -7000,6 +7175,11 @@ static void glam__moe_scratch(void *arg, glam__layout *l)
     m->normed = glam__lay_floats(l, T * M);
     m->out = glam__lay_floats(l, T * (uint64_t)m->k * M);
     m->made = m->out;
+    if (m->traced) {
+        m->logit = glam__lay_floats(l, T * (uint64_t)m->E);
+        m->before = glam__lay_floats(l, T * (uint64_t)m->k);
+        m->fate = glam__lay_ints(l, T * (uint64_t)m->k);
+    }
     if (m->X == 1) return;
     m->made = glam__lay_floats(l, glam__mul((uint64_t)m->room, M));
     m->loads = glam__lay_ints(l, (uint64_t)m->X * ((uint64_t)m->E + 1));
@@ -7048,6 +7228,7 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     m.X = m.E / m.own;
     m.room = glam__moe_room(&m);
     m.spans_here = m.E;
+    m.traced = ctx->options.trace != NULL;
     glam__lay_over(glam__moe_saved, &m, n->saved);
     return m;
 }
@@ -7299,7 +7480,15 @@ static void glam__moe_softmax(void *arg, int t, int worker GLAM__UNUSED)
         glam__cap(k, m->s->c.router_cap, m->E, p);
         memcpy(m->capped + at, p, (size_t)m->E * sizeof *p);
     }
+    if (m->traced) memcpy(m->logit + at, p, (size_t)m->E * sizeof *p);
     m->lse[t] = k->softmax(m->E, p, 0);
+}
+
+static glam__linear glam__moe_router_map(const glam__moe *m, int turned)
+{
+    glam__linear l = glam__linear_of(m->ctx, m->n->in + GLAM__MO_ROUTER, 1, turned, 0);
+    l.rows = m->T;                 // panels of so few columns do not pay
+    return l;
 }
 
 static void glam__moe_router(glam__moe *m)
@@ -7309,8 +7498,8 @@ static void glam__moe_router(glam__moe *m)
     float *r = glam__scratch_floats(ctx, (size_t)m->T);
     glam__norm_all(ctx, glam__normed_of(ctx, m->n->in[0], m->n->in[GLAM__MO_NORM],
                                         m->s->norm_eps), m->T, m->normed, r, 1);
-    glam__operand router = glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 0, 0);
-    glam__times(ctx, m->T, m->normed, (size_t)m->M, router, p, (size_t)m->E, 0);
+    glam__linear l = glam__moe_router_map(m, 0);
+    glam__linear_run(&l, 0, m->normed, p, 0);
     glam__each_row(ctx, m->T, 40.0 * m->E, glam__moe_softmax, m);
 }
 
@@ -7355,7 +7544,7 @@ static void glam__moe_slots(const glam__moe *m, int group, int *taken, int *seen
 static void glam__moe_weights(const glam__moe *m, int t, int after)
 {
     const glam__route *r = &m->s->route;
-    float *w = r->gate + (size_t)t * m->k, sum = 0;
+    float *w = r->weight + (size_t)t * m->k, sum = 0;
     const int32_t *kept = r->kept + (size_t)t * m->k;
     glam_normalise how = m->s->c.normalise;
     if (!after)
@@ -7384,7 +7573,7 @@ static void glam__moe_choices(void *arg, int t, int worker GLAM__UNUSED)
     for (int i = 0; i < m->k; i++) {
         r->expert[at + i] = r->slot[at + i] = -1;
         r->kept[at + i] = 0;
-        r->gate[at + i] = 0;
+        r->weight[at + i] = 0;
     }
 }
 
@@ -7396,9 +7585,9 @@ static void glam__moe_kept(void *arg, int t, int worker GLAM__UNUSED)
     if (!glam__real(m, t)) return;
     glam__moe_weights(m, t, 1);
     for (size_t at = (size_t)t * m->k; at < (size_t)(t + 1) * m->k; at++)
-        if (glam__within((double)r->gate[at], 0, 0)) {   // a weight of 0 sends nothing anywhere
-            r->kept[at] = 0;
-            r->slot[at] = -1;
+        if (r->kept[at] && glam__within((double)r->weight[at], 0, 0)) {
+            r->kept[at] = 0;                   // a weight of 0 sends nothing anywhere
+            r->slot[at] = -2;
         }
 }
 
@@ -7407,6 +7596,8 @@ static void glam__moe_route(glam__moe *m)
     int *taken = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
     int *seen = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
     glam__each_row(m->ctx, m->T, 8.0 * m->k * m->E, glam__moe_choices, m);
+    if (m->traced)
+        memcpy(m->before, m->s->route.weight, (size_t)m->T * m->k * sizeof(float));
     for (int group = 0; group < m->groups; group++) glam__moe_slots(m, group, taken, seen);
     glam__each_row(m->ctx, m->T, 16.0 * m->k, glam__moe_kept, m);
 }
@@ -7447,40 +7638,27 @@ static void glam__fill_gathered(const glam__product *p, int row, int rows, int a
                (size_t)g->M * sizeof(float));
 }
 
-// The same product with the experts' slices of B, each for its own rows.
-static glam__product glam__expert_product(const glam__moe *m, glam__product p)
+static glam__glu glam__moe_glu(const glam__moe *m, int back)
 {
-    p.spans = m->at_work;
-    p.span_count = m->spans_here;
-    return p;
+    glam__glu f;
+    memset(&f, 0, sizeof f);
+    f.l = glam__linear_of(m->ctx, m->n->in + GLAM__MO_GATE, 3, back, m->T * m->k);
+    f.l.rows = m->here;
+    f.l.spans = m->at_work;
+    f.l.span_count = m->spans_here;
+    f.kind = m->kind;
+    f.H = m->H;
+    f.first = GLAM__GLU_UP;
+    f.g = m->g; f.u = m->u;
+    return f;
 }
 
 // Each expert's feed-forward on its rows.
 static void glam__moe_experts(glam__moe *m)
 {
     glam__gather rows = { m->normed, m->source, m->k, m->M };
-    glam__operand b[3];                                    // gate, up, down
-    glam__product p[2];
-    glam__acted a;
-    glam__weights(m->ctx, m->n->in + GLAM__MO_GATE, 3, 0, m->T * m->k, b);
-    p[0] = glam__expert_product(m, glam__product_of(m->here, m->xr, (size_t)m->M, b[1], m->u,
-                                                    (size_t)m->H, 0));
-    if (m->X == 1) p[0].fill = glam__fill_gathered;
-    p[0].arg = &rows;
-    if (m->gated) {
-        p[0].parts = 2;
-        p[0].b[1] = b[0];
-        p[0].c[1] = m->g;
-    }
-
-    a.kernels = m->ctx->kernels;
-    a.kind = m->kind; a.H = m->H;
-    a.g = m->g; a.u = m->u;
-    p[1] = glam__expert_product(m, glam__product_of(m->here, NULL, 0, b[2], m->made,
-                                                    (size_t)m->M, 0));
-    p[1].fill = glam__fill_acted;
-    p[1].arg = &a;
-    glam__chain_run(m->ctx, p, 2, 1);
+    glam__glu f = glam__moe_glu(m, 0);
+    glam__glu_forward(&f, m->xr, m->X == 1 ? glam__fill_gathered : NULL, &rows, m->made, NULL);
 }
 
 // y_t = x_t (residual) + sum of the kept choices, best first.
@@ -7494,7 +7672,7 @@ static void glam__moe_combine_row(void *arg, int t, int worker GLAM__UNUSED)
     else memset(y, 0, M * sizeof(float));
     for (int i = 0; i < m->k; i++)
         if (m->place[choice + i] >= 0)
-            m->ctx->kernels->axpy(m->M, m->s->route.gate[choice + i],
+            m->ctx->kernels->axpy(m->M, m->s->route.weight[choice + i],
                                   m->out + (size_t)m->place[choice + i] * M, y);
 }
 
@@ -7516,7 +7694,7 @@ static glam__plain_moe glam__moe_plain_view(const glam__moe *m)
     p.expert = m->s->route.expert;
     p.place = m->place;
     p.x = m->normed;
-    p.weight = m->s->route.gate;
+    p.weight = m->s->route.weight;
     p.gate = m->gated ? in[GLAM__MO_GATE]->data : NULL;
     p.up = in[GLAM__MO_UP]->data;
     p.down = in[GLAM__MO_DOWN]->data;
@@ -7577,7 +7755,7 @@ static void glam__moe_token_sums(void *arg, int t, int worker GLAM__UNUSED)
 }
 
 // Balance loss, router z-loss and entropy; their weighted sum is the second output.
-static void glam__moe_balance(glam__moe *m)
+static void glam__moe_balance(glam__moe *m, glam_routing *record)
 {
     const glam__moe_setup *s = m->s;
     int real;
@@ -7596,17 +7774,14 @@ static void glam__moe_balance(glam__moe *m)
     z /= real;
     m->n->out[1]->data[0] = (float)((double)s->part * ((double)s->c.aux_weight * aux +
                                                        (double)s->c.router_z_weight * z));
-    if (!s->record) return;
-    s->record->balance = (float)aux;
-    s->record->router_z = (float)z;
-    s->record->entropy = (float)(entropy / real);
+    record->balance = (float)aux;
+    record->router_z = (float)z;
+    record->entropy = (float)(entropy / real);
 }
 
-static void glam__moe_record(const glam__moe *m)
+static void glam__moe_record(const glam__moe *m, glam_routing *r)
 {
-    glam_routing *r = m->s->record;
     const glam__route *from = &m->s->route;
-    if (!r) return;
     r->tokens = m->T;
     r->experts = m->E;
     r->top_k = m->k;
@@ -7620,13 +7795,31 @@ static void glam__moe_record(const glam__moe *m)
     r->slot = from->slot;
     r->kept = from->kept;
     r->load = from->load;
-    r->gate = from->gate;
+    r->weight = from->weight;
     r->probability = from->probability;
+}
+
+// For whoever listens (options.trace).
+static void glam__moe_trace(const glam__moe *m, const glam_routing *routing)
+{
+    const glam__route *r = &m->s->route;
+    const glam__pass *pass = &m->s->pass;
+    glam_trace t;
+    for (size_t at = 0; at < (size_t)m->T * m->k; at++)
+        m->fate[at] = r->expert[at] < 0 ? GLAM_FATE_PADDING : r->kept[at] ? GLAM_FATE_KEPT
+                    : r->slot[at] == -1 ? GLAM_FATE_NO_SLOT : GLAM_FATE_SKIPPED;
+    memset(&t, 0, sizeof t);
+    t.step = pass->step; t.layer = pass->layer; t.part = pass->part; t.pass = pass->kind;
+    t.rows = pass->rows; t.length = pass->length; t.position = pass->position;
+    t.token = pass->tokens; t.logit = m->logit; t.weight = m->before; t.fate = m->fate;
+    t.routing = routing;
+    m->ctx->options.trace(m->ctx->options.trace_user, &t);
 }
 
 static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
 {
     glam__moe m = glam__moe_view(ctx, n);      // names for the saved arrays
+    glam_routing own, *record = m.s->record ? m.s->record : &own;
     glam__lay_scratch(ctx, glam__moe_scratch, &m);
     glam__moe_router(&m);                        // p = softmax(x Wr)                     [T,E]
     glam__moe_route(&m);                       // best experts, their slots, drops      [T,k]
@@ -7639,8 +7832,9 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
         glam__moe_return(&m);                  // and back to the ranks of the tokens
         glam__moe_combine(&m);                 // weighted sum back into token order    [T,M]
     }
-    glam__moe_balance(&m);                     // auxiliary loss from load and p
-    glam__moe_record(&m);
+    glam__moe_balance(&m, record);             // auxiliary loss from load and p
+    glam__moe_record(&m, record);
+    if (m.traced && !ctx->again) glam__moe_trace(&m, record);
 }
 
 // ---- backward, the same steps in reverse
@@ -7652,57 +7846,23 @@ static void glam__moe_gather_row(void *arg, int row, int worker GLAM__UNUSED)
     memcpy(d->dy_out + (size_t)row * M, d->m.n->out[0]->grad + t * M, M * sizeof(float));
     if (d->m.X == 1 && d->xr)
         memcpy(d->xr + (size_t)row * M, d->m.normed + t * M, M * sizeof(float));
-    d->weight_out[row] = d->m.s->route.gate[d->m.source[row]];
+    d->weight_out[row] = d->m.s->route.weight[d->m.source[row]];
 }
 
 static void glam__moe_combine_back(glam__moe_grads *d)
 { glam__each_row(d->m.ctx, d->m.rows, 2.0 * d->m.M, glam__moe_gather_row, d); }
 
-// dW of all experts: A_e^T B_e over each one's rows.
-static glam__outer glam__moe_outer(const glam__moe *m, glam_tensor *w, const float *a, int M,
-                                   const float *b, int N)
-{
-    glam__outer o = glam__outer_of(w, 0, a, (size_t)M, b, (size_t)N);
-    o.slice = (size_t)M * N;
-    o.spans = m->at_work;
-    o.span_count = m->spans_here;
-    return o;
-}
-
-// C (+)= A B_e^T, row by row with the expert of the row.
-static glam__product glam__moe_times(const glam__moe *m, const float *a, glam__operand b, float *c,
-                                     int add)
-{
-    return glam__expert_product(m, glam__product_of(m->here, a, (size_t)b.k, b, c, (size_t)b.n,
-                                                    add));
-}
-
 // dh = dy Wd^T; through the activation; the gradients of the experts and of their inputs.
 static void glam__moe_experts_back(glam__moe_grads *d)
 {
     const glam__moe *m = &d->m;
-    glam_tensor **in = m->n->in;
-    glam__acted_back a;
-    glam__operand b[3];                        // gate, up, down
-    glam__product p[3];
+    glam__glu f = glam__moe_glu(m, 1);
     glam__outer o[3];
-    int count = m->gated ? 3 : 2;
-    glam__weights(m->ctx, in + GLAM__MO_GATE, 3, 1, m->T * m->k, b);
-    a.kernels = m->ctx->kernels;
-    a.kind = m->kind; a.H = m->H;
-    a.g = m->g; a.u = m->u; a.h = d->h;
-    a.weight = d->weight; a.dweight = d->dweight_here;
-    p[0] = glam__moe_times(m, d->dyr, b[2], NULL, 0);
-    p[1] = glam__moe_times(m, m->u, b[1], d->dxr_here, 0);     // where anyone is below
-    p[1].before = glam__acted_back_rows;       // g, u and h become dg, du and the weighted h
-    p[1].arg = &a;
-    if (m->gated) p[2] = glam__moe_times(m, m->g, b[0], d->dxr_here, 1);
-    glam__chain_run(m->ctx, p, d->below ? count : 1, 1);
-    o[0] = glam__moe_outer(m, in[GLAM__MO_DOWN], d->h, m->H, d->dyr, m->M);
-    o[1] = glam__moe_outer(m, in[GLAM__MO_UP], d->xr, m->M, m->u, m->H);
-    if (m->gated) o[2] = glam__moe_outer(m, in[GLAM__MO_GATE], d->xr, m->M, m->g, m->H);
-    if (m->X == 1) glam__outer_run(m->ctx, o, count);
-    else for (int i = 0; i < count; i++) glam__moe_outer_tree(m, &o[i]);
+    f.h = d->h;
+    f.weight = d->weight; f.dweight = d->dweight_here;
+    glam__glu_backward(&f, d->xr, d->dyr, d->dxr_here, o);
+    if (m->X == 1) glam__outer_run(m->ctx, o, 3);
+    else for (int i = 0; i < 3; i++) glam__moe_outer_tree(m, &o[i]);
 }
 
 static float *glam__settled(glam_tensor *t)
@@ -7744,7 +7904,7 @@ static void glam__moe_weights_back(const glam__moe_grads *d, int t, float *dp)
     for (int i = 0; i < m->k; i++) {
         int row = m->place[at + i];
         if (row >= 0 || !after) sum += p[r->expert[at + i]];
-        if (row >= 0) dot += d->dweight[row] * r->gate[at + i];
+        if (row >= 0) dot += d->dweight[row] * r->weight[at + i];
     }
     for (int i = 0; i < m->k; i++) {
         int row = m->place[at + i];
@@ -7783,18 +7943,18 @@ static void glam__moe_router_back(glam__moe_grads *d)
     d->aux = d->dbalance * m->s->part * c->aux_weight * (float)m->E / (float)real;
     d->z = d->dbalance * m->s->part * c->router_z_weight * 2 / (float)real;
     glam__each_row(m->ctx, m->T, 40.0 * m->E, glam__moe_router_back_row, d);
-    glam__grad_outer(m->ctx, m->n->in[GLAM__MO_ROUTER], m->T, m->normed, (size_t)m->M, d->dlogits,
-                     (size_t)m->E);
+    glam__linear l = glam__moe_router_map(m, 1);
+    glam__outer o = glam__linear_outer(&l, 0, m->normed, d->dlogits);
+    glam__outer_run(m->ctx, &o, 1);
+    if (d->below) glam__linear_run(&l, 0, d->dlogits, d->dn, 0);
 }
 
-// dn = the rows' gradients, back in the order of the tokens, + dlogits Wr^T.  whole: NULL, or the
-// first of the two where it has been summed already.
+// dn += the rows' gradients, back in the order of the tokens.  whole: NULL, or where they have been
+// summed already.
 static void glam__moe_dispatch_back(glam__moe_grads *d, const float *whole)
 {
     glam__moe *m = &d->m;
     glam_ctx *ctx = m->ctx;
-    glam__operand router = glam__weight(ctx, m->n->in[GLAM__MO_ROUTER], 1, 0);
-    glam__times(ctx, m->T, d->dlogits, (size_t)m->E, router, d->dn, (size_t)m->M, 0);
     if (whole) glam__add_all(ctx->kernels, (size_t)m->T * m->M, whole, d->dn);
     else glam__each_row(ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, d);
 }
@@ -7821,9 +7981,9 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
         glam__moe_return_back(&d);
         whole = glam__moe_sum_back(&d);
     }
-    glam__moe_router_back(&d);                 // dlogits from dw, balance, z-loss; dWr      [T,E]
+    glam__moe_router_back(&d);                 // dlogits from dw, balance, z-loss; dWr; dn  [T,E]
     if (!d.below) return;
-    glam__moe_dispatch_back(&d, whole);        // dn: rows to tokens, dlogits to inputs      [T,M]
+    glam__moe_dispatch_back(&d, whole);        // dn: rows to tokens                         [T,M]
     glam__norm_backward(ctx, n, norm, w, m->T, d.rms, d.dn);
 }
 
@@ -7944,7 +8104,7 @@ static glam__route glam__route_new(glam_ctx *ctx, const glam_moe_config *c, uint
     r.slot = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, choices);
     r.kept = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, choices);
     r.load = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, (uint64_t)c->experts);
-    r.gate = glam__take_values(ctx, &ctx->step, choices);
+    r.weight = glam__take_values(ctx, &ctx->step, choices);
     r.probability = glam__take_values(ctx, &ctx->step, T * (uint64_t)c->experts);
     return r;
 }
@@ -7976,6 +8136,10 @@ GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32
     s.norm_eps = 1e-6f;
     s.part = 1;
     s.mask = glam__keep_ints(ctx, mask, glam__rows(x), 0);
+    s.pass.step = ctx->updates;
+    s.pass.layer = -1;
+    s.pass.rows = (int)glam__rows(x);
+    s.pass.length = 1;
     s.route = glam__route_new(ctx, config, glam__rows(x));
     s.record = routing;
     return ctx->error ? NULL : glam__moe_apply(ctx, x, w, &s, balance);
@@ -8018,6 +8182,182 @@ GLAM_API glam_moe_weights glam_moe_init(glam_ctx *ctx, const char *name, int d_m
     return w;
 }
 
+// ---- statistics
+
+GLAM_API glam_routing_stats *glam_stats_new(glam_ctx *ctx, int experts, int vocab, int texts)
+{
+    if (!ctx || ctx->error) return NULL;
+    if (experts < 1 || vocab < 0 || texts < 0) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "stats: %d experts, %d ids, %d texts; at least one expert, "
+                  "and nothing below 0", experts, vocab, texts);
+        return NULL;
+    }
+    uint64_t E = (uint64_t)experts, rows = 3 + E + (uint64_t)vocab + (uint64_t)texts;
+    size_t mark = glam_mark(ctx);
+    glam_routing_stats *s = (glam_routing_stats *)glam__take(ctx, &ctx->life, sizeof *s);
+    uint64_t *n = (uint64_t *)glam__take(ctx, &ctx->life, glam__mul(rows * E, sizeof *n));
+    double *load = (double *)glam__take(ctx, &ctx->life, (uint64_t)texts * E * sizeof *load + 1);
+    if (s && n && load) {
+        s->experts = experts; s->vocab = vocab; s->texts = texts;
+        s->first = n;
+        s->chosen = s->first + E;
+        s->kept = s->chosen + E;
+        s->together = s->kept + E;
+        s->by_token = s->together + E * E;
+        s->by_text = s->by_token + (uint64_t)vocab * E;
+        s->text_load = load;
+    }
+    return (glam_routing_stats *)glam__made(ctx, mark, s);
+}
+
+// Does a pass, or another's counts, have the experts that are counted here?
+static glam_status glam__stats_fit(glam_ctx *ctx, const glam_routing_stats *s, int experts)
+{
+    if (!ctx || !s) return ctx ? glam_fail(ctx, GLAM_ERR_VALUE, "stats: nowhere to count (NULL)")
+                               : GLAM_ERR_MEMORY;
+    if (experts != s->experts)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "stats: made for %d experts, but the routing has %d "
+                         "(0: there is none)", s->experts, experts);
+    return ctx->error;
+}
+
+// A token's entries; -2 says that a real token has no further expert.
+static int glam__routed(const glam_routing *r, int t)
+{ return r->expert[(size_t)t * r->top_k] >= 0 || r->slot[(size_t)t * r->top_k] == -2; }
+
+static void glam__stats_token(glam_routing_stats *s, const glam_routing *r, int t, int32_t text)
+{
+    const int32_t *e = r->expert + (size_t)t * r->top_k;
+    const float *w = r->weight + (size_t)t * r->top_k;
+    int E = s->experts;
+    for (int i = 0; i < r->top_k && e[i] >= 0; i++) {
+        s->choices++;
+        s->chosen[e[i]]++;
+        s->kept[e[i]] += r->kept[(size_t)t * r->top_k + i] != 0;
+        if (text >= 0) s->by_text[(size_t)text * E + e[i]]++;
+        if (i < 2) s->sums[2 + i] += (double)w[i];
+        for (int j = 0; j < r->top_k && e[j] >= 0; j++) s->together[(size_t)e[i] * E + e[j]]++;
+    }
+}
+
+GLAM_API glam_status glam_stats_add(glam_ctx *ctx, glam_routing_stats *stats,
+                                    const glam_routing *routing, const int32_t *token,
+                                    const int32_t *text)
+{
+    glam_routing_stats *s = stats;
+    if (glam__stats_fit(ctx, s, routing ? routing->experts : 0) != GLAM_OK) return glam_error(ctx);
+    for (int t = 0; t < routing->tokens; t++)      // all or nothing
+        if ((token && (token[t] < 0 || token[t] >= s->vocab)) ||
+            (text && (text[t] < 0 || text[t] >= s->texts)))
+            return glam_fail(ctx, GLAM_ERR_VALUE, "stats: token %d has the id %d of %d, text %d "
+                             "of %d", t, token ? (int)token[t] : 0, s->vocab,
+                             text ? (int)text[t] : 0, s->texts);
+    uint64_t real = 0;
+    for (int t = 0; t < routing->tokens; t++) {
+        int e = routing->expert[(size_t)t * routing->top_k];
+        if (!glam__routed(routing, t)) continue;
+        real++;
+        if (e >= 0) s->first[e]++;
+        if (e >= 0 && token) s->by_token[(size_t)token[t] * s->experts + e]++;
+        glam__stats_token(s, routing, t, text ? text[t] : -1);
+    }
+    s->tokens += real;
+    s->dropped += (uint64_t)routing->dropped;
+    s->sums[0] += (double)routing->balance * (double)real;
+    s->sums[1] += (double)routing->entropy * (double)real;
+    return GLAM_OK;
+}
+
+GLAM_API glam_status glam_stats_compare(glam_ctx *ctx, glam_routing_stats *stats,
+                                        const glam_routing *now, const glam_routing *before)
+{
+    if (glam__stats_fit(ctx, stats, now ? now->experts : 0) != GLAM_OK) return glam_error(ctx);
+    if (!before || before->experts != now->experts || before->tokens != now->tokens)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "stats: a pass of %d tokens and %d experts cannot be "
+                         "compared with one of %d and %d", now->tokens, now->experts,
+                         before ? before->tokens : 0, before ? before->experts : 0);
+    for (int t = 0; t < now->tokens; t++) {
+        const int32_t *a = now->expert + (size_t)t * now->top_k;
+        const int32_t *b = before->expert + (size_t)t * before->top_k;
+        if (!glam__routed(now, t)) continue;
+        stats->compared++;
+        stats->same_first += a[0] == b[0];
+        for (int i = 0; i < now->top_k && a[i] >= 0; i++, stats->of++)
+            for (int j = 0; j < before->top_k; j++) stats->same += a[i] == b[j];
+    }
+    return GLAM_OK;
+}
+
+GLAM_API glam_status glam_stats_merge(glam_ctx *ctx, glam_routing_stats *stats,
+                                      const glam_routing_stats *other)
+{
+    glam_routing_stats *s = stats;
+    if (glam__stats_fit(ctx, s, other ? other->experts : 0) != GLAM_OK) return glam_error(ctx);
+    if (s->vocab != other->vocab || s->texts != other->texts)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "stats: %d ids and %d texts here, %d and %d there",
+                         s->vocab, s->texts, other->vocab, other->texts);
+    uint64_t n = (uint64_t)s->experts * (3 + (uint64_t)s->experts + (uint64_t)s->vocab +
+                                         (uint64_t)s->texts);
+    for (uint64_t i = 0; i < n; i++) s->first[i] += other->first[i];       // all the arrays
+    for (int i = 0; i < 4; i++) s->sums[i] += other->sums[i];
+    s->tokens += other->tokens; s->choices += other->choices; s->dropped += other->dropped;
+    s->compared += other->compared; s->same_first += other->same_first;
+    s->same += other->same; s->of += other->of;
+    return GLAM_OK;
+}
+
+// Largest and smallest of n counts over their mean.
+static void glam__stats_range(const uint64_t *count, int n, double *most, double *least)
+{
+    uint64_t sum = 0, high = 0, low = UINT64_MAX;
+    for (int e = 0; e < n; e++) {
+        sum += count[e];
+        if (count[e] > high) high = count[e];
+        if (count[e] < low) low = count[e];
+    }
+    *most = sum ? (double)high * n / (double)sum : 0;
+    *least = sum ? (double)low * n / (double)sum : 0;
+}
+
+static double glam__share_of(double part, uint64_t all) { return all ? part / (double)all : 0; }
+
+GLAM_API void glam_stats_finish(glam_routing_stats *stats)
+{
+    glam_routing_stats *s = stats;
+    uint64_t likely = 0, known = 0;
+    if (!s) return;
+    int E = s->experts;
+    glam__stats_range(s->first, E, &s->fullest, &s->emptiest);
+    glam__stats_range(s->kept, E, &s->kept_fullest, &s->kept_emptiest);
+    s->dead = 0;
+    for (int e = 0; e < E; e++)
+        s->dead += s->choices && 100.0 * (double)s->chosen[e] * E < (double)s->choices;
+    for (int v = 0; v < s->vocab; v++) {
+        const uint64_t *row = s->by_token + (size_t)v * E;
+        uint64_t most = 0;
+        for (int e = 0; e < E; e++) {
+            known += row[e];
+            if (row[e] > most) most = row[e];
+        }
+        likely += most;
+    }
+    for (int d = 0; d < s->texts; d++) {
+        const uint64_t *row = s->by_text + (size_t)d * E;
+        uint64_t sum = 0;
+        for (int e = 0; e < E; e++) sum += row[e];
+        for (int e = 0; e < E; e++)
+            s->text_load[(size_t)d * E + e] = glam__share_of((double)row[e] * E, sum);
+    }
+    s->token_specialisation = glam__share_of((double)likely, known);
+    s->dropped_share = glam__share_of((double)s->dropped, s->choices);
+    s->balance = glam__share_of(s->sums[0], s->tokens);
+    s->entropy = glam__share_of(s->sums[1], s->tokens);
+    s->weight_first = glam__share_of(s->sums[2], s->tokens);
+    s->weight_second = glam__share_of(s->sums[3], s->tokens);
+    s->agreement_first = glam__share_of((double)s->same_first, s->compared);
+    s->agreement = glam__share_of((double)s->same, s->of);
+}
+
 /* == 15 model : implementation ============================================================
    Rows of parameters, and the order in which a forward pass happens.  A parameter is one row
    below: from it come its field, its name in files and messages, its shape, its start, and in
@@ -8028,13 +8368,14 @@ typedef struct glam__layer {
     glam_attention_weights attention;
     glam_ffn_weights ffn;
     glam_moe_weights moe;
-    glam_routing routing;
+    glam_routing routing[2];       // of passes of one's own; of a trainer's
 } glam__layer;
 
 struct glam_model {
     glam_ctx *ctx;
     glam_config config;
     int count, borrowed;
+    int latest;                    // whose routing is the last: 0 one's own, 1 a trainer's
     glam_tensor **tensors;
     glam_tensor *embed, *unembed, *norm;
     glam__layer *layers;
@@ -8544,13 +8885,15 @@ GLAM_API glam_tensor *glam_model_tensor(const glam_model *model, const char *nam
     return NULL;
 }
 
-GLAM_API const glam_routing *glam_model_routing(const glam_model *model, int layer)
+static const glam_routing *glam__routing_of(const glam_model *model, int layer, int which)
 {
-    if (!model || layer < 0 || layer >= model->config.layers || !model->layers[layer].mixture)
-        return NULL;
-    const glam_routing *r = &model->layers[layer].routing;
+    if (layer < 0 || layer >= model->config.layers || !model->layers[layer].mixture) return NULL;
+    const glam_routing *r = &model->layers[layer].routing[which];
     return r->experts ? r : NULL;
 }
+
+GLAM_API const glam_routing *glam_model_routing(const glam_model *model, int layer)
+{ return model ? glam__routing_of(model, layer, model->latest) : NULL; }
 
 // ---- freezing
 
@@ -8641,6 +8984,8 @@ typedef struct glam__run {
     int recompute, cancelled, aux_off;
     int most;                      // on a mesh: tokens that any rank may have; 0: all the same
     int quiet;                     // leave the model's routing records alone
+    int trained;                   // a trainer's pass: see glam__layer.routing
+    glam__pass pass;
     glam_tensor *balance;          // sum over mixture layers so far
 } glam__run;
 
@@ -8691,7 +9036,9 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
     s.part = (float)(run->real / run->count);
     s.mask = run->segments;
     s.route = b->route;
-    s.record = run->quiet ? NULL : &layer->routing;
+    s.pass = run->pass;
+    s.pass.layer = b->layer;
+    s.record = run->quiet ? NULL : &layer->routing[run->trained];
     if (run->aux_off) s.c.aux_weight = 0;
     return x ? glam__moe_apply(ctx, x, &layer->moe, &s, balance) : NULL;
 }
@@ -8733,6 +9080,8 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
     e.mask = run->segments;
     e.count = T;
     e.rows = batch->rows;
+    run->pass.tokens = e.ids;
+    if (!run->quiet) model->latest = run->trained;
     ctx->transient = 1;                            // nobody asks for gradients in here
     glam_tensor *x = glam_apply(ctx, &glam__op_embed, &model->embed, &e, sizeof e, NULL);
     for (int i = 0; i < model->config.layers && x; i++) {
@@ -8772,6 +9121,10 @@ static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam
     for (int t = 0; t < batch->rows * batch->length && run->segments; t++)
         run->real += run->segments[t] != 0;
     run->count = run->real > 0 ? run->real : 1;
+    run->pass.kind = mode == GLAM_TRAIN ? GLAM_PASS_TRAIN : GLAM_PASS_EVALUATE;
+    run->pass.step = model->ctx->updates;
+    run->pass.rows = batch->rows;
+    run->pass.length = batch->length;
     glam__agree(model->ctx, mode == GLAM_TRAIN ? "a pass of training" : "a pass of inference", 0);
     return model->ctx->error;
 }
@@ -8862,10 +9215,11 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     if (!y || !losses || ctx->measuring) return y;
     losses->xent = h.parts[0];
     losses->z = h.parts[1];
-    for (int i = 0; i < c->layers; i++) {
-        if (!model->layers[i].mixture) continue;
-        losses->aux += (double)model->layers[i].routing.balance * run->real / run->count;
-        losses->router_z += (double)model->layers[i].routing.router_z * run->real / run->count;
+    for (int i = 0; i < c->layers && !run->quiet; i++) {
+        const glam_routing *r = glam__routing_of(model, i, run->trained);
+        if (!r) continue;
+        losses->aux += (double)r->balance * run->real / run->count;
+        losses->router_z += (double)r->router_z * run->real / run->count;
     }
     losses->total = losses->xent + (double)c->z_loss * losses->z;
     if (run->mode == GLAM_TRAIN)
@@ -9989,9 +10343,11 @@ static glam_tensor *glam__session_run(glam_session *s, const int32_t *tokens, in
     glam__run run;
     glam_batch batch = { 1, count, tokens, NULL, NULL, NULL };
     if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return NULL;
+    int before = s->caches[0].length;
     run.caches = s->caches;
     run.quiet = 1;
-    int before = s->caches[0].length;
+    run.pass.kind = GLAM_PASS_GENERATE;
+    run.pass.position = before;
     glam_tensor *x = glam__run_layers(&run, &batch);
     if (!x)                                // cancelled or failed half way: as before the call
         for (int i = 0; i < model->config.layers; i++) s->caches[i].length = before;
@@ -11587,6 +11943,7 @@ GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss, g
     r->step = optimizer->step;
     r->steps = optimizer->recipe.steps;
     r->bytes = ctx->held;
+    ctx->updates++;
     glam__end_step(ctx);
     return glam__farewell(ctx);
 }
@@ -11813,6 +12170,8 @@ static int glam__train_part(glam_trainer *t, int part)
     if (!run || glam__run_begin(run, model, &batch, GLAM_TRAIN) != GLAM_OK) return 0;
     run->count = (double)t->recipe.batch * t->recipe.context;
     run->recompute = t->recipe.recompute;
+    run->trained = 1;
+    run->pass.part = part;
     run->aux_off = t->aux_off;
     ctx->lend.on = !t->recipe.update_in_backward;      // tensors are in the order of their blocks
     ctx->lend.base = t->optimizer->set;
@@ -11931,6 +12290,7 @@ static int glam__train_parts(glam_trainer *t)
     memset(t->load, 0, (size_t)cells * sizeof *t->load);
     glam__end_step(ctx);
     glam__trainer_levels(t);
+    ctx->updates = t->step;
     glam__agree(ctx, "train step", 0);
     int rounds = ctx->measuring && t->rounds > 2 ? 2 : t->rounds;  // the rest: as the second
     for (int round = 0; round < rounds && !ctx->error; round++) {
@@ -11976,7 +12336,7 @@ static int glam__train_one(glam_trainer *t, glam_report *r)
     r->skipped = r->torn = 0;
     glam__report_fill(t, r);
     glam__optimizer_step(t->optimizer, glam__finite(r->total), r);
-    t->step++;
+    ctx->updates = ++t->step;
     t->tokens += (uint64_t)t->recipe.batch * (uint64_t)t->recipe.context;
     took = glam__seconds() - begin;
     t->seconds += took;
@@ -12078,6 +12438,8 @@ GLAM_API glam_model *glam_trainer_model(const glam_trainer *trainer)
 GLAM_API const glam_recipe *glam_trainer_recipe(const glam_trainer *trainer)
 { return trainer ? &trainer->recipe : NULL; }
 GLAM_API int glam_trainer_done(const glam_trainer *trainer) { return trainer ? trainer->step : 0; }
+GLAM_API const glam_routing *glam_trainer_routing(const glam_trainer *trainer, int layer)
+{ return trainer ? glam__routing_of(trainer->model, layer, 1) : NULL; }
 GLAM_API const char *glam_trainer_summary(const glam_trainer *trainer)
 { return trainer ? trainer->summary : ""; }
 

@@ -1,34 +1,27 @@
 /* 03_moe_step_by_step - every number of one mixture pass.
 
    You learn: what a mixture of experts does with eight tokens, step by step: router logits,
-   probabilities, the two choices, places in each expert's queue, drops when a queue is full,
-   weights, load, balance loss, outputs, and the gradient that teaches the router.
-
-   The tables are made to be parsed: "== name", a line of column names, rows, an empty line.
-   tests/moe_step_by_step.c reads them and recomputes everything from x, the router and the
-   experts' outputs.
+   probabilities, the two choices, their weights, places in each expert's queue, drops when a queue
+   is full, load, balance loss, an expert from inside, outputs, and the gradient that teaches the
+   router.  tests/moe_step_by_step.c reads the tables ("== name", names of columns, rows, an empty
+   line) and recomputes everything from x, the router, one expert's matrices and the outputs.
 
    Build: cc -O2 -fopenmp examples/03_moe_step_by_step.c -o moe_steps -lm && ./moe_steps
 
    Prints:
        == sizes
-       tokens experts top_k capacity width aux_weight
-       8 4 2 4 6 0.100000
-
-       == x
-       token x0 x1 x2 x3 x4 x5
-       0 ...
-
-       == logits
-       token e0 e1 e2 e3
+       tokens experts top_k capacity width hidden aux_weight
+       8 4 2 4 6 10 0.1000000
        ...
        == choices
-       token choice expert slot kept gate
-       0 0 ...
+       token choice expert before slot kept weight
+       0 0 2 0.54.. 0 1 0.54..
+       0 1 3 0.45.. -1 0 0.0000000
        ...
        == load
        expert kept first_choices mean_probability
-       ... */
+       ...
+       == expert_2_down ... */
 
 #define GLAM_IMPLEMENTATION
 #include "../glam.h"
@@ -36,7 +29,7 @@
 
 enum { T = 8, M = 6, H = 10, E = 4, K = 2, C = 4 };   // balanced would be T * K / E = 4 per expert
 
-// One table with a row per token (or per row of a weight): name, column letter, values [rows,cols].
+// One table: its name, what a row is, the letter of its columns, values [rows,cols].
 static void table(const char *name, const char *row, char column, const float *values, int rows,
                   int cols)
 {
@@ -49,23 +42,37 @@ static void table(const char *name, const char *row, char column, const float *v
     printf("\n\n");
 }
 
-// y_e = (gelu(x gate_e) * (x up_e)) down_e for all tokens: expert e as a layer of its own.
-static glam_tensor *expert_alone(glam_ctx *ctx, glam_tensor *x, const glam_moe_weights *w, int e)
+// y = (gelu(x gate) * (x up)) down: expert e alone, for all tokens.  Half of what enters it decides
+// how much of the other half comes through; the one that is shown has its steps printed.
+static glam_tensor *expert_alone(glam_ctx *ctx, glam_tensor *x, const glam_moe_weights *w, int e,
+                                 int show)
 {
-    glam_ffn_weights one = {NULL, NULL, NULL, NULL};
-    one.gate = glam_view(ctx, glam_slice(ctx, w->gate, e, 1), glam_dim2(M, H));
-    one.up   = glam_view(ctx, glam_slice(ctx, w->up,   e, 1), glam_dim2(M, H));
-    one.down = glam_view(ctx, glam_slice(ctx, w->down, e, 1), glam_dim2(H, M));
-    return glam_ffn(ctx, x, &one, GLAM_GELU_TANH, 1e-6f);
+    glam_tensor *gate = glam_view(ctx, glam_slice(ctx, w->gate, e, 1), glam_dim2(M, H));
+    glam_tensor *up   = glam_view(ctx, glam_slice(ctx, w->up,   e, 1), glam_dim2(M, H));
+    glam_tensor *down = glam_view(ctx, glam_slice(ctx, w->down, e, 1), glam_dim2(H, M));
+    glam_tensor *open = glam_gelu(ctx, glam_matmul(ctx, x, gate));
+    glam_tensor *hidden = glam_mul(ctx, open, glam_matmul(ctx, x, up));
+    if (show && hidden && down) {
+        table("expert_2_gate", "input", 'h', gate->data, M, H);
+        table("expert_2_up", "input", 'h', up->data, M, H);
+        table("expert_2_open", "token", 'h', open->data, T, H);
+        table("expert_2_hidden", "token", 'h', hidden->data, T, H);
+        table("expert_2_down", "hidden", 'y', down->data, H, M);
+    }
+    return glam_matmul(ctx, hidden, down);
 }
 
 static void show_routing(const glam_routing *r)
 {
     table("probabilities", "token", 'e', r->probability, T, E);
-    printf("== choices\ntoken choice expert slot kept gate\n");
-    for (int i = 0; i < T * K; i++)            // choice 0 is the best; slot -1: the queue was full
-        printf("%d %d %d %d %d %.7f\n", i / K, i % K, r->expert[i], r->slot[i], r->kept[i],
-               (double)r->gate[i]);
+    printf("== choices\ntoken choice expert before slot kept weight\n");
+    for (int i = 0; i < T * K; i++) {          // choice 0 is the best; slot -1: the queue was full
+        const float *p = r->probability + i / K * E;
+        float both = p[r->expert[i / K * K]] + p[r->expert[i / K * K + 1]];
+        printf("%d %d %d %.7f %d %d %.7f\n", i / K, i % K, r->expert[i],
+               (double)(p[r->expert[i]] / both),    // its weight before a drop; after it: 0
+               r->slot[i], r->kept[i], (double)r->weight[i]);
+    }
     printf("\n== load\nexpert kept first_choices mean_probability\n");
     for (int e = 0; e < E; e++) {
         int first = 0;
@@ -91,13 +98,12 @@ static void pass(glam_ctx *ctx, const glam_moe_config *config, const glam_moe_we
     glam_tensor *y      = glam_moe(ctx, x, w, config, &r, &balance);
     glam_tensor *task   = glam_mse(ctx, y, x);              // a stand-in: learn to copy x
     glam_tensor *loss   = what == 0 ? glam_add(ctx, task, balance) : balance;
-    glam_tensor *alone[E];
-    for (int e = 0; e < E; e++) alone[e] = expert_alone(ctx, x, w, e);
     if (glam_error(ctx) != GLAM_OK) return;
 
     if (what == 0) {
-        printf("== sizes\ntokens experts top_k capacity width aux_weight\n%d %d %d %d %d %.7f\n\n",
-               r.tokens, r.experts, r.top_k, r.capacity, M, (double)config->aux_weight);
+        printf("== sizes\ntokens experts top_k capacity width hidden aux_weight\n");
+        printf("%d %d %d %d %d %d %.7f\n\n", r.tokens, r.experts, r.top_k, r.capacity, M, H,
+               (double)config->aux_weight);
         table("x", "token", 'x', x->data, T, M);
         table("router", "input", 'e', w->router->data, M, E);
         table("logits", "token", 'e', logits->data, T, E);
@@ -107,7 +113,8 @@ static void pass(glam_ctx *ctx, const glam_moe_config *config, const glam_moe_we
         for (int e = 0; e < E; e++) {
             char name[24];
             sprintf(name, "expert_%d", e);
-            table(name, "token", 'y', alone[e]->data, T, M);
+            glam_tensor *alone = expert_alone(ctx, x, w, e, e == 2);
+            if (alone) table(name, "token", 'y', alone->data, T, M);
         }
         table("output", "token", 'y', y->data, T, M);
     }

@@ -3,6 +3,10 @@
    You learn: text, size, recipe, trainer, the training loop, how to look at the routing while it
    learns, saving, and writing text.
 
+   "aux" is the balance loss that is added to the loss: aux_weight (0.01) times E * sum of f_e P_e
+   for each mixture layer, f_e the share of first choices and P_e the mean probability of expert e.
+   Two such layers with even loads give 0.02; more says that some experts get more than others.
+
    Build: cc -O2 -fopenmp examples/04_train.c -o train -lm && ./train
 
    ./train BOOK.txt 2000 trains on your own text, as long as you like.
@@ -17,6 +21,7 @@
 
 #define GLAM_IMPLEMENTATION
 #include "../glam.h"
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -59,8 +64,9 @@ int main(int argc, char **argv)
 
     char story[400];
     glam_save(model, "book.safetensors");
-    if (glam_complete(model, "Once upon a time", story, sizeof story, NULL))
-        printf("Once upon a time%s\n", story);
+    int length = glam_complete(model, "Once upon a time", story, sizeof story, NULL);
+    while (length > 0 && isspace((unsigned char)story[length - 1])) story[--length] = 0;
+    if (length > 0) printf("Once upon a time%s\n", story);   // blanks at its end are not shown
 
     int failed = glam_error(ctx) != GLAM_OK;            // the first thing that went wrong, if any
     if (failed) fprintf(stderr, "glam: %s\n", glam_error_text(ctx));

@@ -3,18 +3,17 @@
    You learn: to put a mixture into your own regression network, to add its balance loss to your
    own loss, to train whatever tensors you name with glam_optimizer_new and glam_update, to run
    two models in one loop, and to see experts divide a problem.  The function to be learnt has
-   another rule in each of four quarters of the plane.
+   another rule in each of four quarters of the plane: each expert gets about one of them.
 
    Build: cc -O2 -fopenmp examples/09_mixture_in_your_network.c -o mixture -lm && ./mixture
 
    Prints:
-       step    1  mixture loss ...  balance ...  plain loss ...
-       step  400  ...
+       step    1  mixture loss 1.7...  balance 1.8...  plain loss 1.3...
        ...
-       step 2000  mixture loss 0.0...  balance 1...  plain loss 0...
+       step 2000  mixture loss 0.0...  balance ...  plain loss 0.0...
        the first expert of each place in the square:
-         ... 3 3 3 3 2 2 2 2: and so on, one expert for about each quarter
-       on new points: mixture 0..., plain 0... */
+         ...: 1 1 1 3 3 3 3 3 above, 2 2 2 2 2 2 2 2 below, or other numbers, one for a quarter
+       on new points: mixture 0.00..., plain 0.0... */
 
 #define GLAM_IMPLEMENTATION
 #include "../glam.h"

@@ -19,8 +19,10 @@
        glam_ranks.h     many machines
        glam_shape.h     options into configuration and recipe
        glam_log.h       lines of JSON
+       glam_tally.h     how busy the experts are: counts and bars
        glam_look.h      which expert takes which token
        glam_stop.h      signals and closed pipes
+       glam_jsonl.h     lines of JSON in and out
        glam_run.h       a run that learns: texts, trainer, log
        glam_keep.h      what a run must not lose
 
@@ -54,8 +56,10 @@
 #include "glam_ranks.h"
 #include "glam_shape.h"
 #include "glam_log.h"
+#include "glam_tally.h"
 #include "glam_look.h"
 #include "glam_stop.h"
+#include "glam_jsonl.h"
 #include "glam_run.h"
 #include "glam_keep.h"
 
@@ -85,7 +89,8 @@ static const command commands[] = {
      "Into a file or a pipe go the prompt and the text, byte for byte. A terminal is spared what "
      "could upset it: controls are shown as \\x1b, bytes that are no UTF-8 as a sign."},
     {"eval", "MODEL TEXT", "loss and bits per byte of a text", EVAL, run_eval, NULL},
-    {"route", "MODEL \"text\"", "which experts work on which token", ROUTE, run_route, NULL},
+    {"route", "MODEL TEXT|FILE|-", "which experts work on which token", ROUTE, run_route,
+     route_note},
     {"info", "MODEL | --preset NAME", "sizes, memory and work, without loading", INFO, run_info,
      NULL},
 };

@@ -1,4 +1,5 @@
-/* glam_look.h - a model at work on a few tokens: which expert takes which.  A part of glam.c. */
+/* glam_look.h - a model at work on a text: what its routers did with each token.  A part of
+   glam.c. */
 
 #ifndef GLAM_LOOK_H
 #define GLAM_LOOK_H
@@ -33,41 +34,130 @@ static void tokens_to_text(const int32_t *tokens, int count, char *text)
         text[i] = (char)(tokens[i] >= 0 && tokens[i] < BYTES ? tokens[i] : '?');
 }
 
-// The mixture of the last such layer in the last forward; NULL: every layer is dense.
-static const glam_routing *last_routing(const glam_model *model, int *at)
+// What one mixture did with each token of a text.
+typedef struct looked_layer {
+    int      capacity;                           // slots; 0: as many as it takes
+    int32_t *expert, *slot, *kept;               // [N,k]; expert NULL: a dense layer
+    float   *weight, *probability;               // [N,k], [N,E]
+} looked_layer;
+
+// A text that went through a model in windows, and its routing.
+typedef struct look {
+    int32_t *ids;                                // [N]
+    float   *loss;                               // [N] of the token, given those before it; NAN: the
+                                                 // first of a window
+    int      tokens, window, layers, experts, top_k;
+    looked_layer *of;                            // [layers]
+    tally    total;
+} look;
+
+static void look_close(look *k)
 {
-    const glam_routing *found = NULL, *one;
-    for (int layer = 0; layer < glam_model_config(model)->layers; layer++)
-        if ((one = glam_model_routing(model, layer)) != NULL) found = one, *at = layer;
-    return found;
+    for (int layer = 0; k->of && layer < k->layers; layer++) {
+        free(k->of[layer].expert);
+        free(k->of[layer].weight);
+    }
+    free(k->of);
+    free(k->ids);
+    free(k->loss);
+    tally_close(&k->total);
+    memset(k, 0, sizeof *k);
 }
 
-// Runs tokens through the model as in use: no drops, no tape.
-static glam_status look_at(glam_model *model, const int32_t *tokens, int count)
+// Takes over the tokens.
+static void look_open(look *k, const glam_model *model, int32_t *ids, int count, int window)
 {
-    glam_batch batch = {1, count, tokens, NULL, NULL, NULL};
+    const glam_config *c = glam_model_config(model);
+    size_t N = (size_t)count, top = (size_t)c->moe.top_k, E = (size_t)c->moe.experts;
+    memset(k, 0, sizeof *k);
+    k->ids = ids;
+    k->tokens = count;
+    k->window = window < 1 || window > count ? count : window;
+    k->layers = c->layers;
+    k->experts = c->moe.experts;
+    k->top_k = c->moe.top_k;
+    k->loss = (float *)need(N * sizeof *k->loss);
+    k->of = (looked_layer *)need((size_t)k->layers * sizeof *k->of);
+    memset(k->of, 0, (size_t)k->layers * sizeof *k->of);
+    for (int layer = 0; layer < k->layers; layer++) {
+        looked_layer *l = &k->of[layer];
+        if (!is_mixture(c, layer)) continue;
+        l->expert = (int32_t *)need(3 * N * top * sizeof *l->expert);
+        l->slot = l->expert + N * top;
+        l->kept = l->slot + N * top;
+        l->weight = (float *)need(N * (top + E) * sizeof *l->weight);
+        l->probability = l->weight + N * top;
+    }
+    tally_open(&k->total, c);
+}
+
+// What a pass over the tokens from `at` on has left in the model.
+static void look_take(look *k, const glam_model *model, int at)
+{
+    for (int layer = 0; layer < k->layers; layer++) {
+        looked_layer *l = &k->of[layer];
+        const glam_routing *g = glam_model_routing(model, layer);
+        if (!l->expert || !g) continue;
+        size_t T = (size_t)g->tokens, top = (size_t)k->top_k, E = (size_t)k->experts;
+        size_t to = (size_t)at * top;
+        l->capacity = g->capacity;
+        memcpy(l->expert + to, g->expert, T * top * sizeof *l->expert);
+        memcpy(l->slot + to, g->slot, T * top * sizeof *l->slot);
+        memcpy(l->kept + to, g->kept, T * top * sizeof *l->kept);
+        memcpy(l->weight + to, g->weight, T * top * sizeof *l->weight);
+        memcpy(l->probability + (size_t)at * E, g->probability, T * E * sizeof *l->weight);
+        tally_add(&k->total, layer, g);
+    }
+}
+
+// Runs the text through the model, window by window: as in use (nothing is dropped), or as in
+// training.
+static glam_status look_run(look *k, glam_model *model, glam_mode mode)
+{
     glam_ctx *ctx = glam_model_ctx(model);
-    int before = glam_no_grad(ctx, 1);
-    glam_forward(model, &batch, GLAM_INFER);
+    int before = glam_no_grad(ctx, 1), V = glam_model_config(model)->vocab;
+    for (int at = 0; at < k->tokens && glam_error(ctx) == GLAM_OK; at += k->window) {
+        int count = k->tokens - at < k->window ? k->tokens - at : k->window;
+        glam_batch batch = {1, count, k->ids + at, NULL, NULL, NULL};
+        glam_tensor *p = glam_softmax(ctx, glam_forward(model, &batch, mode));
+        if (!p) break;
+        look_take(k, model, at);
+        k->loss[at] = NAN;
+        for (int t = 1; t < count; t++)
+            k->loss[at + t] = -logf(p->data[(size_t)(t - 1) * (size_t)V + (size_t)k->ids[at + t]]);
+        glam_forget(ctx);
+    }
     glam_no_grad(ctx, before);
     return glam_error(ctx);
 }
 
-static void print_experts(glam_model *model, const int32_t *tokens, int count)
+// The last mixture; -1: every layer is dense.
+static int last_mixture(const look *k)
 {
-    char text[4096];
-    int layer = 0;
-    if (count > (int)sizeof text) count = (int)sizeof text;
+    int last = -1;
+    for (int layer = 0; layer < k->layers; layer++) if (k->of[layer].expert) last = layer;
+    return last;
+}
+
+// A few tokens in colours: the look of a run at what it has just written.
+static void print_look(glam_model *model, const int32_t *tokens, int count)
+{
+    look k;
+    char *text = (char *)need((size_t)count + 1);
+    int32_t *ids = (int32_t *)need((size_t)count * sizeof *ids);
+    memcpy(ids, tokens, (size_t)count * sizeof *ids);
     tokens_to_text(tokens, count, text);
-    const glam_routing *g = last_routing(model, &layer);
-    if (!g) {
+    look_open(&k, model, ids, count, count);
+    int layer = look_run(&k, model, GLAM_INFER) == GLAM_OK ? last_mixture(&k) : -1;
+    if (layer < 0) {
         for (int i = 0; i < count;) i += show_raw(stdout, text + i, count - i);
         printf("\n");
-        return;
+    } else {
+        printf("(under each letter its first expert in layer %d)\n", layer);
+        show_experts(stdout, text, count, k.of[layer].expert, k.top_k, k.experts);
     }
-    printf(show_colour ? "(each letter has the colour of its first expert in layer %d)\n"
-                       : "(under each letter its first expert in layer %d)\n", layer);
-    show_experts(stdout, text, count, g->expert, g->top_k);
+    look_close(&k);
+    free(text);
 }
 
 #endif

@@ -113,6 +113,10 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(keep, "keep", "WHICH", TRAIN | RESUME, WORD, 0, \
         "weights to save: best (of the validations since the start or --resume) or last; best") \
     ROW(quiet, "quiet", "", NEW | RESUME, FLAG, 0, "errors and the last line only") \
+    ROW(layer, "layer", "L", ROUTE, WHOLE, SIZE, \
+        "this layer; else the text by the last mixture, the loads of all") \
+    ROW(expert, "expert", "E", ROUTE, WHOLE, SIZE, "this expert alone") \
+    ROW(json, "json", "", ROUTE, FLAG, 0, "all of it as one JSON object") \
     TITLE(TRAIN, "many machines (built with mpicc -DGLAM_MPI, started by mpirun)") \
     TITLE(INFO, "bytes of each rank of many machines") \
     ROW(mesh, "mesh", "XxY", TRAIN | RESUME | INFO, WORD, 0, \

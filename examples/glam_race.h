@@ -11,7 +11,7 @@
 #define GLAM_RACE_H
 
 enum { POINTS = 24,                           // of a curve
-       CHUNKS = 16, MOST_CHUNKS = 64,         // places of the validation text for the curves
+       CHUNKS = 8, MOST_CHUNKS = 64,          // places of the validation text for the curves
        CHUNK = 2048,                          // tokens at each
        WIDE = 60, HIGH = 12 };                // the plot
 static const double TURN = 0.5;               // seconds
@@ -67,15 +67,15 @@ static int equal_work(race *x)
     b->config.hidden = hidden < 1 ? 1 : hidden;
     glam_plan_for(b->ctx, &b->config, &b->recipe, &b->plan);
     if (!a->s->quiet)
-        printf("work      a token costs the mixture %s, its dense twin of hidden %d %s;\n"
-               "          with hidden %d the twin has %s: %.1f %% of the mixture's\n",
+        printf("work      a token costs the mixture %s,\n"
+               "          its dense twin of hidden %d %s;\n          with hidden %d the twin has %s: %.1f %% of the mixture's\n",
                show_flops(wanted), before, show_flops(had), b->config.hidden,
                show_flops(b->plan.flops_forward), 100 * b->plan.flops_forward / wanted);
     return failure(b->ctx);
 }
 
 // Tokens of the validation text from places spread evenly over it; all of it when it has no more.
-// Some 32,000 for a race of a minute, 131,000 for one of ten, whose crossing is read from flatter
+// Some 31,000 for a race of two minutes, 131,000 for one of ten, whose crossing is read from flatter
 // curves; evaluation takes about a tenth of the time.
 static glam_text *take_sample(run *r, double budget)
 {
@@ -106,8 +106,8 @@ static void show_race(const race *x)
     for (int i = 0; i < 2; i++) show_model(side_names[i], &x->of[i].r.config);
     if (x->budget > 0) printf("run       %s of training each, steps", show_time(x->budget));
     else printf("run       %d steps each", p->steps);
-    printf(" of %d x %d tokens, %s, rate %g %s, seed %" PRIu64 ",\n          %s, threads %d; the "
-           "curves from %s tokens\n\n", p->batch, window(a), optimizer_names[p->optimizer], p->lr,
+    printf(" of %d x %d tokens,\n          %s, rate %g %s, seed %" PRIu64 ", %s, threads %d,\n"
+           "          the curves from %s tokens\n\n", p->batch, window(a), optimizer_names[p->optimizer], p->lr,
            schedule_names[p->schedule], p->seed, glam_simd_name(a->ctx), threads_of(a->s),
            show_commas(glam_text_length(x->of[0].sample)));
 }
@@ -133,6 +133,7 @@ static int prepare_race(race *x)
         make_trainer(r);
         if (failure(r->ctx)) return FAILED;
         r->config = *glam_model_config(r->model);           // with the derived sizes filled in
+        open_tallies(r);
         log_start(r);
     }
     if (!x->of[0].s.quiet) show_race(x);
@@ -287,6 +288,7 @@ static void take_turn(race *x, racer *p)
     while (r->now.seconds < end && glam_train_step(r->trainer, &now)) {
         r->now = now;
         take_pace(r);
+        take_routing(r);
         log_step(r);
         fix_steps(x, r);
         if (r->now.step >= point_step(p, p->due)) add_point(x, p);
@@ -502,7 +504,10 @@ static int run_race(settings *s, char **words, int count)
     if (status == DONE && !interrupted && !unread) status = finish_race(&x);
     if (interrupted) status = stop_race(&x);
     if (!log_close(x.of[0].r.log) && status == DONE) status = FAILED;
-    for (int i = 0; i < 2; i++) glam_close(x.of[i].r.ctx);
+    for (int i = 0; i < 2; i++) {
+        close_tallies(&x.of[i].r);
+        glam_close(x.of[i].r.ctx);
+    }
     return status;
 }
 

@@ -3,55 +3,291 @@
 #ifndef GLAM_ROUTE_H
 #define GLAM_ROUTE_H
 
-// One token: what it is, then for every mixture its experts and their weights.
-static void print_route(const glam_model *model, const char *text, int t)
+enum { ROUTED = 200000,                          // most tokens that are looked at
+       SHOWN = 4000, LISTED = 64,                // ... whose letters are shown; ... one by one
+       TAKEN_BY = 5 };                           // tokens named for an expert
+
+static const char route_note[] =
+    "TEXT that is the name of a file: what is in it; -: standard input. A text that is longer than "
+    "the model's context is cut into windows of that length. Nothing is dropped, as in use.\n"
+    "--json prints one object: model, layers, experts, top_k, window, tokens [{id, text, loss}], "
+    "where loss is -ln of the probability that the model gave the token (null: the first of a "
+    "window), and routing [{layer, tokens, dropped, entropy (nats), balance, first and kept "
+    "(choices of each expert), routes}], where routes has for each token experts (best first), "
+    "weights in the sum, slots (-1: none), kept (0: dropped) and probabilities of all experts.";
+
+// == the text ===============================================================================
+
+// All of standard input, up to one byte more than is looked at.
+static char *read_input(size_t *bytes)
+{
+    char *text = (char *)need(ROUTED + 1);
+    *bytes = fread(text, 1, ROUTED + 1, stdin);
+    return text;
+}
+
+// The tokens of a word of the command line: a file, - or a text.  NULL: there are none.
+static int32_t *route_tokens(glam_ctx *ctx, const char *word, int *count)
+{
+    size_t bytes = strlen(word), all = 0;
+    char *input = NULL;
+    int32_t *ids = NULL;
+    if (kind_of(word) == FOLDER) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "%s is a folder; a text or a file is wanted", word);
+    } else if (kind_of(word) != NOTHING) {
+        glam_text *text = glam_text_open(ctx, word, NULL);
+        if (!text) return NULL;
+        all = glam_text_length(text);
+        *count = (int)(all > ROUTED ? ROUTED : all);
+        ids = (int32_t *)need((size_t)*count * sizeof *ids);
+        glam_text_read(text, 0, (size_t)*count, ids);
+    } else {
+        if (strcmp(word, "-") == 0) word = input = read_input(&bytes);
+        all = bytes;
+        *count = (int)(all > ROUTED ? ROUTED : all);
+        ids = (int32_t *)need((size_t)*count * sizeof *ids);
+        glam_encode(NULL, word, (size_t)*count, ids, (size_t)*count);
+        if (!all) glam_fail(ctx, GLAM_ERR_VALUE, "the text is empty");
+    }
+    if (all > ROUTED) warn("the text is long: its first %d tokens are looked at", ROUTED);
+    free(input);
+    return ids;
+}
+
+// == in the terminal ========================================================================
+
+// The tokens of one expert, by how many of its choices they are.
+typedef struct taken { int id; uint64_t count; } taken;
+
+static int by_count(const void *a, const void *b)
+{
+    const taken *x = (const taken *)a, *y = (const taken *)b;
+    return x->count != y->count ? (x->count < y->count ? 1 : -1) : x->id - y->id;
+}
+
+// What each token id brings to an expert, largest first; returns the sum.
+static uint64_t takes_of(const look *k, int layer, int expert, taken of[BYTES])
+{
+    uint64_t sum = 0;
+    for (int id = 0; id < BYTES; id++) of[id].id = id, of[id].count = 0;
+    for (int i = 0; i < k->tokens * k->top_k; i++) {
+        int id = k->ids[i / k->top_k];
+        if (k->of[layer].expert[i] != expert || !k->of[layer].kept[i] || id >= BYTES) continue;
+        of[id].count++;
+        sum++;
+    }
+    qsort(of, BYTES, sizeof *of, by_count);
+    return sum;
+}
+
+static const char *token_name(int id, char out[8])
+{
+    unsigned char byte = (unsigned char)id;
+    show_visible(&byte, 1, out);
+    return strcmp(out, " ") == 0 ? "' '" : out;
+}
+
+// "  3  1.24   0.61  e 22 %, t 9 %"
+static void print_takes(const look *k, int layer, int expert)
+{
+    const looked_layer *l = &k->of[layer];
+    taken of[BYTES];
+    char name[8];
+    double weight = 0, even = (double)k->tokens / k->experts;
+    uint64_t sum = takes_of(k, layer, expert, of), first = 0;
+    for (int i = 0; i < k->tokens * k->top_k; i++) {
+        if (l->expert[i] != expert) continue;
+        weight += (double)l->weight[i];
+        first += i % k->top_k == 0;
+    }
+    printf("%6d  %5.2f  %5.2f  %6.2f  ", expert, (double)first / even,
+           (double)sum / (even * k->top_k), sum ? weight / (double)sum : 0);
+    for (int i = 0; i < TAKEN_BY && i < BYTES && of[i].count; i++)
+        printf("%s%s %.0f%%", i ? "  " : "", token_name(of[i].id, name),
+               100 * (double)of[i].count / (double)sum);
+    printf("%s\n", sum ? "" : "nothing");
+}
+
+static void print_layer_takes(const look *k, int layer, int expert)
+{
+    printf("\nlayer %d: loads over even ones (of first choices, of all), mean weight,\n"
+           "and the largest shares of what each expert takes\n"
+           "expert  first    all  weight  takes\n", layer);
+    for (int e = 0; e < k->experts; e++)
+        if (expert < 0 || e == expert) print_takes(k, layer, e);
+}
+
+// The letters of the text over the number of their first expert, or over the weight of one.
+static void print_text(const look *k, int layer, int expert)
+{
+    const looked_layer *l = &k->of[layer];
+    int count = k->tokens < SHOWN ? k->tokens : SHOWN;
+    char *text = (char *)need((size_t)count);
+    show_mark *mark = (show_mark *)need((size_t)count * sizeof *mark);
+    tokens_to_text(k->ids, count, text);
+    for (int i = 0; i < count; i++) {
+        mark[i].number = mark[i].ground = expert < 0 ? l->expert[i * k->top_k] : -1;
+        mark[i].shade = 0;
+        for (int j = 0; j < k->top_k && expert >= 0; j++)
+            if (l->expert[i * k->top_k + j] == expert) {
+                mark[i].shade = (double)l->weight[i * k->top_k + j];
+                mark[i].number = (int)(99.99 * mark[i].shade);
+            }
+    }
+    if (expert < 0) printf("layer %d: under each letter its first expert%s\n\n", layer,
+                           k->experts > 10 ? ", read downwards" : "");
+    else printf("layer %d: under each letter the weight of expert %d in percent, read\n"
+                "downwards; blank: it does not work there\n\n", layer, expert);
+    show_marks(stdout, text, count, mark, k->experts, expert < 0 ? k->experts - 1 : 99);
+    if (count < k->tokens) printf("  ... and %s more\n", show_commas((uint64_t)(k->tokens - count)));
+    free(text);
+    free(mark);
+}
+
+// One token: what it is, then its experts and their weights.
+static void print_route(const look *k, int layer, int t)
 {
     char name[8];
-    show_visible((const unsigned char *)text + t, 1, name);
-    printf("%5d  %-5s", t, strcmp(name, " ") == 0 ? "' '" : name);
-    for (int layer = 0; layer < glam_model_config(model)->layers; layer++) {
-        const glam_routing *g = glam_model_routing(model, layer);
-        for (int k = 0; g && k < g->top_k; k++) {
-            int e = g->expert[t * g->top_k + k];
-            printf("%s", k ? " " : " | ");
-            show_paint(stdout, e);
-            printf("%3d", e);
-            show_plain(stdout);
-            printf(" %.2f", (double)g->gate[t * g->top_k + k]);
-        }
-    }
+    printf("%5d  %-5s", t, token_name(k->ids[t], name));
+    for (int j = 0; j < k->top_k && j < 5; j++)
+        printf(" %s%3d %.2f", j ? "" : "|", k->of[layer].expert[t * k->top_k + j],
+               (double)k->of[layer].weight[t * k->top_k + j]);
+    if (isfinite(k->loss[t])) printf(" | %5.1f %%", 100 * exp(-(double)k->loss[t]));
     printf("\n");
+}
+
+static void print_routes(const look *k, int layer, int expert)
+{
+    printf("\ntoken         experts of layer %d and their weights; what the model gave it\n", layer);
+    for (int t = 0; t < k->tokens; t++) {
+        int on = expert < 0;
+        for (int j = 0; j < k->top_k; j++) on |= k->of[layer].expert[t * k->top_k + j] == expert;
+        if (on) print_route(k, layer, t);
+    }
+}
+
+static void print_looked(const look *k, const glam_config *c, int layer, int expert, int all)
+{
+    if (k->window < k->tokens)
+        printf("%s tokens in windows of %d\n", show_commas((uint64_t)k->tokens), k->window);
+    print_text(k, layer, expert);
+    printf("\nfirst choices, over an even share; entropy in nats / the most it can be\n");
+    for (int i = 0; i < k->layers; i++)
+        if (is_mixture(c, i) && (all || i == layer)) print_bar(&k->total, i);
+    print_layer_takes(k, layer, expert);
+    if (k->tokens <= LISTED) print_routes(k, layer, expert);
+}
+
+// == as JSON ================================================================================
+
+static void json_floats(logfile *f, const char *key, const float *of, int count)
+{
+    log_put(f, ",\"%s\":[", key);
+    for (int i = 0; i < count; i++) log_put(f, "%s%.6g", i ? "," : "", (double)of[i]);
+    log_put(f, "]");
+}
+
+static void json_ints(logfile *f, const char *key, const int32_t *of, int count)
+{
+    log_put(f, "%s\"%s\":[", key[0] == 'e' ? "" : ",", key);
+    for (int i = 0; i < count; i++) log_put(f, "%s%d", i ? "," : "", of[i]);
+    log_put(f, "]");
+}
+
+static void json_tokens(logfile *f, const look *k)
+{
+    log_put(f, ",\"tokens\":[");
+    for (int t = 0; t < k->tokens; t++) {
+        char text[2] = {(char)(k->ids[t] < BYTES ? k->ids[t] : '?'), 0};
+        log_put(f, "%s{\"id\":%d", t ? "," : "", k->ids[t]);
+        log_string(f, "text", text);
+        log_real(f, "loss", (double)k->loss[t]);
+        log_put(f, "}");
+    }
+    log_put(f, "]");
+}
+
+static void json_layer(logfile *f, const look *k, int layer)
+{
+    const looked_layer *l = &k->of[layer];
+    size_t top = (size_t)k->top_k;
+    log_layer(f, &k->total, layer);
+    log_put(f, ",\"routes\":[");
+    for (size_t t = 0; t < (size_t)k->tokens; t++) {
+        log_put(f, t ? ",{" : "{");
+        json_ints(f, "experts", l->expert + t * top, k->top_k);
+        json_floats(f, "weights", l->weight + t * top, k->top_k);
+        json_ints(f, "slots", l->slot + t * top, k->top_k);
+        json_ints(f, "kept", l->kept + t * top, k->top_k);
+        json_floats(f, "probabilities", l->probability + t * (size_t)k->experts, k->experts);
+        log_put(f, "}");
+    }
+    log_put(f, "]}");
+}
+
+// layer -1: all mixtures.
+static void print_json(const look *k, const char *path, int layer)
+{
+    logfile f;
+    const char *comma = "";
+    memset(&f, 0, sizeof f);
+    log_put(&f, "{\"layers\":%d,\"experts\":%d,\"top_k\":%d,\"window\":%d", k->layers, k->experts,
+            k->top_k, k->window);
+    log_string(&f, "model", path);
+    json_tokens(&f, k);
+    log_put(&f, ",\"routing\":[");
+    for (int i = 0; i < k->layers; i++) {
+        if (!k->of[i].expert || (layer >= 0 && i != layer)) continue;
+        log_put(&f, "%s", comma);
+        json_layer(&f, k, i);
+        comma = ",";
+        fwrite(f.line, 1, f.length, stdout);
+        f.length = 0;
+    }
+    log_put(&f, "]}\n");
+    fwrite(f.line, 1, f.length, stdout);
+    free(f.line);
+}
+
+// == the command ============================================================================
+
+// The layer that is asked for, else the last mixture; -1 with a message: that is none.
+static int choose_layer(const settings *s, const look *k, const char *path)
+{
+    int layer = GIVEN(layer) ? s->layer : last_mixture(k);
+    if (last_mixture(k) < 0)
+        complain(FAILED, "%s: every layer is dense, so nothing is routed", path);
+    else if (layer >= k->layers)
+        complain(FAILED, "--layer %d: the model has layers 0 to %d", layer, k->layers - 1);
+    else if (!k->of[layer].expert)
+        complain(FAILED, "--layer %d is dense; layer %d is a mixture", layer, last_mixture(k));
+    else if (GIVEN(expert) && s->expert >= k->experts)
+        complain(FAILED, "--expert %d: there are experts 0 to %d", s->expert, k->experts - 1);
+    else return layer;
+    return -1;
 }
 
 static int run_route(settings *s, char **words, int count)
 {
-    if (count != 2) return complain(USAGE, "route wants a model and a text in quotes: %s route "
-                                    "model.safetensors \"To be\"", program);
-    if (strlen(words[1]) > 1000000) return complain(FAILED, "route: a million bytes at most");
-    int length = (int)strlen(words[1]);
-    if (length == 0) return complain(FAILED, "route: the text is empty");
+    look k;
+    int tokens = 0, status;
+    if (count != 2) return complain(USAGE, "route wants a model and a text in quotes, or a file: %s "
+                                    "route model.safetensors \"To be\"", program);
+    memset(&k, 0, sizeof k);
     glam_ctx *ctx = open_context(s);
     glam_model *model = load_model(ctx, words[0]);
-    int32_t *tokens = (int32_t *)malloc((size_t)length * sizeof *tokens);
-    int layer = 0;
-    const glam_routing *g = NULL;
-    if (tokens && model) {
-        glam_encode(NULL, words[1], (size_t)length, tokens, (size_t)length);
-        if (look_at(model, tokens, length) == GLAM_OK) g = last_routing(model, &layer);
-    }
-    int status = failure(ctx);
-    if (status == DONE && !g)
-        status = complain(FAILED, "%s: every layer is dense, so nothing is routed", words[0]);
-    if (status == DONE) {
-        print_experts(model, tokens, length);
-        printf("\ntoken       ");
-        for (layer = 0; layer < glam_model_config(model)->layers; layer++)
-            if ((g = glam_model_routing(model, layer)) != NULL)
-                printf(" | layer %-*d", 9 * g->top_k - 7, layer);
-        printf("\n");
-        for (int t = 0; t < length; t++) print_route(model, words[1], t);
-    }
-    free(tokens);
+    int32_t *ids = model ? route_tokens(ctx, words[1], &tokens) : NULL;
+    if (ids && glam_error(ctx) == GLAM_OK) {
+        look_open(&k, model, ids, tokens, glam_model_config(model)->context);
+        look_run(&k, model, GLAM_INFER);
+    } else free(ids);
+    status = failure(ctx);
+    int layer = status == DONE ? choose_layer(s, &k, words[0]) : -1;
+    if (layer < 0) status = FAILED;
+    else if (s->json) print_json(&k, words[0], GIVEN(layer) ? layer : -1);
+    else print_looked(&k, glam_model_config(model), layer, GIVEN(expert) ? s->expert : -1,
+                      !GIVEN(layer));
+    look_close(&k);
     glam_close(ctx);
     return status;
 }

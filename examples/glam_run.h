@@ -33,7 +33,7 @@ typedef struct run {
     double        valid_loss;                 // of the last validation; negative: none yet
     best_weights  best;
     glam_report   now;
-    uint64_t     *load;                       // [layers,experts] since the last load bars
+    tally         step, since;                // routing of this step; since the last load bars
     time_t        next_line;
     int           lines, fresh;               // lines printed; steps done by this process
     double        before, recent;             // seconds of earlier processes; of a step, lately
@@ -129,6 +129,7 @@ static void log_step(const run *r)
     log_int(f, "bytes", n->bytes);
     log_int(f, "skipped", (uint64_t)n->skipped);
     log_int(f, "torn", (uint64_t)n->torn);
+    log_tally(f, &r->step);
     log_end(f);
 }
 
@@ -275,6 +276,26 @@ static void take_pace(run *r)
     r->recent += (share < 1 ? share : 1) * (took - r->recent);
 }
 
+// What the mixtures did in the step that is done: it is theirs until the next pass.
+static void take_routing(run *r)
+{
+    tally_clear(&r->step);
+    tally_model(&r->step, r->model);
+    tally_join(&r->since, &r->step);
+}
+
+static void open_tallies(run *r)
+{
+    tally_open(&r->step, &r->config);
+    tally_open(&r->since, &r->config);
+}
+
+static void close_tallies(run *r)
+{
+    tally_close(&r->step);
+    tally_close(&r->since);
+}
+
 // What it will take, told before it is taken.
 static int show_plan(run *r)
 {
@@ -289,9 +310,12 @@ static int show_plan(run *r)
 
 static void show_texts(const run *r)
 {
-    printf("text      %s%s: %s tokens to learn from, %s to validate\n", r->paths[0],
-           r->path_count > 1 ? " and others" : "", show_commas(glam_text_length(r->train)),
-           show_commas(glam_text_length(r->valid)));
+    const char *others = r->path_count > 1 ? " and others" : "";
+    const char *train = show_commas(glam_text_length(r->train));
+    const char *valid = show_commas(glam_text_length(r->valid));
+    size_t wide = strlen(r->paths[0]) + strlen(others) + strlen(train) + strlen(valid);
+    printf("text      %s%s:%s%s tokens to learn from, %s to validate\n", r->paths[0], others,
+           wide > 34 ? "\n          " : " ", train, valid);
 }
 
 // Recipe, shape and texts of a new run.

@@ -157,6 +157,11 @@ static void show_model(const char *what, const glam_config *c)
     else if (c->moe.capacity_factor > 0)
         printf("capacity factor %g\n", (double)c->moe.capacity_factor);
     else printf("none dropped\n");
+    if (c->moe.capacity == 0 && c->moe.capacity_factor > 0 &&
+        c->moe.capacity_factor < (float)c->moe.top_k)
+        printf("          so there is room for %.3g %% of the choices at most; for all of them, "
+               "evenly\n          spread, --capacity %d\n",
+               100 * (double)c->moe.capacity_factor / c->moe.top_k, c->moe.top_k);
 }
 
 // "needs 412 MB: weights 57 MB, ..."

@@ -229,12 +229,6 @@ static void show_more(show_stream *s, const char *bytes, int count, int last)
 
 // -- experts --------------------------------------------------------------------------------
 
-static char show_letter(int expert)
-{
-    static const char letters[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    return expert < 0 ? '-' : letters[expert % 62];
-}
-
 static void show_paint(FILE *f, int expert)
 {
     static const int palette[16] = {39, 208, 76, 205, 220, 141, 51, 196,
@@ -247,62 +241,110 @@ static void show_plain(FILE *f)
     if (show_colour) fputs("\033[0m", f);
 }
 
-// Each byte of text coloured by expert[i * stride].  Without colours, the expert's letter stands
-// under it.
-static void show_experts(FILE *f, const char *text, int bytes, const int32_t *expert, int stride)
+// The background of a letter under black: Tol's light set, for up to eight experts.  Two of them
+// look alike to some eyes, and without colours there are none: the digits below tell.
+static void show_ground(FILE *f, int expert, int experts)
 {
-    enum { WIDTH = 72 };
-    for (int i = 0; show_colour && i < bytes;) {
-        show_paint(f, expert[i * stride]);
-        i += show_raw(f, text + i, bytes - i);
-    }
-    show_plain(f);
-    for (int begin = 0; !show_colour && begin < bytes;) {
-        int end = begin;
-        while (end < bytes && end - begin < WIDTH && text[end] != '\n') end++;
-        fputs("  ", f);
-        for (int i = begin; i < end;) {                  // a byte has a column, a character several
-            uint32_t code = 0;
-            int used = show_character((const unsigned char *)text + i, end - i), columns = 1;
-            utf8_character((const unsigned char *)text + i, end - i, &code);
-            if (used > 1) columns = utf8_columns(code);
-            if (used) fwrite(text + i, 1, (size_t)used, f);
-            else fputc('?', f);
-            if (used > columns) fprintf(f, "%*s", used - columns, "");
-            i += used ? used : 1;
-        }
-        fputs("\n  ", f);
-        for (int i = begin; i < end; i++) fputc(show_letter(expert[i * stride]), f);
-        fputc('\n', f);
-        begin = end + (end < bytes && text[end] == '\n');
-    }
-    if (show_colour) fputc('\n', f);
+    static const int light[8] = {110, 209, 222, 217, 117, 79, 148, 253};
+    if (show_colour && expert >= 0 && experts <= 8)
+        fprintf(f, "\033[38;5;16;48;5;%dm", light[expert]);
 }
 
-// One cell per expert: half full is an even share, full is twice that or more.
-static void show_load(FILE *f, const uint64_t *load, int experts)
+// How dark a share of the weight is, from 0 to 1.
+static void show_shade(FILE *f, double weight)
+{
+    static const int blue[5] = {153, 117, 75, 32, 25};
+    int step = (int)(weight * 5);
+    step = step < 0 ? 0 : step > 4 ? 4 : step;
+    if (show_colour && weight > 0)
+        fprintf(f, "\033[38;5;%d;48;5;%dm", step < 3 ? 16 : 231, blue[step]);
+}
+
+// What stands under a byte: a number, read downwards; -1: nothing.  And what lies behind it.
+typedef struct show_mark { int number, ground; double shade; } show_mark;
+
+static void show_marked(FILE *f, const char *text, int begin, int end, const show_mark *mark,
+                        int experts)
+{
+    fputs("  ", f);
+    for (int i = begin; i < end;) {                      // a byte has a column, a character several
+        uint32_t code = 0;
+        int used = show_character((const unsigned char *)text + i, end - i), columns = 1;
+        utf8_character((const unsigned char *)text + i, end - i, &code);
+        if (used > 1) columns = utf8_columns(code);
+        if (mark[i].shade > 0) show_shade(f, mark[i].shade);
+        else show_ground(f, mark[i].ground, experts);
+        if (used) fwrite(text + i, 1, (size_t)used, f);
+        else fputc('?', f);
+        if (used > columns) fprintf(f, "%*s", used - columns, "");
+        show_plain(f);
+        i += used ? used : 1;
+    }
+    fputc('\n', f);
+}
+
+// A text in lines of 56 bytes, its marks under it: digits always, colours where there are any.
+static void show_marks(FILE *f, const char *text, int bytes, const show_mark *mark, int experts,
+                       int most)
+{
+    enum { WIDTH = 56 };
+    int top = 1;
+    while (most > 9) {
+        most /= 10;
+        top *= 10;
+    }
+    for (int begin = 0; begin < bytes;) {
+        int end = begin, cut = 0, shown = begin;
+        while (end < bytes && end - begin < WIDTH && text[end] != '\n') end++;
+        for (int i = begin; i < end; i++) cut = text[i] == ' ' ? i : cut;
+        if (end < bytes && text[end] != '\n' && cut > begin + WIDTH / 2) end = cut + 1;
+        while (end > begin + 4 && end < bytes && (text[end] & 0xc0) == 0x80) end--;
+        show_marked(f, text, begin, end, mark, experts);
+        for (int unit = top; unit > 0; unit /= 10) {
+            fputs("  ", f);
+            for (shown = begin; shown < end; shown++) {
+                int n = mark[shown].number;
+                fputc(n < 0 || (n < unit && unit > 1) ? ' ' : '0' + n / unit % 10, f);
+            }
+            fputc('\n', f);
+        }
+        begin = end + (end < bytes && text[end] == '\n');
+    }
+}
+
+// Each byte of text on the colour of expert[i * stride], whose number stands under it.
+static void show_experts(FILE *f, const char *text, int bytes, const int32_t *expert, int stride,
+                         int experts)
+{
+    show_mark *mark = (show_mark *)malloc((size_t)bytes * sizeof *mark);
+    for (int i = 0; mark && i < bytes; i++) {
+        mark[i].number = mark[i].ground = expert[i * stride];
+        mark[i].shade = 0;
+    }
+    if (mark) show_marks(f, text, bytes, mark, experts, experts - 1);
+    free(mark);
+}
+
+// One cell per expert: half full is an even share, full is twice that or more.  64 in a line; the
+// next begins in that column.
+static void show_load(FILE *f, const uint64_t *load, int experts, int column)
 {
     static const char *const block[] = {"\xe2\x96\x81", "\xe2\x96\x82", "\xe2\x96\x83",
                                         "\xe2\x96\x84", "\xe2\x96\x85", "\xe2\x96\x86",
                                         "\xe2\x96\x87", "\xe2\x96\x88"};   // UTF-8
-    double sum = 0, least = 1e300, most = 0;
-    for (int e = 0; e < experts; e++) {
-        double one = (double)load[e];
-        sum += one;
-        if (one < least) least = one;
-        if (one > most) most = one;
-    }
+    double sum = 0;
+    for (int e = 0; e < experts; e++) sum += (double)load[e];
     double even = sum > 0 ? sum / experts : 1;
     for (int e = 0; e < experts; e++) {
         int level = (int)((double)load[e] / even * 4 + 0.5);
         level = level < 1 ? 1 : level > 8 ? 8 : level;
+        if (e && e % 64 == 0) fprintf(f, "\n%*s", column, "");
         show_paint(f, e);
         if (load[e] == 0) fputc('_', f);
         else if (show_utf8) fputs(block[level - 1], f);
         else fputc(".:-=+*#@"[level - 1], f);
     }
     show_plain(f);
-    fprintf(f, "  %.2f-%.2f of an even share\n", least / even, most / even);
 }
 
 #endif

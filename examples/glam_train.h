@@ -90,8 +90,9 @@ static int steps_in(run *r, double minutes)
     return fit < 1 ? 1 : fit > 1e9 ? 1000000000 : (int)fit;
 }
 
-// How much is frozen, to the last parameter: 2 thousand of 2 million are no 0.1 million.
-static void show_frozen(const run *r)
+// What trains; where something is frozen, to the last parameter: 2 thousand of 2 million are no 0.1
+// million.
+static void show_trained(const run *r)
 {
     uint64_t all = 0, trained = 0;
     const glam_tensor *t;
@@ -99,10 +100,15 @@ static void show_frozen(const run *r)
         all += glam_size(t);
         if (t->wants_grad) trained += glam_size(t);
     }
-    if (trained == all || ranks.size) return;
-    printf("          %s of %s parameters learn (%.*f %%), %s are frozen\n", show_commas(trained),
+    const char *summary = glam_trainer_summary(r->trainer), *parts = strchr(summary, ':');
+    if (trained == all || ranks.size) {
+        printf("          %s\n", summary);
+        return;
+    }
+    printf("          trains %s of %s parameters (%.*f %%); %s are frozen\n", show_commas(trained),
            show_commas(all), trained * 1000 > all * 999 ? 4 : 2,
            100.0 * (double)trained / (double)all, show_commas(all - trained));
+    if (parts) printf("          of%s\n", parts + 1);
 }
 
 static void show_run(const run *r)
@@ -113,8 +119,7 @@ static void show_run(const run *r)
     show_model("model", &r->config);
     printf("          %s parameters, %s of them active for a token\n", show_count((double)all),
            show_count((double)active));
-    printf("          %s\n", glam_trainer_summary(r->trainer));
-    show_frozen(r);
+    show_trained(r);
     printf("run       %d steps of %d x %d tokens, %s, rate %g %s,\n"
            "          seed %" PRIu64 ", %s, threads %d\n", p->steps, p->batch, window(r), optimizer_names[p->optimizer], p->lr,
            schedule_names[p->schedule], p->seed, glam_simd_name(r->ctx), threads_of(r->s));
@@ -127,25 +132,18 @@ static void show_run(const run *r)
 
 // == while it works =========================================================================
 
-// Adds what each expert did in this step to the load since the last bars.
-static void gather_load(run *r)
+// The least and the most first choices that any expert of any layer had in this step, over an even
+// share.
+static spread step_spread(const run *r)
 {
-    int E = r->config.moe.experts;
-    for (int layer = 0; r->load && layer < r->config.layers; layer++) {
-        const glam_routing *g = glam_model_routing(r->model, layer);
-        for (int e = 0; g && g->load && e < E; e++)
-            r->load[layer * E + e] += (uint64_t)g->load[e];
+    spread all = {1e300, 0, 0, 0, 0};
+    for (int layer = 0; r->step.first && layer < r->step.layers; layer++) {
+        if (r->step.tokens[layer] == 0) continue;
+        spread s = spread_of(r->step.first + layer * r->step.experts, r->step.experts);
+        if (s.least < all.least) all.least = s.least;
+        if (s.most > all.most) all.most = s.most;
     }
-}
-
-static void print_load(const run *r)
-{
-    int E = r->config.moe.experts;
-    for (int layer = 0; r->load && layer < r->config.layers; layer++) {
-        if (!is_mixture(&r->config, layer)) continue;
-        printf("  layer %-2d ", layer);
-        show_load(stdout, r->load + layer * E, E);
-    }
+    return all;
 }
 
 // A few tokens of the text that was held back, with letters in them; returns how many.
@@ -188,13 +186,15 @@ static void print_sample(run *r)
     printf("\n");
 }
 
-// Steps and validations to come, at the pace of late.
+// Steps and validations to come: half at the pace of late, half at that of the run so far, so that
+// a busy moment does not swing it.
 static double seconds_left(const run *r)
 {
     const glam_report *n = &r->now;
     int every = r->recipe.eval_every, checks = r->valid != NULL;
     if (r->valid && every > 0) checks = (n->steps + every - 1) / every - n->step / every;
-    return (n->steps - n->step) * r->recent + checks * validation_seconds(r, r->recent);
+    double each = (r->recent + pace(r)) / 2;
+    return (n->steps - n->step) * each + checks * validation_seconds(r, each);
 }
 
 static void print_line(run *r)
@@ -206,10 +206,11 @@ static void print_line(run *r)
     int routes = r->config.moe.experts > 0;
     if (r->lines++ % 6 == 0)
         printf("  step    loss bits/byte  valid%s tokens/s    left\n",
-               routes ? " balance   drop load of experts" : "");
+               routes ? " balance   drop first choices" : "");
     printf("%6d %7.3f %9.3f %6s", n->step, n->loss, n->loss / log(2.0), valid);
-    if (routes) printf(" %7.2f %5.1f%%     %4.2f - %-4.2f", n->balance, 100 * n->dropped,
-                       n->load_min, n->load_max);
+    spread s = step_spread(r);
+    if (routes) printf(" %7.2f %5.1f%%   %4.2f - %-5.2f", n->balance, 100 * n->dropped, s.least,
+                       s.most);
     printf(" %8.0f %7s\n", r->recent > 0 ? r->recipe.batch * window(r) / r->recent : 0,
            show_time(left));
 }
@@ -224,10 +225,10 @@ static void print_progress(run *r)
     r->next_line = now + (time_t)pause;
     print_line(r);
     if (r->lines % 6 == 1 && r->now.step < r->now.steps) {
-        print_load(r);
+        if (r->lines == 1 && r->since.first) fputs(bar_legend, stdout);
+        print_bars(&r->since, &r->config);
         if (!ranks.size) print_sample(r);                 // on a mesh all would have to write it
-        int cells = r->config.layers * r->config.moe.experts;
-        if (r->load) memset(r->load, 0, (size_t)cells * sizeof *r->load);
+        tally_clear(&r->since);
     }
     flush_output();
 }
@@ -236,7 +237,7 @@ static void after_step(run *r)
 {
     const glam_recipe *p = &r->recipe;
     take_pace(r);
-    gather_load(r);
+    take_routing(r);
     log_step(r);
     if (r->valid && p->eval_every > 0 && r->now.step % p->eval_every == 0) {
         r->valid_loss = r->now.valid_loss;
@@ -354,12 +355,11 @@ static void print_result(run *r)
                r->valid_loss / log(2.0));
     printf("%s\n\n", r->now.stopped ? "; stopped, as it no longer gained" : "");
     int count = write_sample(r, tokens, &prompt, 7);
-    if (count > 0 && look_at(r->model, tokens, count) == GLAM_OK)
-        print_experts(r->model, tokens, count);
+    if (count > 0) print_look(r->model, tokens, count);
     glam_forget(r->ctx);
     if (r->config.moe.experts > 0 && r->fresh > 0) {
-        printf("\nload\n");
-        print_load(r);
+        printf("\nfirst choices of the last steps\n");
+        print_bars(&r->since, &r->config);
     }
 }
 
@@ -501,8 +501,7 @@ static int train(run *r)
     if (status != DONE) return status;
     r->config = *glam_model_config(r->model);               // with the derived sizes filled in
     r->session = glam_session_new(r->model, PROMPT + SAMPLE);
-    size_t cells = (size_t)r->config.layers * (size_t)r->config.moe.experts;
-    if (cells) r->load = (uint64_t *)calloc(cells, sizeof *r->load);
+    open_tallies(r);
     if (failure(r->ctx)) return FAILED;
     if (!r->s->quiet) show_run(r);
     log_start(r);
@@ -531,7 +530,7 @@ static int run_train(settings *s, char **words, int count)
     if (!log_close(r.log) && status == DONE) status = FAILED;
     forget_best(&r.best);
     end_reservations();
-    free(r.load);
+    close_tallies(&r);
     free(r.out);
     free(r.checkpoint);
     abort_ranks(status);

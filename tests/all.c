@@ -77,6 +77,7 @@ static int test_sync(int file)
 #include "test_extremes.c"
 #include "test_golden.c"
 #include "test_mesh.c"
+#include "test_routers.c"
 #include "test_corners.c"
 
 // For run.sh and mpi.sh: the hash of a short training run, to compare builds with each other; hashes of
@@ -125,6 +126,7 @@ int main(int argc, char **argv)
     test_extremes();
     test_golden();
     test_mesh();
+    test_routers();
     test_corners();
     return test__close();
 }

@@ -280,7 +280,7 @@ static uint64_t mesh_routing_hash(const glam_model *model)
         h = test_hash(h, r->slot, n * sizeof(int32_t));
         h = test_hash(h, r->kept, n * sizeof(int32_t));
         h = test_hash(h, r->load, (size_t)r->experts * sizeof(int32_t));
-        h = test_hash(h, r->gate, n * sizeof(float));
+        h = test_hash(h, r->weight, n * sizeof(float));
         h = test_hash(h, r->probability, (size_t)r->tokens * (size_t)r->experts * sizeof(float));
         h = test_hash(h, &r->balance, sizeof r->balance);
         h = test_hash(h, &r->entropy, sizeof r->entropy);

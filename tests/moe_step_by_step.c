@@ -1,8 +1,8 @@
 /* moe_step_by_step.c - reads what examples/03_moe_step_by_step prints and recomputes it.
 
-   It knows nothing of glam.h: from x, the router and the experts' own outputs it derives logits,
-   probabilities, choices, slots, drops, weights, load, losses, outputs and both gradients of the
-   router in double precision, by the formulas of the paper.
+   It knows nothing of glam.h: from x, the router, one expert's matrices and the experts' outputs it
+   derives logits, probabilities, choices, weights, slots, drops, load, losses, that expert, outputs
+   and both gradients of the router in double precision, by the formulas of the paper.
 
        examples/03_moe_step_by_step | tests/moe_step_by_step          exit status 0: all agree */
 
@@ -78,7 +78,7 @@ static void agree_grids(const char *what, grid printed, grid computed, int rows,
 
 static grid x, router, logits, p, choices, load, out, expert_out[MOST];
 static grid got, want, dlogits;
-static int  T, E, K, C, M;
+static int  T, E, K, C, M, H;
 static double aux, f[MOST], P[MOST];
 static int    chosen[MOST][MOST], slot[MOST][MOST];
 static double gate[MOST][MOST], picked[MOST];          // picked: sum of the chosen probabilities
@@ -92,8 +92,9 @@ static void read_all(void)
     K = (int)sizes[0][2];
     C = (int)sizes[0][3];
     M = (int)sizes[0][4];
-    aux = sizes[0][5];
-    if (T < 1 || T > MOST || E < 1 || E > MOST || K < 1 || K > E || M < 1 || M > MOST) {
+    H = (int)sizes[0][5];
+    aux = sizes[0][6];
+    if (T < 1 || T > MOST || E < 1 || E > MOST || K < 1 || K > E || M < 1 || M > MOST || H < 1 || H > MOST) {
         printf("the sizes make no sense\n");
         exit(1);
     }
@@ -165,12 +166,41 @@ static void check_choices(void)
             agree("token", row[0], t, 0);
             agree("choice", row[1], k, 0);
             agree("expert", row[2], chosen[t][k], 0);
-            agree("slot", row[3], slot[t][k], 0);
-            agree("kept", row[4], slot[t][k] >= 0, 0);
-            agree("gate", row[5], gate[t][k], 2e-6);
+            agree("weight before drops", row[3], p[t][chosen[t][k]] / picked[t], 2e-6);
+            agree("slot", row[4], slot[t][k], 0);
+            agree("kept", row[5], slot[t][k] >= 0, 0);
+            agree("weight", row[6], gate[t][k], 2e-6);
         }
     agree("dropped", named("dropped"), drops, 0);
     agree("something is dropped", drops > 0, 1, 0);
+}
+
+static double gelu(double v)
+{
+    return 0.5 * v * (1 + tanh(sqrt(2 / acos(-1.0)) * (v + 0.044715 * v * v * v)));
+}
+
+// y = (gelu(x gate) * (x up)) down, from the matrices of the expert that is shown from inside
+static void check_expert(void)
+{
+    static grid w[2], down, open, hidden, full;
+    agree("rows of gate", table("expert_2_gate", 1, w[0]), M, 0);
+    agree("rows of up", table("expert_2_up", 1, w[1]), M, 0);
+    agree("rows of down", table("expert_2_down", 1, down), H, 0);
+    agree("rows of open", table("expert_2_open", 1, got), T, 0);
+    for (int t = 0; t < T; t++)
+        for (int h = 0; h < H; h++) {
+            double sum[2] = {0, 0};
+            for (int i = 0; i < 2 * M; i++) sum[i % 2] += x[t][i / 2] * w[i % 2][i / 2][h];
+            open[t][h]   = gelu(sum[0]);
+            hidden[t][h] = open[t][h] * sum[1];
+            for (int m = 0; m < M; m++)
+                full[t][m] = (h ? full[t][m] : 0) + hidden[t][h] * down[h][m];
+        }
+    agree_grids("what expert 2 opens", got, open, T, H, 5e-6);
+    agree("rows of hidden", table("expert_2_hidden", 1, got), T, 0);
+    agree_grids("what expert 2 lets through", got, hidden, T, H, 5e-6);
+    agree_grids("output of expert 2", expert_out[2], full, T, M, 5e-6);
 }
 
 static void check_load_and_losses(void)
@@ -258,6 +288,7 @@ int main(void)
     read_all();
     check_gate();
     check_choices();
+    check_expert();
     check_load_and_losses();
     check_gradients();
     printf("%d passed, %d failed\n", passed, failed);

@@ -186,14 +186,14 @@ static void moe_compare(const glam_routing *r, const glam_tensor *y, const slow_
     for (int i = 0; i < s->T * s->k; i++) {
         wrong += r->expert[i] != s->expert[i] || r->kept[i] != s->kept[i];
         wrong += s->capacity && r->slot[i] != s->slot[i];
-        wrong += !s->kept[i] && r->gate[i] != 0;
+        wrong += !s->kept[i] && r->weight[i] != 0;
     }
     for (int e = 0; e < s->E; e++) wrong += r->load[e] != s->load[e];
     CHECK(wrong == 0);
     CHECK(r->tokens == s->T && r->experts == s->E && r->top_k == s->k);
     CHECK(r->capacity == s->capacity);
     CHECK(r->dropped == s->dropped);
-    CHECK(test_off(r->gate, s->gate, (size_t)(s->T * s->k)) < 3e-6);
+    CHECK(test_off(r->weight, s->gate, (size_t)(s->T * s->k)) < 3e-6);
     CHECK(test_off(y->data, s->y, (size_t)(s->T * s->M)) < 1e-5);
     CHECK_NEAR(r->balance, s->balance, 1e-5 * s->balance);
     CHECK_NEAR(r->router_z, s->z, 1e-5 * s->z);
@@ -433,7 +433,7 @@ static void moe_worked_vectors(void)
             CHECK(r.expert[i] == expert[i]);
             CHECK(r.slot[i] == slot[i]);
             CHECK(r.kept[i] == (slot[i] >= 0));
-            CHECK_NEAR(r.gate[i], gate[i], 1e-6);
+            CHECK_NEAR(r.weight[i], gate[i], 1e-6);
             CHECK_NEAR(y->data[i / 2 * 4 + expert[i]], gate[i], 1e-6);
         }
         for (int i = 0; i < 12; i++) CHECK_NEAR(r.probability[i], p[i / 3][i % 3], 1e-6);
@@ -460,8 +460,8 @@ static void moe_worked_renormalised(void)
         if (CHECK(y != NULL)) {
             CHECK(r.kept[2] == 0 && r.slot[2] == -1 && r.expert[2] == 0);
             CHECK(r.kept[3] == 1 && r.slot[3] == 0 && r.expert[3] == 2);
-            CHECK(r.gate[2] == 0);
-            CHECK_NEAR(r.gate[3], after ? 1.0 : .444444, 1e-6);
+            CHECK(r.weight[2] == 0);
+            CHECK_NEAR(r.weight[3], after ? 1.0 : .444444, 1e-6);
         }
         CLOSE_CLEAN(ctx);
     }
@@ -502,7 +502,7 @@ static void moe_invariants(void)
         int total = 0, wrong = 0;
         if (!CHECK(y != NULL)) { free(x); glam_close(ctx); return; }
         for (int t = 0; t < 96; t++) {
-            double sum = (double)r.gate[2 * t] + (double)r.gate[2 * t + 1], output = 0;
+            double sum = (double)r.weight[2 * t] + (double)r.weight[2 * t + 1], output = 0;
             int both = r.kept[2 * t] && r.kept[2 * t + 1], none = !r.kept[2 * t] && !r.kept[2 * t + 1];
             wrong += sum > 1 + 1e-6;
             wrong += both != (fabs(sum - 1) < 1e-6);
@@ -704,7 +704,7 @@ static void moe_mask_is_absence(void)
         CHECK(!memcmp(a->data, b->data, 72 * sizeof(float)));
         for (int t = 0; t < 12; t++) {
             if (mask[t]) continue;
-            CHECK(r.expert[2 * t] == -1 && r.slot[2 * t] == -1 && r.kept[2 * t] == 0 && r.gate[2 * t] == 0);
+            CHECK(r.expert[2 * t] == -1 && r.slot[2 * t] == -1 && r.kept[2 * t] == 0 && r.weight[2 * t] == 0);
             for (int m = 0; m < 6; m++) CHECK(a->data[t * 6 + m] == 0);
         }
     }

@@ -345,7 +345,7 @@ static void golden_routing(golden *g, const glam_model *model)
         sprintf(name, "expect.route.%d.kept", layer);
         golden_equal(g, name, r->kept, all);
         sprintf(name, "expect.route.%d.gate", layer);
-        golden_compare(g, name, r->gate, all, 1e-5, 1);
+        golden_compare(g, name, r->weight, all, 1e-5, 1);
         sprintf(name, "expect.route.%d.slot", layer);
         if (r->capacity) golden_equal(g, name, r->slot, all);
     }
