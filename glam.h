@@ -9793,7 +9793,7 @@ static glam_status glam__vocabulary_check(glam_ctx *ctx, const glam_vocabulary *
 }
 
 static int glam__kind_of(const glam_tokenizer *t, int32_t id)
-{ return t->v.kinds ? t->v.kinds[id] : GLAM_PIECE_NORMAL; }
+{ return t->v.kinds ? t->v.kinds[id] : (int)GLAM_PIECE_NORMAL; }
 
 static void glam__index_pieces(glam_tokenizer *t)
 {

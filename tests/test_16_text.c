@@ -66,9 +66,9 @@ static void text_extremes(void)
 // ---- byte-pair encoding
 
 // The vocabulary of all bytes and some merges, as plain data.
-typedef struct pieces { glam_vocabulary v; char bytes[4096]; uint32_t ends[600]; uint8_t kinds[600]; } pieces;
+typedef struct test_pieces { glam_vocabulary v; char bytes[4096]; uint32_t ends[600]; uint8_t kinds[600]; } test_pieces;
 
-static void pieces_add(pieces *p, const char *text, int kind)
+static void pieces_add(test_pieces *p, const char *text, int kind)
 {
     size_t n = strlen(text), at = p->v.size ? p->ends[p->v.size - 1] : 0;
     memcpy(p->bytes + at, text, n);
@@ -76,7 +76,7 @@ static void pieces_add(pieces *p, const char *text, int kind)
     p->kinds[p->v.size++] = (uint8_t)kind;
 }
 
-static void pieces_of_bytes(pieces *p, glam_split split)
+static void pieces_of_bytes(test_pieces *p, glam_split split)
 {
     memset(p, 0, sizeof *p);
     p->v.begin = p->v.end = -1;
@@ -96,7 +96,7 @@ static const int32_t text_merges[][2] = { {'l', 'l'}, {'h', 'e'}, {257, 256}, {2
     {'o', 'o'}, {'l', 'o'}, {257, 'l'} };
 static const char *const text_made[] = { "ll", "he", "hell", "hello", " hello", "oo", "lo", "hel" };
 
-static void pieces_hello(pieces *p, glam_split split)
+static void pieces_hello(test_pieces *p, glam_split split)
 {
     pieces_of_bytes(p, split);
     for (int i = 0; i < 8; i++) pieces_add(p, text_made[i], GLAM_PIECE_NORMAL);
@@ -125,7 +125,7 @@ static size_t text_slow_word(const glam_vocabulary *v, const char *word, size_t 
 static void text_merges_like_the_slow_loop(void)
 {
     glam_ctx *ctx = test_ctx();
-    pieces p;
+    test_pieces p;
     pieces_hello(&p, GLAM_SPLIT_GPT2);
     glam_tokenizer *t = glam_tokenizer_new(ctx, &p.v);
     CHECK(t && glam_tokenizer_size(t) == 264 && glam_tokenizer_vocabulary(t)->merges == 8);
@@ -164,7 +164,7 @@ static void text_long_word(void)
     glam_options options = glam_options_default();
     test_heap_into(&heap, &options);
     glam_ctx *ctx = glam_open(&options);
-    pieces p;
+    test_pieces p;
     pieces_hello(&p, GLAM_SPLIT_GPT2);
     glam_tokenizer *t = glam_tokenizer_new(ctx, &p.v);
     for (size_t i = 0; i < sizeof word; i++) word[i] = "helo"[(int)(glam_random(7, 8, i) * 4)];
@@ -237,7 +237,7 @@ static void text_scanners(void)
     };
     glam_ctx *ctx = test_ctx();
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
-        pieces p;
+        test_pieces p;
         char text[128], cut[256];
         size_t bytes = 0, to = 0;
         pieces_of_bytes(&p, rows[r].split);
@@ -263,7 +263,7 @@ static void text_categories(void)
     static const int want[] = { 1158, 1445, 46362, 1336, 735 };
     int count[GLAM__NOTHING + 1] = { 0 };
     glam_ctx *ctx = test_ctx();
-    pieces p;
+    test_pieces p;
     pieces_of_bytes(&p, GLAM_SPLIT_QWEN);
     glam_tokenizer *t = glam_tokenizer_new(ctx, &p.v);
     for (uint32_t c = 0; c < 0x10000; c++) count[glam__class(t, c)]++;
@@ -280,7 +280,7 @@ static void text_sentencepiece(void)
     static const char *const made[] = { " ", "a", "b", "\xc3\xa9", " a", "ab", " ab", "b\xc3\xa9", "aa" };
     static const float scores[] = { -9, -9, -9, -9, -3, -1, -2, -4, -5 };
     float all[300] = { 0 };
-    pieces p;
+    test_pieces p;
     memset(&p, 0, sizeof p);
     glam_ctx *ctx = test_ctx();
     pieces_of_bytes(&p, GLAM_SPLIT_NONE);
@@ -381,7 +381,7 @@ static void text_learns(void)
 static void text_control(void)
 {
     glam_ctx *ctx = test_ctx();
-    pieces p;
+    test_pieces p;
     int32_t ids[40];
     char text[40];
     pieces_hello(&p, GLAM_SPLIT_QWEN);
@@ -412,7 +412,7 @@ static void text_vocabulary_refused(void)
     static const int32_t none[2] = { 'a', 'z' }, far_off[2] = { 'a', 700 };
     for (int wrong = 0; wrong < 9; wrong++) {
         glam_ctx *ctx = test_ctx();
-        pieces p;
+        test_pieces p;
         pieces_hello(&p, GLAM_SPLIT_GPT2);
         if (wrong == 0) p.v.merge = none, p.v.merges = 1;            // "az" is no piece
         if (wrong == 1) p.v.merge = far_off, p.v.merges = 1;
