@@ -762,6 +762,10 @@ GLAM_API size_t glam_decode(const glam_tokenizer *tokenizer, const int32_t *ids,
 // How many of these bytes are whole characters of UTF-8: what may be shown while more is to come.
 // Bytes that cannot become one count as whole.
 GLAM_API size_t glam_whole_characters(const char *text, size_t bytes);
+// A model's own tokenizer; NULL: bytes.  It is saved and loaded with the model.
+GLAM_API const glam_tokenizer *glam_model_tokenizer(const glam_model *model);
+// tokenizer NULL: bytes.  GLAM_ERR_VALUE: more pieces than the model's vocabulary.
+GLAM_API glam_status glam_model_set_tokenizer(glam_model *model, const glam_tokenizer *tokenizer);
 
 /* == 17 generate : interface ============================================================== */
 
@@ -794,8 +798,8 @@ GLAM_API int32_t glam_pick(glam_ctx *ctx, const float *logits, int vocab,
 // Continues prompt by up to `most` tokens; returns how many were written, 0 on failure.
 GLAM_API int glam_generate(glam_session *session, const int32_t *prompt, int count, int32_t *out,
                            int most, const glam_sampling *sampling);
-// Continues a text (bytes as tokens): writes at most size-1 bytes of continuation and a 0.
-// Returns how many bytes were written, 0 on failure.  sampling NULL: the defaults.
+// Continues a text, in tokens of the model's own: writes at most size-1 bytes of continuation and a
+// 0.  Returns how many bytes were written, 0 on failure.  sampling NULL: the defaults.
 GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int size,
                            const glam_sampling *sampling);
 
@@ -954,8 +958,9 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
 
    One format for all: safetensors.  __metadata__ holds format = "glam", glam.config (JSON, keys
    are the fields of glam_config) and glam.checksum.  A damaged file is refused before any weight
-   is touched; who edits one puts the word none in place of its checksum.  A load holds at most
-   twice the file, 256 KiB and some hundred bytes for each tensor in it.
+   is touched; who edits one puts the word none in place of its checksum.  A model's tokenizer is
+   a tensor of bytes.  A load holds at most twice the file, 256 KiB, some hundred bytes for each
+   tensor in it and six times its tokenizer.
    A save writes a fresh file, of a name that nobody has, beside what the path means (links are
    followed, and stay), syncs it, and puts it in place: whoever looks, at whatever moment, finds the
    old file or the new one, whole.  Rights and owner stay; a file with several names is written
@@ -987,6 +992,8 @@ GLAM_API glam_status glam_load_split(glam_text *text, const char *path, glam_tex
                                      glam_text **valid);
 // The config of a file without its weights; for tools.
 GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_config *config);
+// The tokenizer of a model or checkpoint alone, to open texts with; NULL without an error: bytes.
+GLAM_API glam_tokenizer *glam_load_tokenizer(glam_ctx *ctx, const char *path);
 
 /* == 22 plan : interface ================================================================== */
 
@@ -8379,6 +8386,7 @@ struct glam_model {
     glam_tensor **tensors;
     glam_tensor *embed, *unembed, *norm;
     glam__layer *layers;
+    const struct glam_tokenizer *tokenizer;        // NULL: bytes
 };
 
 // When a row is there at all.
@@ -8837,7 +8845,7 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *from)
         model->tensors[i]->data = from->tensors[i]->data;
         model->tensors[i]->wants_grad = 0;
     }
-    if (model) model->borrowed = 1;
+    if (model) { model->borrowed = 1;  model->tokenizer = from->tokenizer; }
     if (ctx->error && ctx->mesh) ctx->mesh->config = config;
     return (glam_model *)glam__made(ctx, mark, model);
 }
@@ -10241,6 +10249,87 @@ GLAM_API size_t glam_whole_characters(const char *text, size_t bytes)
     return text ? bytes : 0;
 }
 
+GLAM_API const glam_tokenizer *glam_model_tokenizer(const glam_model *model)
+{ return model ? model->tokenizer : NULL; }
+
+GLAM_API glam_status glam_model_set_tokenizer(glam_model *model, const glam_tokenizer *tokenizer)
+{
+    if (!model) return GLAM_ERR_MEMORY;
+    if (glam_tokenizer_size(tokenizer) > model->config.vocab)
+        return glam_fail(model->ctx, GLAM_ERR_VALUE, "tokenizer: it has %d pieces, but the model a "
+                         "vocabulary of %d", glam_tokenizer_size(tokenizer), model->config.vocab);
+    model->tokenizer = tokenizer;
+    return model->ctx->error;
+}
+
+// ---- in a file: little-endian words, then the arrays.  Length, without scores, with them.
+
+enum { GLAM__PACK_WORDS = 10 };
+
+static uint64_t glam__tokenizer_length(uint64_t size, uint64_t merges, int scores, uint64_t bytes)
+{ return 4 * GLAM__PACK_WORDS + (scores ? 9 : 5) * size + 8 * merges + bytes; }
+
+static unsigned char *glam__put_words(unsigned char *to, const void *from, int count)
+{
+    for (const char *p = (const char *)from; count-- > 0; p += 4) {
+        uint32_t word;
+        memcpy(&word, p, 4);
+        for (int i = 0; i < 4; i++) *to++ = (unsigned char)(word >> 8 * i);
+    }
+    return to;
+}
+
+static const unsigned char *glam__get_words(const unsigned char *from, void *to, uint64_t count)
+{
+    for (char *p = (char *)to; count-- > 0; p += 4, from += 4) {
+        uint32_t word = from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 |
+                        (uint32_t)from[3] << 24;
+        memcpy(p, &word, 4);
+    }
+    return from;
+}
+
+// Writes it to `to` unless that is NULL; returns its bytes.
+static uint64_t glam__tokenizer_pack(const glam_tokenizer *t, unsigned char *to)
+{
+    const glam_vocabulary *v = &t->v;
+    const uint32_t bytes = v->ends[v->size - 1];
+    const int32_t words[GLAM__PACK_WORDS] = { 1, v->size, v->merges, v->score != NULL,
+        (int)v->split, v->whole_words, v->blank_before, v->composed, v->begin, v->end };
+    if (to) {
+        to = glam__put_words(to, words, GLAM__PACK_WORDS);
+        to = glam__put_words(to, v->ends, v->size);
+        to = glam__put_words(to, v->merge, 2 * v->merges);
+        if (v->score) to = glam__put_words(to, v->score, v->size);
+        for (int i = 0; i < v->size; i++) *to++ = (uint8_t)glam__kind_of(t, i);
+        memcpy(to, v->bytes, bytes);
+    }
+    return glam__tokenizer_length((uint64_t)v->size, (uint64_t)v->merges, v->score != NULL, bytes);
+}
+
+// NULL without an error: it is damaged.  Scratch memory comes from `own`.
+static glam_tokenizer *glam__tokenizer_unpack(glam_ctx *ctx, glam__arena *own,
+                                              const unsigned char *from, uint64_t bytes)
+{
+    int32_t w[GLAM__PACK_WORDS];
+    if (bytes < sizeof w) return NULL;
+    from = glam__get_words(from, w, GLAM__PACK_WORDS);
+    if (w[0] != 1 || w[1] < 1 || w[2] < 0 || w[3] < 0 || w[3] > 1 ||
+        glam__tokenizer_length((uint64_t)w[1], (uint64_t)w[2], w[3], 0) > bytes) return NULL;
+    uint64_t size = (uint64_t)w[1], merges = (uint64_t)w[2];
+    uint32_t *ends = (uint32_t *)glam__take(ctx, own, 4 * size);
+    int32_t *merge = (int32_t *)glam__take(ctx, own, 8 * merges + 1);
+    float *score = w[3] ? (float *)glam__take(ctx, own, 4 * size) : NULL;
+    if (!ends || !merge || (w[3] && !score)) return NULL;
+    from = glam__get_words(from, ends, size);
+    from = glam__get_words(from, merge, 2 * merges);
+    if (score) from = glam__get_words(from, score, size);
+    if (glam__tokenizer_length(size, merges, w[3], ends[size - 1]) != bytes) return NULL;
+    glam_vocabulary v = { w[1], (const char *)from + size, ends, from, w[2], merge, score,
+                          (glam_split)w[4], w[5], w[6], w[7], w[8], w[9] };
+    return glam_tokenizer_new(ctx, &v);
+}
+
 /* == 17 generate : implementation =========================================================
    A session is the model run with a cache: each attention op appends its keys and values as
    panels and looks back over all of them, with the arithmetic of the full forward.  So the logits
@@ -10499,23 +10588,30 @@ GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int
     if (out && size > 0) out[0] = 0;
     if (!model || !out || size < 2) return 0;
     glam_ctx *ctx = model->ctx;
+    const glam_tokenizer *t = model->tokenizer;
+    const glam_vocabulary *v = glam_tokenizer_vocabulary(t);
     size_t length = prompt ? strlen(prompt) : 0;
-    if (model->config.vocab < 256 || length > (size_t)INT32_MAX / 4)
+    if (model->config.vocab < glam_tokenizer_size(t) || length > (size_t)INT32_MAX / 4)
         glam_fail(ctx, GLAM_ERR_VALUE, "complete: texts are bytes and need a vocabulary of 256; "
                   "the model has %d (glam_generate takes ids)", model->config.vocab);
     if (ctx->error) return 0;
-    if (!length) { prompt = "\n"; length = 1; }        // something to continue
-    size_t mark = glam_mark(ctx);
-    int32_t *ids = (int32_t *)glam__take(ctx, &ctx->life, (length + (size_t)size) * sizeof *ids);
-    glam_session *s = ids ? glam_session_new(model, (int)length + size) : NULL;
-    int made = 0;
-    if (s) {
-        glam_encode(NULL, prompt, length, ids, length);
-        made = glam_generate(s, ids, (int)length, ids + length, size - 1, sampling);
-        glam_decode(NULL, ids + length, (size_t)made, out, (size_t)size);
+    int begins = v && v->begin >= 0, made = 0, wrote = 0;
+    if (!length && !begins) { prompt = "\n"; length = 1; }        // something to continue
+    size_t mark = glam_mark(ctx), room = length + 2;              // blank_before, and a beginning
+    int32_t *ids = (int32_t *)glam__take(ctx, &ctx->life, (room + (size_t)size) * sizeof *ids);
+    if (ids) {
+        if (begins) ids[0] = v->begin;
+        room = (size_t)begins + glam_encode(t, prompt, length, ids + begins, room - (size_t)begins);
     }
+    glam_session *s = ids ? glam_session_new(model, (int)room + size) : NULL;
+    if (s) made = glam_generate(s, ids, (int)room, ids + room, size - 1, sampling);
+    for (int i = 0; i < made && v && v->end >= 0; i++)
+        if (ids[room + (size_t)i] == v->end) made = i;
+    if (made) wrote = (int)glam_decode(t, ids + room, (size_t)made, out, (size_t)size);
+    if (v && wrote >= size) wrote = (int)glam_whole_characters(out, (size_t)size - 1);
+    out[wrote] = 0;
     glam_rewind(ctx, mark);
-    return made;
+    return wrote;
 }
 
 /* == 18 data : implementation =============================================================
@@ -10571,9 +10667,18 @@ static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count,
 }
 
 GLAM_API glam_text *glam_text_from(glam_ctx *ctx, const char *text, size_t bytes,
-                                   const glam_tokenizer *tokenizer GLAM__UNUSED)
+                                   const glam_tokenizer *tokenizer)
 {
-    return glam__text_of(ctx, text, bytes, 0);
+    if (!ctx || ctx->error || !text || !bytes || !glam_tokenizer_vocabulary(tokenizer))
+        return glam__text_of(ctx, text, bytes, 0);
+    glam__arena work;
+    memset(&work, 0, sizeof work);
+    size_t count = glam_encode(tokenizer, text, bytes, NULL, 0);
+    int32_t *ids = (int32_t *)glam__take(ctx, &work, glam__mul(count, sizeof *ids));
+    glam_text *t = ids ? glam__text_of(ctx, ids, glam_encode(tokenizer, text, bytes, ids, count), 1)
+                       : NULL;
+    glam__arena_release(ctx, &work);
+    return t;
 }
 
 GLAM_API glam_text *glam_text_from_tokens(glam_ctx *ctx, const int32_t *tokens, size_t count)
@@ -12863,11 +12968,15 @@ static const glam__field glam__meta_rows[] = {
 };
 #undef GLAM__OF
 
-typedef struct glam__entry { glam_shape shape; uint64_t span[2]; } glam__entry;
+// What a tensor of a file is made of: the weights, and the tokenizer's bytes.
+enum { GLAM__F32, GLAM__U8 };
+static const int glam__type_bytes[] = { 4, 1 };
+
+typedef struct glam__entry { glam_shape shape; uint64_t span[2]; int type; } glam__entry;
 
 #define GLAM__OF glam__entry
 static const glam__field glam__entry_rows[] = {
-    GLAM__ONLY("dtype", "F32"), GLAM__FIELD(SHAPE, shape),
+    GLAM__PLACE(ENUM, "dtype", type, "F32|U8", NULL), GLAM__FIELD(SHAPE, shape),
     GLAM__PLACE(SPAN, "data_offsets", span, NULL, NULL), GLAM__LAST(END_ALL)
 };
 #undef GLAM__OF
@@ -13085,11 +13194,14 @@ static uint64_t glam__file_sum_end(const glam__file_sum *s)
 // One tensor: to be written, wanted from a file, or found in it.
 typedef struct glam__file_item {
     const char *name;
-    float      *data;              // NULL: found
+    void       *data;              // NULL: found
     uint64_t    begin;             // from the start of the numbers
     glam_shape  shape;             // of the whole
-    int         wanted;            // found, and asked for
+    short       type, wanted;      // wanted: found, and asked for
 } glam__file_item;
+
+static uint64_t glam__item_bytes(const glam__file_item *t)
+{ return glam__mul(glam__count(t->shape), (uint64_t)glam__type_bytes[t->type]); }
 
 typedef struct glam__file {
     glam_ctx   *ctx;
@@ -13251,14 +13363,14 @@ static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count
 {
     glam__slot slot[2];
     int params = optimizer ? optimizer->count : 0;
-    size_t most = (size_t)count + 2 * (size_t)params;
+    size_t most = (size_t)count + 2 * (size_t)params + 1;      // a tokenizer may follow
     f->item_count = 0;
     f->items = (glam__file_item *)glam__take(f->ctx, &f->own, most * sizeof *f->items);
     f->splits = (const glam__split **)glam__take(f->ctx, &f->own, most * sizeof *f->splits);
     if (!f->items || !f->splits) return 0;
     for (int i = 0; i < count; i++) {
         const glam_tensor *t = tensors[i];
-        glam__file_item item = { t->name, t->data, 0, glam__whole(t), 0 };
+        glam__file_item item = { t->name, t->data, 0, glam__whole(t), GLAM__F32, 0 };
         f->splits[f->item_count] = t->split;
         f->items[f->item_count++] = item;
     }
@@ -13271,11 +13383,29 @@ static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count
             if (!name) return 0;
             snprintf(name, bytes, "optimizer.%s.%s", of, slot[k].name);
             const glam__slot *s = &slot[k];
-            glam__file_item item = { name, s->data, 0, s->split ? s->split->whole : s->shape, 0 };
+            glam__file_item item = { name, s->data, 0, s->split ? s->split->whole : s->shape,
+                                     GLAM__F32, 0 };
             f->splits[f->item_count] = s->split;
             f->items[f->item_count++] = item;
         }
     }
+    return 1;
+}
+
+// A model with all that belongs to it.
+static int glam__file_list_model(glam__file *f, const glam_model *model,
+                                 const glam_optimizer *optimizer)
+{
+    if (!glam__file_list(f, model->tensors, model->count, optimizer)) return 0;
+    if (!glam_tokenizer_vocabulary(model->tokenizer)) return 1;
+    uint64_t bytes = glam__tokenizer_pack(model->tokenizer, NULL);
+    unsigned char *packed = (unsigned char *)glam__take(f->ctx, &f->own, bytes);
+    if (!packed) return 0;
+    if (bytes > INT32_MAX) return glam__file_fail(f, GLAM_ERR_VALUE, "its tokenizer has over 2 GB");
+    glam__tokenizer_pack(model->tokenizer, packed);
+    glam__file_item item = { "tokenizer", packed, 0, glam_dim1((int)bytes), GLAM__U8, 0 };
+    f->splits[f->item_count] = NULL;
+    f->items[f->item_count++] = item;
     return 1;
 }
 
@@ -13335,7 +13465,7 @@ static int glam__file_header(glam__file *f, const glam_config *config, const gla
         glam__fields_put(&out, glam__meta_rows, &f->meta);
         for (int i = 0; i < f->item_count; i++) {
             const glam__file_item *t = &f->items[i];
-            glam__entry e = { t->shape, { at, at + glam__count(t->shape) * 4 } };
+            glam__entry e = { t->shape, { at, at + glam__item_bytes(t) }, t->type };
             f->items[i].begin = at;
             glam__json_char(&out, ',');
             glam__json_text(&out, t->name);
@@ -13369,11 +13499,13 @@ static int glam__file_put_all(glam__file *f)
     for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)f->header_bytes >> 8 * i);
     if (!glam__file_put(f, length, 8) || !glam__file_put(f, f->header, f->header_bytes)) return 0;
     for (int i = 0; i < f->item_count; i++) {
-        size_t count = (size_t)glam__count(f->items[i].shape);
-        for (size_t n, at = 0; at < count; at += n) {
-            n = count - at < GLAM__FILE_CHUNK / 4 ? count - at : GLAM__FILE_CHUNK / 4;
-            glam__file_turn(turned, f->items[i].data + at, n);
-            if (!glam__file_put(f, turned, n * 4)) return 0;
+        const glam__file_item *t = &f->items[i];
+        size_t bytes = (size_t)glam__item_bytes(t);
+        if (t->type == GLAM__U8 && !glam__file_put(f, t->data, bytes)) return 0;
+        for (size_t n, at = 0; at < bytes && t->type == GLAM__F32; at += n) {
+            n = bytes - at < GLAM__FILE_CHUNK ? bytes - at : GLAM__FILE_CHUNK;
+            glam__file_turn(turned, (const char *)t->data + at, n / 4);
+            if (!glam__file_put(f, turned, n)) return 0;
         }
     }
     snprintf(digits, sizeof digits, "%016llx", (unsigned long long)glam__file_sum_end(&f->sum));
@@ -13580,10 +13712,12 @@ static int glam__file_put_mine(glam__file *f)
         int over = 0;
         for (int d = 0; d < 4 && split; d++) over |= split->over[d];
         if ((m->ix && !(over & GLAM__OVER_X)) || (m->iy && !(over & GLAM__OVER_Y))) continue;
-        for (uint64_t at = 0; at < count; at += n) {
+        if (t->type == GLAM__U8 && !glam__file_move(f, 8 + f->header_bytes + t->begin, t->data,
+                                                    (size_t)count, 1)) return 0;
+        for (uint64_t at = 0; at < count && t->type == GLAM__F32; at += n) {
             n = run - at % run < 1024 ? run - at % run : 1024;
             uint64_t place = t->begin + 4 * glam__whole_index(split, at);
-            glam__file_turn(turned, t->data + at, (size_t)n);
+            glam__file_turn(turned, (const float *)t->data + at, (size_t)n);
             if (!glam__file_move(f, 8 + f->header_bytes + place, turned, (size_t)n * 4, 1))
                 return 0;
         }
@@ -13660,7 +13794,7 @@ static glam_status glam__file_save_model(const glam_model *model, const glam_tra
 {
     glam__file f;
     if (glam__file_begin(&f, model->ctx, path, "save") &&
-        glam__file_list(&f, model->tensors, model->count, trainer ? trainer->optimizer : NULL) &&
+        glam__file_list_model(&f, model, trainer ? trainer->optimizer : NULL) &&
         glam__file_header(&f, &model->config, trainer)) glam__file_write(&f);
     return glam__file_end(&f);
 }
@@ -13679,8 +13813,7 @@ GLAM_API size_t glam_save_memory(const glam_model *model, void *buffer, size_t s
         glam_fail(model->ctx, GLAM_ERR_STATE, "save_memory: no rank of a mesh has the whole model; "
                   "glam_save writes one file from all");
     if (glam__file_begin(&f, model->ctx, "(memory)", "save") &&
-        glam__file_list(&f, model->tensors, model->count, NULL) &&
-        glam__file_header(&f, &model->config, NULL)) {
+        glam__file_list_model(&f, model, NULL) && glam__file_header(&f, &model->config, NULL)) {
         f.memory = (char *)buffer;
         if (f.length > SIZE_MAX)
             glam__file_fail(&f, GLAM_ERR_MEMORY, "%.1f GB do not fit the addresses of this machine",
@@ -13722,7 +13855,7 @@ static int glam__file_cover(glam__file *f)
         if (e->begin != at)
             return glam__file_wrong(f, e->name, e->begin < at ? "overlaps the tensor before it"
                                                              : "leaves a hole before it");
-        at += glam__count(e->shape) * 4;
+        at += glam__item_bytes(e);
     }
     qsort(f->found, count, sizeof *f->found, glam__found_by_name);
     for (size_t i = 1; i < count; i++)
@@ -13756,11 +13889,11 @@ static int glam__file_parse(glam__file *f)
         if (!glam__fields_read(&j, meta ? glam__meta_rows : glam__entry_rows,
                                meta ? (void *)&f->meta : (void *)&e)) return 0;
         if (meta) continue;
-        uint64_t bytes = glam__mul(glam__count(e.shape), 4);
+        glam__file_item found = { key, NULL, e.span[0], e.shape, (short)e.type, 0 };
+        uint64_t bytes = glam__item_bytes(&found);
         if (bytes == UINT64_MAX || e.span[1] < e.span[0] || e.span[1] - e.span[0] != bytes)
             return glam__file_fail(f, GLAM_ERR_FORMAT, "%s is %s, but its offsets do not span the "
                                    "bytes of that", key, glam__say(e.shape).text);
-        glam__file_item found = { key, NULL, e.span[0], e.shape, 0 };
         f->found[f->found_count++] = found;
     }
     return glam_error(f->ctx) == GLAM_OK && glam__json_end(&j) && glam__file_cover(f);
@@ -13834,13 +13967,14 @@ static int glam__file_match_one(glam__file *f, glam__file_item *t, const char *w
     if (!glam__same_shape(e->shape, t->shape))
         return glam__file_fail(f, GLAM_ERR_SHAPE, "%s is %s in the file but %s says %s", e->name,
                                glam__say(e->shape).text, whose, glam__say(t->shape).text);
+    if (e->type != t->type) return glam__file_wrong(f, e->name, "is of another type of numbers");
     t->begin = e->begin;
     e->wanted = 1;
     return 1;
 }
 
 // Each listed item is there once.
-// Nothing else is there, but an optimizer where ignore_optimizer says so.
+// Nothing else is there, but a model's tokenizer, and an optimizer where ignore_optimizer says so.
 static int glam__file_match(glam__file *f, const char *whose, int ignore_optimizer)
 {
     for (int i = 0; i < f->found_count; i++) f->found[i].wanted = 0;
@@ -13848,7 +13982,8 @@ static int glam__file_match(glam__file *f, const char *whose, int ignore_optimiz
         if (!glam__file_match_one(f, &f->items[i], whose)) return 0;
     for (int i = 0; i < f->found_count; i++) {
         const glam__file_item *e = &f->found[i];
-        if (!e->wanted && !(ignore_optimizer && strncmp(e->name, "optimizer.", 10) == 0))
+        if (!e->wanted && !(ignore_optimizer && strncmp(e->name, "optimizer.", 10) == 0) &&
+            !(f->meta.config && strcmp(e->name, "tokenizer") == 0))
             return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s is in the file, but %s has no such "
                                    "tensor", e->name, glam__say(e->shape).text, whose);
     }
@@ -13865,7 +14000,7 @@ static int glam__file_fill(glam__file *f)
         uint64_t run = split ? glam__whole_run(split) : count;
         for (uint64_t at = 0; at < count && !f->ctx->error; at += run)
             glam__file_get(f, 8 + f->header_bytes + t->begin +
-                           4 * glam__whole_index(split, at), t->data + at,
+                           4 * glam__whole_index(split, at), (float *)t->data + at,
                            (size_t)run * 4);
         if (!f->ctx->error) glam__file_turn(t->data, t->data, (size_t)count);
     }
@@ -13887,7 +14022,7 @@ static int glam__file_explains_row(void *arg, const glam__row *row, int layer)
 {
     const glam__explained *e = (const glam__explained *)arg;
     char name[64];
-    glam__file_item t = { name, NULL, 0, glam__row_shape(e->config, row), 0 };
+    glam__file_item t = { name, NULL, 0, glam__row_shape(e->config, row), GLAM__F32, 0 };
     glam__row_name(row, layer, name, sizeof name);
     return glam__file_match_one(e->f, &t, "the config");
 }
@@ -13923,12 +14058,35 @@ static int glam__file_config(glam__file *f, glam_config *config)
            glam__file_explains(f, *config);
 }
 
+// NULL and no error: the file has none.
+static glam_tokenizer *glam__file_tokenizer(glam__file *f)
+{
+    const glam__file_item t = { "tokenizer", NULL, 0, { 0, { 0 } }, GLAM__U8, 0 };
+    const glam__file_item *e = (const glam__file_item *)bsearch(
+        &t, f->found, (size_t)f->found_count, sizeof t, glam__found_by_name);
+    if (!e) return NULL;
+    uint64_t bytes = glam__item_bytes(e);
+    unsigned char *packed = (unsigned char *)glam__take(f->ctx, &f->own, bytes + 1);
+    if (!packed || !glam__file_get(f, 8 + f->header_bytes + e->begin, packed, (size_t)bytes))
+        return NULL;
+    glam_tokenizer *made = e->type == GLAM__U8 && e->shape.dims == 1
+                         ? glam__tokenizer_unpack(f->ctx, &f->own, packed, bytes) : NULL;
+    if (!made && !f->ctx->error) glam__file_wrong(f, e->name, "is damaged");
+    return made;
+}
+
+static int glam__file_own_tokenizer(glam__file *f, glam_model *model)
+{
+    glam_tokenizer *t = model->ctx == f->ctx ? glam__file_tokenizer(f) : NULL;
+    return !f->ctx->error && (!t || glam_model_set_tokenizer(model, t) == GLAM_OK);
+}
+
 // A model whose weights are still to be filled.
 static int glam__file_model(glam__file *f, const glam_config *config, glam_model **model)
 {
     *model = glam__model_blank(f->ctx, config);
     return *model && glam__file_list(f, (*model)->tensors, (*model)->count, NULL) &&
-           glam__file_match(f, "the config", 1);
+           glam__file_match(f, "the config", 1) && glam__file_own_tokenizer(f, *model);
 }
 
 static glam_model *glam__file_load_model(glam_ctx *ctx, const char *path, const void *memory,
@@ -13960,6 +14118,14 @@ GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_conf
     if (!config) return glam_fail(ctx, GLAM_ERR_VALUE, "load_config: the config is NULL");
     if (glam__file_open(&f, ctx, path, NULL, 0) && glam__file_config(&f, &found)) *config = found;
     return glam__file_end(&f);
+}
+
+GLAM_API glam_tokenizer *glam_load_tokenizer(glam_ctx *ctx, const char *path)
+{
+    glam__file f;
+    glam_tokenizer *t = NULL;
+    if (glam__file_open(&f, ctx, path, NULL, 0)) t = glam__file_tokenizer(&f);
+    return glam__file_end(&f) == GLAM_OK ? t : NULL;
 }
 
 GLAM_API glam_status glam_load_tensors(glam_ctx *ctx, const char *path,
@@ -14050,7 +14216,7 @@ static glam_trainer *glam__file_frame(glam__file *f, glam_ctx *ctx, const glam_c
     for (size_t i = 0; i < count; i++) model->tensors[i]->wants_grad = s->frozen[i] == '0';
     glam_trainer *t = glam__trainer_frame(model, train, valid, recipe);
     return t && glam__file_list(f, model->tensors, model->count, t->optimizer) &&
-           glam__file_match(f, "the recipe", 0) ? t : NULL;
+           glam__file_match(f, "the recipe", 0) && glam__file_own_tokenizer(f, model) ? t : NULL;
 }
 
 static int glam__file_trainer(glam__file *f, glam_text *train, glam_text *valid,

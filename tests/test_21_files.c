@@ -1034,6 +1034,66 @@ static void files_rewound(void)
     CLOSE_CLEAN(other);
 }
 
+// A model's tokenizer goes with it, into files, memory and checkpoints; a text is cut with it, and
+// a damaged one is refused.
+static void files_tokenizer(void)
+{
+    static const char text[] = "the hen, the pen, the ten: then the end of the hen. "
+                               "the hen, the pen, the ten: then the end of the hen.";
+    const char *path = test_path("tokens.safetensors");
+    glam_ctx *ctx = test_ctx();
+    glam_config c = files_tiny();
+    c.vocab = 300;
+    glam_tokenizer *t = glam_tokenizer_train(ctx, text, sizeof text - 1, 290, GLAM_SPLIT_GPT2);
+    glam_model *model = glam_model_new(ctx, &c);
+    CHECK(glam_tokenizer_size(t) > 262 && !glam_model_tokenizer(model));
+    CHECK(glam_model_set_tokenizer(model, t) == GLAM_OK && glam_model_tokenizer(model) == t);
+    glam_text *cut = glam_text_from(ctx, text, sizeof text - 1, t);
+    int32_t ids[128], again[128];
+    size_t n = glam_encode(t, text, sizeof text - 1, ids, 128);
+    CHECK(glam_text_length(cut) == n && n < 60 && glam_text_read(cut, 0, 128, again) == n);
+    CHECK(!memcmp(ids, again, n * sizeof *ids));
+    CHECK(glam_save(model, path) == GLAM_OK);
+    files_block file = files_save(model), edited = files_edit(file, "", "");
+    for (int from = 0; from < 3; from++) {
+        glam_ctx *other = test_ctx();
+        glam_model *m = from == 0 ? glam_load(other, path) : from == 1 ? glam_load_memory(other, file.data, file.size)
+                                                                       : NULL;
+        const glam_tokenizer *u = m ? glam_model_tokenizer(m) : glam_load_tokenizer(other, path);
+        const glam_vocabulary *a = glam_tokenizer_vocabulary(t), *b = glam_tokenizer_vocabulary(u);
+        CHECK(b && a->size == b->size && a->merges == b->merges && a->split == b->split);
+        CHECK(glam_encode(u, text, sizeof text - 1, again, 128) == n && !memcmp(ids, again, n * sizeof *ids));
+        if (m) {
+            char one[200], two[200];
+            CHECK(glam_complete(m, "the", one, 200, NULL) == glam_complete(model, "the", two, 200, NULL));
+            CHECK(!strcmp(one, two));
+        }
+        CLOSE_CLEAN(other);
+    }
+    // any byte of it changed, with a checksum of none: refused, or a tokenizer that works
+    size_t bytes = (size_t)glam__tokenizer_pack(t, NULL);
+    int refused = 0;
+    for (size_t i = 0; i < bytes; i += i < 60 ? 1 : 37) {
+        glam_ctx *other = test_ctx();
+        unsigned char *at = edited.data + edited.size - bytes + i;
+        *at ^= 0x55;
+        glam_model *m = glam_load_memory(other, edited.data, edited.size);
+        if (m) glam_encode(glam_model_tokenizer(m), text, sizeof text - 1, again, 128);
+        else refused++;
+        CHECK(m || glam_error(other) == GLAM_ERR_FORMAT || glam_error(other) == GLAM_ERR_VALUE);
+        *at ^= 0x55;
+        glam_close(other);
+    }
+    CHECK(refused > 20);
+    free(file.data);
+    free(edited.data);
+    c.vocab = 256;
+    glam_model *narrow = glam_model_new(ctx, &c);
+    CHECK(glam_model_set_tokenizer(narrow, t) == GLAM_ERR_VALUE);
+    glam_close(ctx);
+    remove(path);
+}
+
 static void test_21_files(void)
 {
     RUN(files_round_trip);
@@ -1050,6 +1110,7 @@ static void test_21_files(void)
     RUN(files_escapes);
     RUN(files_split);
     RUN(files_checkpoint);
+    RUN(files_tokenizer);
     RUN(files_bound);
     RUN(files_bound_checkpoint);
     RUN(files_long_headers);
