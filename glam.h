@@ -10340,6 +10340,10 @@ static void glam__cache_sinusoids(glam_ctx *ctx, const glam__layer *layer, const
     ctx->scratch_used = 0;
 }
 
+// Heads of keys and values that a cache of this rank holds.
+static int glam__cache_heads(const glam_ctx *ctx, const glam_config *c)
+{ return ctx->mesh ? c->heads / ctx->mesh->Y : c->heads; }
+
 GLAM_API glam_session *glam_session_new(glam_model *model, int most)
 {
     if (!model) return NULL;
@@ -10348,7 +10352,7 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
     if (most < 1) glam_fail(ctx, GLAM_ERR_VALUE, "session: room for %d tokens; at least 1", most);
     if (ctx->error) return NULL;
     uint64_t nr = (uint64_t)ctx->kernels->nr;
-    uint64_t heads = (uint64_t)(ctx->mesh ? c->heads / ctx->mesh->Y : c->heads);
+    uint64_t heads = (uint64_t)glam__cache_heads(ctx, c);
     uint64_t keys = heads * glam__panels_of(ctx, most) * nr * c->d_head;
     uint64_t values = heads * glam__panels_of(ctx, c->d_head) * nr * most;
     size_t mark = glam_mark(ctx);
@@ -10588,7 +10592,7 @@ static void glam__session_copy(glam_session *to, const glam_session *from, int f
 {
     const glam_config *c = &from->model->config;
     const glam_ctx *ctx = from->model->ctx;
-    int heads = ctx->mesh ? c->heads / ctx->mesh->Y : c->heads, nr = ctx->kernels->nr;
+    int heads = glam__cache_heads(ctx, c), nr = ctx->kernels->nr;
     size_t panels = (size_t)glam__panels_of(ctx, from->most), block = (size_t)c->d_head * nr;
     size_t wide = (size_t)glam__panels_of(ctx, c->d_head), most = (size_t)from->most;
     for (int i = 0; i < c->layers; i++) {
