@@ -44,8 +44,8 @@ typedef struct looked_layer {
 // A text that went through a model in windows, and its routing.
 typedef struct look {
     int32_t *ids;                                // [N]
-    float   *loss;                               // [N] of the token, given those before it; NAN: the
-                                                 // first of a window
+    float   *loss;                               // [N] given the tokens before; NAN: the first of a
+                                                 // window
     int      tokens, window, layers, experts, top_k;
     looked_layer *of;                            // [layers]
     tally    total;

@@ -68,15 +68,16 @@ static int equal_work(race *x)
     glam_plan_for(b->ctx, &b->config, &b->recipe, &b->plan);
     if (!a->s->quiet)
         printf("work      a token costs the mixture %s,\n"
-               "          its dense twin of hidden %d %s;\n          with hidden %d the twin has %s: %.1f %% of the mixture's\n",
+               "          its dense twin of hidden %d %s;\n"
+               "          with hidden %d the twin has %s: %.1f %% of the mixture's\n",
                show_flops(wanted), before, show_flops(had), b->config.hidden,
                show_flops(b->plan.flops_forward), 100 * b->plan.flops_forward / wanted);
     return failure(b->ctx);
 }
 
 // Tokens of the validation text from places spread evenly over it; all of it when it has no more.
-// Some 31,000 for a race of two minutes, 131,000 for one of ten, whose crossing is read from flatter
-// curves; evaluation takes about a tenth of the time.
+// Some 31,000 for a race of two minutes, 131,000 for one of ten, whose crossing is read from
+// flatter curves; evaluation takes about a tenth of the time.
 static glam_text *take_sample(run *r, double budget)
 {
     int length = CHUNK / window(r) < 1 ? window(r) : CHUNK / window(r) * window(r);
@@ -107,8 +108,8 @@ static void show_race(const race *x)
     if (x->budget > 0) printf("run       %s of training each, steps", show_time(x->budget));
     else printf("run       %d steps each", p->steps);
     printf(" of %d x %d tokens,\n          %s, rate %g %s, seed %" PRIu64 ", %s, threads %d,\n"
-           "          the curves from %s tokens\n\n", p->batch, window(a), optimizer_names[p->optimizer], p->lr,
-           schedule_names[p->schedule], p->seed, glam_simd_name(a->ctx), threads_of(a->s),
+           "          the curves from %s tokens\n\n", p->batch, window(a),
+           optimizer_names[p->optimizer], p->lr, schedule_names[p->schedule], p->seed, glam_simd_name(a->ctx), threads_of(a->s),
            show_commas(glam_text_length(x->of[0].sample)));
 }
 

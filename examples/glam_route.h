@@ -139,7 +139,8 @@ static void print_text(const look *k, int layer, int expert)
     else printf("layer %d: under each letter the weight of expert %d in percent, read\n"
                 "downwards; blank: it does not work there\n\n", layer, expert);
     show_marks(stdout, text, count, mark, k->experts, expert < 0 ? k->experts - 1 : 99);
-    if (count < k->tokens) printf("  ... and %s more\n", show_commas((uint64_t)(k->tokens - count)));
+    if (count < k->tokens)
+        printf("  ... and %s more\n", show_commas((uint64_t)(k->tokens - count)));
     free(text);
     free(mark);
 }
@@ -158,7 +159,8 @@ static void print_route(const look *k, int layer, int t)
 
 static void print_routes(const look *k, int layer, int expert)
 {
-    printf("\ntoken         experts of layer %d and their weights; what the model gave it\n", layer);
+    printf("\ntoken         experts of layer %d and their weights; what the model gave it\n",
+           layer);
     for (int t = 0; t < k->tokens; t++) {
         int on = expert < 0;
         for (int j = 0; j < k->top_k; j++) on |= k->of[layer].expert[t * k->top_k + j] == expert;
@@ -271,8 +273,9 @@ static int run_route(settings *s, char **words, int count)
 {
     look k;
     int tokens = 0, status;
-    if (count != 2) return complain(USAGE, "route wants a model and a text in quotes, or a file: %s "
-                                    "route model.safetensors \"To be\"", program);
+    if (count != 2)
+        return complain(USAGE, "route wants a model and a text in quotes, or a file: %s route "
+                        "model.safetensors \"To be\"", program);
     memset(&k, 0, sizeof k);
     glam_ctx *ctx = open_context(s);
     glam_model *model = load_model(ctx, words[0]);

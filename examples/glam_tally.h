@@ -1,5 +1,5 @@
-/* glam_tally.h - how busy the experts are: first choices, kept ones, drops and entropy, added up over
-   passes, and their bars.  A part of glam.c. */
+/* glam_tally.h - how busy the experts are: first choices, kept ones, drops and entropy, added up
+   over passes, and their bars.  A part of glam.c. */
 
 #ifndef GLAM_TALLY_H
 #define GLAM_TALLY_H
