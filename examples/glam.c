@@ -68,6 +68,12 @@
 #include "glam_generate.h"
 #include "glam_eval.h"
 #include "glam_route.h"
+#include "glam_svg.h"
+#include "glam_history.h"
+#include "glam_byhand.h"
+#include "glam_page.h"
+#include "glam_charts.h"
+#include "glam_report.h"
 #include "glam_info.h"
 
 // == the table of commands ==================================================================
@@ -91,6 +97,8 @@ static const command commands[] = {
     {"eval", "MODEL TEXT", "loss and bits per byte of a text", EVAL, run_eval, NULL},
     {"route", "MODEL TEXT|FILE|-", "which experts work on which token", ROUTE, run_route,
      route_note},
+    {"report", "MODEL TEXT...", "a page that shows what every expert does", REPORT, run_report,
+     report_note},
     {"info", "MODEL | --preset NAME", "sizes, memory and work, without loading", INFO, run_info,
      NULL},
 };

@@ -158,12 +158,6 @@ static double loss_at(const racer *p, double seconds, double slack)
     return end ? c[last].loss : NAN;
 }
 
-static void include(double value, double *least, double *most)
-{
-    if (value < *least) *least = value;
-    if (value > *most) *most = value;
-}
-
 static void plot_cell(const int at[2], int row, int target)
 {
     int a = at[0] == row, b = at[1] == row;
@@ -289,7 +283,6 @@ static void take_turn(race *x, racer *p)
     while (r->now.seconds < end && glam_train_step(r->trainer, &now)) {
         r->now = now;
         take_pace(r);
-        take_routing(r);
         log_step(r);
         fix_steps(x, r);
         if (r->now.step >= point_step(p, p->due)) add_point(x, p);

@@ -16,44 +16,6 @@ static const char route_note[] =
     "(choices of each expert), routes}], where routes has for each token experts (best first), "
     "weights in the sum, slots (-1: none), kept (0: dropped) and probabilities of all experts.";
 
-// == the text ===============================================================================
-
-// All of standard input, up to one byte more than is looked at.
-static char *read_input(size_t *bytes)
-{
-    char *text = (char *)need(ROUTED + 1);
-    *bytes = fread(text, 1, ROUTED + 1, stdin);
-    return text;
-}
-
-// The tokens of a word of the command line: a file, - or a text.  NULL: there are none.
-static int32_t *route_tokens(glam_ctx *ctx, const char *word, int *count)
-{
-    size_t bytes = strlen(word), all = 0;
-    char *input = NULL;
-    int32_t *ids = NULL;
-    if (kind_of(word) == FOLDER) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "%s is a folder; a text or a file is wanted", word);
-    } else if (kind_of(word) != NOTHING) {
-        glam_text *text = glam_text_open(ctx, word, NULL);
-        if (!text) return NULL;
-        all = glam_text_length(text);
-        *count = (int)(all > ROUTED ? ROUTED : all);
-        ids = (int32_t *)need((size_t)*count * sizeof *ids);
-        glam_text_read(text, 0, (size_t)*count, ids);
-    } else {
-        if (strcmp(word, "-") == 0) word = input = read_input(&bytes);
-        all = bytes;
-        *count = (int)(all > ROUTED ? ROUTED : all);
-        ids = (int32_t *)need((size_t)*count * sizeof *ids);
-        glam_encode(NULL, word, (size_t)*count, ids, (size_t)*count);
-        if (!all) glam_fail(ctx, GLAM_ERR_VALUE, "the text is empty");
-    }
-    if (all > ROUTED) warn("the text is long: its first %d tokens are looked at", ROUTED);
-    free(input);
-    return ids;
-}
-
 // == in the terminal ========================================================================
 
 // The tokens of one expert, by how many of its choices they are.
@@ -279,7 +241,7 @@ static int run_route(settings *s, char **words, int count)
     memset(&k, 0, sizeof k);
     glam_ctx *ctx = open_context(s);
     glam_model *model = load_model(ctx, words[0]);
-    int32_t *ids = model ? route_tokens(ctx, words[1], &tokens) : NULL;
+    int32_t *ids = model ? text_tokens(ctx, words[1], ROUTED, 0, &tokens) : NULL;
     if (ids && glam_error(ctx) == GLAM_OK) {
         look_open(&k, model, ids, tokens, glam_model_config(model)->context);
         look_run(&k, model, GLAM_INFER);

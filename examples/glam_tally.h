@@ -68,13 +68,6 @@ static void tally_add(tally *t, int layer, const glam_routing *g)
     t->balance[layer] += (double)g->balance * (double)real;
 }
 
-// What the last pass of a model did.
-static void tally_model(tally *t, const glam_model *model)
-{
-    for (int layer = 0; layer < t->layers; layer++)
-        tally_add(t, layer, glam_model_routing(model, layer));
-}
-
 static void tally_join(tally *to, const tally *t)
 {
     size_t layers = (size_t)t->layers, cells = layers * (size_t)t->experts;

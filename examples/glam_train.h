@@ -237,7 +237,7 @@ static void after_step(run *r)
 {
     const glam_recipe *p = &r->recipe;
     take_pace(r);
-    take_routing(r);
+    tally_join(&r->since, &r->step);
     log_step(r);
     if (r->valid && p->eval_every > 0 && r->now.step % p->eval_every == 0) {
         r->valid_loss = r->now.valid_loss;
