@@ -20,9 +20,9 @@
        glam_shape.h     options into configuration and recipe
        glam_log.h       lines of JSON
        glam_tally.h     how busy the experts are: counts and bars
-       glam_look.h      which expert takes which token
        glam_stop.h      signals and closed pipes
        glam_jsonl.h     lines of JSON in and out
+       glam_look.h      what the routers did with each token of a text
        glam_run.h       a run that learns: texts, trainer, log
        glam_keep.h      what a run must not lose
 
@@ -57,9 +57,9 @@
 #include "glam_shape.h"
 #include "glam_log.h"
 #include "glam_tally.h"
-#include "glam_look.h"
 #include "glam_stop.h"
 #include "glam_jsonl.h"
+#include "glam_look.h"
 #include "glam_run.h"
 #include "glam_keep.h"
 

@@ -16,6 +16,9 @@ typedef struct source {
     look        counted;
 } source;
 
+// One chart alone, for --svg.
+typedef struct drawing { char name[48]; json_out svg; } drawing;
+
 typedef struct report {
     const settings *s;
     const char  *path;                           // of the model
@@ -24,6 +27,7 @@ typedef struct report {
     const glam_config *config;
     source       source[SOURCES];
     int          sources;
+    tally        total;                          // of all texts
     look         read;                           // the letters of the page
     int          layer, expert;                  // where it opens
     int         *order;                          // [layers,experts] most specialised first
@@ -32,6 +36,8 @@ typedef struct report {
     history      run, dense;                     // steps 0: no log
     json_out     page;
     const char  *folder;                         // of --svg; NULL: none
+    drawing      drawing[CHARTS];
+    int          drawings;
 } report;
 
 // == kinds of tokens ========================================================================
@@ -62,40 +68,37 @@ static int kind_of_token(const int32_t *ids, int t)
 
 // == what is counted ========================================================================
 
-// How far the tokens of an expert's first choices are from those of the text: the more, the more
-// it is a specialist (divergence of Kullback and Leibler, in nats).
-static double specialised(const look *k, int layer, int expert)
+// How far the tokens of an expert's first choices are from those of all: the more, the more it is a
+// specialist (divergence of Kullback and Leibler, in nats).  It only orders experts.
+static double specialised(const glam_routing_stats *s, int expert)
 {
-    double of[BYTES] = {0}, all[BYTES] = {0}, count = 0, sum = 0;
-    for (int t = 0; t < k->tokens; t++) {
-        int id = k->ids[t] & 255, on = k->of[layer].expert[t * k->top_k] == expert;
-        all[id]++;
-        of[id] += on;
-        count += on;
+    double sum = 0, first = (double)s->first[expert];
+    if (first < 8 + 0.02 * (double)s->tokens / s->experts) return -1;    // too few to be one
+    for (int id = 0; id < s->vocab; id++) {
+        const uint64_t *row = s->by_token + (size_t)id * (size_t)s->experts;
+        double all = 0, of = (double)row[expert];
+        for (int e = 0; e < s->experts; e++) all += (double)row[e];
+        if (of > 0) sum += of / first * log(of / first * (double)s->tokens / all);
     }
-    if (count < 0.02 * k->tokens / k->experts + 8) return -1;         // too few to be one
-    for (int id = 0; id < BYTES; id++)
-        if (of[id] > 0) sum += of[id] / count * log(of[id] / count * k->tokens / all[id]);
     return sum;
 }
 
 static void find_order(report *r)
 {
-    const look *k = &r->source[0].counted;
-    int E = k->experts;
+    int E = r->config->moe.experts;
     double *by = (double *)need((size_t)E * sizeof *by), most = -2;
-    r->order = (int *)need((size_t)(k->layers * E) * sizeof *r->order);
-    for (int layer = 0; layer < k->layers; layer++) {
+    r->order = (int *)need((size_t)(r->config->layers * E) * sizeof *r->order);
+    for (int layer = 0; layer < r->config->layers; layer++) {
         int *order = r->order + layer * E;
-        for (int e = 0; k->of[layer].expert && e < E; e++) {
+        const glam_routing_stats *s = tally_finish(&r->total, layer);
+        for (int e = 0; s && e < E; e++) {
             int place = e;
-            by[e] = specialised(k, layer, e);
+            by[e] = specialised(s, e);
             for (; place > 0 && by[order[place - 1]] < by[e]; place--)
                 order[place] = order[place - 1];
             order[place] = e;
         }
-        if (!k->of[layer].expert || by[order[0]] <= most) continue;
-        if (GIVEN(layer) && r->s->layer != layer) continue;
+        if (!s || by[order[0]] <= most || (GIVEN(layer) && r->s->layer != layer)) continue;
         most = by[order[0]];
         r->layer = layer;
         r->expert = order[0];
@@ -103,47 +106,18 @@ static void find_order(report *r)
     free(by);
 }
 
-static void count_pairs(const look *k, int layer, double *share)
-{
-    const looked_layer *l = &k->of[layer];
-    int E = k->experts, top = k->top_k;
-    double *alone = (double *)need((size_t)E * sizeof *alone);
-    for (int i = 0; i < E * E; i++) share[i] = 0;
-    for (int e = 0; e < E; e++) alone[e] = 0;
-    for (int t = 0; t < k->tokens; t++)
-        for (int i = 0; i < top; i++) {
-            int a = l->expert[t * top + i];
-            if (a < 0 || !l->kept[t * top + i]) continue;
-            alone[a]++;
-            for (int j = 0; j < top; j++)
-                if (j != i && l->kept[t * top + j]) share[a * E + l->expert[t * top + j]]++;
-        }
-    for (int i = 0; i < E * E; i++)
-        share[i] = i / E == i % E || alone[i / E] <= 0 ? NAN : share[i] / alone[i / E];
-    free(alone);
-}
-
 // == charts =================================================================================
 
-// A chart goes into the page, and alone into a file of --svg.
-static int put_svg(report *r, const char *file, void (*draw)(json_out *o, void *what, int alone),
-                   void *what)
+// A chart goes into the page, and alone into a file of --svg, once the page is written.
+static void put_svg(report *r, const char *file, void (*draw)(json_out *o, void *what, int alone),
+                    void *what)
 {
-    outfile out;
-    json_out alone = {NULL, 0, 0};
     draw(&r->page, what, 0);
-    if (!r->folder) return DONE;
-    char *name = joined("%s.svg", file), *path = in_folder(r->folder, name);
-    draw(&alone, what, 1);
-    int status = outfile_open(&out, "svg", path, r->s->force);
-    if (status == DONE) {
-        status = outfile_write(&out, alone.text, alone.length);
-        if (outfile_close(&out, status == DONE) != DONE) status = FAILED;
-    }
-    free(alone.text);
-    free(path);
-    free(name);
-    return status;
+    if (!r->folder || r->drawings == CHARTS) return;
+    drawing *d = &r->drawing[r->drawings++];
+    memset(d, 0, sizeof *d);
+    snprintf(d->name, sizeof d->name, "%s.svg", file);
+    draw(&d->svg, what, 1);
 }
 
 static void draw_chart(json_out *o, void *what, int alone) { chart_draw(o, (chart *)what, alone); }
@@ -172,30 +146,27 @@ static chart new_chart(const char *file, const char *title, const char *unit, in
 }
 
 // In the page with a line that tells the numbers at a step.
-static int put_chart(report *r, chart *c)
+static void put_chart(report *r, chart *c)
 {
-    int status = DONE;
     if (c->lines) {
         put(&r->page, "<figure class=\"plot\" tabindex=\"0\">\n");
-        status = put_svg(r, c->file, draw_chart, c);
+        put_svg(r, c->file, draw_chart, c);
         put(&r->page, "<figcaption class=\"read\" aria-live=\"polite\">point, tap or use \xe2\x86\x90 "
             "\xe2\x86\x92 for numbers</figcaption></figure>\n");
     }
     for (int i = 0; i < c->lines; i++) free(c->line[i].x);
     free(c->line);
-    return status;
 }
 
-static int put_heat(report *r, heat *h)
+static void put_heat(report *r, heat *h)
 {
     put(&r->page, "<figure class=\"map\" tabindex=\"0\">\n");
-    int status = put_svg(r, h->file, draw_heat, h);
+    put_svg(r, h->file, draw_heat, h);
     put(&r->page, "</figure>\n");
-    return status;
 }
 
 // what 0: loss, 1: validation, 2: balance; the dense twin dashed.
-static int put_run_chart(report *r, int what)
+static void put_run_chart(report *r, int what)
 {
     static const char *const files[3] = {"loss", "validation", "balance"};
     static const char *const titles[3] = {"loss in training", "validation loss",
@@ -216,7 +187,7 @@ static int put_run_chart(report *r, int what)
         memcpy(l->x, h->eval_step, (size_t)h->evals * sizeof *l->x);
         memcpy(l->y, h->eval, (size_t)h->evals * sizeof *l->y);
     }
-    return put_chart(r, &c);
+    put_chart(r, &c);
 }
 
 // Up to eight experts: a line each.  More: the three fullest and the three emptiest at the end have
@@ -236,7 +207,7 @@ static void mark_ends(chart *c)
     }
 }
 
-static int put_load_chart(report *r, int layer)
+static void put_load_chart(report *r, int layer)
 {
     const history *h = &r->run;
     const history_layer *l = &h->of[layer];
@@ -257,11 +228,11 @@ static int put_load_chart(report *r, int layer)
         line->count = history_load(h, layer, e, line->x, line->y);
     }
     mark_ends(&c);
-    return put_chart(r, &c);
+    put_chart(r, &c);
 }
 
 // A line for each mixture.  what 0: dropped, 1: entropy, 2: dead experts, 3: balance.
-static int put_layers_chart(report *r, int what)
+static void put_layers_chart(report *r, int what)
 {
     static const char *const files[4] = {"dropped", "entropy", "dead", "balance-layers"};
     static const char *const titles[4] = {"dropped choices", "entropy of the router",
@@ -285,23 +256,25 @@ static int put_layers_chart(report *r, int what)
                                        of->tokens, what ? 1 : 100, l->x, l->y);
     }
     free(share);
-    return put_chart(r, &c);
+    put_chart(r, &c);
 }
 
 // == tables of shares =======================================================================
 
-static int put_kinds(report *r, int layer)
+static void put_kinds(report *r, int layer)
 {
-    const look *k = &r->source[0].counted;
-    int E = k->experts, rows = 0;
+    int E = r->config->moe.experts, rows = 0;
     double *share = (double *)need((size_t)(KINDS * E) * sizeof *share), count[KINDS] = {0};
     const char *name[KINDS], *note[KINDS];
     char title[80], file[40], notes[KINDS][40];
     for (int i = 0; i < KINDS * E; i++) share[i] = 0;
-    for (int t = 0; t < k->tokens; t++) {
-        int kind = kind_of_token(k->ids, t);
-        count[kind]++;
-        share[kind * E + k->of[layer].expert[t * k->top_k]]++;
+    for (int i = 0; i < r->sources; i++) {
+        const look *k = &r->source[i].counted;
+        for (int t = 0; t < k->tokens; t++) {
+            int kind = kind_of_token(k->ids, t), e = k->of[layer].expert[t * k->top_k];
+            count[kind]++;
+            if (e >= 0) share[kind * E + e]++;
+        }
     }
     for (int kind = 0; kind < KINDS; kind++) {
         if (count[kind] <= 0) continue;
@@ -314,39 +287,40 @@ static int put_kinds(report *r, int layer)
     snprintf(title, sizeof title, "layer %d: %% of each kind, by first expert", layer);
     snprintf(file, sizeof file, "kinds-layer-%d", layer);
     heat h = {file, title, "kind", name, share, note, rows, E, 92};
-    int status = put_heat(r, &h);
+    put_heat(r, &h);
     free(share);
-    return status;
 }
 
-static int put_sources(report *r, int layer)
+static void put_sources(report *r, int layer)
 {
     int E = r->config->moe.experts;
+    const glam_routing_stats *s = tally_finish(&r->total, layer);
     double *share = (double *)need((size_t)(r->sources * E) * sizeof *share);
     const char *name[SOURCES];
     char title[80], file[40], names[SOURCES][20];
     for (int i = 0; i < r->sources; i++) {
-        const tally *t = &r->source[i].counted.total;
         snprintf(names[i], sizeof names[i], "%.14s", name_of(r->source[i].name));
         name[i] = names[i];
         for (int e = 0; e < E; e++)
-            share[i * E + e] = (double)t->first[layer * E + e] / (double)t->tokens[layer];
+            share[i * E + e] = s->text_load[i * E + e] / E;
     }
-    snprintf(title, sizeof title, "layer %d: %% of each text, by first expert", layer);
+    snprintf(title, sizeof title, "layer %d: %% of each text's choices", layer);
     snprintf(file, sizeof file, "sources-layer-%d", layer);
     heat h = {file, title, "text", name, share, NULL, r->sources, E, 100};
-    int status = put_heat(r, &h);
+    put_heat(r, &h);
     free(share);
-    return status;
 }
 
-static int put_pairs(report *r, int layer)
+static void put_pairs(report *r, int layer)
 {
     int E = r->config->moe.experts;
+    const glam_routing_stats *s = tally_finish(&r->total, layer);
     double *share = (double *)need((size_t)(E * E) * sizeof *share);
     const char **name = (const char **)need((size_t)E * sizeof *name);
     char *names = (char *)need((size_t)E * 16), title[80], file[40];
-    count_pairs(&r->source[0].counted, layer, share);
+    for (int i = 0; i < E * E; i++)
+        share[i] = i / E == i % E || !s->chosen[i / E] ? NAN
+                 : (double)s->together[i] / (double)s->chosen[i / E];
     for (int e = 0; e < E; e++) {
         snprintf(names + 16 * e, 16, "with %d", e);
         name[e] = names + 16 * e;
@@ -354,11 +328,10 @@ static int put_pairs(report *r, int layer)
     snprintf(title, sizeof title, "layer %d: who works beside whom, %% of the row", layer);
     snprintf(file, sizeof file, "pairs-layer-%d", layer);
     heat h = {file, title, "", name, share, NULL, E, E, 52};
-    int status = put_heat(r, &h);
+    put_heat(r, &h);
     free(share);
     free(name);
     free(names);
-    return status;
 }
 
 // == the letters, for the script of the page ================================================
@@ -383,7 +356,7 @@ static void put_letters_layer(report *r, int layer)
     json_out *o = &r->page;
     const look *k = &r->read;
     const looked_layer *l = &k->of[layer];
-    const tally *t = &r->source[0].counted.total;
+    const glam_routing_stats *s = tally_finish(&r->total, layer);
     int chosen = k->tokens * k->top_k, E = k->experts;
     json_printf(o, "{\"layer\":%d,\"slots\":%d", layer, l->capacity);
     put_integers(o, "expert", l->expert, chosen);
@@ -396,7 +369,7 @@ static void put_letters_layer(report *r, int layer)
     put(o, ",\"load\":[");
     for (int e = 0; e < E; e++)
         json_printf(o, "%s%.3f", e ? "," : "",
-                    (double)t->first[layer * E + e] * E / (double)t->tokens[layer]);
+                    (double)s->first[e] * E / (double)s->tokens);
     put(o, "]}");
 }
 

@@ -167,7 +167,7 @@ static int history_read(history *h, const char *which, const char *path, const c
     memset(h->of, 0, (size_t)h->layers * sizeof *h->of);
     if (jsonl_open(&in, path)) return FAILED;
     while ((got = jsonl_next(&in)) > 0) {
-        json_text event, on;
+        json_text event = {"", 0}, on = {"", 0};
         const json_field *f = json_find(&in, "event"), *s = json_find(&in, "side");
         if (!f || f->kind != '"' || json_string(&in, "event", &event) < 1) continue;
         if (s && s->kind == '"' && json_string(&in, "side", &on) == 1 && side &&

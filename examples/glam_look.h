@@ -44,7 +44,9 @@ typedef struct look {
     int      tokens, window, layers, experts, top_k;
     int      at, count;                          // of the pass that runs
     looked_layer *of;                            // [layers]
-    tally    total;
+    const int32_t *text;                         // [places of a pass] whose its tokens are
+    int      number;                             // of this text
+    tally   *total;                              // where it is counted
 } look;
 
 static look *looking = NULL;                     // what the trace of a context fills
@@ -58,18 +60,19 @@ static void look_close(look *k)
     free(k->of);
     free(k->ids);
     free(k->loss);
-    tally_close(&k->total);
     memset(k, 0, sizeof *k);
 }
 
-// Takes over the tokens.
-static void look_open(look *k, const glam_model *model, int32_t *ids, int count, int window)
+// Takes over the tokens.  total NULL: nothing is counted.
+static void look_open(look *k, const glam_model *model, int32_t *ids, int count, int window,
+                      tally *total)
 {
     const glam_config *c = glam_model_config(model);
     size_t N = (size_t)count, top = (size_t)c->moe.top_k, E = (size_t)c->moe.experts;
     memset(k, 0, sizeof *k);
     k->ids = ids;
     k->tokens = count;
+    k->total = total;
     k->window = window < 1 || window > count ? count : window;
     k->layers = c->layers;
     k->experts = c->moe.experts;
@@ -89,7 +92,6 @@ static void look_open(look *k, const glam_model *model, int32_t *ids, int count,
         l->probability = l->before + N * top;
         l->logit = l->probability + N * E;
     }
-    tally_open(&k->total, c);
 }
 
 // One mixture at work on the pass.  Padding comes behind its tokens.
@@ -111,7 +113,7 @@ static void look_trace(void *user, const glam_trace *trace)
     memcpy(l->before + to, trace->weight, chosen * sizeof *l->before);
     memcpy(l->probability + from, g->probability, scored * sizeof *l->weight);
     memcpy(l->logit + from, trace->logit, scored * sizeof *l->logit);
-    tally_add(&k->total, trace->layer, g);
+    if (k->total) tally_add(k->total, trace, k->text);
 }
 
 // The tokens from k->at on, in as many windows as a pass takes, and what they cost.
@@ -120,11 +122,13 @@ static void look_pass(look *k, glam_model *model, glam_mode mode)
     int left = k->tokens - k->at, most = (left + k->window - 1) / k->window;
     int rows = most < LOOK_ROWS ? most : LOOK_ROWS, places = rows * k->window;
     int V = glam_model_config(model)->vocab;
-    int32_t *ids = (int32_t *)need(2 * (size_t)places * sizeof *ids), *mask = ids + places;
+    int32_t *ids = (int32_t *)need(3 * (size_t)places * sizeof *ids), *mask = ids + places;
+    int32_t *text = mask + places;
     k->count = left < places ? left : places;
     memset(ids, 0, (size_t)places * sizeof *ids);
     memcpy(ids, k->ids + k->at, (size_t)k->count * sizeof *ids);
-    for (int t = 0; t < places; t++) mask[t] = t < k->count;
+    for (int t = 0; t < places; t++) mask[t] = t < k->count, text[t] = k->number;
+    k->text = text;
     glam_batch batch = {rows, k->window, ids, NULL, mask, NULL};
     looking = k;
     glam_tensor *p = glam_softmax(glam_model_ctx(model), glam_forward(model, &batch, mode));
@@ -211,7 +215,7 @@ static void print_look(glam_model *model, const int32_t *tokens, int count)
     int32_t *ids = (int32_t *)need((size_t)count * sizeof *ids);
     memcpy(ids, tokens, (size_t)count * sizeof *ids);
     tokens_to_text(tokens, count, text);
-    look_open(&k, model, ids, count, count);
+    look_open(&k, model, ids, count, count, NULL);
     int layer = look_run(&k, model, GLAM_INFER) == GLAM_OK ? last_mixture(&k) : -1;
     if (layer < 0) {
         for (int i = 0; i < count;) i += show_raw(stdout, text + i, count - i);

@@ -187,24 +187,15 @@ static void run_hands(report *r)
 
 // == the sections of the page ===============================================================
 
-// begin, end of what belongs to one layer: the page shows one at a time.
-static void begin_layer(report *r, int layer)
+// What belongs to one layer: the page shows one at a time.
+static void each_layer(report *r, void (*one)(report *r, int layer))
 {
-    json_printf(&r->page, "<div data-layer=\"%d\">\n", layer);
-}
-
-static void end_layer(report *r) { put(&r->page, "</div>\n"); }
-
-static int each_layer(report *r, int (*one)(report *r, int layer))
-{
-    int status = DONE;
-    for (int layer = 0; layer < r->config->layers && status == DONE; layer++) {
+    for (int layer = 0; layer < r->config->layers; layer++) {
         if (!is_mixture(r->config, layer)) continue;
-        begin_layer(r, layer);
-        status = one(r, layer);
-        end_layer(r);
+        json_printf(&r->page, "<div data-layer=\"%d\">\n", layer);
+        one(r, layer);
+        put(&r->page, "</div>\n");
     }
-    return status;
 }
 
 static void put_heading(report *r, const char *id, const char *title, const char *words)
@@ -219,8 +210,9 @@ static void put_head(report *r)
     json_out *o = &r->page;
     const glam_config *c = r->config;
     int mixtures = 0;
-    uint64_t active, all = glam_model_count(r->model, &active);
+    uint64_t active, all = glam_model_count(r->model, &active), tokens = 0;
     for (int i = 0; i < c->layers; i++) mixtures += is_mixture(c, i);
+    for (int i = 0; i < r->sources; i++) tokens += (uint64_t)r->source[i].counted.tokens;
     put(o, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" "
         "content=\"width=device-width,initial-scale=1\">\n<meta http-equiv=\"Content-Security-Policy\" "
         "content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
@@ -238,9 +230,9 @@ static void put_head(report *r)
     json_printf(o, "</b>: %d layers, %d of them mixtures of %d experts; %d work on each token. %s "
                 "parameters, %s of them active for a token. Counted on %s tokens of <b>", c->layers,
                 mixtures, c->moe.experts, c->moe.top_k, show_count((double)all),
-                show_count((double)active),
-                show_commas((uint64_t)r->source[0].counted.tokens));
+                show_count((double)active), show_commas(tokens));
     put_escaped(o, name_of(r->source[0].name));
+    if (r->sources > 1) json_printf(o, "</b> and %d more<b>", r->sources - 1);
     put(o, "</b>, in windows of ");
     json_printf(o, "%d.</p>\n<nav aria-label=\"sections\"><a href=\"#text\">text</a> <a "
                 "href=\"#takes\">what experts take</a> <a href=\"#run\">training</a> <a "
@@ -249,17 +241,15 @@ static void put_head(report *r)
                 "</div>\n", r->read.window);
 }
 
-static int put_layer_row(report *r, int layer)
+static void put_layer_row(report *r, int layer)
 {
     json_out *o = &r->page;
-    const tally *t = &r->source[0].counted.total;
-    spread s = spread_of(t->first + layer * t->experts, t->experts);
-    double tokens = (double)t->tokens[layer];
+    const glam_routing_stats *s = tally_finish(&r->total, layer);
     json_printf(o, "<tr><th scope=\"row\">%d</th><td>%.2f (%d)</td><td>%.2f (%d)</td><td>%d</td><td>"
-                "%.3f of %.3f</td><td>%.3f</td></tr>\n", layer, s.most, s.fullest, s.least,
-                s.emptiest, s.dead, t->entropy[layer] / tokens, log((double)t->experts),
-                t->balance[layer] / tokens);
-    return DONE;
+                "%.3f of %.3f</td><td>%.3f</td><td>%.2f, %.2f</td><td>%.0f %%</td></tr>\n", layer,
+                s->fullest, fullest_of(s), s->emptiest, emptiest_of(s), s->dead, s->entropy,
+                log((double)s->experts), s->balance, s->weight_first, s->weight_second,
+                100 * s->token_specialisation);
 }
 
 static void put_glance(report *r)
@@ -269,7 +259,8 @@ static void put_glance(report *r)
         "Balance is E &Sigma; f P; near 1 is no proof of even loads: look at the fullest and the "
         "emptiest.</caption><tr><th scope=\"col\">layer</th><th scope=\"col\">fullest</th><th "
         "scope=\"col\">emptiest</th><th scope=\"col\">dead</th><th scope=\"col\">entropy, nats</th>"
-        "<th scope=\"col\">balance</th></tr>\n");
+        "<th scope=\"col\">balance</th><th scope=\"col\">mean weights</th><th scope=\"col\">the "
+        "token alone tells the first expert</th></tr>\n");
     for (int layer = 0; layer < r->config->layers; layer++)
         if (is_mixture(r->config, layer)) put_layer_row(r, layer);
     end_table(o);
@@ -296,62 +287,58 @@ static void put_text_section(report *r)
 }
 
 // Who takes which token ids, as words.
-static int put_takes(report *r, int layer)
+static void put_takes(report *r, int layer)
 {
     json_out *o = &r->page;
-    const look *k = &r->source[0].counted;
+    const glam_routing_stats *s = tally_finish(&r->total, layer);
     taken of[BYTES];
     char name[8];
     put(o, "<div class=\"takes\">\n");
-    for (int i = 0; i < k->experts; i++) {
-        int e = r->order[layer * k->experts + i];
-        uint64_t sum = takes_of(k, layer, e, of);
+    for (int i = 0; i < s->experts; i++) {
+        int e = r->order[layer * s->experts + i];
+        takes_of(s, e, of);
         json_printf(o, "<p><b class=\"who\">%d</b>", e);
         for (int j = 0; j < 8 && of[j].count; j++) {
             put(o, " <span class=\"chip\">");
             put_escaped(o, of[j].id == ' ' ? "\xe2\x90\xa3" : token_name(of[j].id, name));
             json_printf(o, " <small>%.0f %%</small></span>",
-                        100 * (double)of[j].count / (double)sum);
+                        100 * (double)of[j].count / (double)s->first[e]);
         }
-        put(o, sum ? "</p>\n" : " nothing</p>\n");
+        put(o, s->first[e] ? "</p>\n" : " nothing</p>\n");
     }
     put(o, "</div>\n");
-    return DONE;
 }
 
-static int put_takes_section(report *r)
+static void put_takes_section(report *r)
 {
     put_heading(r, "takes", "What each expert takes",
                 "Each row is a kind of token: how many percent of it go to which expert first, and "
                 "how many there were. Below, for each expert, the tokens that are the largest shares "
-                "of all its work; the most specialised first.");
-    int status = each_layer(r, put_kinds);
-    if (status == DONE) status = each_layer(r, put_takes);
-    if (status == DONE && r->sources > 1) {
+                "of its first choices; the most specialised first.");
+    each_layer(r, put_kinds);
+    each_layer(r, put_takes);
+    if (r->sources > 1) {
         put(&r->page, "<h3>Text by text</h3>\n");
-        status = each_layer(r, put_sources);
+        each_layer(r, put_sources);
     }
     put(&r->page, "</section>\n");
-    return status;
 }
 
-static int put_run_section(report *r)
+static void put_run_section(report *r)
 {
-    int status = DONE;
     put_heading(r, "run", "Learning", r->run.steps == 0 && r->dense.steps == 0
                 ? "This needs the log of the run: train with --log run.jsonl, and give --log "
                   "run.jsonl here; --dense-log adds the dense twin."
                 : "Each point is the mean of some steps. Dashed: the dense twin, which does the same "
                   "work for a token.");
     put(&r->page, "<div class=\"charts\">\n");
-    for (int what = 0; what < 3 && status == DONE; what++) status = put_run_chart(r, what);
+    for (int what = 0; what < 3; what++) put_run_chart(r, what);
     put(&r->page, "</div></section>\n");
-    return status;
 }
 
-static int put_loads_section(report *r)
+static void put_loads_section(report *r)
 {
-    int status = DONE, here = 0, slots = 0;
+    int here = 0, slots = 0;
     for (int i = 0; i < r->run.layers; i++) here |= r->run.of && r->run.of[i].here;
     for (int i = 0; here && i < r->run.layers; i++)
         slots |= r->run.of[i].here && r->run.of[i].slots[r->run.steps - 1] > 0;
@@ -361,45 +348,36 @@ static int put_loads_section(report *r)
                   "first choices alone are more than there is room for."
                 : "First choices of each expert over an even share, one panel for each layer.");
     put(&r->page, "<div class=\"charts\">\n");
-    for (int i = 0; here && i < r->run.layers && status == DONE; i++)
-        if (r->run.of[i].here) status = put_load_chart(r, i);
-    for (int what = 0; here && what < 4 && status == DONE; what++)
-        status = put_layers_chart(r, what);
+    for (int i = 0; here && i < r->run.layers; i++)
+        if (r->run.of[i].here) put_load_chart(r, i);
+    for (int what = 0; here && what < 4; what++) put_layers_chart(r, what);
     put(&r->page, "</div></section>\n");
-    return status;
 }
 
-static int put_hand_layer(report *r, int layer)
-{
-    put_hand(r, layer);
-    return DONE;
-}
-
-static int make_page(report *r)
+static void make_page(report *r)
 {
     json_out *o = &r->page;
     put_head(r);
     put_glance(r);
     put_text_section(r);
-    int status = put_takes_section(r);
-    if (status == DONE) status = put_run_section(r);
-    if (status == DONE) status = put_loads_section(r);
+    put_takes_section(r);
+    put_run_section(r);
+    put_loads_section(r);
     put_heading(r, "pairs", "Who works beside whom", r->config->moe.top_k > 1
                 ? "Of the tokens that the row's expert works on, how many percent the column's "
                   "expert works on as well."
                 : "Here one expert works on each token: there are no pairs.");
-    if (status == DONE && r->config->moe.top_k > 1) status = each_layer(r, put_pairs);
+    if (r->config->moe.top_k > 1) each_layer(r, put_pairs);
     put(o, "</section>\n");
     put_heading(r, "hand", "One token by hand",
                 "What one layer does with one token, in numbers to do again with a calculator, and "
                 "how its router learns from it. Nothing is dropped here.");
-    if (status == DONE) status = each_layer(r, put_hand_layer);
+    each_layer(r, put_hand);
     put(o, "</section>\n");
     put_letters(r);
     put(o, "<script>\n");
     for (int i = 0; page_script[i]; i++) put(o, page_script[i]);
     put(o, "</script>\n</body></html>\n");
-    return status;
 }
 
 // == the command ============================================================================
@@ -418,7 +396,7 @@ static void read_letters(report *r)
            (begin == 0 || from->ids[begin - 1] != '\n')) begin++;
     int32_t *ids = (int32_t *)need((size_t)most * sizeof *ids);
     memcpy(ids, from->ids + begin, (size_t)most * sizeof *ids);
-    look_open(&r->read, r->model, ids, most, r->config->context);
+    look_open(&r->read, r->model, ids, most, r->config->context, NULL);
     look_run(&r->read, r->model, r->config->moe.capacity > 0 || r->config->moe.capacity_factor > 0
              ? GLAM_TRAIN : GLAM_INFER);
 }
@@ -436,7 +414,8 @@ static int count_sources(report *r, char **words, int count)
         to->name = kind_of(words[i]) != NOTHING ? words[i] : strcmp(words[i], "-") == 0
                  ? "standard input" : "a text of yours";
         r->sources++;
-        look_open(&to->counted, r->model, ids, tokens, r->config->context);
+        look_open(&to->counted, r->model, ids, tokens, r->config->context, &r->total);
+        to->counted.number = i;
         if (look_run(&to->counted, r->model, GLAM_INFER) != GLAM_OK) return failure(r->ctx);
     }
     return DONE;
@@ -455,14 +434,26 @@ static int read_logs(report *r)
     return status;
 }
 
-static int write_report(report *r)
+static int write_whole(const char *which, const char *path, int force, const json_out *text)
 {
     outfile out;
-    int status = outfile_open(&out, "out", r->s->page, r->s->force);
+    int status = outfile_open(&out, which, path, force);
     if (status != DONE) return status;
-    status = make_page(r);
-    if (status == DONE) status = outfile_write(&out, r->page.text, r->page.length);
+    status = outfile_write(&out, text->text, text->length);
     if (outfile_close(&out, status == DONE) != DONE) status = FAILED;
+    end_reservations();                          // there may be more charts than a run has files
+    return status;
+}
+
+static int write_report(report *r)
+{
+    make_page(r);
+    int status = write_whole("out", r->s->page, r->s->force, &r->page);
+    for (int i = 0; i < r->drawings && status == DONE; i++) {
+        char *path = in_folder(r->folder, r->drawing[i].name);
+        status = write_whole("svg", path, r->s->force, &r->drawing[i].svg);
+        free(path);
+    }
     if (status == DONE)
         printf("%s: %s, open it in a browser%s%s\n", r->s->page, show_bytes((double)r->page.length),
                r->folder ? "; each chart alone is in " : "", r->folder ? r->folder : "");
@@ -482,6 +473,7 @@ static int check_report(const report *r)
 static int report_on(report *r, char **words, int count)
 {
     int status = failure(r->ctx);
+    if (status == DONE) tally_open(&r->total, r->ctx, r->config, r->config->vocab, count - 1);
     if (status == DONE) status = count_sources(r, words + 1, count - 1);
     if (status == DONE) status = check_report(r);
     if (status == DONE) status = read_logs(r);
@@ -533,8 +525,10 @@ static int run_report(settings *s, char **words, int count)
     for (int i = 0; i < r.sources; i++) look_close(&r.source[i].counted);
     for (int i = 0; r.by && i < r.config->layers; i++) byhand_close(&r.by[i]);
     look_close(&r.read);
+    tally_close(&r.total);
     history_close(&r.run);
     history_close(&r.dense);
+    for (int i = 0; i < r.drawings; i++) free(r.drawing[i].svg.text);
     free(r.by);
     free(r.order);
     free(r.page.text);

@@ -18,7 +18,7 @@ static const char route_note[] =
 
 // == in the terminal ========================================================================
 
-// The tokens of one expert, by how many of its choices they are.
+// The token ids that choose an expert first, by how many of its first choices they are.
 typedef struct taken { int id; uint64_t count; } taken;
 
 static int by_count(const void *a, const void *b)
@@ -27,19 +27,14 @@ static int by_count(const void *a, const void *b)
     return x->count != y->count ? (x->count < y->count ? 1 : -1) : x->id - y->id;
 }
 
-// What each token id brings to an expert, largest first; returns the sum.
-static uint64_t takes_of(const look *k, int layer, int expert, taken of[BYTES])
+static void takes_of(const glam_routing_stats *s, int expert, taken of[BYTES])
 {
-    uint64_t sum = 0;
-    for (int id = 0; id < BYTES; id++) of[id].id = id, of[id].count = 0;
-    for (int i = 0; i < k->tokens * k->top_k; i++) {
-        int id = k->ids[i / k->top_k];
-        if (k->of[layer].expert[i] != expert || !k->of[layer].kept[i] || id >= BYTES) continue;
-        of[id].count++;
-        sum++;
+    for (int id = 0; id < BYTES; id++) {
+        of[id].id = id;
+        of[id].count = id < s->vocab ? s->by_token[(size_t)id * (size_t)s->experts +
+                                                   (size_t)expert] : 0;
     }
     qsort(of, BYTES, sizeof *of, by_count);
-    return sum;
 }
 
 static const char *token_name(int id, char out[8])
@@ -50,33 +45,30 @@ static const char *token_name(int id, char out[8])
 }
 
 // "  3  1.24   0.61  e 22 %, t 9 %"
-static void print_takes(const look *k, int layer, int expert)
+static void print_takes(const glam_routing_stats *s, int expert)
 {
-    const looked_layer *l = &k->of[layer];
     taken of[BYTES];
     char name[8];
-    double weight = 0, even = (double)k->tokens / k->experts;
-    uint64_t sum = takes_of(k, layer, expert, of), first = 0;
-    for (int i = 0; i < k->tokens * k->top_k; i++) {
-        if (l->expert[i] != expert) continue;
-        weight += (double)l->weight[i];
-        first += i % k->top_k == 0;
-    }
-    printf("%6d  %5.2f  %5.2f  %6.2f  ", expert, (double)first / even,
-           (double)sum / (even * k->top_k), sum ? weight / (double)sum : 0);
-    for (int i = 0; i < TAKEN_BY && i < BYTES && of[i].count; i++)
+    double first = (double)s->first[expert], even = (double)s->tokens / s->experts;
+    takes_of(s, expert, of);
+    printf("%6d  %5.2f  %5.2f  ", expert, first / even, (double)s->chosen[expert] * s->experts /
+           (double)s->choices);
+    for (int i = 0; i < TAKEN_BY && of[i].count; i++)
         printf("%s%s %.0f%%", i ? "  " : "", token_name(of[i].id, name),
-               100 * (double)of[i].count / (double)sum);
-    printf("%s\n", sum ? "" : "nothing");
+               100 * (double)of[i].count / first);
+    printf("%s\n", s->first[expert] ? "" : "nothing");
 }
 
 static void print_layer_takes(const look *k, int layer, int expert)
 {
-    printf("\nlayer %d: loads over even ones (of first choices, of all), mean weight,\n"
-           "and the largest shares of what each expert takes\n"
-           "expert  first    all  weight  takes\n", layer);
-    for (int e = 0; e < k->experts; e++)
-        if (expert < 0 || e == expert) print_takes(k, layer, e);
+    const glam_routing_stats *s = tally_finish(k->total, layer);
+    printf("\nlayer %d: first choices and all choices of each expert over\n"
+           "even ones; the tokens that are most of its first choices\n"
+           "expert  first    all  takes\n", layer);
+    for (int e = 0; e < k->experts; e++) if (expert < 0 || e == expert) print_takes(s, e);
+    printf("mean weights %.2f and %.2f; the token alone tells %.0f %% of\n"
+           "the first choices\n", s->weight_first, s->weight_second,
+           100 * s->token_specialisation);
 }
 
 // The letters of the text over the number of their first expert, or over the weight of one.
@@ -135,9 +127,10 @@ static void print_looked(const look *k, const glam_config *c, int layer, int exp
     if (k->window < k->tokens)
         printf("%s tokens in windows of %d\n", show_commas((uint64_t)k->tokens), k->window);
     print_text(k, layer, expert);
-    printf("\nfirst choices, over an even share; entropy in nats / the most it can be\n");
+    printf("\nfirst choices over an even share; entropy in nats / the most it\n"
+           "can be; dead: chosen 0.01 as often as the mean, or less\n");
     for (int i = 0; i < k->layers; i++)
-        if (is_mixture(c, i) && (all || i == layer)) print_bar(&k->total, i);
+        if (is_mixture(c, i) && (all || i == layer)) print_bar(k->total, i);
     print_layer_takes(k, layer, expert);
     if (k->tokens <= LISTED) print_routes(k, layer, expert);
 }
@@ -175,7 +168,7 @@ static void json_layer(logfile *f, const look *k, int layer)
 {
     const looked_layer *l = &k->of[layer];
     size_t top = (size_t)k->top_k;
-    log_layer(f, &k->total, layer);
+    log_layer(f, k->total, layer);
     log_put(f, ",\"routes\":[");
     for (size_t t = 0; t < (size_t)k->tokens; t++) {
         log_put(f, t ? ",{" : "{");
@@ -234,16 +227,20 @@ static int choose_layer(const settings *s, const look *k, const char *path)
 static int run_route(settings *s, char **words, int count)
 {
     look k;
+    tally total;
     int tokens = 0, status;
     if (count != 2)
         return complain(USAGE, "route wants a model and a text in quotes, or a file: %s route "
                         "model.safetensors \"To be\"", program);
     memset(&k, 0, sizeof k);
+    memset(&total, 0, sizeof total);
     glam_ctx *ctx = open_context(s);
     glam_model *model = load_model(ctx, words[0]);
     int32_t *ids = model ? text_tokens(ctx, words[1], ROUTED, 0, &tokens) : NULL;
     if (ids && glam_error(ctx) == GLAM_OK) {
-        look_open(&k, model, ids, tokens, glam_model_config(model)->context);
+        const glam_config *c = glam_model_config(model);
+        tally_open(&total, ctx, c, c->vocab, 0);
+        look_open(&k, model, ids, tokens, c->context, &total);
         look_run(&k, model, GLAM_INFER);
     } else free(ids);
     status = failure(ctx);
@@ -253,6 +250,7 @@ static int run_route(settings *s, char **words, int count)
     else print_looked(&k, glam_model_config(model), layer, GIVEN(expert) ? s->expert : -1,
                       !GIVEN(layer));
     look_close(&k);
+    tally_close(&total);
     glam_close(ctx);
     return status;
 }

@@ -283,15 +283,15 @@ static void run_trace(void *user, const glam_trace *trace)
     look_trace(NULL, trace);
     if (trace->pass != GLAM_PASS_TRAIN || looking || trace->layer < 0) return;
     // the first layer of the first part: what is there is of the step before
-    if (trace->part == 0 && r->step.tokens && r->step.tokens[trace->layer])
-        tally_clear(&r->step);
-    tally_add(&r->step, trace->layer, trace->routing);
+    if (trace->layer >= r->step.layers || !r->step.of[trace->layer]) return;
+    if (trace->part == 0 && r->step.of[trace->layer]->tokens) tally_clear(&r->step);
+    tally_add(&r->step, trace, NULL);
 }
 
 static void open_tallies(run *r)
 {
-    tally_open(&r->step, &r->config);
-    tally_open(&r->since, &r->config);
+    tally_open(&r->step, r->ctx, &r->config, 0, 0);
+    tally_open(&r->since, r->ctx, &r->config, 0, 0);
 }
 
 static void close_tallies(run *r)

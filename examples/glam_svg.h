@@ -46,12 +46,6 @@ static void put_escaped(json_out *o, const char *text)
     }
 }
 
-// Four digits, no more than it takes.
-static void put_short(json_out *o, double value)
-{
-    if (isfinite(value)) json_printf(o, "%.4g", value);
-}
-
 // From <svg on.  alone: with a name space and colours of its own.
 static void svg_begin(json_out *o, int wide, int high, const char *title, int alone)
 {
