@@ -2,9 +2,9 @@
    the gradients of the router included.  A part of glam.c.
 
    The numbers are the library's.  The model is run again from the ops that it is made of, cut open
-   around the mixture; the mixture itself is run twice, as the one op that it is and in pieces, whose
-   gradients are the steps of its derivative.  What the two ways and the model's own pass differ by
-   is told. */
+   around the mixture; the mixture itself is run twice, as the one op that it is and in pieces,
+   whose gradients are the steps of its derivative.  What the two ways and the model's own pass
+   differ by is told. */
 
 #ifndef GLAM_BYHAND_H
 #define GLAM_BYHAND_H

@@ -31,7 +31,7 @@ typedef struct report {
     look         read;                           // the letters of the page
     int          layer, expert;                  // where it opens
     int         *order;                          // [layers,experts] most specialised first
-    int          hand;                           // the token that is done by hand; -1: there is none
+    int          hand;                           // the token that is done by hand; -1: none
     byhand      *by;                             // [layers]
     history      run, dense;                     // steps 0: no log
     json_out     page;
@@ -133,7 +133,7 @@ static chart_line *new_line(chart *c, const char *name, int points)
     return l;
 }
 
-static chart new_chart(const char *file, const char *title, const char *unit, int lines)
+static chart new_chart(const char *file, const char *title, const char *unit, int most)
 {
     chart c;
     memset(&c, 0, sizeof c);
@@ -141,7 +141,7 @@ static chart new_chart(const char *file, const char *title, const char *unit, in
     c.title = title;
     c.unit = unit;
     c.digits = 4;
-    c.line = (chart_line *)need((size_t)lines * sizeof *c.line);
+    c.line = (chart_line *)need((size_t)most * sizeof *c.line);
     return c;
 }
 
@@ -151,7 +151,8 @@ static void put_chart(report *r, chart *c)
     if (c->lines) {
         put(&r->page, "<figure class=\"plot\" tabindex=\"0\">\n");
         put_svg(r, c->file, draw_chart, c);
-        put(&r->page, "<figcaption class=\"read\" aria-live=\"polite\">point, tap or use \xe2\x86\x90 "
+        put(&r->page, "<figcaption class=\"read\" aria-live=\"polite\">point, tap or use "
+                      "\xe2\x86\x90 "
             "\xe2\x86\x92 for numbers</figcaption></figure>\n");
     }
     for (int i = 0; i < c->lines; i++) free(c->line[i].x);
@@ -237,12 +238,18 @@ static void put_layers_chart(report *r, int what)
     static const char *const files[4] = {"dropped", "entropy", "dead", "balance-layers"};
     static const char *const titles[4] = {"dropped choices", "entropy of the router",
                                           "dead experts", "balance of each layer"};
-    static const char *const units[4] = {"% of all", "nats", "under 0.01 of even", ""};
+    static const char *const units[4] = {"% of all", "nats", "first choices under 0.01", ""};
     const history *h = &r->run;
+    double dropped = 0;
+    for (int layer = 0; layer < h->layers && what == 0; layer++)
+        for (int i = 0; h->of[layer].here && i < h->steps; i++)
+            if (h->of[layer].tokens[i] > 0) dropped += h->of[layer].dropped[i];
+    if (what == 0 && dropped <= 0) return;
     chart c = new_chart(files[what], titles[what], units[what], h->layers);
     double *share = (double *)need((size_t)h->steps * sizeof *share);
     char name[LINE_NAME];
     c.from_zero = what != 3;
+    c.whole = what == 2;
     for (int layer = 0; layer < h->layers; layer++) {
         const history_layer *of = &h->of[layer];
         if (!of->here) continue;
@@ -250,7 +257,8 @@ static void put_layers_chart(report *r, int what)
         chart_line *l = new_line(&c, name, HISTORY_POINTS);
         l->colour = layer;
         for (int i = 0; i < h->steps; i++)
-            share[i] = of->tokens[i] > 0 ? of->dropped[i] / of->tokens[i] / r->config->moe.top_k : 0;
+            share[i] = of->tokens[i] > 0
+                     ? of->dropped[i] / of->tokens[i] / r->config->moe.top_k : 0;
         if (what == 2) l->count = history_load(h, layer, -1, l->x, l->y);
         else l->count = history_points(h, what == 0 ? share : what == 1 ? of->entropy : of->balance,
                                        of->tokens, what ? 1 : 100, l->x, l->y);

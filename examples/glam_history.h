@@ -1,5 +1,5 @@
-/* glam_history.h - a run as its log tells it: loss, validation, balance, and what the experts had to
-   do, in at most so many points.  A part of glam.c. */
+/* glam_history.h - a run as its log tells it: loss, validation, balance, and what the experts had
+   to do, in at most so many points.  A part of glam.c. */
 
 #ifndef GLAM_HISTORY_H
 #define GLAM_HISTORY_H
@@ -194,8 +194,8 @@ static int steps_per_point(const history *h)
 }
 
 // The mean of values over each point's steps, weighted, each times `factor`.
-static int history_points(const history *h, const double *value, const double *weight, double factor,
-                          double *x, double *y)
+static int history_points(const history *h, const double *value, const double *weight,
+                          double factor, double *x, double *y)
 {
     int each = steps_per_point(h), count = 0;
     for (int from = 0; from < h->steps; from += each) {

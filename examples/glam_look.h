@@ -103,7 +103,8 @@ static void look_trace(void *user, const glam_trace *trace)
     looked_layer *l = &k->of[trace->layer];
     const glam_routing *g = trace->routing;
     size_t chosen = (size_t)k->count * (size_t)k->top_k, to = (size_t)k->at * (size_t)k->top_k;
-    size_t scored = (size_t)k->count * (size_t)k->experts, from = (size_t)k->at * (size_t)k->experts;
+    size_t scored = (size_t)k->count * (size_t)k->experts;
+    size_t from = (size_t)k->at * (size_t)k->experts;
     l->capacity = g->capacity;
     memcpy(l->expert + to, g->expert, chosen * sizeof *l->expert);
     memcpy(l->slot + to, g->slot, chosen * sizeof *l->slot);

@@ -115,7 +115,8 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "weights to save: best (of the validations since the start or --resume) or last; best") \
     ROW(quiet, "quiet", "", NEW | RESUME, FLAG, 0, "errors and the last line only") \
     ROW(page, "out", "FILE", REPORT, WORD, 0, "the page; report.html") \
-    ROW(svg, "svg", "FOLDER", REPORT, WORD, 0, "each chart alone into this folder, made if need be") \
+    ROW(svg, "svg", "FOLDER", REPORT, WORD, 0, "each chart alone into this folder, made if need " \
+                                               "be") \
     ROW(run_log, "log", "FILE", REPORT, WORD, 0, "the log of the run that made the model") \
     ROW(dense_log, "dense-log", "FILE", REPORT, WORD, 0, "that of its dense twin, to compare") \
     ROW(token, "token", "N", REPORT, WHOLE, MANY, "the letter that is done by hand") \

@@ -70,8 +70,9 @@ static const char *const page_style[] = {
     ".h1{background:#2f6db326}.h2{background:#2f6db34d}.h3{background:#2f6db373}.h4{background:"
     "#2f6db399}.h5{background:#2f6db3cc}\n",
     "summary{cursor:pointer;padding:10px 0;font-weight:600}\n",
-    "@media(max-width:760px){body{padding:8px 10px 150px}.read-and-side{grid-template-columns:m"
-    "inmax(0,1fr)}\n",
+    "@media(max-width:760px){.top{flex-wrap:nowrap;overflow-x:auto}.top "
+    "button{flex:none}body{padding:8px 10px 150px}.read-and-side{grid-template-columns:minmax(0"
+    ",1fr)}\n",
     "aside{position:fixed;left:0;right:0;bottom:0;top:auto;z-index:5;max-height:136px;overflow:"
     "auto;border-radius:10px 10px 0 0;border-color:var(--soft);display:none}\n",
     "aside.open{display:block}.p{grid-template-columns:30px 1fr 150px}td,th{padding:3px 6px}}\n",

@@ -109,7 +109,8 @@ static void show_race(const race *x)
     else printf("run       %d steps each", p->steps);
     printf(" of %d x %d tokens,\n          %s, rate %g %s, seed %" PRIu64 ", %s, threads %d,\n"
            "          the curves from %s tokens\n\n", p->batch, window(a),
-           optimizer_names[p->optimizer], p->lr, schedule_names[p->schedule], p->seed, glam_simd_name(a->ctx), threads_of(a->s),
+           optimizer_names[p->optimizer], p->lr, schedule_names[p->schedule], p->seed,
+           glam_simd_name(a->ctx), threads_of(a->s),
            show_commas(glam_text_length(x->of[0].sample)));
 }
 

@@ -5,9 +5,12 @@
 #define GLAM_REPORT_H
 
 static const char report_note[] =
-    "Several texts: each is counted, and the page compares them; its letters are the first one's. A "
-    "TEXT that is the name of a file: its last 65,536 tokens, of which training keeps the last tenth "
-    "apart; -: standard input. --log and --dense-log are what train --log wrote; of a race's log the "
+    "Several texts: each is counted, and the page compares them; its letters are the first one's. "
+    "A "
+    "TEXT that is the name of a file: its last 65,536 tokens, of which training keeps the last "
+    "tenth "
+    "apart; -: standard input. --log and --dense-log are what train --log wrote; of a race's log "
+    "the "
     "mixture and the dense model are both taken. The page needs no network and no other file.\n"
     "With a capacity the letters are routed as in training, with their slots and drops; all else, "
     "as in use, drops nothing.";
@@ -19,8 +22,11 @@ static void put_numbers(json_out *o, const char *name, const float *of, int coun
                         int digits)
 {
     json_printf(o, "<tr><th scope=\"row\">%s</th>", name);
-    for (int i = 0; i < count; i++)
-        json_printf(o, "<td>%.*f</td>", digits, (double)of[i * stride]);
+    for (int i = 0; i < count; i++) {
+        double value = (double)of[i * stride];
+        if (fabs(value) < 0.5 * pow(10, -digits)) value = 0;         // no -0.0000
+        json_printf(o, "<td>%.*f</td>", digits, value);
+    }
     put(o, "</tr>\n");
 }
 
@@ -40,15 +46,18 @@ static void put_hand_forward(report *r, const byhand *b)
 {
     json_out *o = &r->page;
     int E = b->experts, M = b->width, some = M < HAND ? M : HAND;
-    json_printf(o, "<h4>1. Norm</h4><p>The token is %d numbers x; here are the first %d. Their mean "
-                "square is %.5f, so n = x / &radic;(%.5f + %g) &times; gain, number by number.</p>\n",
+    json_printf(o, "<h4>1. Norm</h4><p>The token is %d numbers x; here are the first %d. Their "
+                   "mean "
+                "square is %.5f, so n = x / &radic;(%.5f + %g) &times; gain, number by "
+                "number.</p>\n",
                 M, some, (double)b->mean, (double)b->mean, (double)r->config->norm_eps);
     put_table(o, "", "", some);
     put_numbers(o, "x", b->x, some, 1, 5);
     put_numbers(o, "n", b->n, some, 1, 5);
     end_table(o);
     json_printf(o, "<h4>2. Logits and probabilities</h4><p>Expert e has the logit &Sigma; n<sub>m"
-                "</sub> W<sub>me</sub> over all %d m%s. Take the largest away, raise e to the rest, "
+                "</sub> W<sub>me</sub> over all %d m%s. Take the largest away, raise e to the "
+                "rest, "
                 "divide by the sum, %.5f.</p>\n", M, r->config->moe.router_cap > 0
                 ? ", capped by C tanh(l / C)" : "", (double)b->power_sum);
     put_table(o, "expert", "", E);
@@ -111,12 +120,15 @@ static void put_hand_back(report *r, const byhand *b)
                     (double)b->dw[i]);
     put(o, "</p>\n<h4>5. Back to the router</h4><p>");
     if (r->config->moe.normalise != GLAM_NORMALISE_NONE)
-        json_printf(o, "Of a chosen expert dp = (dw &minus; &Sigma; w dw) / %.5f, of the others 0. ",
+        json_printf(o, "Of a chosen expert dp = (dw &minus; &Sigma; w dw) / %.5f, of the others "
+                       "0. ",
                     (double)b->chosen_sum);
     else put(o, "Of a chosen expert dp = dw, of the others 0. ");
-    json_printf(o, "Then dl = p (dp &minus; &Sigma; p dp), and the router's matrix gets n<sub>m</sub>"
+    json_printf(o, "Then dl = p (dp &minus; &Sigma; p dp), and the router's matrix gets "
+                   "n<sub>m</sub>"
                 " dl<sub>e</sub>%s. Learning goes against the gradient: a negative dl makes an "
-                "expert likelier here. The balance loss (weight %g) has a say of its own: of the %s "
+                "expert likelier here. The balance loss (weight %g) has a say of its own: of the "
+                "%s "
                 "window's first choices expert e has f<sub>e</sub>, and dp = %g &times; %d f<sub>e"
                 "</sub> / tokens.</p>\n", r->config->moe.router_cap > 0
                 ? " (1 &minus; (l / C)&sup2;)" : "", (double)r->config->moe.aux_weight, "",
@@ -132,7 +144,8 @@ static void put_hand_back(report *r, const byhand *b)
     put_numbers(o, "f of the window", b->first, E, 1, 4);
     put_numbers(o, "dl, balance loss", b->dbalance, E, 1, 7);
     end_table(o);
-    json_printf(o, "<p class=\"small\">The mixture as one op, in pieces, and in the model's own pass "
+    json_printf(o, "<p class=\"small\">The mixture as one op, in pieces, and in the model's own "
+                   "pass "
                 "differ by %.1g at most.</p>\n", (double)b->difference);
 }
 
@@ -213,8 +226,10 @@ static void put_head(report *r)
     uint64_t active, all = glam_model_count(r->model, &active), tokens = 0;
     for (int i = 0; i < c->layers; i++) mixtures += is_mixture(c, i);
     for (int i = 0; i < r->sources; i++) tokens += (uint64_t)r->source[i].counted.tokens;
-    put(o, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" "
-        "content=\"width=device-width,initial-scale=1\">\n<meta http-equiv=\"Content-Security-Policy\" "
+    put(o, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta "
+           "name=\"viewport\" "
+        "content=\"width=device-width,initial-scale=1\">\n<meta "
+        "http-equiv=\"Content-Security-Policy\" "
         "content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
         "<title>Who works on which token: ");
     put_escaped(o, name_of(r->path));
@@ -236,8 +251,10 @@ static void put_head(report *r)
     put(o, "</b>, in windows of ");
     json_printf(o, "%d.</p>\n<nav aria-label=\"sections\"><a href=\"#text\">text</a> <a "
                 "href=\"#takes\">what experts take</a> <a href=\"#run\">training</a> <a "
-                "href=\"#loads\">loads</a> <a href=\"#pairs\">pairs</a> <a href=\"#hand\">by hand</a>"
-                "</nav>\n<div class=\"bar top\" role=\"radiogroup\" aria-label=\"layer\" id=\"layers\">"
+                "href=\"#loads\">loads</a> <a href=\"#pairs\">pairs</a> <a href=\"#hand\">by "
+                "hand</a>"
+                "</nav>\n<div class=\"bar top\" role=\"radiogroup\" aria-label=\"layer\" "
+                "id=\"layers\">"
                 "</div>\n", r->read.window);
 }
 
@@ -245,7 +262,8 @@ static void put_layer_row(report *r, int layer)
 {
     json_out *o = &r->page;
     const glam_routing_stats *s = tally_finish(&r->total, layer);
-    json_printf(o, "<tr><th scope=\"row\">%d</th><td>%.2f (%d)</td><td>%.2f (%d)</td><td>%d</td><td>"
+    json_printf(o, "<tr><th scope=\"row\">%d</th><td>%.2f (%d)</td><td>%.2f "
+                   "(%d)</td><td>%d</td><td>"
                 "%.3f of %.3f</td><td>%.3f</td><td>%.2f, %.2f</td><td>%.0f %%</td></tr>\n", layer,
                 s->fullest, fullest_of(s), s->emptiest, emptiest_of(s), s->dead, s->entropy,
                 log((double)s->experts), s->balance, s->weight_first, s->weight_second,
@@ -273,7 +291,8 @@ static void put_text_section(report *r)
     for (int i = 0; i < r->read.layers; i++) slots |= r->read.of[i].capacity;
     put_heading(r, "text", "The text, one expert lit",
                 "The darker the blue, the larger the weight of the expert; under each letter its "
-                "weight in percent. Choose another expert, or all of them: then the number below is "
+                "weight in percent. Choose another expert, or all of them: then the number below "
+                "is "
                 "the first expert. Point or tap for the numbers of a letter. Keys: &larr; &rarr; "
                 "letter, &uarr; &darr; layer, 0&ndash;9 expert, Esc all.");
     if (slots) put(o, "<p>Routed as in training: a choice for an expert without a free slot is "
@@ -281,8 +300,10 @@ static void put_text_section(report *r)
     put(o, "<div class=\"bar\" role=\"group\" aria-label=\"expert\" id=\"experts\"></div>\n"
         "<div class=\"read-and-side\"><div id=\"letters\" tabindex=\"0\" role=\"group\" "
         "aria-label=\"the text; arrow keys move through it\"></div><aside id=\"side\" "
-        "aria-live=\"polite\"></aside></div>\n<details id=\"small\"><summary>The same text, a panel for "
-        "each expert</summary><p>Underlined and blue where the expert works. Choose a panel to light "
+        "aria-live=\"polite\"></aside></div>\n<details id=\"small\"><summary>The same text, a "
+        "panel for "
+        "each expert</summary><p>Underlined and blue where the expert works. Choose a panel to "
+        "light "
         "its expert above.</p><div id=\"panels\"></div></details>\n</section>\n");
 }
 
@@ -298,7 +319,7 @@ static void put_takes(report *r, int layer)
         int e = r->order[layer * s->experts + i];
         takes_of(s, e, of);
         json_printf(o, "<p><b class=\"who\">%d</b>", e);
-        for (int j = 0; j < 8 && of[j].count; j++) {
+        for (int j = 0; j < 8 && 200 * of[j].count >= s->first[e] && of[j].count; j++) {
             put(o, " <span class=\"chip\">");
             put_escaped(o, of[j].id == ' ' ? "\xe2\x90\xa3" : token_name(of[j].id, name));
             json_printf(o, " <small>%.0f %%</small></span>",
@@ -313,7 +334,8 @@ static void put_takes_section(report *r)
 {
     put_heading(r, "takes", "What each expert takes",
                 "Each row is a kind of token: how many percent of it go to which expert first, and "
-                "how many there were. Below, for each expert, the tokens that are the largest shares "
+                "how many there were. Below, for each expert, the tokens that are the largest "
+                "shares "
                 "of its first choices; the most specialised first.");
     each_layer(r, put_kinds);
     each_layer(r, put_takes);
@@ -329,7 +351,8 @@ static void put_run_section(report *r)
     put_heading(r, "run", "Learning", r->run.steps == 0 && r->dense.steps == 0
                 ? "This needs the log of the run: train with --log run.jsonl, and give --log "
                   "run.jsonl here; --dense-log adds the dense twin."
-                : "Each point is the mean of some steps. Dashed: the dense twin, which does the same "
+                : "Each point is the mean of some steps. Dashed: the dense twin, which does the "
+                  "same "
                   "work for a token.");
     put(&r->page, "<div class=\"charts\">\n");
     for (int what = 0; what < 3; what++) put_run_chart(r, what);
@@ -344,7 +367,8 @@ static void put_loads_section(report *r)
         slots |= r->run.of[i].here && r->run.of[i].slots[r->run.steps - 1] > 0;
     put_heading(r, "loads", "Who had how much to do, while it learned", !here
                 ? "This needs the log of the run with loads in it: train --log run.jsonl."
-                : slots ? "First choices of each expert over an even share. Above the line \"slots\" "
+                : slots ? "First choices of each expert over an even share. Above the line "
+                          "\"slots\" "
                   "first choices alone are more than there is room for."
                 : "First choices of each expert over an even share, one panel for each layer.");
     put(&r->page, "<div class=\"charts\">\n");
@@ -484,7 +508,8 @@ static int report_on(report *r, char **words, int count)
     choose_hand(r);
     if (failure(r->ctx)) return FAILED;
     if (GIVEN(token) && r->hand < 0)
-        return complain(FAILED, "--token %d is not among the letters of the page with one before and "
+        return complain(FAILED, "--token %d is not among the letters of the page with one before "
+                                "and "
                         "one after it in its window of %d; those end at %d", r->s->token,
                         r->read.window, r->read.tokens - 2);
     run_hands(r);

@@ -1,8 +1,8 @@
-/* glam_svg.h - charts as SVG: lines over steps, and tables of shares as heat maps.  Each stands in a
-   page, whose colours it takes, or alone, with its own.  A part of glam.c.
+/* glam_svg.h - charts as SVG: lines over steps, and tables of shares as heat maps.  Each stands in
+   a page, whose colours it takes, or alone, with its own.  A part of glam.c.
 
-   A colour never says anything alone: lines end in their name, the second kind is dashed, cells have
-   their number. */
+   A colour never says anything alone: lines end in their name, the second kind is dashed, cells
+   have their number. */
 
 #ifndef GLAM_SVG_H
 #define GLAM_SVG_H
@@ -19,7 +19,8 @@ static const char svg_dark[] =
 static const char svg_rules[] =
     ".chart{font:11px system-ui,sans-serif;background:var(--ground)}"
     ".chart text{fill:var(--soft)}.chart .head{fill:var(--ink);font-size:12px;font-weight:600}"
-    ".chart .number{fill:var(--ink)}.chart .rule{stroke:var(--rule)}"
+    ".chart .number{fill:var(--ink)}.chart .over{paint-order:stroke;stroke:var(--ground);"
+    "stroke-width:3px}.chart .rule{stroke:var(--rule)}"
     ".chart .level{stroke:var(--ink);stroke-dasharray:1 3}"
     ".chart .line{fill:none;stroke-width:1.7;stroke-linejoin:round}"
     ".chart .dash{stroke-dasharray:6 4}.chart .faint{stroke:var(--soft);opacity:.35;stroke-width:1}"
@@ -93,16 +94,16 @@ typedef struct chart {
     const char *file, *title, *unit;             // file: of --svg, without .svg
     chart_line *line;
     int         lines, digits;                   // of the numbers that are read off
-    int         from_zero;                       // the axis begins at 0
+    int         from_zero, whole;                // the axis begins at 0; has whole numbers
     double      level, slots;                    // a dotted line each; 0: none
     double      x0, x1, y0, y1;
 } chart;
 
-// 1, 2 or 5 times a power of ten, so that about `count` steps cover the range.
+// 1, 2, 2.5 or 5 times a power of ten, so that about `count` steps cover the range.
 static double nice_step(double range, int count)
 {
     double raw = range / count, power = pow(10, floor(log10(raw))), part = raw / power;
-    return power * (part <= 1 ? 1 : part <= 2 ? 2 : part <= 5 ? 5 : 10);
+    return power * (part <= 1 ? 1 : part <= 2 ? 2 : part <= 2.5 ? 2.5 : part <= 5 ? 5 : 10);
 }
 
 static void chart_range(chart *c)
@@ -135,6 +136,7 @@ static void chart_axes(json_out *o, const chart *c)
 {
     char number[40];
     double step = nice_step(c->y1 - c->y0, 4);
+    if (c->whole && step < 1) step = 1;
     for (double y = ceil(c->y0 / step - 1e-9) * step; y <= c->y1 + step * 1e-9; y += step) {
         svg_line(o, CHART_LEFT, chart_y(c, y), CHART_RIGHT, chart_y(c, y), "rule");
         snprintf(number, sizeof number, "%.4g", fabs(y) < step * 1e-6 ? 0.0 : y);
@@ -148,12 +150,17 @@ static void chart_axes(json_out *o, const chart *c)
     svg_text(o, CHART_RIGHT, CHART_BOTTOM + 27, "", "end", "step");
     svg_text(o, 2, 14, "head", "start", c->title);
     svg_text(o, CHART_WIDE - 2, 14, "", "end", c->unit);
+}
+
+// Dotted lines with their names, which stand above the curves.
+static void chart_rules(json_out *o, const chart *c)
+{
     struct { double at; const char *what; } rules[2] = {{c->level, "even"}, {c->slots, "slots"}};
     for (int i = 0; i < 2; i++) {
         if (rules[i].at <= 0) continue;
         svg_line(o, CHART_LEFT, chart_y(c, rules[i].at), CHART_RIGHT, chart_y(c, rules[i].at),
                  "level");
-        svg_text(o, CHART_LEFT + 3, chart_y(c, rules[i].at) - 3, "number", "start",
+        svg_text(o, CHART_LEFT + 3, chart_y(c, rules[i].at) - 3, "number over", "start",
                  rules[i].what);
     }
 }
@@ -228,6 +235,7 @@ static void chart_draw(json_out *o, chart *c, int alone)
     chart_axes(o, c);
     for (int i = 0; i < c->lines; i++) if (c->line[i].faint) chart_curve(o, c, &c->line[i]);
     for (int i = 0; i < c->lines; i++) if (!c->line[i].faint) chart_curve(o, c, &c->line[i]);
+    chart_rules(o, c);
     chart_names(o, c);
     put(o, "</svg>\n");
 }
