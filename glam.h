@@ -33,11 +33,11 @@
    Third floor - the language model
      15 model      glam_config, glam_model: blocks, forward, loss, routing, glam_freeze
      16 text       bytes and tokens
-     17 generate   key/value cache, sampling, glam_complete
+     17 generate   key/value cache, sampling, beam search, glam_complete
    Roof - using it
      18 data       texts, train/validation split, mixtures of texts, batches
      19 train      Adafactor, AdamW, schedules, glam_train_step
-     20 evaluate   validation loss and perplexity of a text
+     20 evaluate   log-likelihood, multiple choice, F1, perplexity
      21 files      safetensors: glam_save, glam_load, checkpoints
      22 plan       parameters, memory and FLOPs before you run
 
@@ -803,6 +803,22 @@ GLAM_API int glam_generate(glam_session *session, const int32_t *prompt, int cou
 GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int size,
                            const glam_sampling *sampling);
 
+typedef struct glam_beam {
+    int    width;              // texts kept at each step; default 4, as in the paper; 1: greedy
+    double length_power;       // a text is worth loglik / ((5 + tokens) / 6)^this, which favours
+                               // longer ones; default 0.6, GPT-3's (the paper: none named)
+    int  (*ends)(void *user, const int32_t *tokens, int count);    // is a text that ends with
+    void  *ends_user;          // tokens[count-1] finished?  default NULL: none is before `most`
+} glam_beam;
+
+GLAM_API glam_beam glam_beam_default(void);
+// Continues prompt by up to `most` tokens with the text worth most of those that a beam meets: of
+// the 2 width likeliest next steps those that end a text are finished, and the first width others
+// go on.  Returns its tokens, 0 on failure; *loglik (NULL: not wanted) becomes the log of its
+// probability.
+GLAM_API int glam_beam_search(glam_model *model, const int32_t *prompt, int count, int32_t *out,
+                              int most, const glam_beam *beam, double *loglik);
+
 /* == 18 data : interface ================================================================== */
 
 typedef struct glam_text glam_text;
@@ -953,6 +969,43 @@ typedef struct glam_perplexity_report {
 // overlap; the tail that fills no window is left out.  Nothing is dropped.  Cancelled: tokens 0.
 GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int context,
                                      glam_perplexity_report *report);
+
+// What the log-likelihoods of options are divided by before they are compared.
+typedef enum glam_per { GLAM_PER_SUM, GLAM_PER_TOKEN, GLAM_PER_CHAR, GLAM_PER_BYTE } glam_per;
+
+// A text to be scored and the text before it, both ended by 0.  The tokens [from,count) of a span.
+typedef struct glam_query { const char *context, *continuation; } glam_query;
+typedef struct glam_span { const int32_t *tokens; int count, from; } glam_span;
+
+// How the options of a task are scored.
+typedef struct glam_task {
+    const glam_tokenizer *tokenizer;   // NULL: bytes
+    glam_per per;              // default GLAM_PER_TOKEN, the paper's for most tasks
+    int     window;            // tokens that the model looks at; 0: its context
+    int32_t prefix;            // stands before a continuation without a context; 10, a new line
+} glam_task;
+
+typedef struct glam_score {
+    double loglik;             // sum of log p(token | what is before it), nats
+    int    tokens;             // of the continuation
+    int    chars, bytes;       // of the continuation, UTF-8, as it was given; 0 for spans
+    int    greedy;             // 1: each of its tokens was the likeliest
+    int    cut;                // tokens at the begin of the context that had no room
+} glam_score;
+
+GLAM_API glam_task glam_task_default(void);
+// Scores count continuations, as lm-evaluation-harness defines it: context and continuation are
+// tokenized as one text, blanks at the end of the context go to the continuation; what is longer
+// than the window loses the begin of its context.  A continuation longer than the window is rolled
+// over: each token is scored once, in windows as full as may be.  The bits do not depend on what
+// else is scored in the call.  Cancelled: all zero.  On a mesh every rank scores everything.
+GLAM_API glam_status glam_loglikelihood(glam_model *model, const glam_query *queries, int count,
+                                        const glam_task *task, glam_score *scores);
+// The same for tokens; from is 1 or more.
+GLAM_API glam_status glam_loglikelihood_tokens(glam_model *model, const glam_span *spans, int count,
+                                               int window, glam_score *scores);
+// The option with the largest loglik / its tokens, chars or bytes, the first of equals; -1: none.
+GLAM_API int glam_choose(const glam_score *options, int count, glam_per per);
 
 /* == 21 files : interface =================================================================
 
@@ -10376,6 +10429,10 @@ static void glam__cache_sinusoids(glam_ctx *ctx, const glam__layer *layer, const
     ctx->scratch_used = 0;
 }
 
+// Heads of keys and values that a cache of this rank holds.
+static int glam__cache_heads(const glam_ctx *ctx, const glam_config *c)
+{ return ctx->mesh ? c->heads / ctx->mesh->Y : c->heads; }
+
 GLAM_API glam_session *glam_session_new(glam_model *model, int most)
 {
     if (!model) return NULL;
@@ -10384,7 +10441,7 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
     if (most < 1) glam_fail(ctx, GLAM_ERR_VALUE, "session: room for %d tokens; at least 1", most);
     if (ctx->error) return NULL;
     uint64_t nr = (uint64_t)ctx->kernels->nr;
-    uint64_t heads = (uint64_t)(ctx->mesh ? c->heads / ctx->mesh->Y : c->heads);
+    uint64_t heads = (uint64_t)glam__cache_heads(ctx, c);
     uint64_t keys = heads * glam__panels_of(ctx, most) * nr * c->d_head;
     uint64_t values = heads * glam__panels_of(ctx, c->d_head) * nr * most;
     size_t mark = glam_mark(ctx);
@@ -10612,6 +10669,131 @@ GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int
     out[wrote] = 0;
     glam_rewind(ctx, mark);
     return wrote;
+}
+
+// ---- beam search
+
+GLAM_API glam_beam glam_beam_default(void)
+{
+    glam_beam b = { 4, 0.6, NULL, NULL };
+    return b;
+}
+
+// A text that may go on, and a step that one of them may take.
+typedef struct glam__ray { glam_session *session; int32_t *tokens; double loglik; } glam__ray;
+typedef struct glam__step { int ray; int32_t token; double loglik; } glam__step;
+
+// What `from` read behind token `first`; before it both hold the same.
+static void glam__session_copy(glam_session *to, const glam_session *from, int first)
+{
+    const glam_config *c = &from->model->config;
+    const glam_ctx *ctx = from->model->ctx;
+    int heads = glam__cache_heads(ctx, c), nr = ctx->kernels->nr;
+    size_t panels = (size_t)glam__panels_of(ctx, from->most), block = (size_t)c->d_head * nr;
+    size_t wide = (size_t)glam__panels_of(ctx, c->d_head), most = (size_t)from->most;
+    for (int i = 0; i < c->layers; i++) {
+        const glam__cache *a = &from->caches[i];
+        glam__cache *b = &to->caches[i];
+        size_t begin = (size_t)(first / nr), end = (size_t)glam__panels_of(ctx, a->length);
+        b->length = a->length;
+        for (size_t h = 0; h < (size_t)heads; h++)
+            memcpy(b->k + (h * panels + begin) * block, a->k + (h * panels + begin) * block,
+                   (end - begin) * block * sizeof *b->k);
+        for (size_t h = 0; h < (size_t)heads * wide; h++) {
+            size_t at = (h * most + (size_t)first) * (size_t)nr;
+            memcpy(b->v + at, a->v + at, (size_t)(a->length - first) * (size_t)nr * sizeof *b->v);
+        }
+    }
+}
+
+// The likeliest next steps of all texts, best first, at most `most`; of equals the earlier text's
+// and lower token.  Returns how many there are.
+static int glam__beam_steps(const glam__ray *rays, int count, int most, glam__step *steps)
+{
+    const glam_model *model = rays[0].session->model;
+    int found = 0, V = model->config.vocab;
+    for (int r = 0; r < count; r++) {
+        const float *logits = rays[r].session->logits;
+        double lse = (double)model->ctx->kernels->logsumexp(V, logits);
+        for (int v = 0; v < V; v++) {
+            glam__step s = { r, v, rays[r].loglik + ((double)logits[v] - lse) };
+            if (found == most && s.loglik <= steps[most - 1].loglik) continue;
+            int at = found < most ? found++ : most - 1;
+            for (; at > 0 && steps[at - 1].loglik < s.loglik; at--) steps[at] = steps[at - 1];
+            steps[at] = s;
+        }
+    }
+    return found;
+}
+
+// rays[0] has read the prompt; next: as many more.  Returns the tokens of the best text.
+static int glam__beam_run(const glam_beam *b, glam__ray *rays, glam__ray *next, glam__step *steps,
+                          int prompt, int32_t *out, int most, double *loglik)
+{
+    int best = 0, live = 1;
+    double worth = -DBL_MAX, longest = pow((5 + most) / 6.0, b->length_power);
+    for (int n = 1; ; n++) {
+        double power = pow((5 + n) / 6.0, b->length_power);
+        int found = glam__beam_steps(rays, live, 2 * b->width, steps);
+        live = 0;
+        for (int i = 0; i < found && live < b->width; i++) {
+            glam__ray *old = &rays[steps[i].ray], *ray = &next[live];
+            memcpy(ray->tokens, old->tokens, (size_t)(n - 1) * sizeof *out);
+            ray->tokens[n - 1] = steps[i].token;
+            ray->loglik = steps[i].loglik;
+            int ends = n == most || (b->ends && b->ends(b->ends_user, ray->tokens, n));
+            if (ends && ray->loglik / power > worth) {
+                worth = ray->loglik / power;
+                *loglik = ray->loglik;
+                memcpy(out, ray->tokens, (size_t)(best = n) * sizeof *out);
+            }
+            if (ends) continue;
+            glam__session_copy(ray->session, old->session, prompt);
+            live++;
+        }
+        // a longer text is no likelier, and its loglik is divided by no more than the longest's
+        if (!live || next[0].loglik / longest <= worth) return best;
+        for (int i = 0; i < live; i++)
+            if (!glam_next(next[i].session, &next[i].tokens[n - 1], 1)) return 0;
+        glam__ray *swap = rays;
+        rays = next;
+        next = swap;
+    }
+}
+
+GLAM_API int glam_beam_search(glam_model *model, const int32_t *prompt, int count, int32_t *out,
+                              int most, const glam_beam *beam, double *loglik)
+{
+    glam_beam b = beam ? *beam : glam_beam_default();
+    double own;
+    int made = 0;
+    if (!loglik) loglik = &own;
+    *loglik = 0;
+    if (!model) return 0;
+    glam_ctx *ctx = model->ctx;
+    if (b.width < 1 || b.width > 1 << 20 || !glam__within(b.length_power, 0, 100))
+        glam_fail(ctx, GLAM_ERR_VALUE, "beam: width %d, length_power %g: start from "
+                  "glam_beam_default()", b.width, b.length_power);
+    if (!prompt || count < 1 || !out || most < 1 || count > INT32_MAX - most)
+        glam_fail(ctx, GLAM_ERR_VALUE, "beam: %d tokens behind a prompt of %d, or NULL; at least "
+                  "one of each", most, count);
+    if (ctx->error) return 0;
+    size_t mark = glam_mark(ctx), W = (size_t)b.width;
+    glam__ray *rays = (glam__ray *)glam__take(ctx, &ctx->life, 2 * W * sizeof *rays);
+    glam__step *steps = (glam__step *)glam__take(ctx, &ctx->life, 2 * W * sizeof *steps);
+    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->life,
+                                            glam__mul(2 * W, (uint64_t)most * sizeof *tokens));
+    for (size_t r = 0; r < 2 * W && !ctx->error; r++) {
+        rays[r].tokens = tokens + r * (size_t)most;
+        rays[r].loglik = 0;
+        rays[r].session = glam_session_new(model, count + most);
+    }
+    if (!ctx->error && glam_next(rays[0].session, prompt, count)) {
+        for (size_t r = 1; r < 2 * W; r++) glam__session_copy(rays[r].session, rays[0].session, 0);
+        made = glam__beam_run(&b, rays, rays + W, steps, count, out, most, loglik);
+    }
+    glam_rewind(ctx, mark);
+    return made;
 }
 
 /* == 18 data : implementation =============================================================
@@ -12578,6 +12760,252 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
     r->perplexity = exp(r->loss);
     r->bits_per_token = r->loss / 0.6931471805599453;
     return GLAM_OK;
+}
+
+// ---- log-likelihood: spans are cut into windows, windows of like length share a batch, and logits
+// are made at the scored places alone.  A row's bits know nothing of the others in its batch.
+
+// Inputs [from,end-1) of a span predict its tokens [scored,end).
+typedef struct glam__window { int span, from, scored, end, hits; double loglik; } glam__window;
+
+// All windows of all spans into w (NULL: only their number).  Rolled over, the first one has as
+// much context as fits and the tokens that fit behind it; every later one is full.
+static size_t glam__cut_windows(const glam_span *spans, int count, int size, glam__window *w)
+{
+    size_t n = 0;
+    for (int i = 0; i < count; i++) {
+        const glam_span *s = &spans[i];
+        for (int done = s->from, end; done < s->count; done = end, n++) {
+            int left = s->count - done, from = s->from > size ? s->from - size : 0;
+            end = left <= size ? s->count : done == s->from ? from + size + 1 : done + size;
+            glam__window next = { i, end - 1 > size ? end - 1 - size : 0, done, end, 0, 0 };
+            if (w) w[n] = next;
+        }
+    }
+    return n;
+}
+
+static int glam__by_length(const void *a, const void *b)
+{
+    const glam__window *x = *(glam__window *const *)a, *y = *(glam__window *const *)b;
+    int m = x->end - x->from, n = y->end - y->from;
+    return m != n ? (m < n ? 1 : -1) : x < y ? -1 : x > y;
+}
+
+typedef struct glam__scored {
+    const glam__kernels *kernels;
+    const float *logits;           // [rows,V]
+    const int32_t *targets;
+    double *loglik;                // [rows]
+    int32_t *hit;
+    int V;
+} glam__scored;
+
+static void glam__score_place(void *arg, int i, int worker GLAM__UNUSED)
+{
+    const glam__scored *s = (const glam__scored *)arg;
+    const float *l = s->logits + (size_t)i * s->V;
+    int32_t target = s->targets[i], best = 0;
+    for (int v = 1; v < s->V; v++) if (l[v] > l[best]) best = v;
+    s->loglik[i] = (double)l[target] - (double)s->kernels->logsumexp(s->V, l);
+    s->hit[i] = best == target;
+}
+
+// Logits of the scored places alone, some rows at a time.  x: [rows,length,M].
+static void glam__score_places(glam_model *model, const glam_tensor *x, const glam_span *spans,
+                               glam__window *const *windows, int rows, int length)
+{
+    glam_ctx *ctx = model->ctx;
+    int M = model->config.d_model, places = 0, n = 0;
+    for (int r = 0; r < rows; r++) places += windows[r]->end - windows[r]->scored;
+    glam_tensor *picked = glam__tensor(ctx, &ctx->step, glam_dim2(places, M), "");
+    glam__scored s = { ctx->kernels, NULL, NULL, NULL, NULL, model->config.vocab };
+    int32_t *targets = (int32_t *)glam__take(ctx, &ctx->step, (uint64_t)places * sizeof *targets);
+    s.loglik = (double *)glam__take(ctx, &ctx->step, (uint64_t)places * sizeof *s.loglik);
+    s.hit = (int32_t *)glam__take(ctx, &ctx->step, (uint64_t)places * sizeof *s.hit);
+    for (int r = 0; r < rows && !ctx->error; r++)
+        for (int t = windows[r]->scored; t < windows[r]->end; t++, n++) {
+            targets[n] = spans[windows[r]->span].tokens[t];
+            memcpy(picked->data + (size_t)n * M,
+                   x->data + ((size_t)r * length + (t - 1 - windows[r]->from)) * M,
+                   (size_t)M * sizeof(float));
+        }
+    int chunk = glam__head_chunk(places, s.V);
+    for (int from = 0; from < places && !ctx->error; from += chunk) {
+        int some = glam__min(chunk, places - from);
+        glam__scored part = s;
+        glam__place place = glam__arena_mark(&ctx->step);
+        glam_tensor *logits = glam__logits(model, glam_slice(ctx, picked, from, some));
+        part.logits = logits ? logits->data : NULL;
+        part.targets = targets + from;  part.loglik += from;  part.hit += from;
+        if (logits) glam__each_row(ctx, some, 8.0 * s.V, glam__score_place, &part);
+        glam__step_back(ctx, place);
+    }
+    for (int r = 0, at = 0; r < rows && !ctx->error; r++)
+        for (int t = windows[r]->scored; t < windows[r]->end; t++, at++) {
+            windows[r]->loglik += s.loglik[at];
+            windows[r]->hits += s.hit[at];
+        }
+}
+
+// Scores windows of unequal length, the longest first, as rows of one batch; -1 when cancelled.
+static int glam__score_batch(glam_model *model, const glam_span *spans,
+                             glam__window *const *windows, int rows)
+{
+    int length = windows[0]->end - 1 - windows[0]->from;
+    glam_ctx *ctx = model->ctx;
+    glam__run run;
+    glam_batch batch = { rows, length, NULL, NULL, NULL, NULL };
+    size_t T = (size_t)rows * (size_t)length;
+    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, 2 * T * sizeof *tokens);
+    if (!tokens) return 0;
+    memset(tokens, 0, 2 * T * sizeof *tokens);
+    for (int r = 0; r < rows; r++)
+        for (int t = windows[r]->from, at = r * length; t < windows[r]->end - 1; t++, at++) {
+            tokens[at] = spans[windows[r]->span].tokens[t];
+            tokens[T + (size_t)at] = 1;
+        }
+    batch.tokens = tokens;
+    batch.mask = tokens + T;
+    if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return 0;
+    run.quiet = 1;
+    glam_tensor *x = glam__run_layers(&run, &batch);
+    if (x) glam__score_places(model, x, spans, windows, rows, length);
+    return run.cancelled ? -1 : 0;
+}
+
+static void glam__span_check(const glam_model *model, const glam_span *s, int i)
+{
+    if (!s->tokens || s->from < 1 || s->from >= s->count)
+        glam_fail(model->ctx, GLAM_ERR_VALUE, "loglikelihood: span %d: tokens %d to %d are to be "
+                  "scored; at least one, with one before it", i, s->from, s->count - 1);
+    for (int t = 0; t < s->count && !model->ctx->error; t++)
+        if (s->tokens[t] < 0 || s->tokens[t] >= model->config.vocab)
+            glam_fail(model->ctx, GLAM_ERR_VALUE, "loglikelihood: span %d: token %d is %d; the "
+                      "vocabulary ends at %d", i, t, (int)s->tokens[t], model->config.vocab - 1);
+}
+
+GLAM_API glam_status glam_loglikelihood_tokens(glam_model *model, const glam_span *spans, int count,
+                                               int window, glam_score *scores)
+{
+    int going = 0;
+    if (scores && count > 0) memset(scores, 0, (size_t)count * sizeof *scores);
+    if (!model || glam__farewell(model->ctx) != GLAM_OK)
+        return model ? model->ctx->error : GLAM_ERR_MEMORY;
+    glam_ctx *ctx = model->ctx;
+    if (count < 1 || !spans || !scores || window < 0)
+        glam_fail(ctx, GLAM_ERR_VALUE, "loglikelihood: %d spans (or NULL), window %d", count,
+                  window);
+    for (int i = 0; i < count && !ctx->error; i++) glam__span_check(model, &spans[i], i);
+    if (ctx->error) return glam__farewell(ctx);
+    if (!window) window = model->config.context;
+    size_t mark = glam_mark(ctx), n = glam__cut_windows(spans, count, window, NULL);
+    glam__window *all = (glam__window *)glam__take(ctx, &ctx->life, n * sizeof *all);
+    glam__window **order = (glam__window **)glam__take(ctx, &ctx->life, n * sizeof *order);
+    if (all && order) {
+        glam__cut_windows(spans, count, window, all);
+        for (size_t i = 0; i < n; i++) order[i] = &all[i];
+        qsort(order, n, sizeof *order, glam__by_length);
+    }
+    ctx->epoch++;                                  // weights may have been written by hand
+    int before = glam_no_grad(ctx, 1);
+    for (size_t i = 0; i < n && !ctx->error && going == 0; ) {
+        int fit = 2048 / (order[i]->end - order[i]->from), rows = fit < 1 ? 1 : glam__min(fit, 64);
+        glam__place place = glam__arena_mark(&ctx->step);
+        if ((size_t)rows > n - i) rows = (int)(n - i);
+        going = glam__score_batch(model, spans, order + i, rows);
+        glam__step_back(ctx, place);
+        i += (size_t)rows;
+    }
+    glam_no_grad(ctx, before);
+    for (size_t i = 0; i < n && !ctx->error && going == 0; i++) {
+        glam_score *s = &scores[all[i].span];
+        if (!glam__is_number(all[i].loglik))
+            glam_fail(ctx, GLAM_ERR_NUMERIC, "loglikelihood: span %d: it is not finite: the model "
+                      "is spoilt; load it again, or an earlier checkpoint", all[i].span);
+        if (!s->tokens) s->cut = all[i].from;
+        s->loglik += all[i].loglik;
+        s->tokens += all[i].end - all[i].scored;
+        s->greedy += all[i].hits;
+    }
+    for (int i = 0; i < count; i++) scores[i].greedy = scores[i].greedy == scores[i].tokens;
+    glam_rewind(ctx, mark);
+    if (ctx->error || going) memset(scores, 0, (size_t)count * sizeof *scores);
+    return glam__farewell(ctx);
+}
+
+GLAM_API glam_task glam_task_default(void)
+{
+    glam_task t = { NULL, GLAM_PER_TOKEN, 0, '\n' };
+    return t;
+}
+
+// Context and continuation as tokens.  The context is tokenized alone to know where it ends, and
+// what the whole text has behind that many tokens is the continuation.
+static glam_span glam__query_span(glam_ctx *ctx, const glam_query *q, const glam_task *task)
+{
+    glam_span span = { NULL, 0, 0 };
+    size_t all = strlen(q->context) + strlen(q->continuation), bytes = strlen(q->context);
+    while (bytes && strchr(" \t\n\v\f\r", q->context[bytes - 1])) bytes--;
+    char *text = (char *)glam__take(ctx, &ctx->life, all + 1);
+    if (!text) return span;
+    memcpy(text, q->context, all - strlen(q->continuation));
+    strcpy(text + strlen(q->context), q->continuation);
+    size_t first = bytes == 0, n = glam_encode(task->tokenizer, text, all, NULL, 0);
+    size_t before = bytes ? glam_encode(task->tokenizer, text, bytes, NULL, 0) : 1;
+    if (n + before > INT32_MAX / 4) return span;
+    int32_t *ids = (int32_t *)glam__take(ctx, &ctx->life, (n + before + 1) * sizeof *ids);
+    if (!ids) return span;
+    ids[0] = task->prefix;
+    glam_encode(task->tokenizer, text, all, ids + first, n);
+    if (bytes) glam_encode(task->tokenizer, text, bytes, ids, before);
+    span.tokens = ids;
+    span.count = (int)(n + first);
+    span.from = (int)(before < n + first ? before : n + first - 1);  // the last token at least
+    return span;
+}
+
+GLAM_API glam_status glam_loglikelihood(glam_model *model, const glam_query *queries, int count,
+                                        const glam_task *task, glam_score *scores)
+{
+    glam_task t = task ? *task : glam_task_default();
+    if (scores && count > 0) memset(scores, 0, (size_t)count * sizeof *scores);
+    if (!model || glam__farewell(model->ctx) != GLAM_OK)
+        return model ? model->ctx->error : GLAM_ERR_MEMORY;
+    glam_ctx *ctx = model->ctx;
+    size_t mark = glam_mark(ctx);
+    if (count < 1 || !queries || !scores)
+        glam_fail(ctx, GLAM_ERR_VALUE, "loglikelihood: %d queries (or NULL)", count);
+    if (ctx->error) return glam__farewell(ctx);
+    glam_span *spans = (glam_span *)glam__take(ctx, &ctx->life, (uint64_t)count * sizeof *spans);
+    for (int i = 0; i < count && !ctx->error; i++) {
+        if (!queries[i].context || !queries[i].continuation || !*queries[i].continuation)
+            glam_fail(ctx, GLAM_ERR_VALUE, "loglikelihood: query %d has no context or no "
+                      "continuation", i);
+        else spans[i] = glam__query_span(ctx, &queries[i], &t);
+    }
+    if (!ctx->error) glam_loglikelihood_tokens(model, spans, count, t.window, scores);
+    for (int i = 0; i < count && scores[i].tokens; i++)
+        for (const char *c = queries[i].continuation; *c; c++) {
+            scores[i].bytes++;
+            scores[i].chars += (*c & 0xc0) != 0x80;
+        }
+    glam_rewind(ctx, mark);
+    return glam__farewell(ctx);
+}
+
+GLAM_API int glam_choose(const glam_score *options, int count, glam_per per)
+{
+    int best = -1;
+    double most = 0;
+    for (int i = 0; options && i < count; i++) {
+        const glam_score *s = &options[i];
+        int by = per == GLAM_PER_TOKEN ? s->tokens : per == GLAM_PER_CHAR ? s->chars
+                 : per == GLAM_PER_BYTE ? s->bytes : 1;
+        double worth = s->loglik / (by > 0 ? by : 1);
+        if (best < 0 || worth > most) { best = i;  most = worth; }
+    }
+    return best;
 }
 
 /* == 21 files : implementation ============================================================

@@ -20,9 +20,9 @@
        glam_shape.h     options into configuration and recipe
        glam_log.h       lines of JSON
        glam_tally.h     how busy the experts are: counts and bars
-       glam_look.h      which expert takes which token
        glam_stop.h      signals and closed pipes
        glam_jsonl.h     lines of JSON in and out
+       glam_look.h      what the routers did with each token of a text
        glam_run.h       a run that learns: texts, trainer, log
        glam_keep.h      what a run must not lose
 
@@ -57,9 +57,9 @@
 #include "glam_shape.h"
 #include "glam_log.h"
 #include "glam_tally.h"
-#include "glam_look.h"
 #include "glam_stop.h"
 #include "glam_jsonl.h"
+#include "glam_look.h"
 #include "glam_run.h"
 #include "glam_keep.h"
 
@@ -68,6 +68,12 @@
 #include "glam_generate.h"
 #include "glam_eval.h"
 #include "glam_route.h"
+#include "glam_svg.h"
+#include "glam_history.h"
+#include "glam_byhand.h"
+#include "glam_page.h"
+#include "glam_charts.h"
+#include "glam_report.h"
 #include "glam_info.h"
 
 // == the table of commands ==================================================================
@@ -91,6 +97,8 @@ static const command commands[] = {
     {"eval", "MODEL TEXT", "loss and bits per byte of a text", EVAL, run_eval, NULL},
     {"route", "MODEL TEXT|FILE|-", "which experts work on which token", ROUTE, run_route,
      route_note},
+    {"report", "MODEL TEXT...", "a page that shows what every expert does", REPORT, run_report,
+     report_note},
     {"info", "MODEL | --preset NAME", "sizes, memory and work, without loading", INFO, run_info,
      NULL},
 };

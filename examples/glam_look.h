@@ -4,14 +4,6 @@
 #ifndef GLAM_LOOK_H
 #define GLAM_LOOK_H
 
-// A context for a command that works on a model.
-static glam_ctx *open_context(const settings *s)
-{
-    glam_options options = glam_options_default();
-    set_machine(s, &options);
-    return glam_open(&options);
-}
-
 // A saved model.  One of whose weights is no number computes nothing but nonsense: an error.
 static glam_model *load_model(glam_ctx *ctx, const char *path)
 {
@@ -34,22 +26,30 @@ static void tokens_to_text(const int32_t *tokens, int count, char *text)
         text[i] = (char)(tokens[i] >= 0 && tokens[i] < BYTES ? tokens[i] : '?');
 }
 
+enum { LOOK_ROWS = 16 };                         // windows in a pass
+
 // What one mixture did with each token of a text.
 typedef struct looked_layer {
     int      capacity;                           // slots; 0: as many as it takes
-    int32_t *expert, *slot, *kept;               // [N,k]; expert NULL: a dense layer
-    float   *weight, *probability;               // [N,k], [N,E]
+    int32_t *expert, *slot, *kept, *fate;        // [N,k]; expert NULL: a dense layer
+    float   *weight, *before;                    // [N,k] after drops and before
+    float   *probability, *logit;                // [N,E]
 } looked_layer;
 
 // A text that went through a model in windows, and its routing.
 typedef struct look {
     int32_t *ids;                                // [N]
-    float   *loss;                               // [N] of the token, given those before it; NAN: the
-                                                 // first of a window
+    float   *loss;                               // [N] given the tokens before; NAN: the first of a
+                                                 // window
     int      tokens, window, layers, experts, top_k;
+    int      at, count;                          // of the pass that runs
     looked_layer *of;                            // [layers]
-    tally    total;
+    const int32_t *text;                         // [places of a pass] whose its tokens are
+    int      number;                             // of this text
+    tally   *total;                              // where it is counted
 } look;
+
+static look *looking = NULL;                     // what the trace of a context fills
 
 static void look_close(look *k)
 {
@@ -60,18 +60,19 @@ static void look_close(look *k)
     free(k->of);
     free(k->ids);
     free(k->loss);
-    tally_close(&k->total);
     memset(k, 0, sizeof *k);
 }
 
-// Takes over the tokens.
-static void look_open(look *k, const glam_model *model, int32_t *ids, int count, int window)
+// Takes over the tokens.  total NULL: nothing is counted.
+static void look_open(look *k, const glam_model *model, int32_t *ids, int count, int window,
+                      tally *total)
 {
     const glam_config *c = glam_model_config(model);
     size_t N = (size_t)count, top = (size_t)c->moe.top_k, E = (size_t)c->moe.experts;
     memset(k, 0, sizeof *k);
     k->ids = ids;
     k->tokens = count;
+    k->total = total;
     k->window = window < 1 || window > count ? count : window;
     k->layers = c->layers;
     k->experts = c->moe.experts;
@@ -82,32 +83,61 @@ static void look_open(look *k, const glam_model *model, int32_t *ids, int count,
     for (int layer = 0; layer < k->layers; layer++) {
         looked_layer *l = &k->of[layer];
         if (!is_mixture(c, layer)) continue;
-        l->expert = (int32_t *)need(3 * N * top * sizeof *l->expert);
+        l->expert = (int32_t *)need(4 * N * top * sizeof *l->expert);
         l->slot = l->expert + N * top;
         l->kept = l->slot + N * top;
-        l->weight = (float *)need(N * (top + E) * sizeof *l->weight);
-        l->probability = l->weight + N * top;
+        l->fate = l->kept + N * top;
+        l->weight = (float *)need(2 * N * (top + E) * sizeof *l->weight);
+        l->before = l->weight + N * top;
+        l->probability = l->before + N * top;
+        l->logit = l->probability + N * E;
     }
-    tally_open(&k->total, c);
 }
 
-// What a pass over the tokens from `at` on has left in the model.
-static void look_take(look *k, const glam_model *model, int at)
+// One mixture at work on the pass.  Padding comes behind its tokens.
+static void look_trace(void *user, const glam_trace *trace)
 {
-    for (int layer = 0; layer < k->layers; layer++) {
-        looked_layer *l = &k->of[layer];
-        const glam_routing *g = glam_model_routing(model, layer);
-        if (!l->expert || !g) continue;
-        size_t T = (size_t)g->tokens, top = (size_t)k->top_k, E = (size_t)k->experts;
-        size_t to = (size_t)at * top;
-        l->capacity = g->capacity;
-        memcpy(l->expert + to, g->expert, T * top * sizeof *l->expert);
-        memcpy(l->slot + to, g->slot, T * top * sizeof *l->slot);
-        memcpy(l->kept + to, g->kept, T * top * sizeof *l->kept);
-        memcpy(l->weight + to, g->weight, T * top * sizeof *l->weight);
-        memcpy(l->probability + (size_t)at * E, g->probability, T * E * sizeof *l->weight);
-        tally_add(&k->total, layer, g);
-    }
+    look *k = looking;
+    (void)user;
+    if (!k || trace->layer < 0 || trace->layer >= k->layers || !k->of[trace->layer].expert) return;
+    looked_layer *l = &k->of[trace->layer];
+    const glam_routing *g = trace->routing;
+    size_t chosen = (size_t)k->count * (size_t)k->top_k, to = (size_t)k->at * (size_t)k->top_k;
+    size_t scored = (size_t)k->count * (size_t)k->experts;
+    size_t from = (size_t)k->at * (size_t)k->experts;
+    l->capacity = g->capacity;
+    memcpy(l->expert + to, g->expert, chosen * sizeof *l->expert);
+    memcpy(l->slot + to, g->slot, chosen * sizeof *l->slot);
+    memcpy(l->kept + to, g->kept, chosen * sizeof *l->kept);
+    memcpy(l->fate + to, trace->fate, chosen * sizeof *l->fate);
+    memcpy(l->weight + to, g->weight, chosen * sizeof *l->weight);
+    memcpy(l->before + to, trace->weight, chosen * sizeof *l->before);
+    memcpy(l->probability + from, g->probability, scored * sizeof *l->weight);
+    memcpy(l->logit + from, trace->logit, scored * sizeof *l->logit);
+    if (k->total) tally_add(k->total, trace, k->text);
+}
+
+// The tokens from k->at on, in as many windows as a pass takes, and what they cost.
+static void look_pass(look *k, glam_model *model, glam_mode mode)
+{
+    int left = k->tokens - k->at, most = (left + k->window - 1) / k->window;
+    int rows = most < LOOK_ROWS ? most : LOOK_ROWS, places = rows * k->window;
+    int V = glam_model_config(model)->vocab;
+    int32_t *ids = (int32_t *)need(3 * (size_t)places * sizeof *ids), *mask = ids + places;
+    int32_t *text = mask + places;
+    k->count = left < places ? left : places;
+    memset(ids, 0, (size_t)places * sizeof *ids);
+    memcpy(ids, k->ids + k->at, (size_t)k->count * sizeof *ids);
+    for (int t = 0; t < places; t++) mask[t] = t < k->count, text[t] = k->number;
+    k->text = text;
+    glam_batch batch = {rows, k->window, ids, NULL, mask, NULL};
+    looking = k;
+    glam_tensor *p = glam_softmax(glam_model_ctx(model), glam_forward(model, &batch, mode));
+    looking = NULL;
+    for (int t = 0; p && t < k->count; t++)
+        k->loss[k->at + t] = t % k->window == 0 ? NAN
+                           : -logf(p->data[(size_t)(t - 1) * (size_t)V + (size_t)ids[t]]);
+    free(ids);
 }
 
 // Runs the text through the model, window by window: as in use (nothing is dropped), or as in
@@ -115,20 +145,22 @@ static void look_take(look *k, const glam_model *model, int at)
 static glam_status look_run(look *k, glam_model *model, glam_mode mode)
 {
     glam_ctx *ctx = glam_model_ctx(model);
-    int before = glam_no_grad(ctx, 1), V = glam_model_config(model)->vocab;
-    for (int at = 0; at < k->tokens && glam_error(ctx) == GLAM_OK; at += k->window) {
-        int count = k->tokens - at < k->window ? k->tokens - at : k->window;
-        glam_batch batch = {1, count, k->ids + at, NULL, NULL, NULL};
-        glam_tensor *p = glam_softmax(ctx, glam_forward(model, &batch, mode));
-        if (!p) break;
-        look_take(k, model, at);
-        k->loss[at] = NAN;
-        for (int t = 1; t < count; t++)
-            k->loss[at + t] = -logf(p->data[(size_t)(t - 1) * (size_t)V + (size_t)k->ids[at + t]]);
+    int before = glam_no_grad(ctx, 1);
+    for (k->at = 0; k->at < k->tokens && glam_error(ctx) == GLAM_OK; k->at += k->count) {
+        look_pass(k, model, mode);
         glam_forget(ctx);
     }
     glam_no_grad(ctx, before);
     return glam_error(ctx);
+}
+
+// A context for a command that works on a model.
+static glam_ctx *open_context(const settings *s)
+{
+    glam_options options = glam_options_default();
+    set_machine(s, &options);
+    options.trace = look_trace;
+    return glam_open(&options);
 }
 
 // The last mixture; -1: every layer is dense.
@@ -139,6 +171,43 @@ static int last_mixture(const look *k)
     return last;
 }
 
+// All of standard input, as far as memory goes.
+static char *read_input(size_t *bytes)
+{
+    json_out all = {NULL, 0, 0};
+    char some[4096];
+    size_t got;
+    json_put(&all, "", 0);
+    while ((got = fread(some, 1, sizeof some, stdin)) > 0) json_put(&all, some, got);
+    *bytes = all.length;
+    return all.text;
+}
+
+// The tokens of a word of the command line: what is in a file of that name, standard input (-), or
+// the word itself; at most so many, the first or the last.  NULL: an error.
+static int32_t *text_tokens(glam_ctx *ctx, const char *word, int most, int last, int *count)
+{
+    size_t bytes = strlen(word), all, from = 0;
+    char *input = NULL;
+    glam_text *text = NULL;
+    if (kind_of(word) == FOLDER)
+        glam_fail(ctx, GLAM_ERR_VALUE, "%s is a folder; a text or a file is wanted", word);
+    else if (kind_of(word) != NOTHING) text = glam_text_open(ctx, word, NULL);
+    else {
+        if (strcmp(word, "-") == 0) word = input = read_input(&bytes);
+        text = glam_text_from(ctx, word, bytes, NULL);
+    }
+    free(input);
+    if (glam_error(ctx) != GLAM_OK) return NULL;
+    all = glam_text_length(text);
+    *count = all > (size_t)most ? most : (int)all;
+    if (last) from = all - (size_t)*count;
+    else if (all > (size_t)most) warn("the text is long: its first %d tokens are looked at", most);
+    int32_t *ids = (int32_t *)need((size_t)*count * sizeof *ids);
+    glam_text_read(text, from, (size_t)*count, ids);
+    return ids;
+}
+
 // A few tokens in colours: the look of a run at what it has just written.
 static void print_look(glam_model *model, const int32_t *tokens, int count)
 {
@@ -147,7 +216,7 @@ static void print_look(glam_model *model, const int32_t *tokens, int count)
     int32_t *ids = (int32_t *)need((size_t)count * sizeof *ids);
     memcpy(ids, tokens, (size_t)count * sizeof *ids);
     tokens_to_text(tokens, count, text);
-    look_open(&k, model, ids, count, count);
+    look_open(&k, model, ids, count, count, NULL);
     int layer = look_run(&k, model, GLAM_INFER) == GLAM_OK ? last_mixture(&k) : -1;
     if (layer < 0) {
         for (int i = 0; i < count;) i += show_raw(stdout, text + i, count - i);

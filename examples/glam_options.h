@@ -20,6 +20,7 @@ enum { DONE = 0, FAILED = 1, USAGE = 2 };           // exit status; a signal's: 
 // == the table of options ===================================================================
 
 enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      // commands
+       REPORT = 1 << 12,
        NEW = TRAIN | RACE,
        RESUME = 1 << 29,    // may be given with --resume, which takes all else from the file
        SHAPE = 1 << 30 };   // describes a new model, so it cannot go with --from
@@ -33,8 +34,8 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     TITLE(TRAIN, "what to make of it") \
     ROW(out, "out", "FILE", TRAIN | RESUME, WORD, 0, \
         "the model; else model.safetensors, model-2 ...: a name that no other run has") \
-    ROW(force, "force", "", NEW | RESUME, FLAG, 0, \
-        "overwrite files that exist, even the model of --from") \
+    ROW(force, "force", "", NEW | RESUME | REPORT, FLAG, 0, \
+        "overwrite files that exist; train: even the model of --from") \
     ROW(from, "from", "MODEL", TRAIN, WORD, 0, \
         "fine-tune this model instead of making a new one") \
     ROW(freeze, "freeze", "LIST", TRAIN, WORD, 0, \
@@ -100,9 +101,9 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(clip, "clip", "R", NEW, REAL, 1e30, "largest gradient norm; 0: any") \
     TITLE(NEW, "the run") \
     ROW(seed, "seed", "N", NEW | GENERATE, SEED, 0, "another seed, other random numbers") \
-    ROW(threads, "threads", "N", NEW | RESUME | GENERATE | EVAL | ROUTE, WHOLE, 1024, \
+    ROW(threads, "threads", "N", NEW | RESUME | GENERATE | EVAL | ROUTE | REPORT, WHOLE, 1024, \
         "else every core; of each rank, else 1") \
-    ROW(simd, "simd", "NAME", NEW | GENERATE | EVAL | ROUTE, WORD, 0, \
+    ROW(simd, "simd", "NAME", NEW | GENERATE | EVAL | ROUTE | REPORT, WORD, 0, \
         "base, sse2, avx2, avx512 or neon; else the best") \
     ROW(eval_every, "eval-every", "N", TRAIN, WHOLE, MANY, \
         "steps between validations; 0: at the end") \
@@ -113,9 +114,16 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(keep, "keep", "WHICH", TRAIN | RESUME, WORD, 0, \
         "weights to save: best (of the validations since the start or --resume) or last; best") \
     ROW(quiet, "quiet", "", NEW | RESUME, FLAG, 0, "errors and the last line only") \
-    ROW(layer, "layer", "L", ROUTE, WHOLE, SIZE, \
-        "this layer; else the text by the last mixture, the loads of all") \
-    ROW(expert, "expert", "E", ROUTE, WHOLE, SIZE, "this expert alone") \
+    ROW(page, "out", "FILE", REPORT, WORD, 0, "the page; report.html") \
+    ROW(svg, "svg", "FOLDER", REPORT, WORD, 0, "each chart alone into this folder, made if need " \
+                                               "be") \
+    ROW(run_log, "log", "FILE", REPORT, WORD, 0, "the log of the run that made the model") \
+    ROW(dense_log, "dense-log", "FILE", REPORT, WORD, 0, "that of its dense twin, to compare") \
+    ROW(token, "token", "N", REPORT, WHOLE, MANY, "the letter that is done by hand") \
+    ROW(layer, "layer", "L", ROUTE | REPORT, WHOLE, SIZE, \
+        "this layer; else route: the last mixture, report: the most specialised") \
+    ROW(expert, "expert", "E", ROUTE | REPORT, WHOLE, SIZE, \
+        "this expert alone; report: the one that is lit when the page opens") \
     ROW(json, "json", "", ROUTE, FLAG, 0, "all of it as one JSON object") \
     TITLE(TRAIN, "many machines (built with mpicc -DGLAM_MPI, started by mpirun)") \
     TITLE(INFO, "bytes of each rank of many machines") \

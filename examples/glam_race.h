@@ -68,15 +68,16 @@ static int equal_work(race *x)
     glam_plan_for(b->ctx, &b->config, &b->recipe, &b->plan);
     if (!a->s->quiet)
         printf("work      a token costs the mixture %s,\n"
-               "          its dense twin of hidden %d %s;\n          with hidden %d the twin has %s: %.1f %% of the mixture's\n",
+               "          its dense twin of hidden %d %s;\n"
+               "          with hidden %d the twin has %s: %.1f %% of the mixture's\n",
                show_flops(wanted), before, show_flops(had), b->config.hidden,
                show_flops(b->plan.flops_forward), 100 * b->plan.flops_forward / wanted);
     return failure(b->ctx);
 }
 
 // Tokens of the validation text from places spread evenly over it; all of it when it has no more.
-// Some 31,000 for a race of two minutes, 131,000 for one of ten, whose crossing is read from flatter
-// curves; evaluation takes about a tenth of the time.
+// Some 31,000 for a race of two minutes, 131,000 for one of ten, whose crossing is read from
+// flatter curves; evaluation takes about a tenth of the time.
 static glam_text *take_sample(run *r, double budget)
 {
     int length = CHUNK / window(r) < 1 ? window(r) : CHUNK / window(r) * window(r);
@@ -107,8 +108,9 @@ static void show_race(const race *x)
     if (x->budget > 0) printf("run       %s of training each, steps", show_time(x->budget));
     else printf("run       %d steps each", p->steps);
     printf(" of %d x %d tokens,\n          %s, rate %g %s, seed %" PRIu64 ", %s, threads %d,\n"
-           "          the curves from %s tokens\n\n", p->batch, window(a), optimizer_names[p->optimizer], p->lr,
-           schedule_names[p->schedule], p->seed, glam_simd_name(a->ctx), threads_of(a->s),
+           "          the curves from %s tokens\n\n", p->batch, window(a),
+           optimizer_names[p->optimizer], p->lr, schedule_names[p->schedule], p->seed,
+           glam_simd_name(a->ctx), threads_of(a->s),
            show_commas(glam_text_length(x->of[0].sample)));
 }
 
@@ -155,12 +157,6 @@ static double loss_at(const racer *p, double seconds, double slack)
     }
     int end = last >= 0 && seconds >= c[last].seconds && seconds <= c[last].seconds + slack;
     return end ? c[last].loss : NAN;
-}
-
-static void include(double value, double *least, double *most)
-{
-    if (value < *least) *least = value;
-    if (value > *most) *most = value;
 }
 
 static void plot_cell(const int at[2], int row, int target)
@@ -288,7 +284,6 @@ static void take_turn(race *x, racer *p)
     while (r->now.seconds < end && glam_train_step(r->trainer, &now)) {
         r->now = now;
         take_pace(r);
-        take_routing(r);
         log_step(r);
         fix_steps(x, r);
         if (r->now.step >= point_step(p, p->due)) add_point(x, p);

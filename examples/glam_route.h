@@ -16,47 +16,9 @@ static const char route_note[] =
     "(choices of each expert), routes}], where routes has for each token experts (best first), "
     "weights in the sum, slots (-1: none), kept (0: dropped) and probabilities of all experts.";
 
-// == the text ===============================================================================
-
-// All of standard input, up to one byte more than is looked at.
-static char *read_input(size_t *bytes)
-{
-    char *text = (char *)need(ROUTED + 1);
-    *bytes = fread(text, 1, ROUTED + 1, stdin);
-    return text;
-}
-
-// The tokens of a word of the command line: a file, - or a text.  NULL: there are none.
-static int32_t *route_tokens(glam_ctx *ctx, const char *word, int *count)
-{
-    size_t bytes = strlen(word), all = 0;
-    char *input = NULL;
-    int32_t *ids = NULL;
-    if (kind_of(word) == FOLDER) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "%s is a folder; a text or a file is wanted", word);
-    } else if (kind_of(word) != NOTHING) {
-        glam_text *text = glam_text_open(ctx, word, NULL);
-        if (!text) return NULL;
-        all = glam_text_length(text);
-        *count = (int)(all > ROUTED ? ROUTED : all);
-        ids = (int32_t *)need((size_t)*count * sizeof *ids);
-        glam_text_read(text, 0, (size_t)*count, ids);
-    } else {
-        if (strcmp(word, "-") == 0) word = input = read_input(&bytes);
-        all = bytes;
-        *count = (int)(all > ROUTED ? ROUTED : all);
-        ids = (int32_t *)need((size_t)*count * sizeof *ids);
-        glam_encode(NULL, word, (size_t)*count, ids, (size_t)*count);
-        if (!all) glam_fail(ctx, GLAM_ERR_VALUE, "the text is empty");
-    }
-    if (all > ROUTED) warn("the text is long: its first %d tokens are looked at", ROUTED);
-    free(input);
-    return ids;
-}
-
 // == in the terminal ========================================================================
 
-// The tokens of one expert, by how many of its choices they are.
+// The token ids that choose an expert first, by how many of its first choices they are.
 typedef struct taken { int id; uint64_t count; } taken;
 
 static int by_count(const void *a, const void *b)
@@ -65,19 +27,14 @@ static int by_count(const void *a, const void *b)
     return x->count != y->count ? (x->count < y->count ? 1 : -1) : x->id - y->id;
 }
 
-// What each token id brings to an expert, largest first; returns the sum.
-static uint64_t takes_of(const look *k, int layer, int expert, taken of[BYTES])
+static void takes_of(const glam_routing_stats *s, int expert, taken of[BYTES])
 {
-    uint64_t sum = 0;
-    for (int id = 0; id < BYTES; id++) of[id].id = id, of[id].count = 0;
-    for (int i = 0; i < k->tokens * k->top_k; i++) {
-        int id = k->ids[i / k->top_k];
-        if (k->of[layer].expert[i] != expert || !k->of[layer].kept[i] || id >= BYTES) continue;
-        of[id].count++;
-        sum++;
+    for (int id = 0; id < BYTES; id++) {
+        of[id].id = id;
+        of[id].count = id < s->vocab ? s->by_token[(size_t)id * (size_t)s->experts +
+                                                   (size_t)expert] : 0;
     }
     qsort(of, BYTES, sizeof *of, by_count);
-    return sum;
 }
 
 static const char *token_name(int id, char out[8])
@@ -88,33 +45,30 @@ static const char *token_name(int id, char out[8])
 }
 
 // "  3  1.24   0.61  e 22 %, t 9 %"
-static void print_takes(const look *k, int layer, int expert)
+static void print_takes(const glam_routing_stats *s, int expert)
 {
-    const looked_layer *l = &k->of[layer];
     taken of[BYTES];
     char name[8];
-    double weight = 0, even = (double)k->tokens / k->experts;
-    uint64_t sum = takes_of(k, layer, expert, of), first = 0;
-    for (int i = 0; i < k->tokens * k->top_k; i++) {
-        if (l->expert[i] != expert) continue;
-        weight += (double)l->weight[i];
-        first += i % k->top_k == 0;
-    }
-    printf("%6d  %5.2f  %5.2f  %6.2f  ", expert, (double)first / even,
-           (double)sum / (even * k->top_k), sum ? weight / (double)sum : 0);
-    for (int i = 0; i < TAKEN_BY && i < BYTES && of[i].count; i++)
+    double first = (double)s->first[expert], even = (double)s->tokens / s->experts;
+    takes_of(s, expert, of);
+    printf("%6d  %5.2f  %5.2f  ", expert, first / even, (double)s->chosen[expert] * s->experts /
+           (double)s->choices);
+    for (int i = 0; i < TAKEN_BY && of[i].count; i++)
         printf("%s%s %.0f%%", i ? "  " : "", token_name(of[i].id, name),
-               100 * (double)of[i].count / (double)sum);
-    printf("%s\n", sum ? "" : "nothing");
+               100 * (double)of[i].count / first);
+    printf("%s\n", s->first[expert] ? "" : "nothing");
 }
 
 static void print_layer_takes(const look *k, int layer, int expert)
 {
-    printf("\nlayer %d: loads over even ones (of first choices, of all), mean weight,\n"
-           "and the largest shares of what each expert takes\n"
-           "expert  first    all  weight  takes\n", layer);
-    for (int e = 0; e < k->experts; e++)
-        if (expert < 0 || e == expert) print_takes(k, layer, e);
+    const glam_routing_stats *s = tally_finish(k->total, layer);
+    printf("\nlayer %d: first choices and all choices of each expert over\n"
+           "even ones; the tokens that are most of its first choices\n"
+           "expert  first    all  takes\n", layer);
+    for (int e = 0; e < k->experts; e++) if (expert < 0 || e == expert) print_takes(s, e);
+    printf("mean weights %.2f and %.2f; the token alone tells %.0f %% of\n"
+           "the first choices\n", s->weight_first, s->weight_second,
+           100 * s->token_specialisation);
 }
 
 // The letters of the text over the number of their first expert, or over the weight of one.
@@ -139,7 +93,8 @@ static void print_text(const look *k, int layer, int expert)
     else printf("layer %d: under each letter the weight of expert %d in percent, read\n"
                 "downwards; blank: it does not work there\n\n", layer, expert);
     show_marks(stdout, text, count, mark, k->experts, expert < 0 ? k->experts - 1 : 99);
-    if (count < k->tokens) printf("  ... and %s more\n", show_commas((uint64_t)(k->tokens - count)));
+    if (count < k->tokens)
+        printf("  ... and %s more\n", show_commas((uint64_t)(k->tokens - count)));
     free(text);
     free(mark);
 }
@@ -158,7 +113,8 @@ static void print_route(const look *k, int layer, int t)
 
 static void print_routes(const look *k, int layer, int expert)
 {
-    printf("\ntoken         experts of layer %d and their weights; what the model gave it\n", layer);
+    printf("\ntoken         experts of layer %d and their weights; what the model gave it\n",
+           layer);
     for (int t = 0; t < k->tokens; t++) {
         int on = expert < 0;
         for (int j = 0; j < k->top_k; j++) on |= k->of[layer].expert[t * k->top_k + j] == expert;
@@ -171,9 +127,10 @@ static void print_looked(const look *k, const glam_config *c, int layer, int exp
     if (k->window < k->tokens)
         printf("%s tokens in windows of %d\n", show_commas((uint64_t)k->tokens), k->window);
     print_text(k, layer, expert);
-    printf("\nfirst choices, over an even share; entropy in nats / the most it can be\n");
+    printf("\nfirst choices over an even share; entropy in nats / the most it\n"
+           "can be; dead: chosen 0.01 as often as the mean, or less\n");
     for (int i = 0; i < k->layers; i++)
-        if (is_mixture(c, i) && (all || i == layer)) print_bar(&k->total, i);
+        if (is_mixture(c, i) && (all || i == layer)) print_bar(k->total, i);
     print_layer_takes(k, layer, expert);
     if (k->tokens <= LISTED) print_routes(k, layer, expert);
 }
@@ -211,7 +168,7 @@ static void json_layer(logfile *f, const look *k, int layer)
 {
     const looked_layer *l = &k->of[layer];
     size_t top = (size_t)k->top_k;
-    log_layer(f, &k->total, layer);
+    log_layer(f, k->total, layer);
     log_put(f, ",\"routes\":[");
     for (size_t t = 0; t < (size_t)k->tokens; t++) {
         log_put(f, t ? ",{" : "{");
@@ -270,15 +227,20 @@ static int choose_layer(const settings *s, const look *k, const char *path)
 static int run_route(settings *s, char **words, int count)
 {
     look k;
+    tally total;
     int tokens = 0, status;
-    if (count != 2) return complain(USAGE, "route wants a model and a text in quotes, or a file: %s "
-                                    "route model.safetensors \"To be\"", program);
+    if (count != 2)
+        return complain(USAGE, "route wants a model and a text in quotes, or a file: %s route "
+                        "model.safetensors \"To be\"", program);
     memset(&k, 0, sizeof k);
+    memset(&total, 0, sizeof total);
     glam_ctx *ctx = open_context(s);
     glam_model *model = load_model(ctx, words[0]);
-    int32_t *ids = model ? route_tokens(ctx, words[1], &tokens) : NULL;
+    int32_t *ids = model ? text_tokens(ctx, words[1], ROUTED, 0, &tokens) : NULL;
     if (ids && glam_error(ctx) == GLAM_OK) {
-        look_open(&k, model, ids, tokens, glam_model_config(model)->context);
+        const glam_config *c = glam_model_config(model);
+        tally_open(&total, ctx, c, c->vocab, 0);
+        look_open(&k, model, ids, tokens, c->context, &total);
         look_run(&k, model, GLAM_INFER);
     } else free(ids);
     status = failure(ctx);
@@ -288,6 +250,7 @@ static int run_route(settings *s, char **words, int count)
     else print_looked(&k, glam_model_config(model), layer, GIVEN(expert) ? s->expert : -1,
                       !GIVEN(layer));
     look_close(&k);
+    tally_close(&total);
     glam_close(ctx);
     return status;
 }

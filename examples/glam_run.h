@@ -276,18 +276,22 @@ static void take_pace(run *r)
     r->recent += (share < 1 ? share : 1) * (took - r->recent);
 }
 
-// What the mixtures did in the step that is done: it is theirs until the next pass.
-static void take_routing(run *r)
+// The trace of a run's context: training, and what is looked at between the steps.
+static void run_trace(void *user, const glam_trace *trace)
 {
-    tally_clear(&r->step);
-    tally_model(&r->step, r->model);
-    tally_join(&r->since, &r->step);
+    run *r = (run *)user;
+    look_trace(NULL, trace);
+    if (trace->pass != GLAM_PASS_TRAIN || looking || trace->layer < 0) return;
+    // the first layer of the first part: what is there is of the step before
+    if (trace->layer >= r->step.layers || !r->step.of[trace->layer]) return;
+    if (trace->part == 0 && r->step.of[trace->layer]->tokens) tally_clear(&r->step);
+    tally_add(&r->step, trace, NULL);
 }
 
 static void open_tallies(run *r)
 {
-    tally_open(&r->step, &r->config);
-    tally_open(&r->since, &r->config);
+    tally_open(&r->step, r->ctx, &r->config, 0, 0);
+    tally_open(&r->since, r->ctx, &r->config, 0, 0);
 }
 
 static void close_tallies(run *r)
@@ -346,6 +350,8 @@ static int open_run(run *r, settings *s, char **words, int count)
     if (GIVEN(seed)) options.seed = s->seed;
     options.log = print_note;
     options.cancel = was_interrupted;
+    options.trace = run_trace;
+    options.trace_user = r;
     catch_signals();
     r->ctx = glam_open(&options);
     return failure(r->ctx);

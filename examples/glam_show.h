@@ -101,6 +101,13 @@ static const char *show_time(double seconds)
     return out;
 }
 
+// Widens a range.
+static void include(double value, double *least, double *most)
+{
+    if (value < *least) *least = value;
+    if (value > *most) *most = value;
+}
+
 // -- text -----------------------------------------------------------------------------------
 
 // The bytes of the UTF-8 character at text, and its code; 0: it is none, -1: its end is missing.

@@ -121,8 +121,9 @@ static void show_run(const run *r)
            show_count((double)active));
     show_trained(r);
     printf("run       %d steps of %d x %d tokens, %s, rate %g %s,\n"
-           "          seed %" PRIu64 ", %s, threads %d\n", p->steps, p->batch, window(r), optimizer_names[p->optimizer], p->lr,
-           schedule_names[p->schedule], p->seed, glam_simd_name(r->ctx), threads_of(r->s));
+           "          seed %" PRIu64 ", %s, threads %d\n", p->steps, p->batch, window(r),
+           optimizer_names[p->optimizer], p->lr, schedule_names[p->schedule], p->seed,
+           glam_simd_name(r->ctx), threads_of(r->s));
     if (GIVEN(resume)) printf("          going on after step %d\n", glam_trainer_done(r->trainer));
     printf("saves     %s%s\n", r->out, GIVEN(out) ? "" : " (--out chooses another name)");
     printf("          %s\n\n", !r->valid ? "the last weights: nothing validates"
@@ -134,16 +135,16 @@ static void show_run(const run *r)
 
 // The least and the most first choices that any expert of any layer had in this step, over an even
 // share.
-static spread step_spread(const run *r)
+static void step_spread(const run *r, double *least, double *most)
 {
-    spread all = {1e300, 0, 0, 0, 0};
-    for (int layer = 0; r->step.first && layer < r->step.layers; layer++) {
-        if (r->step.tokens[layer] == 0) continue;
-        spread s = spread_of(r->step.first + layer * r->step.experts, r->step.experts);
-        if (s.least < all.least) all.least = s.least;
-        if (s.most > all.most) all.most = s.most;
+    *least = 1e300;
+    *most = 0;
+    for (int layer = 0; layer < r->step.layers; layer++) {
+        const glam_routing_stats *s = tally_finish(&r->step, layer);
+        if (!s) continue;
+        if (s->emptiest < *least) *least = s->emptiest;
+        if (s->fullest > *most) *most = s->fullest;
     }
-    return all;
 }
 
 // A few tokens of the text that was held back, with letters in them; returns how many.
@@ -208,9 +209,10 @@ static void print_line(run *r)
         printf("  step    loss bits/byte  valid%s tokens/s    left\n",
                routes ? " balance   drop first choices" : "");
     printf("%6d %7.3f %9.3f %6s", n->step, n->loss, n->loss / log(2.0), valid);
-    spread s = step_spread(r);
-    if (routes) printf(" %7.2f %5.1f%%   %4.2f - %-5.2f", n->balance, 100 * n->dropped, s.least,
-                       s.most);
+    double least, most;
+    step_spread(r, &least, &most);
+    if (routes) printf(" %7.2f %5.1f%%   %4.2f - %-5.2f", n->balance, 100 * n->dropped, least,
+                       most);
     printf(" %8.0f %7s\n", r->recent > 0 ? r->recipe.batch * window(r) / r->recent : 0,
            show_time(left));
 }
@@ -225,8 +227,8 @@ static void print_progress(run *r)
     r->next_line = now + (time_t)pause;
     print_line(r);
     if (r->lines % 6 == 1 && r->now.step < r->now.steps) {
-        if (r->lines == 1 && r->since.first) fputs(bar_legend, stdout);
-        print_bars(&r->since, &r->config);
+        if (r->lines == 1 && r->config.moe.experts > 0) fputs(bar_legend, stdout);
+        print_bars(&r->since);
         if (!ranks.size) print_sample(r);                 // on a mesh all would have to write it
         tally_clear(&r->since);
     }
@@ -237,7 +239,7 @@ static void after_step(run *r)
 {
     const glam_recipe *p = &r->recipe;
     take_pace(r);
-    take_routing(r);
+    tally_join(&r->since, &r->step);
     log_step(r);
     if (r->valid && p->eval_every > 0 && r->now.step % p->eval_every == 0) {
         r->valid_loss = r->now.valid_loss;
@@ -359,7 +361,7 @@ static void print_result(run *r)
     glam_forget(r->ctx);
     if (r->config.moe.experts > 0 && r->fresh > 0) {
         printf("\nfirst choices of the last steps\n");
-        print_bars(&r->since, &r->config);
+        print_bars(&r->since);
     }
 }
 

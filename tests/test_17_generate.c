@@ -476,6 +476,206 @@ static void generate_steady(void)
     CHECK(heap.live == 0 && heap.wrong == 0);
 }
 
+// ---- beam search
+
+enum { BEAM_VOCAB = 3, BEAM_MOST = 4, BEAM_ENDS = 2 };
+
+static glam_model *beam_model(glam_ctx *ctx, int kind)
+{
+    glam_config c = test_config();
+    c.vocab = BEAM_VOCAB;
+    c.position = (glam_position)(kind % 3);
+    glam_model *model = glam_model_new(ctx, &c);
+    for (int i = 0; i < glam_model_tensor_at(model, 0)->shape.dim[0] * 12; i++)
+        glam_model_tensor_at(model, 0)->data[i] *= 3;      // sharper: texts differ more
+    return model;
+}
+
+static int beam_ends(void *user, const int32_t *tokens, int count)
+{
+    int *calls = (int *)user;
+    *calls += 1;
+    return tokens[count - 1] == BEAM_ENDS;
+}
+
+// log p of tokens behind a prompt, from one full forward.
+static double beam_slow(glam_model *model, const int32_t *prompt, int count, const int32_t *tokens,
+                        int n)
+{
+    int32_t all[32];
+    double sum = 0;
+    glam_batch batch = { 1, count + n - 1, all, NULL, NULL, NULL };
+    memcpy(all, prompt, (size_t)count * sizeof *all);
+    memcpy(all + count, tokens, (size_t)n * sizeof *all);
+    glam_tensor *y = glam_forward(model, &batch, GLAM_INFER);
+    for (int t = 0; y && t < n; t++) {
+        const float *row = y->data + (count - 1 + t) * BEAM_VOCAB;
+        sum += (double)row[tokens[t]] - slow_logsumexp(row, BEAM_VOCAB);
+    }
+    glam_forget(glam_model_ctx(model));
+    return sum;
+}
+
+// Every text of at most BEAM_MOST tokens, one after another: the best by loglik / length^power.
+static double beam_exhaustive(glam_model *model, const int32_t *prompt, int count, double power,
+                              int32_t *best, int *length)
+{
+    double most = -1e300, loglik = 0;
+    for (int n = 1; n <= BEAM_MOST; n++) {
+        int texts = (int)(pow(BEAM_VOCAB, n) + 0.5);
+        for (int i = 0; i < texts; i++) {
+            int32_t tokens[BEAM_MOST];
+            int rest = i, early = 0;
+            for (int t = 0; t < n; t++, rest /= BEAM_VOCAB) tokens[t] = rest % BEAM_VOCAB;
+            for (int t = 0; t + 1 < n; t++) early |= tokens[t] == BEAM_ENDS;
+            if (early || (n < BEAM_MOST && tokens[n - 1] != BEAM_ENDS)) continue;
+            double sum = beam_slow(model, prompt, count, tokens, n);
+            if (sum / pow((5 + n) / 6.0, power) <= most) continue;
+            most = sum / pow((5 + n) / 6.0, power);
+            loglik = sum;
+            *length = n;
+            memcpy(best, tokens, (size_t)n * sizeof *best);
+        }
+    }
+    return loglik;
+}
+
+// As wide as there are texts, it finds the best of all; at width 1 it takes the likeliest token.
+static void beam_against_all_texts(void)
+{
+    static const double powers[3] = { 0, 0.6, 2 };
+    int lengths[BEAM_MOST + 1] = { 0 };
+    for (int kind = 0; kind < 3; kind++) {
+        glam_ctx *ctx = test_ctx();
+        glam_model *model = beam_model(ctx, kind);
+        for (int i = 0; i < 9; i++) {
+            int32_t prompt[9], best[BEAM_MOST], out[BEAM_MOST];
+            int count = 1 + i, length = 0, calls = 0;
+            double loglik;
+            glam_beam beam = glam_beam_default();
+            test_ids(prompt, 9, (uint64_t)(40 + i), BEAM_VOCAB);
+            beam.length_power = powers[i % 3];
+            beam.ends = beam_ends;
+            beam.ends_user = &calls;
+            beam.width = 27;
+            double want = beam_exhaustive(model, prompt, count, beam.length_power, best, &length);
+            CHECK(glam_beam_search(model, prompt, count, out, BEAM_MOST, &beam, &loglik) == length);
+            CHECK(memcmp(out, best, (size_t)length * sizeof *out) == 0);
+            CHECK_NEAR(loglik, want, 1e-5);
+            CHECK(calls > 0);
+            lengths[length]++;
+        }
+        CLOSE_CLEAN(ctx);
+    }
+    CHECK(lengths[1] > 0 && lengths[BEAM_MOST] > 0);       // short and long ones were best
+}
+
+// A beam by hand: texts are scored by full forwards, nothing is cached.
+static int beam_by_hand(glam_model *model, const int32_t *prompt, int count, int width,
+                        double power, int32_t *best)
+{
+    int32_t texts[8][BEAM_MOST], next[8][BEAM_MOST];
+    int live = 1, length = 0;
+    double most = -1e300, loglik[24];
+    for (int n = 1; n <= BEAM_MOST && live; n++) {
+        int steps = live * BEAM_VOCAB, taken = 0, used[24] = { 0 };
+        for (int i = 0; i < steps; i++) {
+            texts[i / BEAM_VOCAB][n - 1] = i % BEAM_VOCAB;
+            loglik[i] = beam_slow(model, prompt, count, texts[i / BEAM_VOCAB], n);
+        }
+        for (int turn = 0; turn < 2 * width && turn < steps && taken < width; turn++) {
+            int at = -1;
+            for (int i = 0; i < steps; i++)
+                if (!used[i] && (at < 0 || loglik[i] > loglik[at])) at = i;
+            used[at] = 1;
+            texts[at / BEAM_VOCAB][n - 1] = at % BEAM_VOCAB;
+            double worth = loglik[at] / pow((5 + n) / 6.0, power);
+            int ends = at % BEAM_VOCAB == BEAM_ENDS || n == BEAM_MOST;
+            if (ends && worth > most) {
+                most = worth;
+                length = n;
+                memcpy(best, texts[at / BEAM_VOCAB], (size_t)n * sizeof *best);
+            }
+            if (!ends) memcpy(next[taken++], texts[at / BEAM_VOCAB], sizeof next[0]);
+        }
+        memcpy(texts, next, sizeof texts);
+        live = taken;
+    }
+    return length;
+}
+
+static void beam_against_hand(void)
+{
+    for (int kind = 0; kind < 3; kind++) {
+        glam_ctx *ctx = test_ctx();
+        glam_model *model = beam_model(ctx, kind);
+        for (int i = 0; i < 12; i++) {
+            int32_t prompt[20], best[BEAM_MOST], out[BEAM_MOST];
+            int count = 1 + i * 3 % 20, calls = 0, width = 1 + i % 4;
+            glam_beam beam = glam_beam_default();
+            test_ids(prompt, 20, (uint64_t)(60 + i), BEAM_VOCAB);
+            beam.width = width;
+            beam.ends = beam_ends;
+            beam.ends_user = &calls;
+            int want = beam_by_hand(model, prompt, count, width, 0.6, best);
+            CHECK(glam_beam_search(model, prompt, count, out, BEAM_MOST, &beam, NULL) == want);
+            CHECK(memcmp(out, best, (size_t)want * sizeof *out) == 0);
+        }
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// Width 1 without an end is greedy; the search leaves nothing behind.
+static void beam_greedy(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_model *model = generate_model(ctx, 0);
+    glam_beam beam = glam_beam_default();
+    glam_sampling greedy = glam_sampling_default();
+    int32_t prompt[3] = { 4, 9, 30 }, a[40], b[40];
+    greedy.temperature = 0;
+    beam.width = 1;
+    uint64_t life = glam_memory(ctx).life;
+    CHECK(glam_beam_search(model, prompt, 3, a, 40, &beam, NULL) == 40);
+    CHECK(glam_memory(ctx).life == life);
+    CHECK(glam_generate(glam_session_new(model, 43), prompt, 3, b, 40, &greedy) == 40);
+    CHECK(memcmp(a, b, sizeof a) == 0);
+    CLOSE_CLEAN(ctx);
+}
+
+static void beam_failures(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_model *model = generate_model(ctx, 0);
+    glam_beam beam = glam_beam_default();
+    int32_t prompt[2] = { 1, 2 }, out[4];
+    double loglik = 7;
+    CHECK(beam.width == 4 && beam.length_power == 0.6 && !beam.ends);
+    CHECK(glam_beam_search(NULL, prompt, 2, out, 4, NULL, &loglik) == 0 && loglik == 0);
+    CHECK(glam_beam_search(model, prompt, 0, out, 4, NULL, NULL) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "a prompt of 0");
+    CHECK(glam_beam_search(model, NULL, 2, out, 4, NULL, NULL) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "NULL");
+    CHECK(glam_beam_search(model, prompt, 2, out, 0, NULL, NULL) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "0 tokens behind");
+    beam.width = 0;
+    CHECK(glam_beam_search(model, prompt, 2, out, 4, &beam, NULL) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "glam_beam_default");
+    beam = glam_beam_default();
+    beam.length_power = (double)NAN;
+    CHECK(glam_beam_search(model, prompt, 2, out, 4, &beam, NULL) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "length_power");
+    prompt[1] = 37;
+    CHECK(glam_beam_search(model, prompt, 2, out, 4, NULL, NULL) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "37");
+    prompt[1] = 36;
+    CHECK(glam_beam_search(model, prompt, 2, out, 4, NULL, NULL) == 4);
+    glam_model_tensor(model, "norm")->data[0] = (float)NAN;
+    CHECK(glam_beam_search(model, prompt, 2, out, 4, NULL, NULL) == 0);
+    ERROR_IS(ctx, GLAM_ERR_NUMERIC, "not finite");
+    CLOSE_CLEAN(ctx);
+}
+
 static void test_17_generate(void)
 {
     RUN(generate_cache_has_full_bits);
@@ -493,4 +693,8 @@ static void test_17_generate(void)
     RUN(generate_ties_and_limits);
     RUN(generate_pick_not_finite);
     RUN(generate_steady);
+    RUN(beam_against_all_texts);
+    RUN(beam_against_hand);
+    RUN(beam_greedy);
+    RUN(beam_failures);
 }

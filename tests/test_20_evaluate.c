@@ -1,4 +1,5 @@
-/* Room 20: evaluation.  Kinds: value, property, failure. */
+/* Room 20: evaluation.  Kinds: value (log-likelihoods against a double sum of log softmax), same bits
+   (a batch against one by one), property, failure. */
 
 // The mean loss of all whole windows, from the logits, in double.
 static void evaluate_value(void)
@@ -100,10 +101,296 @@ static void evaluate_spoilt(void)
     CLOSE_CLEAN(ctx);
 }
 
+// ---- log-likelihood
+
+enum { SCORE_SPANS = 30, SCORE_MOST = 40 };
+
+static glam_model *score_model(glam_ctx *ctx, int kind)
+{
+    glam_config c = test_config();
+    c.position = (glam_position)(kind % 3);
+    c.moe.capacity_factor = 0.5f;                  // evaluation drops nothing
+    if (kind == 3) c.moe.experts = 0;
+    if (kind == 4) { c.tied = 0;  c.logit_cap = 2; }
+    return glam_model_new(ctx, &c);
+}
+
+// Spans of 2 to SCORE_MOST tokens, cut anywhere.
+static void score_spans(int32_t (*ids)[SCORE_MOST], glam_span *spans, int vocab)
+{
+    uint64_t state = test_seed(77);
+    for (int i = 0; i < SCORE_SPANS; i++) {
+        test_ids(ids[i], SCORE_MOST, (uint64_t)i, vocab);
+        spans[i].tokens = ids[i];
+        spans[i].count = 2 + (int)(test_next(&state) % (SCORE_MOST - 1));
+        spans[i].from = 1 + (int)(test_next(&state) % (uint64_t)(spans[i].count - 1));
+    }
+}
+
+// sum of log softmax of tokens [scored,end) when the model reads [from,end-1), in double.
+static double score_slow(glam_model *model, const int32_t *ids, int from, int scored, int end,
+                         int *greedy)
+{
+    int V = glam_model_config(model)->vocab;
+    double sum = 0;
+    glam_batch batch = { 1, end - 1 - from, ids + from, NULL, NULL, NULL };
+    glam_tensor *y = glam_forward(model, &batch, GLAM_INFER);
+    for (int t = scored; y && t < end; t++) {
+        const float *row = y->data + (t - 1 - from) * V;
+        sum += (double)row[ids[t]] - slow_logsumexp(row, V);
+        for (int v = 0; v < V; v++) if (row[v] > row[ids[t]]) *greedy = 0;
+    }
+    glam_forget(glam_model_ctx(model));
+    return sum;
+}
+
+static void evaluate_loglikelihood(void)
+{
+    int32_t ids[SCORE_SPANS][SCORE_MOST];
+    for (int kind = 0; kind < 5; kind++) {
+        glam_ctx *ctx = test_ctx();
+        glam_model *model = score_model(ctx, kind);
+        glam_span spans[SCORE_SPANS];
+        glam_score scores[SCORE_SPANS];
+        int greedy_ones = 0;
+        score_spans(ids, spans, 37);
+        // what the model itself would write is greedy, to the token before the last
+        int32_t *own = ids[3];
+        glam_sampling sampling = glam_sampling_default();
+        sampling.temperature = 0;
+        CHECK(glam_generate(glam_session_new(model, 20), own, 3, own + 3, 9, &sampling) == 9);
+        spans[3].count = 12;
+        spans[3].from = 3;
+        memcpy(ids[4], own, sizeof ids[4]);
+        ids[4][11] = (own[11] + 1) % 37;
+        spans[4] = spans[3];
+        spans[4].tokens = ids[4];
+        CHECK(glam_loglikelihood_tokens(model, spans, SCORE_SPANS, SCORE_MOST, scores) == GLAM_OK);
+        for (int i = 0; i < SCORE_SPANS; i++) {
+            const glam_span *s = &spans[i];
+            int greedy = 1;
+            double want = score_slow(model, s->tokens, 0, s->from, s->count, &greedy);
+            CHECK_NEAR(scores[i].loglik, want, 2e-6 * (1 + fabs(want)));
+            CHECK(scores[i].tokens == s->count - s->from && scores[i].greedy == greedy);
+            CHECK(scores[i].cut == 0 && scores[i].chars == 0 && scores[i].bytes == 0);
+            greedy_ones += greedy;
+        }
+        CHECK(scores[3].greedy && !scores[4].greedy && greedy_ones < SCORE_SPANS / 2);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// What is too long: the begin of the context goes; a long continuation is rolled over.
+static void evaluate_windows(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_model *model = score_model(ctx, 0);
+    int32_t ids[SCORE_MOST];
+    glam_score s;
+    test_ids(ids, SCORE_MOST, 9, 37);
+    for (int window = 1; window <= 12; window++)
+        for (int from = 1; from < SCORE_MOST; from += 3) {
+            int count = from + 1 + (window * 7 + from) % (SCORE_MOST - from);
+            glam_span span = { ids, count, from };
+            int greedy = 1, done = from, end, cut = -1;
+            double want = 0;
+            for (; done < count; done = end) {
+                int first = done == from && count - from > window;
+                end = done + window < count ? done + window : count;
+                if (first) end = from < window ? window + 1 : from + 1;   // its context comes along
+                int begin = end - 1 - window > 0 ? end - 1 - window : 0;
+                if (cut < 0) cut = begin;
+                CHECK(end - 1 - begin <= window);
+                want += score_slow(model, ids, begin, done, end, &greedy);
+            }
+            CHECK(glam_loglikelihood_tokens(model, &span, 1, window, &s) == GLAM_OK);
+            CHECK_NEAR(s.loglik, want, 2e-6 * (1 + fabs(want)));
+            CHECK(s.tokens == count - from && s.cut == cut && s.greedy == greedy);
+        }
+    glam_span span = { ids, SCORE_MOST, SCORE_MOST - 2 };
+    CHECK(glam_loglikelihood_tokens(model, &span, 1, 0, &s) == GLAM_OK);   // 0: the model's context
+    CHECK(s.cut == SCORE_MOST - 1 - 11);
+    CLOSE_CLEAN(ctx);
+}
+
+// In a call of many, in any order, on any number of threads: the bits of one at a time.
+static void evaluate_batch_has_single_bits(void)
+{
+    int32_t ids[SCORE_SPANS][SCORE_MOST];
+    for (int kind = 0; kind < 5; kind++) {
+        glam_span spans[SCORE_SPANS], turned[SCORE_SPANS];
+        glam_score all[SCORE_SPANS], back[SCORE_SPANS], many[SCORE_SPANS], one;
+        glam_options options = test_options();
+        options.threads = 3;
+        glam_ctx *ctx = test_ctx(), *wide = glam_open(&options);
+        glam_model *model = score_model(ctx, kind), *other = glam_model_borrow(wide, model);
+        score_spans(ids, spans, 37);
+        for (int i = 0; i < SCORE_SPANS; i++) turned[i] = spans[SCORE_SPANS - 1 - i];
+        CHECK(glam_loglikelihood_tokens(model, spans, SCORE_SPANS, 15, all) == GLAM_OK);
+        CHECK(glam_loglikelihood_tokens(model, turned, SCORE_SPANS, 15, back) == GLAM_OK);
+        CHECK(glam_loglikelihood_tokens(other, spans, SCORE_SPANS, 15, many) == GLAM_OK);
+        for (int i = 0; i < SCORE_SPANS; i++) {
+            CHECK(glam_loglikelihood_tokens(model, &spans[i], 1, 15, &one) == GLAM_OK);
+            CHECK(one.loglik == all[i].loglik && one.greedy == all[i].greedy);
+            CHECK(one.loglik == back[SCORE_SPANS - 1 - i].loglik);
+            CHECK(one.loglik == many[i].loglik);
+        }
+        CLOSE_CLEAN(wide);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// Texts: blanks at the end of the context are the continuation's, no context is a new line.
+static void evaluate_queries(void)
+{
+    static const struct { const char *context, *continuation, *joined; int from, chars; } rows[] = {
+        { "ab", " cd", "ab cd", 2, 3 }, { "ab ", "cd", "ab cd", 2, 2 },
+        { "ab \n\t", "cd", "ab \n\tcd", 2, 2 }, { "", "cd", "\ncd", 1, 2 },
+        { "  ", "cd", "\n  cd", 1, 2 }, { "a\xc3\xa4", "\xc3\xb6\xe2\x82\xac!", "a\xc3\xa4"
+          "\xc3\xb6\xe2\x82\xac!", 3, 3 }, { "a\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80",
+          "a\xf0\x9f\x98\x80\xf0\x9f\x98\x80", 5, 1 } };
+    enum { N = sizeof rows / sizeof rows[0] };
+    glam_ctx *ctx = test_ctx();
+    glam_config c = train_config();
+    glam_model *model = glam_model_new(ctx, &c);
+    glam_query queries[N];
+    glam_score scores[N], want;
+    uint64_t life = glam_memory(ctx).life;
+    for (int i = 0; i < N; i++) {
+        queries[i].context = rows[i].context;
+        queries[i].continuation = rows[i].continuation;
+    }
+    CHECK(glam_loglikelihood(model, queries, N, NULL, scores) == GLAM_OK);
+    CHECK(glam_memory(ctx).life == life);
+    for (int i = 0; i < N; i++) {
+        int32_t ids[32];
+        int count = (int)strlen(rows[i].joined);
+        glam_span span = { ids, count, rows[i].from };
+        for (int t = 0; t < count; t++) ids[t] = (unsigned char)rows[i].joined[t];
+        CHECK(glam_loglikelihood_tokens(model, &span, 1, 0, &want) == GLAM_OK);
+        CHECK(scores[i].loglik == want.loglik && scores[i].tokens == count - rows[i].from);
+        CHECK(scores[i].bytes == (int)strlen(rows[i].continuation));
+        CHECK(scores[i].chars == rows[i].chars);
+    }
+    glam_task task = glam_task_default();
+    task.prefix = 'x';
+    task.window = 3;
+    CHECK(glam_loglikelihood(model, queries + 3, 1, &task, scores) == GLAM_OK);
+    int32_t ids[3] = { 'x', 'c', 'd' };
+    glam_span span = { ids, 3, 1 };
+    CHECK(glam_loglikelihood_tokens(model, &span, 1, 3, &want) == GLAM_OK);
+    CHECK(scores[0].loglik == want.loglik);
+    CLOSE_CLEAN(ctx);
+}
+
+// Four ways to compare, by hand; each prefers another option.
+static void evaluate_choices(void)
+{
+    const glam_score options[4] = { { -9, 6, 9, 30, 0, 0 },         // -1.5   -1     -0.3
+                                    { -10, 10, 8, 20, 0, 0 },       // -1     -1.25  -0.5
+                                    { -8, 2, 4, 16, 0, 0 },         // -4     -2     -0.5
+                                    { -9, 5, 10, 18, 1, 3 } };      // -1.8   -0.9   -0.5
+    CHECK(glam_choose(options, 4, GLAM_PER_SUM) == 2);
+    CHECK(glam_choose(options, 4, GLAM_PER_TOKEN) == 1);
+    CHECK(glam_choose(options, 4, GLAM_PER_CHAR) == 3);
+    CHECK(glam_choose(options, 4, GLAM_PER_BYTE) == 0);
+    CHECK(glam_choose(options + 3, 1, GLAM_PER_BYTE) == 0);
+    const glam_score equal[3] = { { -4, 2, 2, 2, 0, 0 }, { -2, 1, 1, 1, 0, 0 }, { -1, 0, 0, 0, 0, 0 } };
+    CHECK(glam_choose(equal, 2, GLAM_PER_TOKEN) == 0);     // the first of equals
+    CHECK(glam_choose(equal, 3, GLAM_PER_TOKEN) == 2);     // of no length: as it is
+    CHECK(glam_choose(NULL, 3, GLAM_PER_SUM) == -1 && glam_choose(equal, 0, GLAM_PER_SUM) == -1);
+    CHECK(glam_task_default().per == GLAM_PER_TOKEN && glam_task_default().prefix == 10);
+}
+
+// The loss of a text, window by window, is what glam_perplexity says.
+static void evaluate_loglikelihood_is_perplexity(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_model *model = score_model(ctx, 1);
+    int32_t ids[56];
+    glam_span spans[5];
+    glam_score scores[5];
+    glam_perplexity_report r;
+    double sum = 0;
+    test_ids(ids, 56, 3, 37);
+    for (int i = 0; i < 5; i++) {
+        glam_span span = { ids + 11 * i, 12, 1 };
+        spans[i] = span;
+    }
+    CHECK(glam_loglikelihood_tokens(model, spans, 5, 0, scores) == GLAM_OK);
+    for (int i = 0; i < 5; i++) sum -= scores[i].loglik;
+    CHECK(glam_perplexity(model, glam_text_from_tokens(ctx, ids, 56), 0, &r) == GLAM_OK);
+    CHECK(r.tokens == 55);
+    CHECK_NEAR(sum / 55, r.loss, 1e-6 * r.loss);
+    CLOSE_CLEAN(ctx);
+}
+
+static int score_cancel(void *user) { return *(int *)user; }
+
+static void evaluate_loglikelihood_failures(void)
+{
+    int stop = 0;
+    glam_options options = test_options();
+    options.cancel = score_cancel;
+    options.cancel_user = &stop;
+    glam_ctx *ctx = glam_open(&options);
+    glam_model *model = score_model(ctx, 0);
+    int32_t ids[4] = { 1, 2, 3, 4 };
+    glam_span good = { ids, 4, 2 }, bad = good;
+    glam_score s;
+    memset(&s, 0x55, sizeof s);
+    CHECK(glam_loglikelihood_tokens(NULL, &good, 1, 0, &s) == GLAM_ERR_MEMORY && s.tokens == 0);
+    CHECK(glam_loglikelihood_tokens(model, NULL, 1, 0, &s) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "NULL");
+    CHECK(glam_loglikelihood_tokens(model, &good, 1, -1, &s) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "window -1");
+    CHECK(glam_loglikelihood_tokens(model, &good, 0, 0, &s) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "0 spans");
+    CHECK(glam_loglikelihood_tokens(model, &good, 1, 0, NULL) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "NULL");
+    bad.from = 0;
+    CHECK(glam_loglikelihood_tokens(model, &bad, 1, 0, &s) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "tokens 0 to 3");
+    bad.from = 4;
+    CHECK(glam_loglikelihood_tokens(model, &bad, 1, 0, &s) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "at least one");
+    ids[3] = 37;
+    CHECK(glam_loglikelihood_tokens(model, &good, 1, 0, &s) == GLAM_ERR_VALUE && s.tokens == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "token 3 is 37");
+    ids[3] = 4;
+    stop = 1;
+    memset(&s, 0x55, sizeof s);
+    CHECK(glam_loglikelihood_tokens(model, &good, 1, 0, &s) == GLAM_OK);
+    CHECK(s.tokens == 0 && s.loglik == 0 && s.greedy == 0);
+    stop = 0;
+    CHECK(glam_loglikelihood_tokens(model, &good, 1, 0, &s) == GLAM_OK && s.tokens == 2);
+    glam_query query = { "a", NULL };
+    CHECK(glam_loglikelihood(NULL, &query, 1, NULL, &s) == GLAM_ERR_MEMORY);
+    CHECK(glam_loglikelihood(model, &query, 1, NULL, &s) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "query 0");
+    CHECK(glam_loglikelihood(model, NULL, 1, NULL, &s) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "NULL");
+    query.continuation = "b";
+    CHECK(glam_loglikelihood(model, &query, 1, NULL, &s) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "is 97");        // bytes and a vocabulary of 37
+    glam_model_tensor(model, "layers.1.ffn.up")->data[3] = (float)NAN;
+    memset(&s, 0x55, sizeof s);
+    CHECK(glam_loglikelihood_tokens(model, &good, 1, 0, &s) == GLAM_ERR_NUMERIC && s.tokens == 0);
+    ERROR_IS(ctx, GLAM_ERR_NUMERIC, "not finite");
+    CLOSE_CLEAN(ctx);
+}
+
 static void test_20_evaluate(void)
 {
     RUN(evaluate_spoilt);
     RUN(evaluate_value);
     RUN(evaluate_is_validation);
     RUN(evaluate_failures);
+    RUN(evaluate_loglikelihood);
+    RUN(evaluate_windows);
+    RUN(evaluate_batch_has_single_bits);
+    RUN(evaluate_queries);
+    RUN(evaluate_choices);
+    RUN(evaluate_loglikelihood_is_perplexity);
+    RUN(evaluate_loglikelihood_failures);
 }

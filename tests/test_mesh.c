@@ -510,7 +510,8 @@ typedef struct mesh_use_job {
     float     logits[MESH_RANKS][2 * 16 * 257], next[MESH_RANKS][257];
     int32_t   story[MESH_RANKS][24];
     glam_perplexity_report perplexity[MESH_RANKS];
-    double    valid[MESH_RANKS];
+    double    valid[MESH_RANKS], score[MESH_RANKS];
+    int32_t   answer[MESH_RANKS][6];
     mesh_out  out[MESH_RANKS];
 } mesh_use_job;
 
@@ -536,6 +537,11 @@ static void mesh_use_rank(glam_comm *comm, void *arg)
     glam_session_reset(s);
     glam_generate(s, prompt, 5, j->story[rank], 24, NULL);
     glam_perplexity(model, text, 0, &j->perplexity[rank]);
+    static const glam_query queries[3] = { { "one, two", " buckle" }, { "", "a" }, { "fish", "es!" } };
+    glam_score scores[3];
+    glam_loglikelihood(model, queries, 3, NULL, scores);
+    for (int i = 0; i < 3; i++) j->score[rank] += scores[i].loglik;
+    glam_beam_search(model, prompt, 5, j->answer[rank], 6, NULL, NULL);
     glam_text_split(text, 0.3f, &train, &valid);
     glam_recipe recipe = mesh_recipe(mesh_case_of("balanced"), 8, 2);
     j->valid[rank] = glam_validate(glam_trainer_new(model, train, valid, &recipe));
@@ -553,6 +559,8 @@ static void mesh_use_check(const mesh_use_job *one, const mesh_use_job *j, int r
             good &= CHECK_NEAR(j->logits[r][i], one->logits[0][i], most);
         for (int i = 0; i < 257 && good; i++) good &= CHECK_NEAR(j->next[r][i], one->next[0][i], most);
         good &= CHECK(!memcmp(j->story[r], one->story[0], sizeof one->story[0]));
+        good &= CHECK(!memcmp(j->answer[r], one->answer[0], sizeof one->answer[0]));
+        good &= CHECK_NEAR(j->score[r], one->score[0], 20 * most);
         good &= CHECK_NEAR(j->perplexity[r].loss, one->perplexity[0].loss, most);
         good &= CHECK(j->perplexity[r].tokens == one->perplexity[0].tokens);
         good &= CHECK_NEAR(j->valid[r], one->valid[0], most);
@@ -581,7 +589,8 @@ static void mesh_use(void)
     CHECK(glam_save(glam_model_new(ctx, &c), path) == GLAM_OK);
     CLOSE_CLEAN(ctx);
     mesh_use_rank(NULL, &one);
-    CHECK(one.out[0].error == GLAM_OK && one.valid[0] > 0 && one.perplexity[0].tokens > 0);
+    CHECK(one.out[0].error == GLAM_OK && one.valid[0] > 0 && one.perplexity[0].tokens > 0 &&
+          one.score[0] < 0);
     for (int i = 0; i < (int)(sizeof meshes / sizeof meshes[0]); i++) {
         threads_world w = threads_world_of(meshes[i].X * meshes[i].Y);
         memset(&many, 0, sizeof many);
