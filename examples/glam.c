@@ -16,6 +16,7 @@
        glam_options.h   the table of options: parsing, help, hints
        glam_show.h      numbers with units, text, colours, bars
        glam_files.h     files that will be written
+       glam_tokens.h    texts into tokens and back
        glam_ranks.h     many machines
        glam_shape.h     options into configuration and recipe
        glam_log.h       lines of JSON
@@ -50,9 +51,13 @@
 #include <omp.h>
 #endif
 
+#define GLAM_HUB_IMPLEMENTATION
+#include "glam_hub.h"
+
 #include "glam_options.h"
 #include "glam_show.h"
 #include "glam_files.h"
+#include "glam_tokens.h"
 #include "glam_ranks.h"
 #include "glam_shape.h"
 #include "glam_log.h"
@@ -75,6 +80,7 @@
 #include "glam_charts.h"
 #include "glam_report.h"
 #include "glam_info.h"
+#include "glam_tokenizer.h"
 
 // == the table of commands ==================================================================
 
@@ -99,6 +105,10 @@ static const command commands[] = {
      route_note},
     {"report", "MODEL TEXT...", "a page that shows what every expert does", REPORT, run_report,
      report_note},
+    {"tokenizer", "TEXT... | FILE", "learn pieces of words from texts", TOKENIZER, run_tokenizer,
+     "The file is a tokenizer.json, which other programs read too; train --tokenizer takes it, and "
+     "train --vocab N learns one on its own. It is stored with the model. With --show TEXT the "
+     "file is a tokenizer.json, a tokenizer.model or a model, and nothing is learnt."},
     {"info", "MODEL | --preset NAME", "sizes, memory and work, without loading", INFO, run_info,
      NULL},
 };

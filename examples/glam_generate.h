@@ -18,26 +18,31 @@ static int run_generate(settings *s, char **words, int count)
     if (strlen(prompt) > (size_t)(INT_MAX - 1 - most))
         return complain(USAGE, "--prompt: %.0f bytes and --tokens %d are more than %d",
                         (double)strlen(prompt), most, INT_MAX);
-    int length = (int)strlen(prompt);
 
     glam_ctx *ctx = open_context(s);
     glam_model *model = load_model(ctx, words[0]);
+    const glam_tokenizer *t = glam_model_tokenizer(model);
+    const glam_vocabulary *v = glam_tokenizer_vocabulary(t);
+    int begins = v && v->begin >= 0;
+    int length = begins + (int)glam_encode(t, prompt, strlen(prompt), NULL, 0);
     glam_session *session = glam_session_new(model, length + most + 1);
     int32_t *tokens = session ? (int32_t *)malloc(((size_t)length + (size_t)most + 1) *
                                                   sizeof *tokens) : NULL;
     show_stream out = {{0}, 0};
     if (tokens) {
-        glam_encode(NULL, prompt, (size_t)length, tokens, (size_t)length);
-        if (GIVEN(prompt)) show_more(&out, prompt, length, 0);
+        if (begins) tokens[0] = v->begin;
+        glam_encode(t, prompt, strlen(prompt), tokens + begins, (size_t)length);
+        if (GIVEN(prompt)) show_more(&out, prompt, (int)strlen(prompt), 0);
         const float *logits = glam_next(session, tokens, length);
         for (int i = length; logits && i < length + most; i++) {
-            char byte;
+            int bytes;
             tokens[i] = glam_pick(ctx, logits, glam_model_config(model)->vocab, &sampling, tokens,
                                   i, (uint64_t)i);
-            if (glam_error(ctx) != GLAM_OK) break;
-            tokens_to_text(&tokens[i], 1, &byte);
-            show_more(&out, &byte, 1, 0);
-            if (show_terminal || byte == '\n') fflush(stdout);      // as it comes
+            if (glam_error(ctx) != GLAM_OK || (v && tokens[i] == v->end)) break;
+            char *text = tokens_text(t, &tokens[i], 1, &bytes);
+            show_more(&out, text, bytes, 0);
+            if (show_terminal || memchr(text, '\n', (size_t)bytes)) fflush(stdout);  // as it comes
+            free(text);
             if (ferror(stdout)) break;
             logits = i + 1 < length + most ? glam_next(session, &tokens[i], 1) : NULL;
         }

@@ -715,4 +715,105 @@ glam_tokenizer *hub_tokenizer_open(glam_ctx *ctx, const char *path)
     return t;
 }
 
+// ---- writing tokenizer.json
+
+static void hub_put_text(FILE *f, const char *text, size_t bytes)
+{
+    fputc('"', f);
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c == '"' || c == '\\') fprintf(f, "\\%c", c);
+        else if (c < 32) fprintf(f, "\\u%04x", c);
+        else fputc(c, f);
+    }
+    fputc('"', f);
+}
+
+// A piece in the letters that stand for its bytes.
+static void hub_put_letters(FILE *f, const char *bytes, size_t count)
+{
+    unsigned letter[256];
+    char text[8];
+    hub_byte_letters(letter);
+    fputc('"', f);
+    for (size_t i = 0; i < count; i++) {
+        unsigned c = letter[(unsigned char)bytes[i]];
+        if (c == '"' || c == '\\') fputc('\\', f);
+        *hub_put_utf8(text, c) = 0;
+        fputs(text, f);
+    }
+    fputc('"', f);
+}
+
+static void hub_put_split(FILE *f, glam_split split)
+{
+    const char *expression = NULL;
+    fputs("\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[", f);
+    for (int i = 0; i < HUB_SPLITS && !expression; i++)
+        if (hub_splits[i].split == split && split != GLAM_SPLIT_GPT2)
+            expression = hub_splits[i].expression;
+    if (split == GLAM_SPLIT_DIGITS) fputs("{\"type\":\"Digits\",\"individual_digits\":true},", f);
+    if (expression) {
+        fputs("{\"type\":\"Split\",\"pattern\":{\"Regex\":", f);
+        hub_put_text(f, expression, strlen(expression));
+        fputs("},\"behavior\":\"Isolated\",\"invert\":false},", f);
+    }
+    fprintf(f, "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"
+            "\"use_regex\":%s}]},", expression ? "false" : "true");
+}
+
+static void hub_put_vocabulary(FILE *f, const glam_tokenizer *t)
+{
+    const glam_vocabulary *v = glam_tokenizer_vocabulary(t);
+    int bytes, some = 0;
+    fputs("{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[", f);
+    for (int i = 0; i < v->size; i++) {
+        int kind = v->kinds ? v->kinds[i] : (int)GLAM_PIECE_NORMAL;
+        if (kind != GLAM_PIECE_CONTROL && kind != GLAM_PIECE_ADDED) continue;
+        const char *piece = glam_tokenizer_piece(t, i, &bytes);
+        fprintf(f, "%s{\"id\":%d,\"content\":", some++ ? "," : "", i);
+        hub_put_text(f, piece, (size_t)bytes);
+        fprintf(f, ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,"
+                "\"special\":%s}", kind == GLAM_PIECE_CONTROL ? "true" : "false");
+    }
+    fprintf(f, "],\"normalizer\":%s,", v->composed ? "{\"type\":\"NFC\"}" : "null");
+    hub_put_split(f, v->split);
+    fputs("\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
+          "\"trim_offsets\":true,\"use_regex\":true},\"model\":{\"type\":\"BPE\",\"dropout\":null,"
+          "\"unk_token\":null,\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
+          "\"fuse_unk\":false,\"byte_fallback\":false,", f);
+    fprintf(f, "\"ignore_merges\":%s,\"vocab\":{", v->whole_words ? "true" : "false");
+    some = 0;
+    for (int i = 0; i < v->size; i++) {
+        const char *piece = glam_tokenizer_piece(t, i, &bytes);
+        if (v->kinds && v->kinds[i] != GLAM_PIECE_NORMAL) continue;
+        if (some++) fputc(',', f);
+        hub_put_letters(f, piece, (size_t)bytes);
+        fprintf(f, ":%d", i);
+    }
+    fputs("},\"merges\":[", f);
+    for (int i = 0; i < v->merges; i++)
+        for (int half = 0; half < 2; half++) {
+            const char *piece = glam_tokenizer_piece(t, v->merge[2 * i + half], &bytes);
+            fputs(half ? "," : i ? ",[" : "[", f);
+            hub_put_letters(f, piece, (size_t)bytes);
+            if (half) fputc(']', f);
+        }
+    fputs("]}}\n", f);
+}
+
+glam_status hub_tokenizer_save(glam_ctx *ctx, const glam_tokenizer *t, const char *path)
+{
+    const glam_vocabulary *v = glam_tokenizer_vocabulary(t);
+    if (glam_error(ctx)) return glam_error(ctx);
+    if (!v || v->split == GLAM_SPLIT_NONE || v->blank_before)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "%s: only byte-level tokenizers are written", path);
+    FILE *f = fopen(path, "wb");
+    if (f) hub_put_vocabulary(f, t);
+    int bad = !f || ferror(f);
+    if (f && fclose(f)) bad = 1;
+    return bad ? glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", path, strerror(errno))
+               : GLAM_OK;
+}
+
 #endif

@@ -212,18 +212,24 @@ static int32_t *text_tokens(glam_ctx *ctx, const char *word, int most, int last,
 static void print_look(glam_model *model, const int32_t *tokens, int count)
 {
     look k;
-    char *text = (char *)need((size_t)count + 1);
+    const glam_tokenizer *tokenizer = glam_model_tokenizer(model);
+    int bytes;
+    char *text = tokens_text(tokenizer, tokens, count, &bytes);
     int32_t *ids = (int32_t *)need((size_t)count * sizeof *ids);
     memcpy(ids, tokens, (size_t)count * sizeof *ids);
-    tokens_to_text(tokens, count, text);
     look_open(&k, model, ids, count, count, NULL);
     int layer = look_run(&k, model, GLAM_INFER) == GLAM_OK ? last_mixture(&k) : -1;
     if (layer < 0) {
-        for (int i = 0; i < count;) i += show_raw(stdout, text + i, count - i);
+        for (int i = 0; i < bytes;) i += show_raw(stdout, text + i, bytes - i);
         printf("\n");
-    } else {
+    } else {                                      // all bytes of a token have its expert
+        int32_t *first = (int32_t *)need(((size_t)bytes + 1) * sizeof *first);
+        for (int i = 0, at = 0; i < count; i++)
+            for (size_t n = glam_decode(tokenizer, tokens + i, 1, NULL, 0); n > 0 && at < bytes; n--)
+                first[at++] = k.of[layer].expert[i * k.top_k];
         printf("(under each letter its first expert in layer %d)\n", layer);
-        show_experts(stdout, text, count, k.of[layer].expert, k.top_k, k.experts);
+        show_experts(stdout, text, bytes, first, 1, k.experts);
+        free(first);
     }
     look_close(&k);
     free(text);

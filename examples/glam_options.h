@@ -20,7 +20,7 @@ enum { DONE = 0, FAILED = 1, USAGE = 2 };           // exit status; a signal's: 
 // == the table of options ===================================================================
 
 enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      // commands
-       REPORT = 1 << 12,
+       REPORT = 1 << 12, TOKENIZER = 1 << 13,
        NEW = TRAIN | RACE,
        RESUME = 1 << 29,    // may be given with --resume, which takes all else from the file
        SHAPE = 1 << 30 };   // describes a new model, so it cannot go with --from
@@ -34,7 +34,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     TITLE(TRAIN, "what to make of it") \
     ROW(out, "out", "FILE", TRAIN | RESUME, WORD, 0, \
         "the model; else model.safetensors, model-2 ...: a name that no other run has") \
-    ROW(force, "force", "", NEW | RESUME | REPORT, FLAG, 0, \
+    ROW(force, "force", "", NEW | RESUME | REPORT | TOKENIZER, FLAG, 0, \
         "overwrite files that exist; train: even the model of --from") \
     ROW(from, "from", "MODEL", TRAIN, WORD, 0, \
         "fine-tune this model instead of making a new one") \
@@ -55,7 +55,9 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     TITLE(NEW, "the model (unset: a laptop-sized mixture)") \
     ROW(preset, "preset", "NAME", NEW | INFO | SHAPE, WORD, 0, \
         "a row of the paper's table, such as 0.1B/64E, with the paper's recipe") \
-    ROW(vocab, "vocab", "N", NEW | SHAPE, WHOLE, SIZE, "tokens; bytes need 256") \
+    ROW(vocab, "vocab", "N", NEW | SHAPE, WHOLE, SIZE, "tokens; 256: bytes; more: pieces of words, learnt from the texts") \
+    ROW(tokenizer, "tokenizer", "FILE", NEW | SHAPE, WORD, 0, \
+        "a tokenizer.json or tokenizer.model to use") \
     ROW(layers, "layers", "N", NEW | SHAPE, WHOLE, SIZE, "blocks of attention and feed-forward") \
     ROW(d_model, "d-model", "N", NEW | SHAPE, WHOLE, SIZE, "width") \
     ROW(heads, "heads", "N", NEW | SHAPE, WHOLE, SIZE, "attention heads") \
@@ -131,6 +133,11 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "X * Y ranks: X share batch and experts, Y heads and widths") \
     ROW(mesh_store, "mesh-store", "", TRAIN | RESUME | INFO, FLAG, 0, \
         "split the other weights over X as well, for memory") \
+    ROW(pieces, "vocab", "N", TOKENIZER, WHOLE, SIZE, "how many pieces to learn; 2048") \
+    ROW(tokens_out, "out", "FILE", TOKENIZER, WORD, 0, "where to; tokenizer.json") \
+    ROW(split, "split", "NAME", TOKENIZER, WORD, 0, \
+        "how words are cut: gpt2, digits, qwen, llama3 or o200k; gpt2") \
+    ROW(show, "show", "TEXT", TOKENIZER, WORD, 0, "learns nothing: what a text becomes") \
     ROW(prompt, "prompt", "TEXT", GENERATE, WORD, 0, "where it begins") \
     ROW(tokens, "tokens", "N", GENERATE, WHOLE, 1e8, "how many to write; 400") \
     ROW(temperature, "temperature", "T", GENERATE, REAL, 1e6, "0: always the likeliest; 0.8") \

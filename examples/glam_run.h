@@ -39,6 +39,8 @@ typedef struct run {
     double        before, recent;             // seconds of earlier processes; of a step, lately
     int           missed;                     // checkpoints in a row that could not be written
     int           checks;                     // validations on the way
+    const glam_tokenizer *tokens;             // NULL: bytes
+    double        bytes_per_token;            // of what validates, or else of what trains
 } run;
 
 static int window(const run *r)
@@ -181,7 +183,7 @@ static glam_text *open_texts(run *r, double fraction, int context)
                               r->paths[i], r->paths[i]);
             break;
         }
-        glam_text *text = glam_text_open(r->ctx, r->paths[i], NULL);
+        glam_text *text = glam_text_open(r->ctx, r->paths[i], r->tokens);
         if (!text && glam_error(r->ctx) == GLAM_ERR_VALUE && r->path_count > 1) {
             warn("%s is left out: %s", r->paths[i], glam_error_text(r->ctx));
             glam_clear_error(r->ctx);
@@ -215,14 +217,35 @@ static glam_text *open_texts(run *r, double fraction, int context)
     return all;
 }
 
+// The tokenizer of the model or checkpoint to go on from, of a file, or one learnt from what trains.
+static int choose_tokens(run *r, double fraction)
+{
+    settings *s = r->s;
+    if (GIVEN(resume) || GIVEN(from))
+        r->tokens = glam_load_tokenizer(r->ctx, GIVEN(resume) ? s->resume : s->from);
+    else if (GIVEN(tokenizer)) {
+        r->tokens = hub_tokenizer_open(r->ctx, s->tokenizer);
+        if (!GIVEN(vocab) && r->tokens) r->config.vocab = glam_tokenizer_size(r->tokens);
+    } else if (GIVEN(vocab) && s->vocab > BYTES) {
+        r->tokens = learn_tokens(r->ctx, r->paths, r->path_count, fraction, s->vocab,
+                                 GLAM_SPLIT_GPT2, s->quiet);
+        if (!r->tokens) return FAILED;
+    }
+    return failure(r->ctx);
+}
+
+static void count_bytes(run *r)
+{ r->bytes_per_token = bytes_per_token(r->valid ? r->valid : r->train, r->tokens); }
+
 // The last part of each text is for validation.
 static int split_texts(run *r, double fraction)
 {
-    glam_text *all = open_texts(r, fraction, window(r));
+    glam_text *all = choose_tokens(r, fraction) ? NULL : open_texts(r, fraction, window(r));
     if (!all) return FAILED;
     r->train = all;
     r->valid = NULL;
     if (fraction > 0) glam_text_split(all, (float)fraction, &r->train, &r->valid);
+    if (!glam_error(r->ctx)) count_bytes(r);
     return failure(r->ctx);
 }
 
@@ -248,6 +271,7 @@ static void freeze_all(glam_model *model, const char *list)
 static void make_trainer(run *r)
 {
     r->model = GIVEN(from) ? load_model(r->ctx, r->s->from) : glam_model_new(r->ctx, &r->config);
+    if (!GIVEN(from) && r->model) glam_model_set_tokenizer(r->model, r->tokens);
     if (GIVEN(freeze) && r->model) freeze_all(r->model, r->s->freeze);
     r->trainer = glam_trainer_new(r->model, r->train, r->valid, &r->recipe);
 }

@@ -157,7 +157,8 @@ static int choose_prompt(const run *r, int32_t *tokens, uint64_t seed)
         if (glam_next_batch(text, 1, count, seed, place, &batch) != GLAM_OK) return 0;
         memcpy(tokens, batch.tokens, (size_t)count * sizeof *tokens);
         glam_forget(r->ctx);
-        for (int i = letters = 0; i < count; i++) letters += isalpha(tokens[i] & 127) != 0;
+        for (int i = letters = 0; i < count; i++)
+            letters += r->tokens || isalpha(tokens[i] & 127) != 0;
     }
     return count;
 }
@@ -177,14 +178,16 @@ static int write_sample(run *r, int32_t *tokens, int *prompt, uint64_t seed)
 static void print_sample(run *r)
 {
     int32_t tokens[PROMPT + SAMPLE];
-    char text[PROMPT + SAMPLE];
-    int prompt, count = write_sample(r, tokens, &prompt, (uint64_t)r->now.step);
-    tokens_to_text(tokens, count, text);
+    int prompt, before, bytes, count = write_sample(r, tokens, &prompt, (uint64_t)r->now.step);
+    char *given = tokens_text(r->tokens, tokens, prompt, &before);
+    char *text = tokens_text(r->tokens, tokens + prompt, count - prompt, &bytes);
     printf("  writes   ");
-    show_line(stdout, text, prompt, 24);
+    show_line(stdout, given, before, 24);
     printf(" ... ");
-    show_line(stdout, text + prompt, count - prompt, 54);
+    show_line(stdout, text, bytes, 54);
     printf("\n");
+    free(given);
+    free(text);
 }
 
 // Steps and validations to come: half at the pace of late, half at that of the run so far, so that
@@ -208,7 +211,8 @@ static void print_line(run *r)
     if (r->lines++ % 6 == 0)
         printf("  step    loss bits/byte  valid%s tokens/s    left\n",
                routes ? " balance   drop first choices" : "");
-    printf("%6d %7.3f %9.3f %6s", n->step, n->loss, n->loss / log(2.0), valid);
+    printf("%6d %7.3f %9.3f %6s", n->step, n->loss, n->loss / log(2.0) / r->bytes_per_token,
+           valid);
     double least, most;
     step_spread(r, &least, &most);
     if (routes) printf(" %7.2f %5.1f%%   %4.2f - %-5.2f", n->balance, 100 * n->dropped, least,
@@ -354,7 +358,7 @@ static void print_result(run *r)
     printf("\n%d steps in %s", glam_trainer_done(r->trainer), show_time(seconds));
     if (r->valid_loss >= 0)
         printf(", validation loss %.4f nats, %.3f bits per byte", r->valid_loss,
-               r->valid_loss / log(2.0));
+               r->valid_loss / log(2.0) / r->bytes_per_token);
     printf("%s\n\n", r->now.stopped ? "; stopped, as it no longer gained" : "");
     int count = write_sample(r, tokens, &prompt, 7);
     if (count > 0) print_look(r->model, tokens, count);
@@ -481,9 +485,10 @@ static int prepare_new(run *r)
 
 static int prepare_resumed(run *r)
 {
-    glam_text *all = open_texts(r, 0, 0);
+    glam_text *all = choose_tokens(r, 0) ? NULL : open_texts(r, 0, 0);
     if (!all) return FAILED;
     glam_load_split(all, r->s->resume, &r->train, &r->valid);
+    if (!glam_error(r->ctx)) count_bytes(r);
     r->trainer = glam_load_checkpoint(r->ctx, r->s->resume, r->train, r->valid);
     if (failure(r->ctx)) return FAILED;
     if (GIVEN(steps) && r->s->steps < glam_trainer_done(r->trainer))
