@@ -28,7 +28,7 @@ typedef struct report {
     source       source[SOURCES];
     int          sources;
     tally        total;                          // of all texts
-    look         read;                           // the letters of the page
+    look         read, used;                     // the letters of the page; as in use
     int          layer, expert;                  // where it opens
     int         *order;                          // [layers,experts] most specialised first
     int          hand;                           // the token that is done by hand; -1: none

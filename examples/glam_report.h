@@ -169,7 +169,7 @@ static void put_hand(report *r, int layer)
 // A letter with one after it in its window, where the model was surprised and two experts share.
 static void choose_hand(report *r)
 {
-    const look *k = &r->read;
+    const look *k = &r->used;
     double best = -1;
     r->hand = -1;
     for (int t = 2; t + 1 < k->tokens; t++) {
@@ -192,7 +192,7 @@ static void run_hands(report *r)
     for (int layer = 0; layer < r->config->layers && r->hand >= 0; layer++) {
         if (!is_mixture(r->config, layer)) continue;
         byhand_open(&r->by[layer], r->config);
-        if (byhand_run(&r->by[layer], r->model, &r->read, layer, r->hand) == GLAM_OK) continue;
+        if (byhand_run(&r->by[layer], r->model, &r->used, layer, r->hand) == GLAM_OK) continue;
         warn("a token by hand: %s", glam_error_text(r->ctx));
         glam_clear_error(r->ctx);
     }
@@ -423,6 +423,10 @@ static void read_letters(report *r)
     look_open(&r->read, r->model, ids, most, r->config->context, NULL);
     look_run(&r->read, r->model, r->config->moe.capacity > 0 || r->config->moe.capacity_factor > 0
              ? GLAM_TRAIN : GLAM_INFER);
+    ids = (int32_t *)need((size_t)most * sizeof *ids);
+    memcpy(ids, r->read.ids, (size_t)most * sizeof *ids);
+    look_open(&r->used, r->model, ids, most, r->config->context, NULL);
+    look_run(&r->used, r->model, GLAM_INFER);
 }
 
 static int count_sources(report *r, char **words, int count)
@@ -550,6 +554,7 @@ static int run_report(settings *s, char **words, int count)
     for (int i = 0; i < r.sources; i++) look_close(&r.source[i].counted);
     for (int i = 0; r.by && i < r.config->layers; i++) byhand_close(&r.by[i]);
     look_close(&r.read);
+    look_close(&r.used);
     tally_close(&r.total);
     history_close(&r.run);
     history_close(&r.dense);

@@ -4,8 +4,7 @@
 #define GLAM_ROUTE_H
 
 enum { ROUTED = 200000,                          // most tokens that are looked at
-       SHOWN = 4000, LISTED = 64,                // ... whose letters are shown; ... one by one
-       TAKEN_BY = 5 };                           // tokens named for an expert
+       SHOWN = 4000, LISTED = 64 };              // ... whose letters are shown; ... one by one
 
 static const char route_note[] =
     "TEXT that is the name of a file: what is in it; -: standard input. A text that is longer than "
@@ -53,9 +52,9 @@ static void print_takes(const glam_routing_stats *s, int expert)
     takes_of(s, expert, of);
     printf("%6d  %5.2f  %5.2f  ", expert, first / even, (double)s->chosen[expert] * s->experts /
            (double)s->choices);
-    for (int i = 0; i < TAKEN_BY && of[i].count; i++)
-        printf("%s%s %.0f%%", i ? "  " : "", token_name(of[i].id, name),
-               100 * (double)of[i].count / first);
+    for (int i = 0, column = 22; i < BYTES && of[i].count && column < 52; i++)
+        column += printf("%s%s %.0f%%", i ? "  " : "", token_name(of[i].id, name),
+                         100 * (double)of[i].count / first);
     printf("%s\n", s->first[expert] ? "" : "nothing");
 }
 
@@ -90,8 +89,8 @@ static void print_text(const look *k, int layer, int expert)
     }
     if (expert < 0) printf("layer %d: under each letter its first expert%s\n\n", layer,
                            k->experts > 10 ? ", read downwards" : "");
-    else printf("layer %d: under each letter the weight of expert %d in percent, read\n"
-                "downwards; blank: it does not work there\n\n", layer, expert);
+    else printf("layer %d: under each letter the weight of expert %d in\n"
+                "percent, read downwards; blank: it does not work there\n\n", layer, expert);
     show_marks(stdout, text, count, mark, k->experts, expert < 0 ? k->experts - 1 : 99);
     if (count < k->tokens)
         printf("  ... and %s more\n", show_commas((uint64_t)(k->tokens - count)));
@@ -104,17 +103,17 @@ static void print_route(const look *k, int layer, int t)
 {
     char name[8];
     printf("%5d  %-5s", t, token_name(k->ids[t], name));
-    for (int j = 0; j < k->top_k && j < 5; j++)
+    for (int j = 0; j < k->top_k && j < 4; j++)
         printf(" %s%3d %.2f", j ? "" : "|", k->of[layer].expert[t * k->top_k + j],
                (double)k->of[layer].weight[t * k->top_k + j]);
-    if (isfinite(k->loss[t])) printf(" | %5.1f %%", 100 * exp(-(double)k->loss[t]));
+    if (isfinite(k->loss[t]) && k->top_k < 4) printf(" | %5.1f %%", 100 * exp(-(double)k->loss[t]));
     printf("\n");
 }
 
 static void print_routes(const look *k, int layer, int expert)
 {
-    printf("\ntoken         experts of layer %d and their weights; what the model gave it\n",
-           layer);
+    printf("\ntoken         experts of layer %d and their weights%s\n", layer,
+           k->top_k < 4 ? ";\n              what the model gave it" : "");
     for (int t = 0; t < k->tokens; t++) {
         int on = expert < 0;
         for (int j = 0; j < k->top_k; j++) on |= k->of[layer].expert[t * k->top_k + j] == expert;
@@ -127,10 +126,11 @@ static void print_looked(const look *k, const glam_config *c, int layer, int exp
     if (k->window < k->tokens)
         printf("%s tokens in windows of %d\n", show_commas((uint64_t)k->tokens), k->window);
     print_text(k, layer, expert);
-    printf("\nfirst choices over an even share; entropy in nats / the most it\n"
-           "can be; dead: chosen 0.01 as often as the mean, or less\n");
+    printf("\nfirst choices over an even share: a bar (half full: even),\n"
+           "the most (whose), the least (whose), dead: chosen less than\n"
+           "0.01 as often as the mean, entropy in nats / at most\n");
     for (int i = 0; i < k->layers; i++)
-        if (is_mixture(c, i) && (all || i == layer)) print_bar(k->total, i);
+        if (is_mixture(c, i) && (all || i == layer)) print_bar(k->total, i, 1);
     print_layer_takes(k, layer, expert);
     if (k->tokens <= LISTED) print_routes(k, layer, expert);
 }

@@ -153,15 +153,16 @@ static void show_model(const char *what, const glam_config *c)
     for (int i = 0; i < c->layers; i++) mixtures += is_mixture(c, i);
     printf("          %d of them mixtures: %d experts (%s, hidden %d), top %d, ", mixtures,
            c->moe.experts, activation_names[c->moe.activation], c->moe.hidden, c->moe.top_k);
+    float factor = c->moe.capacity_factor;
     if (c->moe.capacity > 0) printf("%d slots per expert\n", c->moe.capacity);
-    else if (c->moe.capacity_factor > 0)
-        printf("capacity factor %g\n", (double)c->moe.capacity_factor);
+    else if (factor > 0) printf("\n          capacity factor %g", (double)factor);
     else printf("none dropped\n");
-    if (c->moe.capacity == 0 && c->moe.capacity_factor > 0 &&
-        c->moe.capacity_factor < (float)c->moe.top_k)
-        printf("          so there is room for %.3g %% of the choices at most; for all of them, "
-               "evenly\n          spread, --capacity %d\n",
-               100 * (double)c->moe.capacity_factor / c->moe.top_k, c->moe.top_k);
+    if (c->moe.capacity > 0 || factor <= 0) return;
+    if (factor < (float)c->moe.top_k)
+        printf(": room for %.3g %% of the choices at most; for all of\n"
+               "          them, evenly spread, --capacity %d\n",
+               100 * (double)factor / c->moe.top_k, c->moe.top_k);
+    else printf("\n");
 }
 
 // "needs 412 MB: weights 57 MB, ..."

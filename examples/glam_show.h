@@ -332,9 +332,10 @@ static void show_experts(FILE *f, const char *text, int bytes, const int32_t *ex
     free(mark);
 }
 
-// One cell per expert: half full is an even share, full is twice that or more.  64 in a line; the
-// next begins in that column.
-static void show_load(FILE *f, const uint64_t *load, int experts, int column)
+// One cell per expert: half full is an even share, full is twice that or more.  So many in a line;
+// the next begins in that column.
+static void show_load(FILE *f, const uint64_t *load, int experts, int most,
+                      int column)
 {
     static const char *const block[] = {"\xe2\x96\x81", "\xe2\x96\x82", "\xe2\x96\x83",
                                         "\xe2\x96\x84", "\xe2\x96\x85", "\xe2\x96\x86",
@@ -345,7 +346,7 @@ static void show_load(FILE *f, const uint64_t *load, int experts, int column)
     for (int e = 0; e < experts; e++) {
         int level = (int)((double)load[e] / even * 4 + 0.5);
         level = level < 1 ? 1 : level > 8 ? 8 : level;
-        if (e && e % 64 == 0) fprintf(f, "\n%*s", column, "");
+        if (e && e % most == 0) fprintf(f, "\n%*s", column, "");
         show_paint(f, e);
         if (load[e] == 0) fputc('_', f);
         else if (show_utf8) fputs(block[level - 1], f);

@@ -92,25 +92,27 @@ static int emptiest_of(const glam_routing_stats *s)
 }
 
 static const char bar_legend[] =
-    "  (bars: first choices since the last bars, by expert; half full is an even share, 1;\n"
-    "  dead: chosen 0.01 as often as the mean, or less; entropy in nats / the most it can be)\n";
+    "  (bars: first choices since the last bars, by expert; half full is an even\n"
+    "  share, 1; dead: chosen less than 0.01 as often as the mean; entropy in nats\n"
+    "  / the most it can be)\n";
 
-// A layer's first choices: a bar, and what it does not tell.  Within 80 columns.
-static void print_bar(const tally *t, int layer)
+// A layer's first choices: a bar, and what it does not tell.  Within 80 columns; brief: in 60.
+static void print_bar(const tally *t, int layer, int brief)
 {
+    const char *format = brief ? "  %.2f (%d)  %.2f (%d)  %d dead  %.2f/%.2f\n"
+                       : "  most %.2f (%d), least %.2f (%d), %d dead, entropy %.2f/%.2f\n";
     const glam_routing_stats *s = tally_finish(t, layer);
     if (!s) return;
     printf("  layer %-3d", layer);
-    show_load(stdout, s->first, s->experts, 11);
-    if (s->experts > 14) printf("\n          ");
-    printf("  most %.2f (%d), least %.2f (%d), %d dead, entropy %.2f/%.2f\n", s->fullest,
-           fullest_of(s), s->emptiest, emptiest_of(s), s->dead, s->entropy,
+    show_load(stdout, s->first, s->experts, brief ? 48 : 64, 11);
+    if (s->experts > 13) printf("\n          ");
+    printf(format, s->fullest, fullest_of(s), s->emptiest, emptiest_of(s), s->dead, s->entropy,
            log((double)s->experts));
 }
 
 static void print_bars(const tally *t)
 {
-    for (int layer = 0; layer < t->layers; layer++) print_bar(t, layer);
+    for (int layer = 0; layer < t->layers; layer++) print_bar(t, layer, 0);
 }
 
 // == a log ==================================================================================

@@ -510,6 +510,12 @@ example_runs()
         build tool $CC -O2 $warn $openmp examples/glam.c -o "$work/tool_program" -lm
         built
         run tool sh tests/tool.sh "$work/tool_program"
+        run tool_report sh tests/tool_report.sh "$work/tool_program"
+        # its page, in a browser
+        browser=""
+        for b in chromium chromium-browser google-chrome; do [ -z "$browser" ] && have $b && browser=$b; done
+        if [ -n "$browser" ] && have node; then run report_page sh tests/report_page.sh "$work/tool_program" $browser
+        else skip report_page "needs chromium and node"; fi
     fi
     # the benchmark looks into the header: what it calls must still be there
     for file in bench/bench.c bench/recipe.c bench/study.c bench/mpi.c; do
