@@ -510,7 +510,9 @@ example_runs()
         build tool $CC -O2 $warn $openmp examples/glam.c -o "$work/tool_program" -lm
         built
         run tool sh tests/tool.sh "$work/tool_program"
-        run tool_report sh tests/tool_report.sh "$work/tool_program"
+        for more in tests/tool_*.sh; do
+            run "$(basename "$more" .sh)" sh "$more" "$work/tool_program"
+        done
         # its page, in a browser
         browser=""
         for b in chromium chromium-browser google-chrome; do [ -z "$browser" ] && have $b && browser=$b; done
