@@ -1,5 +1,7 @@
-/* glam_hub.h - folders of other people's models for glam.h: tokenizers (tokenizer.json of byte-level
-   and SentencePiece-like BPE, tokenizer.model of SentencePiece).
+/* glam_hub.h - folders of other people's models for glam.h: weights (safetensors, whole or in shards;
+   F32, F16, BF16) of the families llama, mistral, qwen3, mixtral, granitemoe, olmoe and qwen3_moe,
+   read and written; tokenizers (tokenizer.json of byte-level and SentencePiece-like BPE,
+   tokenizer.model of SentencePiece).
 
    Needs glam.h before it; in one file
        #define GLAM_HUB_IMPLEMENTATION
@@ -38,16 +40,34 @@ glam_tokenizer *hub_tokenizer_open(glam_ctx *ctx, const char *path);
 // A tokenizer as tokenizer.json, which the package tokenizers reads.
 glam_status hub_tokenizer_save(glam_ctx *ctx, const glam_tokenizer *tokenizer, const char *path);
 
+// A model from a folder with config.json, weights, and a tokenizer if there is one.  Called after
+// each tensor: done of all.
+typedef void hub_progress(void *user, int done, int all);
+glam_model *hub_import(glam_ctx *ctx, const char *folder, hub_progress *progress, void *user);
+// Into a folder that is there: config.json, model.safetensors (F32), tokenizer.json.
+// GLAM_ERR_VALUE: no family has this model's mathematics.
+glam_status hub_export(const glam_model *model, const char *folder);
+
 #endif
 
 #ifdef GLAM_HUB_IMPLEMENTATION
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 // ---- files and JSON
+
+// Files past 2 GB too.
+#ifdef _WIN32
+static int hub_seek(FILE *f, uint64_t at) { return _fseeki64(f, (int64_t)at, SEEK_SET); }
+static int64_t hub_tell(FILE *f) { return _ftelli64(f); }
+#else
+static int hub_seek(FILE *f, uint64_t at) { return fseeko(f, (off_t)at, SEEK_SET); }
+static int64_t hub_tell(FILE *f) { return (int64_t)ftello(f); }
+#endif
 
 char *hub_read_file(glam_ctx *ctx, const char *path, size_t *bytes)
 {
@@ -668,7 +688,6 @@ static int hub_model_settings(hub_vocabulary *h, const hub_field *whole, int tra
     while ((more = hub_next_field(&p, end, &f)) > 0) {
         if (trainer && f.number == 3) type = f.value;
         if (trainer && f.number == 41) h->v.begin = (int32_t)f.value;
-        if (trainer && f.number == 42) h->v.end = (int32_t)f.value;
         if (!trainer && f.number == 2 && f.value) return hub_refuse(h, "a table of characters", NULL);
         if (!trainer && f.number == 3) dummy = f.value != 0;
         if (!trainer && f.number == 4) squeeze = f.value != 0;
@@ -685,8 +704,8 @@ static int hub_from_model(hub_vocabulary *h, const char *file, size_t bytes)
     const unsigned char *p = (const unsigned char *)file, *end = p + bytes;
     hub_field f;
     int more, id = 0;
-    h->v.begin = 1;
-    h->v.end = 2;                                // SentencePiece's own defaults
+    h->v.begin = 1;                              // SentencePiece's own defaults
+    if (h->v.end < 0) h->v.end = 2;
     while ((more = hub_next_field(&p, end, &f)) > 0) {
         if (f.wire != 2) continue;
         if (f.number == 1 && !hub_model_piece(h, &f, id++)) return 0;
@@ -695,7 +714,7 @@ static int hub_from_model(hub_vocabulary *h, const char *file, size_t bytes)
     return more == 0 ? 1 : hub_refuse(h, "what is neither JSON nor a SentencePiece model", NULL);
 }
 
-glam_tokenizer *hub_tokenizer_open(glam_ctx *ctx, const char *path)
+static glam_tokenizer *hub_tokenizer_read(glam_ctx *ctx, const char *path, int32_t end)
 {
     size_t bytes;
     char *file = hub_read_file(ctx, path, &bytes);
@@ -704,7 +723,8 @@ glam_tokenizer *hub_tokenizer_open(glam_ctx *ctx, const char *path)
     memset(&h, 0, sizeof h);
     h.ctx = ctx;
     h.path = path;
-    h.v.begin = h.v.end = -1;
+    h.v.begin = -1;
+    h.v.end = end;
     if (file && bytes && file[strspn(file, " \t\r\n")] == '{') {
         hub_json *root = hub_json_parse(ctx, path, file, bytes);
         if (root && hub_from_json(&h, root)) t = hub_vocabulary_finish(&h);
@@ -714,6 +734,9 @@ glam_tokenizer *hub_tokenizer_open(glam_ctx *ctx, const char *path)
     hub_free_file(file);
     return t;
 }
+
+glam_tokenizer *hub_tokenizer_open(glam_ctx *ctx, const char *path)
+{ return hub_tokenizer_read(ctx, path, -1); }
 
 // ---- writing tokenizer.json
 
@@ -814,6 +837,745 @@ glam_status hub_tokenizer_save(glam_ctx *ctx, const glam_tokenizer *t, const cha
     if (f && fclose(f)) bad = 1;
     return bad ? glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", path, strerror(errno))
                : GLAM_OK;
+}
+
+// ---- folders: config.json, the tensors of all shards
+
+typedef struct hub_entry {
+    const char *name;              // in its shard's header
+    int type, dims, shard, used;   // type: index into hub_types
+    uint64_t size[4], begin;       // begin: from the start of the file
+} hub_entry;
+
+static const struct { const char *name; int bytes; } hub_types[] = {
+    {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"other", 0} };
+enum { HUB_F32, HUB_F16, HUB_BF16, HUB_OTHER };
+
+typedef struct hub_shard { char *path, *header; hub_json *json; FILE *file; } hub_shard;
+
+typedef struct hub_folder {
+    glam_ctx *ctx;
+    const char *path;
+    hub_shard *shards;
+    int shard_count;
+    hub_entry *entries;
+    int entry_count, entry_room;
+    unsigned char *chunk;          // HUB_CHUNK bytes
+} hub_folder;
+
+enum { HUB_CHUNK = 1 << 20 };
+
+static char *hub_joined(const char *folder, const char *name)
+{
+    size_t n = strlen(folder), m = strlen(name);
+    char *path = (char *)malloc(n + m + 2);
+    if (!path) return NULL;
+    memcpy(path, folder, n);
+    path[n] = '/';
+    memcpy(path + n + (n && folder[n - 1] != '/'), name, m + 1);
+    return path;
+}
+
+static int hub_wrong(hub_folder *f, const char *what, const char *name)
+{
+    glam_fail(f->ctx, GLAM_ERR_FORMAT, "%s: %s%s%s", f->path, what, name ? " " : "", name ? name : "");
+    return 0;
+}
+
+// A JSON file of the folder; NULL where it is not there (an error only if needed).
+static hub_json *hub_open_json(hub_folder *f, const char *name, char **text, int needed)
+{
+    char *path = hub_joined(f->path, name);
+    FILE *there = path ? fopen(path, "rb") : NULL;
+    size_t bytes;
+    hub_json *root = NULL;
+    *text = NULL;
+    if (!there && needed) hub_wrong(f, "there is no", name);
+    if (there) {
+        fclose(there);
+        *text = hub_read_file(f->ctx, path, &bytes);
+        if (*text) root = hub_json_parse(f->ctx, path, *text, bytes);
+    }
+    free(path);
+    return root;
+}
+
+static int hub_entry_read(hub_folder *f, const hub_json *e, int shard, uint64_t data, uint64_t bytes)
+{
+    const hub_json *shape = hub_get(e, "shape"), *span = hub_get(e, "data_offsets");
+    hub_entry out = { e->key, HUB_OTHER, 0, shard, 0, { 1, 1, 1, 1 }, 0 };
+    uint64_t count = 1;
+    if (!shape || shape->type != HUB_ARRAY || shape->count > 4 || !span || span->count != 2)
+        return hub_wrong(f, "a shape or an offset is damaged of the tensor", e->key);
+    for (int i = 0; i < 3; i++) if (hub_is(hub_get(e, "dtype"), hub_types[i].name)) out.type = i;
+    for (const hub_json *d = shape->first; d; d = d->next) {
+        if (d->type != HUB_NUMBER || d->number < 1 || d->number > INT32_MAX)
+            return hub_wrong(f, "a shape is damaged of the tensor", e->key);
+        out.size[out.dims++] = (uint64_t)d->number;
+        if (count > UINT64_MAX / 8 / (uint64_t)d->number)
+            return hub_wrong(f, "a shape is too large of the tensor", e->key);
+        count *= (uint64_t)d->number;
+    }
+    double from = span->first->number, to = span->first->next->number;
+    if (span->first->type != HUB_NUMBER || from < 0 || to < from || to > (double)bytes ||
+        (out.type != HUB_OTHER && (uint64_t)(to - from) != count * (uint64_t)hub_types[out.type].bytes))
+        return hub_wrong(f, "the offsets do not fit the file of the tensor", e->key);
+    out.begin = data + (uint64_t)from;
+    if (f->entry_count == f->entry_room) {
+        int room = f->entry_room ? 2 * f->entry_room : 256;
+        hub_entry *larger = (hub_entry *)realloc(f->entries, (size_t)room * sizeof *larger);
+        if (!larger) return hub_wrong(f, "there is no memory for the list of tensors", NULL);
+        f->entries = larger;
+        f->entry_room = room;
+    }
+    f->entries[f->entry_count++] = out;
+    return 1;
+}
+
+static int hub_shard_open(hub_folder *f, const char *name)
+{
+    hub_shard *s = (hub_shard *)realloc(f->shards, ((size_t)f->shard_count + 1) * sizeof *s);
+    unsigned char raw[8];
+    uint64_t length = 0;
+    if (!s) return hub_wrong(f, "there is no memory for", name);
+    f->shards = s;
+    s += f->shard_count++;
+    memset(s, 0, sizeof *s);
+    s->path = hub_joined(f->path, name);
+    s->file = s->path ? fopen(s->path, "rb") : NULL;
+    if (!s->file) return hub_wrong(f, "the weights are not all here: there is no", name);
+    long end = fseek(s->file, 0, SEEK_END) ? -1 : 0;
+    uint64_t bytes = end ? 0 : (uint64_t)hub_tell(s->file);
+    if (bytes < 8 || hub_seek(s->file, 0) || fread(raw, 1, 8, s->file) != 8)
+        return hub_wrong(f, "no safetensors file is", name);
+    for (int i = 7; i >= 0; i--) length = length << 8 | raw[i];
+    if (length > 100000000 || length > bytes - 8) return hub_wrong(f, "cut off, or no safetensors file, is", name);
+    s->header = (char *)malloc((size_t)length + 1);
+    if (!s->header || fread(s->header, 1, (size_t)length, s->file) != length)
+        return hub_wrong(f, "the header cannot be read of", name);
+    s->header[length] = 0;
+    s->json = hub_json_parse(f->ctx, s->path, s->header, (size_t)length);
+    for (const hub_json *e = s->json ? s->json->first : NULL; e; e = e->next)
+        if (strcmp(e->key, "__metadata__") &&
+            !hub_entry_read(f, e, f->shard_count - 1, 8 + length, bytes - 8 - length)) return 0;
+    return s->json != NULL;
+}
+
+static int hub_by_name(const void *a, const void *b)
+{ return strcmp(((const hub_entry *)a)->name, ((const hub_entry *)b)->name); }
+
+// All shards that the index names, or the one file.
+static int hub_shards_open(hub_folder *f)
+{
+    char *text;
+    hub_json *index = hub_open_json(f, "model.safetensors.index.json", &text, 0);
+    const hub_json *map = hub_get(index, "weight_map");
+    int ok = !glam_error(f->ctx);
+    if (ok && index && (!map || map->type != HUB_OBJECT))
+        ok = hub_wrong(f, "the index has no weight_map", NULL);
+    for (const hub_json *w = ok && map ? map->first : NULL; w && ok; w = w->next) {
+        int known = 0;
+        if (w->type != HUB_STRING || strchr(w->text, '/') || strchr(w->text, '\\') || *w->text == '.')
+            ok = hub_wrong(f, "the index names a file outside the folder:", hub_text(w));
+        for (int i = 0; ok && i < f->shard_count; i++)
+            known |= strcmp(f->shards[i].path + strlen(f->shards[i].path) - w->length, w->text) == 0;
+        if (ok && !known) ok = hub_shard_open(f, w->text);
+    }
+    if (ok && !index) ok = hub_shard_open(f, "model.safetensors");
+    if (ok) qsort(f->entries, (size_t)f->entry_count, sizeof *f->entries, hub_by_name);
+    for (int i = 1; ok && i < f->entry_count; i++)
+        if (strcmp(f->entries[i - 1].name, f->entries[i].name) == 0)
+            ok = hub_wrong(f, "there twice is the tensor", f->entries[i].name);
+    hub_json_free(index);
+    hub_free_file(text);
+    f->chunk = (unsigned char *)malloc(HUB_CHUNK);
+    return ok && f->chunk != NULL;
+}
+
+static void hub_folder_close(hub_folder *f)
+{
+    for (int i = 0; i < f->shard_count; i++) {
+        hub_shard *s = &f->shards[i];
+        if (s->file) fclose(s->file);
+        hub_json_free(s->json);
+        free(s->header);
+        free(s->path);
+    }
+    free(f->shards);
+    free(f->entries);
+    free(f->chunk);
+}
+
+static float hub_number(const unsigned char *p, int type)
+{
+    uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+    float x;
+    if (type == HUB_F32) return hub_float(p);
+    if (type == HUB_BF16) bits <<= 16;
+    else {                                       // half: 5 bits of exponent, 10 of fraction
+        uint32_t sign = (bits & 0x8000) << 16, e = bits >> 10 & 31, m = bits & 0x3ff;
+        if (e == 0) {
+            x = (float)m / 16777216.0f;
+            return sign ? -x : x;
+        }
+        bits = sign | (e == 31 ? 255u : e + 112) << 23 | m << 13;
+    }
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+// Rows [row, row + rows) of a tensor seen as rows of `columns`, into to [columns, rows], turned, or
+// as they are.
+static int hub_rows(hub_folder *f, const hub_entry *e, uint64_t row, uint64_t rows, uint64_t columns,
+                    int turned, float *to)
+{
+    int size = hub_types[e->type].bytes;
+    FILE *file = f->shards[e->shard].file;
+    uint64_t at = row * columns, count = rows * columns;
+    if (hub_seek(file, e->begin + at * (uint64_t)size)) return hub_wrong(f, "cannot be read: the tensor", e->name);
+    for (uint64_t i = 0; i < count; ) {
+        size_t n = (size_t)(count - i < HUB_CHUNK / 4 ? count - i : HUB_CHUNK / 4);
+        if (fread(f->chunk, (size_t)size, n, file) != n)
+            return hub_wrong(f, "cannot be read: the tensor", e->name);
+        for (size_t k = 0; k < n; k++, i++) {
+            float x = hub_number(f->chunk + k * (size_t)size, e->type);
+            to[turned ? i % columns * rows + i / columns : i] = x;
+        }
+    }
+    return 1;
+}
+
+// ---- families: what is called how
+
+typedef enum hub_layout { HUB_DENSE, HUB_EXPERTS, HUB_FUSED } hub_layout;
+typedef struct hub_family {
+    const char *name, *class_name;
+    hub_layout layout;
+    glam_qk_norm qk_norm;
+    int normalised;                // weights of the chosen sum to 1: 1, or -1: norm_topk_prob says
+    const char *router, *gate, *up, *down;       // of a mixture; %d: the expert.  Fused: gate and up
+                                                 // are the halves of one
+    const char *width;             // the key of an expert's width
+} hub_family;
+
+static const hub_family hub_families[] = {
+    {"llama", "LlamaForCausalLM", HUB_DENSE, GLAM_QK_NORM_NONE, 0, NULL, NULL, NULL, NULL, NULL},
+    {"mistral", "MistralForCausalLM", HUB_DENSE, GLAM_QK_NORM_NONE, 0, NULL, NULL, NULL, NULL, NULL},
+    {"qwen3", "Qwen3ForCausalLM", HUB_DENSE, GLAM_QK_NORM_HEAD, 0, NULL, NULL, NULL, NULL, NULL},
+    {"mixtral", "MixtralForCausalLM", HUB_EXPERTS, GLAM_QK_NORM_NONE, 1,
+     "block_sparse_moe.gate.weight", "block_sparse_moe.experts.%d.w1.weight",
+     "block_sparse_moe.experts.%d.w3.weight", "block_sparse_moe.experts.%d.w2.weight",
+     "intermediate_size"},
+    {"granitemoe", "GraniteMoeForCausalLM", HUB_FUSED, GLAM_QK_NORM_NONE, 1,
+     "block_sparse_moe.router.layer.weight", "block_sparse_moe.input_linear.weight",
+     "block_sparse_moe.input_linear.weight", "block_sparse_moe.output_linear.weight",
+     "intermediate_size"},
+    {"olmoe", "OlmoeForCausalLM", HUB_EXPERTS, GLAM_QK_NORM_WHOLE, -1, "mlp.gate.weight",
+     "mlp.experts.%d.gate_proj.weight", "mlp.experts.%d.up_proj.weight",
+     "mlp.experts.%d.down_proj.weight", "intermediate_size"},
+    {"qwen3_moe", "Qwen3MoeForCausalLM", HUB_EXPERTS, GLAM_QK_NORM_HEAD, -1, "mlp.gate.weight",
+     "mlp.experts.%d.gate_proj.weight", "mlp.experts.%d.up_proj.weight",
+     "mlp.experts.%d.down_proj.weight", "moe_intermediate_size"},
+};
+enum { HUB_FAMILIES = sizeof hub_families / sizeof *hub_families };
+
+// Tensors of a block, ours and theirs; all but norms are [out,in] there and [in,out] here.
+static const struct { const char *ours, *theirs; int turned; } hub_rows_of_block[] = {
+    {"attn.norm", "input_layernorm.weight", 0}, {"attn.q", "self_attn.q_proj.weight", 1},
+    {"attn.k", "self_attn.k_proj.weight", 1}, {"attn.v", "self_attn.v_proj.weight", 1},
+    {"attn.o", "self_attn.o_proj.weight", 1}, {"attn.q_norm", "self_attn.q_norm.weight", 0},
+    {"attn.k_norm", "self_attn.k_norm.weight", 0}, {"ffn.norm", "post_attention_layernorm.weight", 0},
+    {"moe.norm", "post_attention_layernorm.weight", 0}, {"ffn.gate", "mlp.gate_proj.weight", 1},
+    {"ffn.up", "mlp.up_proj.weight", 1}, {"ffn.down", "mlp.down_proj.weight", 1},
+};
+
+// What one of our tensors is called there, and how it lies: expert e of it (0 where it has none).
+typedef struct hub_place {
+    char name[160];
+    int  turned, part, parts;      // fused: part of so many in the rows of an expert
+    int  stacked;                  // all experts in one
+    uint64_t experts, rows, columns;             // of one expert as it is there
+} hub_place;
+
+static int hub_find_place(const hub_family *y, const glam_tensor *t, int expert, hub_place *p)
+{
+    const char *ours = t->name, *theirs = NULL;
+    int layer = -1, used = 0;
+    char pattern[120];
+    memset(p, 0, sizeof *p);
+    p->parts = 1;
+    p->experts = 1;
+    p->rows = (uint64_t)t->shape.dim[0];
+    p->columns = t->shape.dims > 1 ? (uint64_t)t->shape.dim[1] : 1;
+    if (strcmp(ours, "embed") == 0) theirs = "model.embed_tokens.weight";
+    else if (strcmp(ours, "unembed") == 0) theirs = "lm_head.weight";
+    else if (strcmp(ours, "norm") == 0) theirs = "model.norm.weight";
+    if (theirs) { snprintf(p->name, sizeof p->name, "%s", theirs); return 1; }
+    if (sscanf(ours, "layers.%d.%n", &layer, &used) != 1 || !used) return 0;
+    ours += used;
+    for (size_t i = 0; i < sizeof hub_rows_of_block / sizeof *hub_rows_of_block; i++)
+        if (strcmp(ours, hub_rows_of_block[i].ours) == 0) {
+            theirs = hub_rows_of_block[i].theirs;
+            p->turned = hub_rows_of_block[i].turned;
+        }
+    if (!theirs && y->router && strcmp(ours, "moe.router") == 0) { theirs = y->router; p->turned = 1; }
+    const char *of[3] = { y->gate, y->up, y->down };
+    static const char *const parts[3] = { "moe.gate", "moe.up", "moe.down" };
+    for (int i = 0; !theirs && y->gate && i < 3; i++) {
+        if (strcmp(ours, parts[i])) continue;
+        theirs = of[i];
+        p->turned = 1;
+        p->experts = (uint64_t)t->shape.dim[0];
+        p->rows = (uint64_t)t->shape.dim[1];
+        p->columns = (uint64_t)t->shape.dim[2];
+        p->stacked = y->layout == HUB_FUSED;
+        if (p->stacked && i < 2) { p->part = i; p->parts = 2; }
+        snprintf(pattern, sizeof pattern, theirs, expert);
+        theirs = pattern;
+    }
+    if (!theirs) return 0;
+    snprintf(p->name, sizeof p->name, "model.layers.%d.%s", layer, theirs);
+    if (p->turned) { uint64_t out = p->columns; p->columns = p->rows; p->rows = out; }
+    return 1;
+}
+
+static int hub_fill(hub_folder *f, const hub_family *y, glam_tensor *t)
+{
+    hub_place p;
+    for (uint64_t e = 0, experts = 1; e < experts; e++) {
+        if (!hub_find_place(y, t, (int)e, &p))
+            return hub_wrong(f, "this family has no tensor for ours called", t->name);
+        experts = p.experts;
+        hub_entry key, *found;
+        key.name = p.name;
+        found = (hub_entry *)bsearch(&key, f->entries, (size_t)f->entry_count, sizeof key, hub_by_name);
+        if (!found) return hub_wrong(f, "the weights are not all here: there is no tensor", p.name);
+        uint64_t rows = p.rows * (uint64_t)p.parts, row = p.stacked ? e * rows + (uint64_t)p.part * p.rows : 0;
+        uint64_t want[3] = { p.experts, rows, p.columns };
+        int from = p.stacked ? 0 : 1, dims = p.stacked ? 3 : t->shape.dims > 1 ? 2 : 1, same = found->dims == dims;
+        for (int d = 0; d < dims && same; d++) same = found->size[d] == want[from + d];
+        if (!same)
+            return hub_wrong(f, "a shape does not fit config.json: that of the tensor", p.name);
+        if (found->type == HUB_OTHER)
+            return hub_wrong(f, "F32, F16 or BF16 is wanted, and is not the type of the tensor", p.name);
+        found->used = 1;
+        if (!hub_rows(f, found, row, p.rows, p.columns, p.turned, t->data + e * p.rows * p.columns))
+            return 0;
+    }
+    return 1;
+}
+
+// ---- config.json
+
+typedef struct hub_reader { hub_folder *f; const hub_json *config; const char *seen[96]; int count; } hub_reader;
+
+static const hub_json *hub_key(hub_reader *r, const char *name)
+{
+    const hub_json *v = hub_get(r->config, name);
+    if (v && r->count < 96) r->seen[r->count++] = name;
+    return v && v->type == HUB_NULL ? NULL : v;
+}
+
+static double hub_value_of(hub_reader *r, const char *name, double otherwise)
+{
+    const hub_json *v = hub_key(r, name);
+    if (v && v->type != HUB_NUMBER) hub_wrong(r->f, "a number is wanted in config.json for", name);
+    return v && v->type == HUB_NUMBER ? v->number : otherwise;
+}
+
+// A whole number that must be there.
+static int hub_count(hub_reader *r, const char *name)
+{
+    double n = hub_value_of(r, name, -1);
+    if (!glam_error(r->f->ctx) && (n < 1 || n > INT32_MAX || n != (double)(int)n))
+        hub_wrong(r->f, "config.json has no useful", name);
+    return glam_error(r->f->ctx) ? 1 : (int)n;
+}
+
+static int hub_flag(hub_reader *r, const char *name, int otherwise)
+{
+    const hub_json *v = hub_key(r, name);
+    return v ? v->type == HUB_TRUE : otherwise;
+}
+
+static void hub_rotary(hub_reader *r, glam_rotary *rotary, float theta)
+{
+    const hub_json *p = hub_key(r, "rope_parameters"), *old = hub_key(r, "rope_scaling");
+    hub_reader in = { r->f, p ? p : old, { 0 }, 0 };
+    rotary->theta = (float)hub_value_of(r, "rope_theta", theta);
+    if (!in.config) return;
+    rotary->theta = (float)hub_value_of(&in, "rope_theta", rotary->theta);
+    const hub_json *type = hub_key(&in, "rope_type");
+    if (!type) type = hub_key(&in, "type");
+    rotary->factor = (float)hub_value_of(&in, "factor", 1);
+    rotary->context = (int)hub_value_of(&in, "original_max_position_embeddings", 0);
+    if (!type || hub_is(type, "default")) rotary->scaling = GLAM_ROTARY_UNSCALED;
+    else if (hub_is(type, "linear")) rotary->scaling = GLAM_ROTARY_LINEAR;
+    else if (hub_is(type, "llama3")) {
+        rotary->scaling = GLAM_ROTARY_LLAMA3;
+        rotary->low = (float)hub_value_of(&in, "low_freq_factor", 1);
+        rotary->high = (float)hub_value_of(&in, "high_freq_factor", 4);
+    } else if (hub_is(type, "yarn")) {
+        double scale = hub_value_of(&in, "mscale", 0), all = hub_value_of(&in, "mscale_all_dim", 0);
+        double by = log(rotary->factor > 1 ? (double)rotary->factor : 1);
+        rotary->scaling = GLAM_ROTARY_YARN;
+        rotary->low = (float)hub_value_of(&in, "beta_slow", 1);
+        rotary->high = (float)hub_value_of(&in, "beta_fast", 32);
+        rotary->attention = (float)hub_value_of(&in, "attention_factor",
+            scale > 0 && all > 0 ? (0.1 * scale * by + 1) / (0.1 * all * by + 1) : 0);
+        if (!hub_flag(&in, "truncate", 1)) hub_wrong(r->f, "not understood in config.json is", "truncate false");
+    } else hub_wrong(r->f, "not understood in config.json is the rope type", hub_text(type));
+    if (rotary->scaling == GLAM_ROTARY_UNSCALED) { rotary->factor = 0; rotary->context = 0; }
+}
+
+// Keys that say nothing about the mathematics of inference and of our training.
+static const char *const hub_neutral[] = {
+    "architectures", "model_type", "_name_or_path", "transformers_version", "torch_dtype", "dtype",
+    "use_cache", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "sliding_window",
+    "max_window_layers", "attention_dropout", "embedding_dropout", "return_dict", "output_router_logits",
+    "router_aux_loss_coef", "id2label", "label2id", "problem_type", "auto_map", "tokenizer_class",
+    "chunk_size_feed_forward", "pretraining_tp", "layer_types", "max_position_embeddings",
+    "_attn_implementation", "attn_implementation", "use_bfloat16", "unsloth_version", "vocab_size" };
+
+// A key that was not asked for may only be there with a value that changes nothing.
+static void hub_refuse_unknown(hub_reader *r)
+{
+    for (const hub_json *k = r->config->first; k && !glam_error(r->f->ctx); k = k->next) {
+        int known = k->type == HUB_NULL || k->type == HUB_FALSE ||
+                    (k->type == HUB_NUMBER && k->number == 0) ||
+                    ((k->type == HUB_ARRAY || k->type == HUB_OBJECT) && k->count == 0);
+        for (int i = 0; i < r->count && !known; i++) known = strcmp(r->seen[i], k->key) == 0;
+        for (size_t i = 0; i < sizeof hub_neutral / sizeof *hub_neutral && !known; i++)
+            known = strcmp(hub_neutral[i], k->key) == 0;
+        if (!known) hub_wrong(r->f, "config.json has a key that is not understood:", k->key);
+    }
+}
+
+static void hub_refuse_others(hub_reader *r, const glam_config *c)
+{
+    const hub_json *act = hub_key(r, "hidden_act"), *types = hub_get(r->config, "layer_types");
+    const hub_json *window = hub_get(r->config, "sliding_window");
+    int slides = hub_get(r->config, "use_sliding_window") ? hub_flag(r, "use_sliding_window", 0) : 1;
+    if (act && !hub_is(act, "silu") && !hub_is(act, "swish"))
+        hub_wrong(r->f, "not understood in config.json is hidden_act", hub_text(act));
+    if (window && window->type == HUB_NUMBER && slides && window->number < c->context)
+        hub_wrong(r->f, "a sliding window shorter than the context is not understood:", "sliding_window");
+    for (const hub_json *t = types ? types->first : NULL; t; t = t->next)
+        if (!hub_is(t, "full_attention") && !(hub_is(t, "sliding_attention") && !slides))
+            hub_wrong(r->f, "not understood in config.json is the layer type", hub_text(t));
+    if (hub_value_of(r, "partial_rotary_factor", 1) != 1)
+        hub_wrong(r->f, "not understood in config.json is", "partial_rotary_factor");
+}
+
+static const hub_family *hub_config(hub_folder *f, const hub_json *root, glam_config *c)
+{
+    hub_reader r = { f, root, { 0 }, 0 };
+    const hub_json *type = hub_key(&r, "model_type");
+    const hub_family *y = NULL;
+    for (int i = 0; i < HUB_FAMILIES; i++) if (hub_is(type, hub_families[i].name)) y = &hub_families[i];
+    if (!y) {
+        hub_wrong(f, "this family is not known (llama, mistral, qwen3, mixtral, granitemoe, olmoe and "
+                  "qwen3_moe are):", hub_text(type));
+        return NULL;
+    }
+    int mixtral = strcmp(y->name, "mixtral") == 0, granite = y->layout == HUB_FUSED;
+    *c = glam_config_default();
+    c->vocab = hub_count(&r, "vocab_size");
+    c->context = hub_count(&r, "max_position_embeddings");
+    c->layers = hub_count(&r, "num_hidden_layers");
+    c->d_model = hub_count(&r, "hidden_size");
+    c->heads = hub_count(&r, "num_attention_heads");
+    c->d_head = (int)hub_value_of(&r, "head_dim", c->d_model / (double)c->heads);
+    c->kv_heads = y->layout == HUB_DENSE ? (int)hub_value_of(&r, "num_key_value_heads", c->heads)
+                                         : hub_count(&r, "num_key_value_heads");
+    c->hidden = hub_count(&r, "intermediate_size");
+    c->position = GLAM_POSITION_ROTARY;
+    hub_rotary(&r, &c->rotary, mixtral ? 1e6f : 1e4f);
+    c->attention_sink = 0;
+    c->attention_scale = (float)(1 / sqrt((double)c->d_head));
+    c->qk_norm = y->qk_norm;
+    c->activation = GLAM_SWIGLU;
+    c->norm_eps = (float)hub_value_of(&r, "rms_norm_eps", mixtral || strcmp(y->name, "olmoe") == 0
+                                      ? 1e-5 : 1e-6);
+    c->tied = hub_flag(&r, "tie_word_embeddings", 0);
+    c->logit_scale = 1;
+    c->z_loss = 0;
+    if (granite) {
+        c->attention_scale = (float)hub_value_of(&r, "attention_multiplier", 1);
+        c->embed_scale = (float)hub_value_of(&r, "embedding_multiplier", 1);
+        c->residual_scale = (float)hub_value_of(&r, "residual_multiplier", 1);
+        c->logit_scale = (float)(1 / hub_value_of(&r, "logits_scaling", 1));
+    }
+    c->moe.experts = 0;
+    if (y->layout != HUB_DENSE) {
+        double experts = hub_value_of(&r, "num_local_experts", 0);
+        if (experts < 1) experts = hub_count(&r, "num_experts");
+        else hub_value_of(&r, "num_experts", 0);
+        c->moe.experts = (int)experts;
+        c->moe.top_k = hub_count(&r, "num_experts_per_tok");
+        c->moe.hidden = hub_count(&r, y->width);
+        c->moe.activation = GLAM_SWIGLU;
+        c->moe.capacity_factor = 0;
+        c->moe.every = (int)hub_value_of(&r, "decoder_sparse_step", 1);
+        c->moe.offset = c->moe.every - 1;
+        c->moe.aux_weight = (float)hub_value_of(&r, "router_aux_loss_coef", 0.001);
+        int sum = y->normalised < 0 ? hub_flag(&r, "norm_topk_prob", 0) : 1;
+        c->moe.normalise = sum ? GLAM_NORMALISE_BEFORE_DROP : GLAM_NORMALISE_NONE;
+    }
+    hub_refuse_others(&r, c);
+    hub_refuse_unknown(&r);
+    return glam_error(f->ctx) ? NULL : y;
+}
+
+// The end of a text: generation_config.json's, else config.json's; the first of several.
+static int32_t hub_end_of(hub_folder *f, const hub_json *config)
+{
+    char *text;
+    hub_json *more = hub_open_json(f, "generation_config.json", &text, 0);
+    const hub_json *id = hub_get(more, "eos_token_id");
+    if (!id || id->type == HUB_NULL) id = hub_get(config, "eos_token_id");
+    if (id && id->type == HUB_ARRAY) id = id->first;
+    int32_t end = id && id->type == HUB_NUMBER && id->number >= 0 && id->number < INT32_MAX
+                ? (int32_t)id->number : -1;
+    hub_json_free(more);
+    hub_free_file(text);
+    return end;
+}
+
+static void hub_take_tokenizer(hub_folder *f, glam_model *model, const hub_json *config)
+{
+    static const char *const names[] = { "tokenizer.json", "tokenizer.model" };
+    int32_t end = hub_end_of(f, config);
+    for (int i = 0; i < 2 && !glam_error(f->ctx); i++) {
+        char *path = hub_joined(f->path, names[i]);
+        FILE *there = path ? fopen(path, "rb") : NULL;
+        glam_tokenizer *t = NULL;
+        if (there) {
+            fclose(there);
+            t = hub_tokenizer_read(f->ctx, path, end);
+        }
+        free(path);
+        if (!t) continue;
+        glam_model_set_tokenizer(model, t);
+        return;
+    }
+}
+
+glam_model *hub_import(glam_ctx *ctx, const char *path, hub_progress *progress, void *user)
+{
+    hub_folder f;
+    glam_config c;
+    char *text = NULL;
+    glam_model *model = NULL;
+    memset(&f, 0, sizeof f);
+    f.ctx = ctx;
+    f.path = path;
+    hub_json *config = glam_error(ctx) ? NULL : hub_open_json(&f, "config.json", &text, 1);
+    const hub_family *y = config ? hub_config(&f, config, &c) : NULL;
+    if (y && hub_shards_open(&f)) {
+        hub_entry key;
+        key.name = "lm_head.weight";
+        if (!c.tied && !bsearch(&key, f.entries, (size_t)f.entry_count, sizeof key, hub_by_name)) c.tied = 1;
+        model = glam_model_new(ctx, &c);
+        glam_tensor *t;
+        int count = 0;
+        while (glam_model_tensor_at(model, count)) count++;
+        for (int i = 0; model && (t = glam_model_tensor_at(model, i)) != NULL; i++) {
+            if (!hub_fill(&f, y, t)) break;
+            if (progress) progress(user, i + 1, count);
+        }
+        for (int i = 0; i < f.entry_count && !glam_error(ctx); i++)
+            if (!f.entries[i].used && !strstr(f.entries[i].name, "rotary_emb.inv_freq") &&
+                !(c.tied && strcmp(f.entries[i].name, "lm_head.weight") == 0))
+                hub_wrong(&f, "the family has no place for the tensor", f.entries[i].name);
+        if (!glam_error(ctx)) hub_take_tokenizer(&f, model, config);
+    }
+    hub_json_free(config);
+    hub_free_file(text);
+    hub_folder_close(&f);
+    return glam_error(ctx) ? NULL : model;
+}
+
+// ---- the way back
+
+// The family whose mathematics a model has; NULL: none, and why.
+static const hub_family *hub_family_of(const glam_config *c, const char **why)
+{
+    const hub_family *y = NULL;
+    double scale = 1 / sqrt((double)c->d_head);
+    int plain = fabs(c->attention_scale - scale) < 1e-5 * scale && c->logit_scale == 1 &&
+                c->embed_scale == 1 && c->residual_scale == 1;
+    int sum = c->moe.normalise == GLAM_NORMALISE_BEFORE_DROP;
+    *why = NULL;
+    for (int i = 0; i < HUB_FAMILIES; i++) {
+        const hub_family *f = &hub_families[i];
+        if (f->qk_norm != c->qk_norm || (f->layout == HUB_DENSE) != (c->moe.experts == 0)) continue;
+        if (f->layout != HUB_DENSE && f->normalised > 0 && !sum) continue;
+        if (f->layout != HUB_FUSED && !plain) continue;
+        if (c->moe.experts && c->moe.every != 1 && strcmp(f->name, "qwen3_moe")) continue;
+        if (!y) y = f;
+    }
+    if (c->position != GLAM_POSITION_ROTARY) *why = "its positions are not rotary";
+    else if (c->attention_sink) *why = "its attention has a sink";
+    else if (c->attention_cap > 0 || c->logit_cap > 0 || c->moe.router_cap > 0) *why = "it caps logits";
+    else if (c->activation != GLAM_SWIGLU || (c->moe.experts && c->moe.activation != GLAM_SWIGLU))
+        *why = "it is not SwiGLU";
+    else if (c->moe.experts && (c->moe.capacity_factor > 0 || c->moe.capacity > 0))
+        *why = "its experts have a capacity";
+    else if (!y) *why = "no family has its mixture of scales, norms and layers";
+    return *why ? NULL : y;
+}
+
+static void hub_put_real(FILE *f, const char *key, double x)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%.9g", x);
+    for (char *c = text; *c; c++) if (*c == ',') *c = '.';
+    fprintf(f, ",\n  \"%s\": %s%s", key, text, strpbrk(text, ".en") ? "" : ".0");
+}
+
+static void hub_put_config(FILE *f, const hub_family *y, const glam_config *c, const glam_vocabulary *v)
+{
+    static const char *const scalings[] = { "default", "linear", "llama3", "yarn" };
+    const glam_rotary *r = &c->rotary;
+    fprintf(f, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n  \"dtype\": \"float32\","
+            "\n  \"hidden_act\": \"silu\"", y->class_name, y->name);
+    const struct { const char *key; int value; } whole[] = {
+        {"vocab_size", c->vocab}, {"hidden_size", c->d_model}, {"num_hidden_layers", c->layers},
+        {"num_attention_heads", c->heads}, {"num_key_value_heads", c->kv_heads}, {"head_dim", c->d_head},
+        {"max_position_embeddings", c->context} };
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+        fprintf(f, ",\n  \"%s\": %d", whole[i].key, whole[i].value);
+    int own = y->width && strcmp(y->width, "intermediate_size") == 0;
+    fprintf(f, ",\n  \"intermediate_size\": %d", own ? c->moe.hidden : c->hidden);
+    hub_put_real(f, "rms_norm_eps", c->norm_eps);
+    fprintf(f, ",\n  \"tie_word_embeddings\": %s,\n  \"rope_parameters\": {\"rope_type\": \"%s\"",
+            c->tied ? "true" : "false", scalings[r->scaling]);
+    hub_put_real(f, "rope_theta", r->theta > 0 ? r->theta : 1e4);
+    if (r->scaling) {
+        hub_put_real(f, "factor", r->factor);
+        if (r->context) fprintf(f, ", \"original_max_position_embeddings\": %d", r->context);
+        if (r->scaling > GLAM_ROTARY_LINEAR) {
+            int yarn = r->scaling == GLAM_ROTARY_YARN;
+            hub_put_real(f, yarn ? "beta_slow" : "low_freq_factor", r->low > 0 ? r->low : 1);
+            hub_put_real(f, yarn ? "beta_fast" : "high_freq_factor", r->high > 0 ? r->high : yarn ? 32 : 4);
+            if (r->attention > 0) hub_put_real(f, "attention_factor", r->attention);
+        }
+    }
+    fputs("}", f);
+    if (y->layout == HUB_FUSED) {
+        hub_put_real(f, "attention_multiplier", c->attention_scale);
+        hub_put_real(f, "embedding_multiplier", c->embed_scale);
+        hub_put_real(f, "residual_multiplier", c->residual_scale);
+        hub_put_real(f, "logits_scaling", 1 / (double)c->logit_scale);
+    }
+    if (y->layout != HUB_DENSE) {
+        int qwen = !own, named = y->normalised < 0;
+        fprintf(f, ",\n  \"%s\": %d,\n  \"num_experts_per_tok\": %d", named ? "num_experts"
+                : "num_local_experts", c->moe.experts, c->moe.top_k);
+        if (qwen) fprintf(f, ",\n  \"moe_intermediate_size\": %d,\n  \"decoder_sparse_step\": %d",
+                          c->moe.hidden, c->moe.every);
+        if (named) fprintf(f, ",\n  \"norm_topk_prob\": %s",
+                           c->moe.normalise == GLAM_NORMALISE_NONE ? "false" : "true");
+        hub_put_real(f, "router_aux_loss_coef", c->moe.aux_weight);
+    }
+    if (v && v->begin >= 0) fprintf(f, ",\n  \"bos_token_id\": %d", (int)v->begin);
+    if (v && v->end >= 0) fprintf(f, ",\n  \"eos_token_id\": %d", (int)v->end);
+    fputs("\n}\n", f);
+}
+
+static void hub_put_float(FILE *f, float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    for (int i = 0; i < 4; i++) fputc((int)(bits >> 8 * i & 255), f);
+}
+
+// One of their tensors after the other, in the order of ours: pass 0 the header, 1 the numbers.
+static int hub_put_tensors(FILE *f, const glam_model *model, const hub_family *y, int pass)
+{
+    uint64_t at = 0;
+    glam_tensor *t;
+    hub_place p, q;
+    if (pass == 0) fputs("{\"__metadata__\":{\"format\":\"pt\"}", f);
+    for (int i = 0; (t = glam_model_tensor_at(model, i)) != NULL; i++)
+        for (uint64_t e = 0, experts = 1; e < experts; e++) {
+            if (!hub_find_place(y, t, (int)e, &p)) return 0;
+            experts = p.experts;
+            // fused: the tensor stands where its last expert's first part does; its second part waits
+            int fused = p.stacked;
+            if (fused && (e > 0 || p.part > 0)) continue;
+            uint64_t n = p.rows * p.columns * (fused ? p.experts * (uint64_t)p.parts : 1);
+            if (pass == 0) {
+                fprintf(f, ",\"%s\":{\"dtype\":\"F32\",\"shape\":[", p.name);
+                if (fused) fprintf(f, "%.0f,", (double)p.experts);
+                fprintf(f, "%.0f", (double)(p.rows * (uint64_t)p.parts));
+                if (t->shape.dims > 1) fprintf(f, ",%.0f", (double)p.columns);
+                fprintf(f, "],\"data_offsets\":[%.0f,%.0f]}", (double)at * 4, (double)(at + n) * 4);
+                at += n;
+                continue;
+            }
+            for (uint64_t x = e; x < (fused ? p.experts : e + 1); x++)
+                for (int part = 0; part < p.parts; part++) {
+                    const glam_tensor *from = part ? glam_model_tensor_at(model, i + part) : t;
+                    if (!hub_find_place(y, from, (int)x, &q) || q.part != part) return 0;
+                    const float *w = from->data + x * p.rows * p.columns;
+                    for (uint64_t k = 0; k < p.rows * p.columns; k++)
+                        hub_put_float(f, w[p.turned ? k % p.columns * p.rows + k / p.columns : k]);
+                }
+        }
+    if (pass == 0) fputc('}', f);
+    return 1;
+}
+
+static FILE *hub_create(glam_ctx *ctx, const char *folder, const char *name)
+{
+    char *path = hub_joined(folder, name);
+    FILE *f = path ? fopen(path, "wb") : NULL;
+    if (!f) glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", path ? path : name, strerror(errno));
+    free(path);
+    return f;
+}
+
+static void hub_finish(glam_ctx *ctx, const char *folder, const char *name, FILE *f, int ok)
+{
+    int bad = !ok || ferror(f);
+    if (fclose(f)) bad = 1;
+    if (bad) glam_fail(ctx, GLAM_ERR_FILE, "%s/%s: cannot be written: %s", folder, name, strerror(errno));
+}
+
+glam_status hub_export(const glam_model *model, const char *folder)
+{
+    glam_ctx *ctx = glam_model_ctx(model);
+    const char *why;
+    if (glam_error(ctx)) return glam_error(ctx);
+    const glam_config *c = glam_model_config(model);
+    const hub_family *y = hub_family_of(c, &why);
+    if (!y) return glam_fail(ctx, GLAM_ERR_VALUE, "%s: no public family is like this model: %s", folder, why);
+    const glam_tokenizer *t = glam_model_tokenizer(model);
+    FILE *f = hub_create(ctx, folder, "config.json");
+    if (f) {
+        hub_put_config(f, y, c, glam_tokenizer_vocabulary(t));
+        hub_finish(ctx, folder, "config.json", f, 1);
+    }
+    f = glam_error(ctx) ? NULL : hub_create(ctx, folder, "model.safetensors");
+    if (f) {
+        unsigned char length[8] = { 0 };
+        int ok = fwrite(length, 1, 8, f) == 8 && hub_put_tensors(f, model, y, 0);
+        uint64_t n = (uint64_t)hub_tell(f) - 8;
+        for (; n % 8; n++) fputc(' ', f);
+        ok = ok && hub_put_tensors(f, model, y, 1);
+        for (int i = 0; i < 8; i++) length[i] = (unsigned char)(n >> 8 * i);
+        ok = ok && !hub_seek(f, 0) && fwrite(length, 1, 8, f) == 8;
+        hub_finish(ctx, folder, "model.safetensors", f, ok);
+    }
+    if (!glam_error(ctx) && glam_tokenizer_vocabulary(t) &&
+        glam_tokenizer_vocabulary(t)->split != GLAM_SPLIT_NONE) {
+        char *path = hub_joined(folder, "tokenizer.json");
+        if (path) hub_tokenizer_save(ctx, t, path);
+        free(path);
+    }
+    return glam_error(ctx);
 }
 
 #endif
