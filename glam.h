@@ -874,7 +874,7 @@ typedef struct glam_filter glam_filter;
 // x is a unit vector.  score = sigmoid(w.x + bias): the chance that the document is curated.
 typedef struct glam_filter_config {
     int    bits;         // 2^bits weights, 8 to 24 [18]
-    double lr;           // of AdaGrad, w -= lr g / sqrt(sum of g^2) [0.5]
+    double lr;           // of AdaGrad, w -= lr g / sqrt(sum of g^2) [0.05]
 } glam_filter_config;
 GLAM_API glam_filter_config glam_filter_config_default(void);
 GLAM_API glam_filter *glam_filter_new(glam_ctx *ctx, const glam_filter_config *config);
@@ -11691,7 +11691,7 @@ typedef struct glam__filter_job {
 
 GLAM_API glam_filter_config glam_filter_config_default(void)
 {
-    glam_filter_config config = { 18, 0.5 };
+    glam_filter_config config = { 18, 0.05 };
     return config;
 }
 

@@ -51,7 +51,7 @@ static void judge_labels(const judged *d, size_t count, judgement *out)
 }
 
 // labels NULL: only tenths.  Document i is number i to glam_filter_keep.
-static void judge(const float *scores, const float *labels, size_t count, double alpha,
+static void judge_scores(const float *scores, const float *labels, size_t count, double alpha,
                   uint64_t seed, judgement *out)
 {
     judged *d = (judged *)need(count * sizeof *d);

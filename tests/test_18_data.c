@@ -654,6 +654,7 @@ static void data_filter_twin(void)
     glam_ctx *ctx = test_ctx();
     glam_filter_config config = glam_filter_config_default();
     config.bits = BITS;
+    config.lr = 0.5;                             // few documents
     glam_filter *f = glam_filter_new(ctx, &config);
     float weights[DATA_DOCS], scores[DATA_DOCS];
     double loss, mean = 0, total = 0, accuracy = 0;

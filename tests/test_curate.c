@@ -36,7 +36,7 @@ static void curate_judge(void)
                 pairs++;
                 ahead += scores[i] > scores[k] ? 1 : scores[i] < scores[k] ? 0 : 0.5;
             }
-        judge(scores, labels, N, 2, 5, &j);
+        judge_scores(scores, labels, N, 2, 5, &j);
         CHECK_NEAR(j.auc, ahead / pairs, 1e-12);
         CHECK_NEAR(j.precision, both / said, 1e-12);
         CHECK_NEAR(j.recall, both / good, 1e-12);
@@ -51,7 +51,7 @@ static void curate_judge(void)
         }
         CHECK(kept == 0 && all == N);
     }
-    judge(scores, NULL, 0, 9, 1, &j);
+    judge_scores(scores, NULL, 0, 9, 1, &j);
     CHECK(j.documents == 0 && j.kept == 0);
 }
 
