@@ -9,7 +9,7 @@
 #ifndef GLAM_MIX_H
 #define GLAM_MIX_H
 
-enum { SOURCES = 64 };
+enum { MIX_SOURCES = 64 };
 
 typedef struct mix_source {
     char       *name, *path;
@@ -214,14 +214,14 @@ static int draw_documents(const settings *s, mix_source *m, int count, outfile *
 
 static int run_data_mix(settings *s, char **words, int count)
 {
-    static mix_source m[SOURCES];
+    static mix_source m[MIX_SOURCES];
     outfile o;
     cutting cut;
     uint64_t draws = 0;
     double total = 0, sum = 0;
-    int status = count < 1 || count > SOURCES
+    int status = count < 1 || count > MIX_SOURCES
         ? complain(USAGE, "data mix wants 1 to %d sources: %s data mix web.jsonl=0.7 books.txt=0.3 "
-                   "--megabytes 10 --out mix.jsonl", SOURCES, program) : DONE;
+                   "--megabytes 10 --out mix.jsonl", MIX_SOURCES, program) : DONE;
     if (!GIVEN(seed)) s->seed = 1;
     if (status == DONE && GIVEN(preset) && strcmp(s->preset, "paper") != 0)
         status = complain(USAGE, "--preset %s: the preset of a mixture is paper", s->preset);
@@ -253,7 +253,7 @@ static int run_data_mix(settings *s, char **words, int count)
         if (status == DONE) status = closed;
     }
     if (status == DONE) print_mix(f, m, count, draws, s);
-    for (int i = 0; i < count && i < SOURCES; i++) {
+    for (int i = 0; i < count && i < MIX_SOURCES; i++) {
         lines_close(&m[i].in);
         free(m[i].name);
         free(m[i].path);
