@@ -35,7 +35,7 @@
      16 text       bytes and tokens
      17 generate   key/value cache, sampling, beam search, glam_complete
    Roof - using it
-     18 data       texts, train/validation split, mixtures of texts, batches
+     18 data       texts, documents, batches, mixtures of sources, quality filter, duplicates
      19 train      Adafactor, AdamW, schedules, glam_train_step
      20 evaluate   log-likelihood, multiple choice, F1, perplexity
      21 files      safetensors: glam_save, glam_load, checkpoints
@@ -829,20 +829,69 @@ GLAM_API glam_text *glam_text_open(glam_ctx *ctx, const char *path,
 GLAM_API glam_text *glam_text_from(glam_ctx *ctx, const char *text, size_t bytes,
                                    const glam_tokenizer *tokenizer);
 GLAM_API glam_text *glam_text_from_tokens(glam_ctx *ctx, const int32_t *tokens, size_t count);
+// The bytes of a file that is read where and when they are needed: it may be larger than memory.
+// It must stay as it is until glam_close.  Batches have the bits that glam_text_open's have.
+GLAM_API glam_text *glam_text_file(glam_ctx *ctx, const char *path);
+// Cuts a text into documents: each ends behind the separator (1 to 8 tokens), or behind several in
+// a row.  From here on batches have segments (the documents of a row, from 1) and a mask: the last
+// token of a document has no successor.  A split keeps documents whole.  Returns how many there
+// are, 0 on failure.  Mixtures and splits made before know nothing of it.
+GLAM_API size_t glam_text_documents(glam_text *text, const int32_t *separator, int count);
 GLAM_API size_t glam_text_length(const glam_text *text);                  // tokens
 // Copies up to count tokens, from token `from` on, and returns how many there were.
 GLAM_API size_t glam_text_read(const glam_text *text, size_t from, size_t count, int32_t *out);
-// The last `fraction` of each text in it is for validation: *valid; the rest is *train.
+// The last `fraction` of each text in it is for validation: *valid; the rest is *train.  Between
+// documents, where there are any: so much and the start of the document that the cut fell into.
 GLAM_API glam_status glam_text_split(glam_text *text, float fraction, glam_text **train,
                                      glam_text **valid);
 // Several texts as one; a window never crosses from one into the next.  A window is drawn from
 // text i with probability weights[i] / sum; weights NULL: by length.
 GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float *weights,
                              int count);
+// A source of the paper's training set (table 3): so many tokens (10^9), drawn with this weight.
+typedef struct glam_source { const char *name; double tokens, weight; } glam_source;
+GLAM_API const glam_source *glam_mix_preset(int index);       // 0 to 5, else NULL
+// What steps [from, to) of glam_next_batch draw of each of the `count` texts that glam_mix was
+// given, counted: tokens drawn / tokens there are.
+GLAM_API glam_status glam_mix_epochs(const glam_text *mix, int rows, int length, uint64_t seed,
+                                     uint64_t from, uint64_t to, double *epochs, int count);
 // Fills batch with rows windows of length tokens and their next tokens.  Row r starts at a place
 // that is a function of (seed, step, r).  The arrays belong to the step (glam_forget).
 GLAM_API glam_status glam_next_batch(glam_text *text, int rows, int length, uint64_t seed,
                                      uint64_t step, glam_batch *batch);
+
+// ---- documents, before they are a text
+
+typedef struct glam_document { const char *text; size_t bytes; } glam_document;
+// A hash, never 0, of the next word, from byte *at on, which moves behind it; 0: there is none.
+// Words are runs of letters (A is a), digits and bytes above 127; with signs each other printable
+// byte is one, too.
+GLAM_API uint64_t glam_next_word(const glam_document *document, int signs, size_t *at);
+typedef struct glam_filter glam_filter;
+
+// The paper's quality filter (section 3): a linear classifier over hashed features, here words,
+// signs and pairs of neighbours.  Feature i of a document weighs x_i = sqrt(its share of all), so
+// x is a unit vector.  score = sigmoid(w.x + bias): the chance that the document is curated.
+typedef struct glam_filter_config {
+    int    bits;         // 2^bits weights, 8 to 24 [18]
+    double lr;           // of AdaGrad, w -= lr g / sqrt(sum of g^2) [0.05]
+} glam_filter_config;
+GLAM_API glam_filter_config glam_filter_config_default(void);
+GLAM_API glam_filter *glam_filter_new(glam_ctx *ctx, const glam_filter_config *config);
+// [2^bits + 1], the last one is the bias.  For glam_save_tensors and glam_load_tensors.
+GLAM_API glam_tensor *glam_filter_weights(const glam_filter *filter);
+// One step for each document in turn, down the logistic loss.  labels [count]: 1 curated, 0 not;
+// weights [count] (NULL: 1) multiply losses.  A stream is many calls; the bits do not depend on how
+// it is cut, nor on threads.  *loss (NULL: not wanted): the weighted mean, before each was learnt.
+GLAM_API glam_status glam_filter_train(glam_filter *filter, const glam_document *documents,
+                                       const float *labels, const float *weights, int count,
+                                       double *loss);
+GLAM_API glam_status glam_filter_score(glam_filter *filter, const glam_document *documents,
+                                       int count, float *scores);
+// Does document number index stay?  1 when a draw from the Pareto distribution of alpha (numpy's,
+// from 0) exceeds 1 - score: with the chance (2 - score)^-alpha.  The paper names no alpha; 9 is
+// that of GPT-3, which it cites.
+GLAM_API int glam_filter_keep(double score, double alpha, uint64_t seed, uint64_t index);
 
 /* == 19 train : interface ================================================================= */
 
@@ -10801,30 +10850,50 @@ GLAM_API int glam_beam_search(glam_model *model, const int32_t *prompt, int coun
    batch starts is a function of (seed, step, row) alone, so resuming needs no cursor. */
 
 typedef struct glam__piece {
-    const void *tokens;            // bytes or int32_t
-    size_t count;
-    int    wide;                   // 1: int32_t
+    const void *tokens;            // bytes or int32_t; of glam_text_file: its glam__far
+    size_t start, count;           // tokens [start, start + count)
+    int    wide;                   // 1: int32_t, 2: the bytes of a file
+    int    source;                 // which of glam_mix's texts it is of
     double weight;                 // chance of a window to come from here, before dividing
+    const size_t *ends;            // of documents: the tokens behind them, in order; NULL: no such
+    size_t documents;              // ends that there are
 } glam__piece;
+
+typedef struct glam__far { glam_ctx *ctx; const char *path; int file; } glam__far;
 
 struct glam_text {
     glam_ctx    *ctx;
     glam__piece *pieces;
     int          count;
     int32_t      largest;          // token, to compare with a vocabulary
+    uint64_t    *sum;              // checksum; [1]: whether it is known
 };
 
 static glam_text *glam__text_new(glam_ctx *ctx, int pieces)
 {
     glam_text *t = (glam_text *)glam__take(ctx, &ctx->life, sizeof *t);
     glam__piece *p = (glam__piece *)glam__take(ctx, &ctx->life, (uint64_t)pieces * sizeof *p);
-    if (!t || !p) return NULL;
-    t->ctx = ctx;  t->pieces = p;  t->count = pieces;
+    uint64_t *sum = (uint64_t *)glam__take(ctx, &ctx->life, 2 * sizeof *sum);
+    if (!t || !p || !sum) return NULL;
+    t->ctx = ctx;  t->pieces = p;  t->count = pieces;  t->sum = sum;
     return t;
 }
 
-static int32_t glam__token(const glam__piece *p, size_t i)
-{ return p->wide ? ((const int32_t *)p->tokens)[i] : ((const unsigned char *)p->tokens)[i]; }
+static void glam__far_read(const glam__far *far, size_t at, size_t count, unsigned char *out);
+
+// Copies tokens [from, from + count) of a piece.
+static void glam__piece_read(const glam__piece *p, size_t from, size_t count, int32_t *out)
+{
+    unsigned char block[16384];
+    for (size_t n; count; from += n, out += n, count -= n) {
+        const size_t at = p->start + from;
+        const unsigned char *bytes = p->wide ? block : (const unsigned char *)p->tokens + at;
+        n = count < sizeof block ? count : sizeof block;
+        if (p->wide == 2) glam__far_read((const glam__far *)p->tokens, at, n, block);
+        if (p->wide == 1) memcpy(out, (const int32_t *)p->tokens + at, n * sizeof *out);
+        else for (size_t i = 0; i < n; i++) out[i] = bytes[i];
+    }
+}
 
 static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count, int wide)
 {
@@ -10836,10 +10905,10 @@ static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count,
     void *copy = t ? glam__take(ctx, &ctx->life, bytes) : NULL;
     if (!copy) return NULL;
     memcpy(copy, tokens, (size_t)bytes);
-    glam__piece piece = { copy, count, wide, (double)count };
-    t->pieces[0] = piece;
+    t->pieces[0].tokens = copy;  t->pieces[0].count = count;
+    t->pieces[0].wide = wide;  t->pieces[0].weight = (double)count;
     for (size_t i = 0; i < count; i++) {
-        int32_t id = glam__token(&piece, i);
+        int32_t id = wide ? ((int32_t *)copy)[i] : ((unsigned char *)copy)[i];
         if (id > t->largest) t->largest = id;
         if (id < 0)
             glam_fail(ctx, GLAM_ERR_VALUE, "text: token %.0f is %d; ids start at 0", (double)i,
@@ -11030,6 +11099,66 @@ GLAM_API glam_text *glam_text_open(glam_ctx *ctx, const char *path, const glam_t
 #endif
 }
 
+// Bytes [at, at + count) of a file; zeros, and a failure, where they cannot be read.
+static void glam__far_read(const glam__far *far, size_t at, size_t count, unsigned char *out)
+{
+    size_t got = 0;
+    errno = 0;
+#if GLAM__FILES
+    if (GLAM__LSEEK(far->file, (int64_t)at, SEEK_SET) >= 0)
+        got = glam__move_bytes(far->file, out, count, 0);
+#endif
+    if (got == count) return;
+    memset(out + got, 0, count - got);
+    glam_fail(far->ctx, GLAM_ERR_FILE, "text %s: its %.0f bytes from %.0f on cannot be read: %s",
+              far->path, (double)count, (double)at, errno ? strerror(errno)
+              : "the file has become shorter");
+}
+
+#if GLAM__FILES
+static void glam__far_close(glam_ctx *ctx GLAM__UNUSED, void *arg)
+{ GLAM__CLOSE(((glam__far *)arg)->file); }
+#endif
+
+GLAM_API glam_text *glam_text_file(glam_ctx *ctx, const char *path)
+{
+    if (!path) glam_fail(ctx, GLAM_ERR_VALUE, "text: no path (NULL)");
+    if (!ctx || ctx->error) return NULL;
+    int f = -1, error = 0;
+    int64_t bytes = -1;
+    const char *kind = NULL;
+#if GLAM__FILES
+    f = glam__open_file(path, GLAM__READ, 0);
+    error = errno;
+#if GLAM__POSIX
+    struct stat s;
+    if (f >= 0 && fstat(f, &s) == 0) kind = glam__kind_of_file(&s);
+#endif
+    if (f >= 0 && !kind) bytes = (int64_t)GLAM__LSEEK(f, 0, SEEK_END);
+#endif
+    glam_text *t = bytes > 0 && (uint64_t)bytes < SIZE_MAX ? glam__text_new(ctx, 1) : NULL;
+    glam__far *far = (glam__far *)glam__take(ctx, &ctx->life, sizeof *far);
+    char *name = (char *)glam__take(ctx, &ctx->life, strlen(path) + 1);
+    if (kind) glam_fail(ctx, GLAM_ERR_FILE, "text %s: is %s, and no file", path, kind);
+    else if (bytes < 0)
+        glam_fail(ctx, GLAM_ERR_FILE, "text %s: cannot be opened: %s", path, strerror(error));
+    else if (!t) glam_fail(ctx, GLAM_ERR_VALUE, "text %s: the file %s", path, bytes ? "is larger "
+                           "than the addresses of this machine" : "is empty");
+#if GLAM__FILES
+    if (f >= 0 && (ctx->error || !far || !name)) GLAM__CLOSE(f);
+#endif
+    if (!t || !far || !name || ctx->error) return NULL;
+    memcpy(name, path, strlen(path));
+    far->ctx = ctx;  far->path = name;  far->file = f;
+    t->pieces[0].tokens = far;  t->pieces[0].wide = 2;
+    t->pieces[0].count = (size_t)bytes;  t->pieces[0].weight = (double)bytes;
+    t->largest = 255;
+#if GLAM__FILES
+    glam__on_rewind(ctx, glam__far_close, far);
+#endif
+    return ctx->error ? NULL : t;
+}
+
 GLAM_API size_t glam_text_length(const glam_text *text)
 {
     size_t n = 0;
@@ -11042,8 +11171,11 @@ GLAM_API size_t glam_text_read(const glam_text *text, size_t from, size_t count,
     size_t done = 0;
     for (int i = 0; text && out && i < text->count; i++) {
         const glam__piece *p = &text->pieces[i];
-        for (; from < p->count && done < count; from++) out[done++] = glam__token(p, from);
-        from -= p->count;
+        size_t left = from < p->count ? p->count - from : 0;
+        size_t n = left < count - done ? left : count - done;
+        glam__piece_read(p, from, n, out + done);
+        done += n;
+        from = from + n - p->count;          // no more is read, or 0: all of it is
     }
     return done;
 }
@@ -11051,9 +11183,17 @@ GLAM_API size_t glam_text_read(const glam_text *text, size_t from, size_t count,
 static uint64_t glam__text_checksum(const glam_text *text)
 {
     uint64_t sum = 0, at = 0;
-    for (int i = 0; text && i < text->count; i++)
-        for (size_t j = 0; j < text->pieces[i].count; j++, at++)
-            sum += glam__mix64(((uint64_t)(uint32_t)glam__token(&text->pieces[i], j) << 40) + at);
+    int32_t block[4096];
+    if (!text || text->sum[1]) return text ? text->sum[0] : 0;
+    for (int i = 0; i < text->count; i++)
+        for (size_t from = 0, left = text->pieces[i].count, n; left; from += n, left -= n) {
+            n = left < 4096 ? left : 4096;
+            glam__piece_read(&text->pieces[i], from, n, block);
+            for (size_t j = 0; j < n; j++, at++)
+                sum += glam__mix64(((uint64_t)(uint32_t)block[j] << 40) + at);
+        }
+    text->sum[0] = sum;
+    text->sum[1] = !text->ctx->error;
     return sum;
 }
 
@@ -11066,6 +11206,7 @@ static uint64_t glam__text_pieces(const glam_text *text)
         uint32_t bits;
         memcpy(&bits, &weight, sizeof bits);
         sum = glam__mix64(sum + text->pieces[i].count) + bits;
+        if (text->pieces[i].ends) sum = glam__mix64(sum + 1) + text->pieces[i].documents;
     }
     return sum;
 }
@@ -11074,15 +11215,86 @@ static uint64_t glam__text_pieces(const glam_text *text)
 static glam__piece glam__piece_part(const glam__piece *p, size_t from, size_t count)
 {
     glam__piece part = *p;
-    part.tokens = (const char *)p->tokens + from * (p->wide ? sizeof(int32_t) : 1);
+    part.start = p->start + from;
     part.count = count;
     part.weight = p->weight * ((double)count / (double)p->count);
     return part;
 }
 
-// Tokens of a piece that a fraction holds back for validation.
+// How many documents end at or before token `at` of a piece.
+static size_t glam__ends_before(const glam__piece *p, size_t at)
+{
+    size_t low = 0, high = p->documents;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (p->ends[middle] <= p->start + at) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+// The ends of the documents of a piece into a block that doubles; *room and *used are its entries.
+static size_t *glam__find_ends(glam_ctx *ctx, const glam__piece *p, const int32_t *separator,
+                               size_t length, size_t *room, size_t *used)
+{
+    int32_t block[4096 + 8];                    // the last 8 tokens of before, and more
+    size_t *ends = (size_t *)glam__alloc(ctx, (*room = 1024) * sizeof *ends), last = 0;
+    *used = 0;
+    for (size_t from = 0, n; from < p->count && ends && !ctx->error; from += n) {
+        n = p->count - from < 4096 ? p->count - from : 4096;
+        if (from) memmove(block, block + 4096, 8 * sizeof *block);
+        glam__piece_read(p, from, n, block + 8);
+        for (size_t i = 0; i < n; i++) {
+            size_t end = from + i + 1;
+            if (block[8 + i] != separator[length - 1] || end < last + length ||
+                memcmp(block + 9 + i - length, separator, length * sizeof *block) != 0) continue;
+            *used -= *used && last + length == end;         // one more behind the last one
+            if (*used == *room) {
+                size_t *more = (size_t *)glam__alloc(ctx, 2 * *room * sizeof *ends);
+                if (more) memcpy(more, ends, *used * sizeof *ends);
+                glam__free(ctx, ends, *room * sizeof *ends);
+                ends = more;
+                *room *= 2;
+                if (!ends) return NULL;
+            }
+            ends[(*used)++] = p->start + (last = end);
+        }
+    }
+    return ends;
+}
+
+GLAM_API size_t glam_text_documents(glam_text *text, const int32_t *separator, int count)
+{
+    size_t all = 0;
+    if (!text || text->ctx->error) return 0;
+    glam_ctx *ctx = text->ctx;
+    if (!separator || count < 1 || count > 8)
+        glam_fail(ctx, GLAM_ERR_VALUE, "documents: a separator of %d tokens; 1 to 8 are possible",
+                  separator ? count : 0);
+    for (int i = 0; i < text->count && !ctx->error; i++) {
+        glam__piece *p = &text->pieces[i];
+        size_t room, used, *ends = glam__find_ends(ctx, p, separator, (size_t)count, &room, &used);
+        size_t *kept = (size_t *)glam__take(ctx, &ctx->life, (used + 1) * sizeof *kept);
+        if (kept && ends && used) memcpy(kept, ends, used * sizeof *kept);
+        glam__free(ctx, ends, room * sizeof *ends);
+        if (!kept || ctx->error) break;
+        p->ends = kept;
+        p->documents = used;
+        all += used + (!used || kept[used - 1] < p->start + p->count);
+    }
+    return ctx->error ? 0 : all;
+}
+
+// Tokens of a piece that a fraction holds back for validation: whole documents, never the first.
 static size_t glam__held_back(const glam__piece *p, float fraction)
-{ return (size_t)((double)p->count * (double)fraction); }
+{
+    size_t last = (size_t)((double)p->count * (double)fraction), cut = p->count - last;
+    if (!p->ends || !last) return last;
+    size_t before = glam__ends_before(p, cut), none = glam__ends_before(p, 0);
+    if (before == none && before == p->documents) return 0;
+    cut = p->ends[before > none ? before - 1 : before] - p->start;
+    return cut < p->count ? p->count - cut : 0;
+}
 
 // The fraction in [0,1) that holds back so many tokens in all; -1: none does.  Each part grows with
 // the fraction, so all that hold back as many in all hold back the same ones: any of them will do.
@@ -11152,6 +11364,7 @@ GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float
         for (int p = 0; p < texts[i]->count; p++) sum += texts[i]->pieces[p].weight;
         for (int p = 0; p < texts[i]->count; p++, at++) {
             t->pieces[at] = texts[i]->pieces[p];
+            t->pieces[at].source = i;
             if (weights) t->pieces[at].weight *= sum > 0 ? (double)weights[i] / sum : 0;
         }
         if (texts[i]->largest > t->largest) t->largest = texts[i]->largest;
@@ -11176,26 +11389,65 @@ static const glam__piece *glam__draw_piece(const glam_text *text, size_t length,
     return last;
 }
 
+// Does any piece know its documents?
+static int glam__has_documents(const glam_text *text)
+{
+    for (int i = 0; text && i < text->count; i++) if (text->pieces[i].ends) return 1;
+    return 0;
+}
+
 // `rows` rows of `length` tokens in the step arena, still to be filled; NULL without memory.
-static int32_t *glam__batch_new(glam_ctx *ctx, int rows, int length, glam_batch *batch)
+static int32_t *glam__batch_new(glam_ctx *ctx, int rows, int length, int documents,
+                                glam_batch *batch)
 {
     uint64_t T = glam__mul((uint64_t)rows, (uint64_t)length);
-    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, glam__mul(T, 2 * sizeof *tokens));
+    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step,
+                                            glam__mul(T, (documents ? 4 : 2) * sizeof *tokens));
     memset(batch, 0, sizeof *batch);
     if (!tokens) return NULL;
     batch->rows = rows;  batch->length = length;
     batch->tokens = tokens;  batch->targets = tokens + T;
+    if (documents) batch->mask = tokens + 2 * T;
+    if (documents) batch->segments = tokens + 3 * T;
     return tokens;
 }
 
-// Tokens of a piece from `from` on, and as targets their successors.
-static void glam__copy_window(const glam__piece *p, size_t from, size_t count, int32_t *tokens,
-                              int32_t *targets)
+// Row `row` of a batch from glam__batch_new: tokens of a piece from `from` on, as targets their
+// successors, and which documents they are of.  The last token of a document predicts nothing.
+static void glam__copy_window(const glam__piece *p, size_t from, int row, glam_batch *batch)
 {
-    for (size_t i = 0; i < count; i++) {
-        tokens[i] = glam__token(p, from + i);
-        targets[i] = glam__token(p, from + i + 1);
+    size_t length = (size_t)batch->length, T = (size_t)batch->rows * length, next = 0;
+    int32_t *tokens = (int32_t *)batch->tokens + (size_t)row * length, segment = 1;
+    glam__piece_read(p, from, length, tokens);
+    memcpy(tokens + T, tokens + 1, (length - 1) * sizeof *tokens);
+    glam__piece_read(p, from + length, 1, tokens + T + length - 1);
+    if (!batch->mask) return;
+    next = p->ends ? glam__ends_before(p, from) : 0;
+    for (size_t i = 0; i < length; i++) {
+        int last = next < p->documents && p->ends[next] == p->start + from + i + 1;
+        tokens[2 * T + i] = !last;
+        tokens[3 * T + i] = segment;
+        segment += last;
+        next += (size_t)last;
     }
+}
+
+// Of `count` tokens from `from` on, those that predict one of their own document.
+static size_t glam__real_tokens(const glam__piece *p, size_t from, size_t count)
+{
+    if (!p->ends) return count;
+    return count - (glam__ends_before(p, from + count) - glam__ends_before(p, from));
+}
+
+// The piece that a row is from (NULL: none is long enough), and where in it the row starts.
+static const glam__piece *glam__row_place(const glam_text *text, int length, uint64_t seed,
+                                          uint64_t step, uint64_t row, size_t *start)
+{
+    const glam__piece *p = glam__draw_piece(text, (size_t)length,
+                                            glam__random_double(seed, 2 * step, row));
+    if (p) *start = (size_t)(glam__random_double(seed, 2 * step + 1, row) *
+                             (double)(p->count - (size_t)length));
+    return p;
 }
 
 // Rows first..first+rows-1 of the batch of a step.
@@ -11204,22 +11456,63 @@ static glam_status glam__batch_rows(glam_text *text, int first, int rows, int le
 {
     glam_ctx *ctx = text->ctx;
     glam_batch made;
-    int32_t *tokens = glam__batch_new(ctx, rows, length, &made);
-    if (!tokens) return ctx->error;
-    for (int r = 0; r < rows; r++, tokens += length) {
-        uint64_t index = (uint64_t)(first + r);
-        const glam__piece *p = glam__draw_piece(text, (size_t)length,
-                                                glam__random_double(seed, 2 * step, index));
+    if (!glam__batch_new(ctx, rows, length, glam__has_documents(text), &made)) return ctx->error;
+    for (int r = 0; r < rows; r++) {
+        size_t start;
+        const glam__piece *p = glam__row_place(text, length, seed, step, (uint64_t)(first + r),
+                                               &start);
         if (!p)
             return glam_fail(ctx, GLAM_ERR_VALUE, "text: no piece of it is longer than a window of "
                              "%d tokens; %.0f are needed: a longer text or a shorter context",
                              length, length + 1.0);
-        size_t start = (size_t)(glam__random_double(seed, 2 * step + 1, index) *
-                                (double)(p->count - (size_t)length));
-        glam__copy_window(p, start, (size_t)length, tokens, tokens + (size_t)rows * length);
+        glam__copy_window(p, start, r, &made);
     }
-    *batch = made;
-    return GLAM_OK;
+    if (!ctx->error) *batch = made;
+    return ctx->error;
+}
+
+// How many tokens of a step predict something: what its loss is divided by.
+static double glam__step_real(const glam_text *text, int rows, int length, uint64_t seed,
+                              uint64_t step)
+{
+    double real = 0;
+    if (!glam__has_documents(text)) return (double)rows * length;
+    for (int r = 0; r < rows; r++) {
+        size_t start;
+        const glam__piece *p = glam__row_place(text, length, seed, step, (uint64_t)r, &start);
+        if (p) real += (double)glam__real_tokens(p, start, (size_t)length);
+    }
+    return real > 0 ? real : 1;
+}
+
+GLAM_API glam_status glam_mix_epochs(const glam_text *mix, int rows, int length, uint64_t seed,
+                                     uint64_t from, uint64_t to, double *epochs, int count)
+{
+    if (!mix || !epochs || rows < 1 || length < 1 || count < 1)
+        return mix ? glam_fail(mix->ctx, GLAM_ERR_VALUE, "epochs: of %d rows of %d tokens for %d "
+                               "texts: nothing to count", rows, length, count) : GLAM_ERR_VALUE;
+    for (int i = 0; i < count; i++) epochs[i] = 0;
+    for (uint64_t step = from; step < to; step++)
+        for (int r = 0; r < rows; r++) {
+            size_t start;
+            const glam__piece *p = glam__row_place(mix, length, seed, step, (uint64_t)r, &start);
+            if (p && p->source < count) epochs[p->source] += length;
+        }
+    for (int i = 0; i < count; i++) {
+        double tokens = 0;
+        for (int k = 0; k < mix->count; k++)
+            if (mix->pieces[k].source == i) tokens += (double)mix->pieces[k].count;
+        epochs[i] = tokens > 0 ? epochs[i] / tokens : 0;
+    }
+    return mix->ctx->error;
+}
+
+GLAM_API const glam_source *glam_mix_preset(int index)
+{
+    static const glam_source sources[] = {
+        { "web", 143, 0.42 }, { "wikipedia", 3, 0.06 }, { "conversations", 174, 0.28 },
+        { "forums", 247, 0.02 }, { "books", 390, 0.20 }, { "news", 650, 0.02 } };
+    return index >= 0 && index < 6 ? &sources[index] : NULL;
 }
 
 GLAM_API glam_status glam_next_batch(glam_text *text, int rows, int length, uint64_t seed,
@@ -11247,19 +11540,18 @@ static glam_status glam__vocab_fits(const glam_model *model, const glam_text *te
 static double glam__windows_loss(glam_model *model, const glam__piece *p, size_t first, int rows,
                                  int length, int most)
 {
-    size_t T = (size_t)rows * (size_t)length;
     glam__run run;
     glam_batch batch;
     glam_losses losses;
     memset(&losses, 0, sizeof losses);
-    int32_t *tokens = glam__batch_new(model->ctx, rows, length, &batch);
-    if (!tokens) return 0;
-    glam__copy_window(p, first * (size_t)length, T, tokens, tokens + T);
+    if (!glam__batch_new(model->ctx, rows, length, p->ends != NULL, &batch)) return 0;
+    for (int r = 0; r < rows; r++)
+        glam__copy_window(p, (first + (size_t)r) * (size_t)length, r, &batch);
     if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return 0;
     run.quiet = 1;
     run.most = most;
     glam__run_loss(&run, &batch, &losses);
-    return run.cancelled ? -1 : losses.xent * (double)T;
+    return run.cancelled ? -1 : losses.xent * run.real;
 }
 
 // Group number `index` of the windows of a text, at most `most` at a time: its piece (NULL: there
@@ -11307,14 +11599,15 @@ static double glam__text_loss(glam_model *model, const glam_text *text, int leng
         glam__agree(ctx, "validated", 0);
         if (mesh) glam__all_gather(ctx, &mesh->x, &mesh->sent.sums, all, (size_t)X, sizeof one);
         for (size_t r = 0; r < (size_t)X && group + r < count; r++) {
-            glam__window_group(text, length, most, group + r, &first, &rows);
+            piece = glam__window_group(text, length, most, group + r, &first, &rows);
             if (!glam__is_number(all[r]))
                 glam_fail(ctx, GLAM_ERR_NUMERIC, "evaluation: the loss of %d windows of %d tokens, "
                           "from token %.0f, is not finite: the model is spoilt; load it again, or "
                           "an earlier checkpoint", rows, length, (double)first * length);
             if (ctx->error || one < 0) break;
             sum += all[r];
-            *tokens += (uint64_t)rows * (uint64_t)length;
+            *tokens += glam__real_tokens(piece, first * (size_t)length,
+                                         (size_t)rows * (size_t)length);
         }
     }
     glam_no_grad(ctx, before);
@@ -11322,6 +11615,254 @@ static double glam__text_loss(glam_model *model, const glam_text *text, int leng
         glam_fail(ctx, GLAM_ERR_VALUE, "validation: the text has no window of %d tokens and the "
                   "one after; a longer text or a shorter context", length);
     return ctx->error || one < 0 ? -1 : sum / (double)*tokens;
+}
+
+// ---- words
+
+// A byte of a word, in lower case; 0: of none.
+static unsigned glam__word_byte(unsigned c)
+{
+    if ((c | 32) - 'a' < 26u) return c | 32;
+    return c - '0' < 10u || c > 127 ? c : 0;
+}
+
+GLAM_API uint64_t glam_next_word(const glam_document *document, int signs, size_t *at)
+{
+    if (!document || !at) return 0;
+    const unsigned char *t = (const unsigned char *)document->text;
+    const size_t bytes = document->bytes;
+    uint64_t h = 1469598103934665603u;          // FNV-1a
+    size_t i = *at;
+    unsigned c = 0;
+    for (; i < bytes && (c = glam__word_byte(t[i])) == 0; i++)
+        if (signs && t[i] > ' ') {
+            *at = i + 1;
+            return glam__mix64(h ^ t[i]) | 1;
+        }
+    if ((*at = i) >= bytes) return 0;
+    do h = (h ^ c) * 1099511628211u;
+    while (++i < bytes && (c = glam__word_byte(t[i])) != 0);
+    *at = i;
+    return glam__mix64(h) | 1;
+}
+
+static double glam__document_work(const glam_document *documents, int count)
+{
+    double bytes = 0;
+    for (int i = 0; i < count; i++) bytes += (double)documents[i].bytes;
+    return 8 * bytes;                           // multiply-adds that take about as long
+}
+
+static int glam__documents_fit(glam_ctx *ctx, const glam_document *documents, int count)
+{
+    if (!ctx->error && (count < 0 || (count && !documents)))
+        glam_fail(ctx, GLAM_ERR_VALUE, "filter: %d documents at %s", count,
+                  documents ? "an address" : "NULL");
+    for (int i = 0; i < count && !ctx->error; i++)
+        if (!documents[i].text && documents[i].bytes)
+            glam_fail(ctx, GLAM_ERR_VALUE, "filter: document %d is NULL", i);
+    return !ctx->error;
+}
+
+// ---- the quality filter
+
+// The features of one document: how often each, and which.
+typedef struct glam__bag { uint32_t *counts, *list, used; uint64_t total; } glam__bag;
+typedef struct glam__feature { uint32_t index; float x; } glam__feature;
+
+struct glam_filter {
+    glam_ctx    *ctx;
+    glam_filter_config config;
+    glam_tensor *weights;
+    float       *squares;          // AdaGrad's sums
+    glam__bag   *bags;             // one per worker
+};
+
+enum { GLAM__FILTER_ROUND = 1024 };              // documents hashed at once
+
+typedef struct glam__filter_job {
+    const glam_filter   *filter;
+    const glam_document *documents;
+    float         *scores;                       // to score
+    glam__feature *features;                     // to train
+    size_t         at[GLAM__FILTER_ROUND];       // where in them a document's are, and how many
+    uint32_t       used[GLAM__FILTER_ROUND];
+} glam__filter_job;
+
+GLAM_API glam_filter_config glam_filter_config_default(void)
+{
+    glam_filter_config config = { 18, 0.05 };
+    return config;
+}
+
+GLAM_API glam_filter *glam_filter_new(glam_ctx *ctx, const glam_filter_config *config)
+{
+    glam_filter_config c = config ? *config : glam_filter_config_default();
+    if (!ctx || ctx->error) return NULL;
+    if (c.bits < 8 || c.bits > 24 || !glam__within(c.lr, 1e-9, 1e9)) {
+        glam_fail(ctx, GLAM_ERR_VALUE, "filter: bits %d must be from 8 to 24 and lr %g positive",
+                  c.bits, c.lr);
+        return NULL;
+    }
+    uint64_t size = (uint64_t)1 << c.bits, workers = (uint64_t)ctx->options.threads;
+    glam_filter *f = (glam_filter *)glam__take(ctx, &ctx->life, sizeof *f);
+    glam_tensor *weights = glam_param(ctx, "filter.weights", glam_dim1((int)size + 1));
+    float *squares = (float *)glam__take(ctx, &ctx->life, (size + 1) * sizeof *squares);
+    glam__bag *bags = (glam__bag *)glam__take(ctx, &ctx->life, workers * sizeof *bags);
+    uint32_t *tables = (uint32_t *)glam__take(ctx, &ctx->life, workers * 2 * size * sizeof *tables);
+    if (!f || !weights || !squares || !bags || !tables) return NULL;
+    for (uint64_t i = 0; i < workers; i++) {
+        bags[i].counts = tables + 2 * size * i;
+        bags[i].list = tables + 2 * size * i + size;
+    }
+    f->ctx = ctx;  f->config = c;  f->weights = weights;  f->squares = squares;  f->bags = bags;
+    return f;
+}
+
+GLAM_API glam_tensor *glam_filter_weights(const glam_filter *filter)
+{ return filter ? filter->weights : NULL; }
+
+static void glam__bag_fill(const glam_filter *f, glam__bag *b, const glam_document *d)
+{
+    const int shift = 64 - f->config.bits;
+    uint64_t before = 0, word;
+    for (size_t at = 0; (word = glam_next_word(d, 1, &at)) != 0; before = word) {
+        uint64_t pair = before ? glam__mix64(3 * before + word) : 0;
+        if (!b->counts[word >> shift]++) b->list[b->used++] = (uint32_t)(word >> shift);
+        if (pair && !b->counts[pair >> shift]++) b->list[b->used++] = (uint32_t)(pair >> shift);
+        b->total += 1 + (pair != 0);
+    }
+}
+
+// x of feature i of the list, whose count is forgotten.
+static float glam__bag_take(glam__bag *b, uint32_t i)
+{
+    uint32_t *count = &b->counts[b->list[i]];
+    float x = sqrtf((float)*count / (float)b->total);
+    *count = 0;
+    return x;
+}
+
+static void glam__filter_score_body(void *arg, int begin, int end, int worker)
+{
+    glam__filter_job *job = (glam__filter_job *)arg;
+    const glam_filter *f = job->filter;
+    const float *w = f->weights->data;
+    glam__bag *b = &f->bags[worker];
+    for (int d = begin; d < end; d++) {
+        double z = w[(size_t)1 << f->config.bits];
+        glam__bag_fill(f, b, &job->documents[d]);
+        for (uint32_t i = 0; i < b->used; i++) z += (double)w[b->list[i]] * glam__bag_take(b, i);
+        b->total = b->used = 0;
+        job->scores[d] = (float)(1 / (1 + exp(-z)));
+    }
+}
+
+static void glam__filter_features_body(void *arg, int begin, int end, int worker)
+{
+    glam__filter_job *job = (glam__filter_job *)arg;
+    glam__bag *b = &job->filter->bags[worker];
+    for (int d = begin; d < end; d++) {
+        glam__feature *to = job->features + job->at[d];
+        glam__bag_fill(job->filter, b, &job->documents[d]);
+        for (uint32_t i = 0; i < b->used; i++) {
+            to[i].index = b->list[i];
+            to[i].x = glam__bag_take(b, i);
+        }
+        job->used[d] = b->used;
+        b->total = b->used = 0;
+    }
+}
+
+// L = log(1 + e^z) - label z, z = w.x + bias; so dL/dz = sigmoid(z) - label and dL/dw = x dL/dz.
+static double glam__filter_learn(glam_filter *f, const glam__feature *x, uint32_t used,
+                                 double label, double weight)
+{
+    const size_t bias = (size_t)1 << f->config.bits;
+    const float lr = (float)f->config.lr;
+    float *w = f->weights->data, *s = f->squares;
+    double z = w[bias];
+    for (uint32_t i = 0; i < used; i++) z += (double)w[x[i].index] * x[i].x;
+    const float dz = (float)(weight * (1 / (1 + exp(-z)) - label));
+    for (uint32_t i = 0; i <= used; i++) {
+        size_t k = i < used ? x[i].index : bias;
+        float g = i < used ? dz * x[i].x : dz;
+        s[k] += g * g;
+        if (s[k] > 0) w[k] -= lr * g / sqrtf(s[k]);
+    }
+    return weight * (log1p(exp(-fabs(z))) + (z > 0 ? z : 0) - label * z);
+}
+
+// A document has no more features than that.
+static size_t glam__features_most(const glam_filter *f, const glam_document *d)
+{
+    const size_t all = (size_t)1 << f->config.bits;
+    return d->bytes < all / 2 ? 2 * d->bytes : all;
+}
+
+GLAM_API glam_status glam_filter_train(glam_filter *filter, const glam_document *documents,
+                                       const float *labels, const float *weights, int count,
+                                       double *loss)
+{
+    if (loss) *loss = 0;
+    if (!filter) return GLAM_ERR_MEMORY;
+    glam_ctx *ctx = filter->ctx;
+    glam__filter_job job;
+    size_t room = (size_t)1 << 20;              // features of a round, or of one document
+    double sum = 0, total = 0;
+    if (!glam__documents_fit(ctx, documents, count)) return ctx->error;
+    for (int i = 0; i < count; i++) {
+        double weight = weights ? (double)weights[i] : 1;
+        if (!labels || !glam__within((double)labels[i], 0, 1) || !glam__within(weight, 0, 1e30))
+            return glam_fail(ctx, GLAM_ERR_VALUE, "filter: document %d needs a label from 0 to 1 "
+                             "and a weight from 0 on", i);
+        size_t most = glam__features_most(filter, &documents[i]);
+        if (most > room) room = most;
+    }
+    glam__feature *features = (glam__feature *)glam__alloc(ctx, room * sizeof *features);
+    if (!features) return ctx->error;
+    for (int at = 0, n; at < count; at += n) {
+        size_t used = 0;
+        for (n = 0; at + n < count && n < GLAM__FILTER_ROUND; n++) {
+            size_t most = glam__features_most(filter, &documents[at + n]);
+            if (most > room - used) break;
+            job.at[n] = used;
+            used += most;
+        }
+        job.filter = filter;  job.documents = documents + at;  job.features = features;
+        glam__parallel(ctx, n, glam__document_work(documents + at, n), glam__filter_features_body,
+                       &job);
+        for (int i = 0; i < n; i++) {           // the hashing was the work; the steps have an order
+            double weight = weights ? (double)weights[at + i] : 1;
+            sum += glam__filter_learn(filter, features + job.at[i], job.used[i],
+                                      (double)labels[at + i], weight);
+            total += weight;
+        }
+    }
+    glam__free(ctx, features, room * sizeof *features);
+    if (loss && total > 0) *loss = sum / total;
+    return GLAM_OK;
+}
+
+GLAM_API glam_status glam_filter_score(glam_filter *filter, const glam_document *documents,
+                                       int count, float *scores)
+{
+    if (!filter) return GLAM_ERR_MEMORY;
+    glam_ctx *ctx = filter->ctx;
+    glam__filter_job job;
+    if (!glam__documents_fit(ctx, documents, count)) return ctx->error;
+    if (!scores) return glam_fail(ctx, GLAM_ERR_VALUE, "filter: nowhere to write scores to (NULL)");
+    job.filter = filter;  job.documents = documents;  job.scores = scores;
+    glam__parallel(ctx, count, glam__document_work(documents, count), glam__filter_score_body,
+                   &job);
+    return ctx->error;
+}
+
+// x = u^(-1/alpha) - 1 with u in (0,1] is numpy's pareto(alpha).
+GLAM_API int glam_filter_keep(double score, double alpha, uint64_t seed, uint64_t index)
+{
+    const uint64_t stream = 0x9a4e70;           // of its own
+    return pow(1 - glam__random_double(seed, stream, index), -1 / alpha) - 1 > 1 - score;
 }
 
 /* == 19 train : implementation ============================================================
@@ -12448,14 +12989,17 @@ static int glam__train_part(glam_trainer *t, int part)
     if (ctx->measuring) {
         batch.rows = rows;
         batch.length = t->recipe.context;
-        glam__take_values(ctx, &ctx->step, 2 * (uint64_t)rows * batch.length);
+        glam__take_values(ctx, &ctx->step, (glam__has_documents(t->train) ? 5 : 2) *
+                          (uint64_t)rows * batch.length);
     } else if (glam__batch_rows(t->train, part * rows, rows, t->recipe.context, t->recipe.seed,
                                 (uint64_t)t->step, &batch) != GLAM_OK) {
         return 0;
     }
     glam__run *run = (glam__run *)glam__take(ctx, &ctx->step, sizeof *run);
     if (!run || glam__run_begin(run, model, &batch, GLAM_TRAIN) != GLAM_OK) return 0;
-    run->count = (double)t->recipe.batch * t->recipe.context;
+    run->count = ctx->measuring ? (double)t->recipe.batch * t->recipe.context
+               : glam__step_real(t->train, t->recipe.batch, t->recipe.context, t->recipe.seed,
+                                 (uint64_t)t->step);
     run->recompute = t->recipe.recompute;
     run->trained = 1;
     run->pass.part = part;

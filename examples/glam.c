@@ -26,6 +26,8 @@
        glam_look.h      what the routers did with each token of a text
        glam_run.h       a run that learns: texts, trainer, log
        glam_keep.h      what a run must not lose
+       glam_curate.h    scores, near duplicates, overlap
+       glam_documents.h documents from lines of JSON and plain text
 
    Everything goes through the public interface of glam.h.  Exit status: 0 done, 1 something is
    wrong with files or numbers, 2 with the command line, 128 + N stopped by signal N (130:
@@ -67,6 +69,8 @@
 #include "glam_look.h"
 #include "glam_run.h"
 #include "glam_keep.h"
+#include "glam_curate.h"
+#include "glam_documents.h"
 
 #include "glam_train.h"
 #include "glam_race.h"
@@ -81,6 +85,7 @@
 #include "glam_report.h"
 #include "glam_info.h"
 #include "glam_tokenizer.h"
+#include "glam_data.h"
 
 // == the table of commands ==================================================================
 
@@ -130,6 +135,8 @@ static int help(void)
     for (int i = 0; i < COMMANDS; i++)
         printf("    %s %-8s %-22s %s\n", program, commands[i].name, commands[i].words,
                commands[i].help);
+    printf("    %s %-8s %-22s %s\n", program, "data", "VERB FILES...",
+           "score, filter, mix, dedup, overlap: documents");
     printf("    %s help COMMAND                     its options\n\n", program);
     printf("Start with any text file:   %s train book.txt --minutes 2\n", program);
     return DONE;
@@ -186,6 +193,8 @@ int main(int argc, char **argv)
         printf("glam %s\n", GLAM_VERSION);
         return finish_output(DONE);
     }
+    if (strcmp(argv[asks && argc > 2 ? 2 : 1], "data") == 0)
+        return finish_output(data_main(argc, argv, asks));
     for (int i = 0; i < COMMANDS; i++)
         if (strcmp(argv[asks && argc > 2 ? 2 : 1], commands[i].name) == 0) c = &commands[i];
     if (asks && argc < 3) return finish_output(help());

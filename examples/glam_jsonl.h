@@ -34,20 +34,28 @@ typedef struct lines {
     int         over;
 } lines;
 
-static int lines_open(lines *l, const char *path)
+// Reads an open file, which lines_close will close.
+static int lines_use(lines *l, const char *name, FILE *file)
 {
     struct stat at;
     memset(l, 0, sizeof *l);
-    l->name = strcmp(path, "-") == 0 ? "standard input" : path;
-    if (kind_of(path) == FOLDER)
-        return complain(FAILED, "%s is a folder; name the files in it", path);
-    l->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    if (!l->file) return complain(FAILED, "%s: cannot be opened: %s", path, strerror(errno));
-    if (fstat(fileno(l->file), &at) == 0 && (at.st_mode & S_IFMT) == S_IFREG)
+    l->name = name;
+    l->file = file;
+    if (!file) return complain(FAILED, "%s: cannot be opened: %s", name, strerror(errno));
+    if (fstat(fileno(file), &at) == 0 && (at.st_mode & S_IFMT) == S_IFREG)
         l->size = (uint64_t)at.st_size;
     l->room = (size_t)1 << 20;
     l->block = (char *)need(l->room + 1);
     return DONE;
+}
+
+static int lines_open(lines *l, const char *path)
+{
+    memset(l, 0, sizeof *l);
+    if (kind_of(path) == FOLDER)
+        return complain(FAILED, "%s is a folder; name the files in it", path);
+    return strcmp(path, "-") == 0 ? lines_use(l, "standard input", stdin)
+                                  : lines_use(l, path, fopen(path, "rb"));
 }
 
 static void lines_close(lines *l)
@@ -401,6 +409,8 @@ static inline int json_string(jsonl *j, const char *name, json_text *text)
 {
     json_field *f;
     int got = json_of_kind(j, name, '"', &f);
+    text->text = "";
+    text->length = 0;
     if (got < 1) return got;
     if (!f->decoded) f->text = json_decode(j, f->at);
     f->decoded = 1;
@@ -414,6 +424,8 @@ static inline int json_strings(jsonl *j, const char *name, json_text **list, int
     json_field *f;
     int got = json_of_kind(j, name, '[', &f);
     size_t room = 0;
+    *list = NULL;
+    *count = 0;
     if (got < 1) return got;
     j->at = f->at + 1;
     if (!f->decoded && json_peek(j) != ']') {
@@ -442,7 +454,7 @@ static inline int json_number(jsonl *j, const char *name, double *value)
 {
     json_field *f;
     int got = json_of_kind(j, name, '0', &f);
-    if (got == 1) *value = strtod(j->in.text + f->at, NULL);
+    *value = got == 1 ? strtod(j->in.text + f->at, NULL) : 0;
     return got;
 }
 

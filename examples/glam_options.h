@@ -21,6 +21,9 @@ enum { DONE = 0, FAILED = 1, USAGE = 2 };           // exit status; a signal's: 
 
 enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      // commands
        REPORT = 1 << 12, TOKENIZER = 1 << 13,
+       DATA_SCORE = 1 << 16, DATA_FILTER = 1 << 17, DATA_MIX = 1 << 18, DATA_DEDUP = 1 << 19,
+       DATA_OVERLAP = 1 << 20, DATA_QUALITY = DATA_SCORE | DATA_FILTER,
+       DATA = DATA_QUALITY | DATA_MIX | DATA_DEDUP | DATA_OVERLAP,
        NEW = TRAIN | RACE,
        RESUME = 1 << 29,    // may be given with --resume, which takes all else from the file
        SHAPE = 1 << 30 };   // describes a new model, so it cannot go with --from
@@ -34,7 +37,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     TITLE(TRAIN, "what to make of it") \
     ROW(out, "out", "FILE", TRAIN | RESUME, WORD, 0, \
         "the model; else model.safetensors, model-2 ...: a name that no other run has") \
-    ROW(force, "force", "", NEW | RESUME | REPORT | TOKENIZER, FLAG, 0, \
+    ROW(force, "force", "", NEW | RESUME | REPORT | TOKENIZER | DATA, FLAG, 0, \
         "overwrite files that exist; train: even the model of --from") \
     ROW(from, "from", "MODEL", TRAIN, WORD, 0, \
         "fine-tune this model instead of making a new one") \
@@ -53,7 +56,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "times a few steps, then fixes their number; in a race the training time of EACH " \
         "model, 3 if unset") \
     TITLE(NEW, "the model (unset: a laptop-sized mixture)") \
-    ROW(preset, "preset", "NAME", NEW | INFO | SHAPE, WORD, 0, \
+    ROW(preset, "preset", "NAME", NEW | INFO | SHAPE | DATA_MIX, WORD, 0, \
         "a row of the paper's table, such as 0.1B/64E, with the paper's recipe") \
     ROW(vocab, "vocab", "N", NEW | SHAPE, WHOLE, SIZE, "tokens; 256: bytes; more: pieces of words, learnt from the texts") \
     ROW(tokenizer, "tokenizer", "FILE", NEW | SHAPE, WORD, 0, \
@@ -102,8 +105,10 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(weight_decay, "weight-decay", "R", NEW, REAL, 1e6, "of AdamW") \
     ROW(clip, "clip", "R", NEW, REAL, 1e30, "largest gradient norm; 0: any") \
     TITLE(NEW, "the run") \
-    ROW(seed, "seed", "N", NEW | GENERATE, SEED, 0, "another seed, other random numbers") \
-    ROW(threads, "threads", "N", NEW | RESUME | GENERATE | EVAL | ROUTE | REPORT, WHOLE, 1024, \
+    ROW(seed, "seed", "N", NEW | GENERATE | DATA_QUALITY | DATA_MIX, SEED, 0, \
+        "another seed, other random numbers") \
+    ROW(threads, "threads", "N", NEW | RESUME | GENERATE | EVAL | ROUTE | REPORT | DATA, WHOLE, \
+        1024, \
         "else every core; of each rank, else 1") \
     ROW(simd, "simd", "NAME", NEW | GENERATE | EVAL | ROUTE | REPORT, WORD, 0, \
         "base, sse2, avx2, avx512 or neon; else the best") \
@@ -143,7 +148,30 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(temperature, "temperature", "T", GENERATE, REAL, 1e6, "0: always the likeliest; 0.8") \
     ROW(pick_top_k, "top-k", "N", GENERATE, WHOLE, SIZE, "only the N likeliest; 0: all") \
     ROW(top_p, "top-p", "P", GENERATE, REAL, 1, "the likeliest until they reach P; 1") \
-    ROW(min_p, "min-p", "P", GENERATE, REAL, 1, "those with at least P of the best; 0.02")
+    ROW(min_p, "min-p", "P", GENERATE, REAL, 1, "those with at least P of the best; 0.02") \
+    ROW(curated, "curated", "FILE", DATA_QUALITY, WORD, 0, \
+        "good documents; the classifier learns to tell them from RAW") \
+    ROW(classifier, "classifier", "FILE", DATA_QUALITY, WORD, 0, \
+        "one that --save-classifier has saved, in place of --curated") \
+    ROW(save_classifier, "save-classifier", "FILE", DATA_QUALITY, WORD, 0, "for another time") \
+    ROW(hash_bits, "hash-bits", "N", DATA_QUALITY, WHOLE, 24, "it has 2^N weights; 18") \
+    ROW(rate, "rate", "R", DATA_QUALITY, REAL, 1e6, "of its learning; 0.05") \
+    ROW(alpha, "alpha", "A", DATA_QUALITY, REAL, 1e6, \
+        "kept with the chance (2 - quality)^-A; 9") \
+    ROW(threshold, "threshold", "J", DATA_DEDUP, REAL, 1, \
+        "similarity (Jaccard) of what is there twice; 0.8") \
+    ROW(shingle, "shingle", "N", DATA_DEDUP, WHOLE, 64, "words in a row that are compared; 5") \
+    ROW(removed, "removed", "FILE", DATA_DEDUP, WORD, 0, \
+        "lines of JSON: numbers of a document that is left out and of its twin") \
+    ROW(eval, "eval", "LIST", DATA_OVERLAP, WORD, 0, \
+        "evaluation sets in lines of JSON, with commas between them") \
+    ROW(ngram, "ngram", "N", DATA_OVERLAP, WHOLE, 64, "words in a row; else the paper's rule") \
+    ROW(megabytes, "megabytes", "M", DATA_MIX, REAL, 1e9, "write so much, or more by a document") \
+    ROW(draws, "draws", "N", DATA_MIX, WHOLE, MANY, "write so many documents") \
+    ROW(start, "start", "N", DATA_MIX, SEED, 0, "go on behind the first N documents") \
+    ROW(documents, "documents", "HOW", DATA, WORD, 0, \
+        "lines (of JSON), blank (lines between them) or file; else by name and first byte") \
+    ROW(data_out, "out", "FILE", DATA, WORD, 0, "what comes out of it; else standard output")
 
 // From the rows: the settings, the number of each option, and the table.
 #define TYPE_FLAG  int

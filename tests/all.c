@@ -73,6 +73,7 @@ static int test_sync(int file)
 #include "test_20_evaluate.c"
 #include "test_21_files.c"
 #include "test_22_plan.c"
+#include "test_curate.c"
 #include "test_places.c"
 #include "test_extremes.c"
 #include "test_golden.c"
@@ -122,6 +123,7 @@ int main(int argc, char **argv)
     test_20_evaluate();
     test_21_files();
     test_22_plan();
+    test_curate();
     test_places();
     test_extremes();
     test_golden();

@@ -6,7 +6,7 @@
 #   sh tests/run.sh moe model_is   the tests whose names begin so
 #   sh tests/run.sh full           the matrix of compilers, options and sanitizers as well
 #   sh tests/run.sh part NAME...   parts of it alone: strict macro fork simd sanitizer mesh other
-#                                  optimised memory target analysis trust fuzz placed wine example
+#                                  optimised memory target page analysis trust fuzz placed wine example
 #
 # One line per configuration; the last line is "N passed, N failed" and the exit status is the truth.
 # CC and CXX choose the compilers, GLAM_NO_SKIP=1 makes a skip a failure, GLAM_TEST_SIMD and
@@ -676,6 +676,20 @@ target_runs()
     done
 }
 
+# The page in which a mixture trains: its losses and its speed; in a browser, its keys, knobs and files.
+page_runs()
+{
+    if ! have node || ! works_wasm; then
+        skip playground "node, clang, wasi-libc, libclang-rt-14-dev-wasm32 and lld are needed"
+        return
+    fi
+    build page_tool $CC -O2 -w $openmp examples/glam.c -o "$work/page_tool" -lm
+    built
+    how=""
+    if ! have "${CHROMIUM:-chromium}"; then skip playground_page "there is no chromium"; how=losses; fi
+    run playground sh tests/playground.sh "$work/page_tool" $how
+}
+
 works_wasm()
 {
     printf 'int main(void) { return 0; }\n' >"$work/probe.c"
@@ -706,6 +720,7 @@ other_compilers
 optimised_runs
 memory_runs
 target_runs
+page_runs
 analysis_runs
 trust_runs
 fuzz_runs

@@ -1,4 +1,5 @@
-/* Room 18: texts and batches.  Kinds: property, failure. */
+/* Room 18: texts, documents, batches, the quality filter.  Kinds: value, gradient, same bits, property,
+   failure. */
 
 // All tokens of a text; wrong ones when it has not count of them.
 static const int32_t *data_ids(const glam_text *text, size_t count)
@@ -306,6 +307,504 @@ static void data_out_of_range(void)
     CLOSE_CLEAN(ctx);
 }
 
+// ---- documents in a text
+
+// What a batch of documents must look like, found by looking at the bytes around each token.
+static void data_documents_batches(void)
+{
+    glam_ctx *ctx = test_ctx();
+    static const char words[] = "one two||three||||four|five||six seven eight||nine|||ten";
+    const int32_t separator[2] = { '|', '|' };
+    int n = (int)sizeof words - 1, start[80], document[80], count = 1;
+    // slow: a document ends behind "||", or behind several of them
+    for (int i = 0, last = -9; i < n; i++) {
+        document[i] = count;
+        if (i && words[i] == '|' && words[i - 1] == '|' && i - 1 > last) {
+            last = i;
+            if (!(i + 2 < n && words[i + 1] == '|' && words[i + 2] == '|')) count++;
+        }
+    }
+    count = document[n - 1];
+    glam_text *text = glam_text_from(ctx, words, (size_t)n, NULL);
+    CHECK(glam_text_documents(text, separator, 2) == (size_t)count && count == 6);
+    for (uint64_t step = 0; step < 60; step++) {
+        glam_batch b;
+        CHECK(glam_next_batch(text, 2, 20, 3, step, &b) == GLAM_OK);
+        if (!CHECK(b.tokens && b.segments && b.mask)) break;
+        for (int r = 0; r < 2; r++) {
+            char row[21] = "";
+            for (int i = 0; i < 20; i++) row[i] = (char)b.tokens[r * 20 + i];
+            int found = 0;
+            for (int at = 0; at + 20 < n; at++) if (!memcmp(words + at, row, 20)) start[found++] = at;
+            if (!CHECK(found == 1)) continue;
+            for (int i = 0; i < 20; i++) {
+                int at = start[0] + i;
+                CHECK(b.targets[r * 20 + i] == words[at + 1]);
+                CHECK(b.segments[r * 20 + i] == document[at] - document[start[0]] + 1);
+                CHECK(b.mask[r * 20 + i] == (document[at + 1] == document[at]));
+            }
+        }
+        glam_forget(ctx);
+    }
+    CHECK(glam_text_documents(text, separator, 0) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "separator of 0");
+    CHECK(glam_text_documents(text, NULL, 2) == 0 && glam_text_documents(NULL, separator, 2) == 0);
+    glam_clear_error(ctx);
+    CLOSE_CLEAN(ctx);
+}
+
+// Many documents of random lengths, over the block borders of the scan: ends against a plain loop,
+// and no document is on both sides of a split, whatever the fraction.
+static void data_documents_split(void)
+{
+    enum { N = 30000 };
+    const float fractions[] = { 0, 1e-5f, 0.1f, 0.25f, 0.5f, 0.9f, 0.99999f };
+    glam_ctx *ctx = test_ctx();
+    static char bytes[N];
+    static int document[N];
+    uint64_t s = test_seed(1);
+    int documents = 0;
+    for (int i = 0; i < N; i++) {
+        bytes[i] = (char)(test_next(&s) % 300 ? 'a' + (int)(test_next(&s) % 20) : 0);
+        documents += i == 0 || (bytes[i - 1] == 0 && bytes[i] != 0);
+        document[i] = documents;
+    }
+    const int32_t zero = 0;
+    for (int i = 0; i < 7; i++) {
+        glam_text *train, *valid, *text = glam_text_from(ctx, bytes, N, NULL);
+        CHECK(glam_text_documents(text, &zero, 1) == (size_t)documents);
+        CHECK(glam_text_split(text, fractions[i], &train, &valid) == GLAM_OK);
+        int cut = (int)glam_text_length(train);
+        CHECK(cut > 0 && cut + (int)glam_text_length(valid) == N);
+        CHECK(cut == N || document[cut] != document[cut - 1]);
+        // as much as was asked for, and less than one document more
+        int asked = N - (int)((double)N * (double)fractions[i]);
+        CHECK(fractions[i] == 0 ? cut == N && !valid : cut <= asked || document[cut - 1] == 1);
+        CHECK(cut == N || cut >= asked || document[cut] == document[asked]);
+        glam_text *again[2];                     // the run's split is found again from its length
+        float found = glam__split_of_count(text, glam_text_length(valid));
+        CHECK(glam_text_split(text, found, &again[0], &again[1]) == GLAM_OK);
+        CHECK(glam_text_length(again[0]) == (size_t)cut);
+    }
+    CLOSE_CLEAN(ctx);
+}
+
+// A step over packed documents: its loss is that of its real tokens, whatever the parts; validation
+// counts the same tokens.
+static void data_documents_train(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config config = train_config();
+    glam_recipe recipe = train_recipe(3);
+    const int32_t blank = ' ';
+    double loss[2];
+    config.moe.aux_weight = 0;
+    for (int parts = 1; parts <= 2; parts++) {
+        glam_forget(ctx);
+        glam_text *text = test_text(ctx, 3000);
+        CHECK(glam_text_documents(text, &blank, 1) > 10);
+        glam_model *model = glam_model_new(ctx, &config);
+        recipe.accumulate = parts;
+        glam_batch b;
+        glam_losses want;
+        CHECK(glam_next_batch(text, recipe.batch, config.context, recipe.seed, 0, &b) == GLAM_OK);
+        CHECK(glam_loss(model, &b, GLAM_TRAIN, &want) != NULL);
+        glam_forget(ctx);
+        glam_report now;
+        glam_trainer *trainer = glam_trainer_new(model, text, text, &recipe);
+        CHECK(glam_train_step(trainer, &now) == 1);
+        loss[parts - 1] = now.loss;
+        CHECK_NEAR(now.loss, want.xent, 1e-5);
+        glam_perplexity_report p;
+        CHECK(glam_perplexity(model, text, 0, &p) == GLAM_OK);
+        size_t windows = (glam_text_length(text) - 1) / (size_t)config.context, real = 0;
+        int32_t two[2];
+        for (size_t i = 0; i < windows * (size_t)config.context; i++) {
+            glam_text_read(text, i, 2, two);
+            real += two[0] != ' ' || two[1] == ' ';
+        }
+        CHECK(p.tokens == real);
+        CHECK_NEAR(glam_validate(trainer), p.loss, 1e-12);
+    }
+    CHECK_NEAR(loss[0], loss[1], 1e-5);
+    CLOSE_CLEAN(ctx);
+}
+
+// ---- texts that stay in their file
+
+static void data_far(void)
+{
+    glam_ctx *ctx = test_ctx();
+    const char *path = test_path("far.txt");
+    static char bytes[50000];
+    uint64_t s = test_seed(2);
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (char)(test_next(&s) >> 20);
+    FILE *f = fopen(path, "wb");
+    if (!CHECK(f && fwrite(bytes, 1, sizeof bytes, f) == sizeof bytes)) return;
+    fclose(f);
+    glam_text *here = glam_text_open(ctx, path, NULL), *far = glam_text_file(ctx, path), *a[2], *b[2];
+    const int32_t separator = 7;
+    CHECK(glam_text_documents(here, &separator, 1) == glam_text_documents(far, &separator, 1));
+    CHECK(glam__text_checksum(here) == glam__text_checksum(far));
+    CHECK(glam_text_split(here, 0.3f, &a[0], &a[1]) == GLAM_OK && glam_text_split(far, 0.3f, &b[0], &b[1]) == GLAM_OK);
+    for (int part = 0; part < 2; part++)
+        for (uint64_t step = 0; step < 5; step++) {
+            glam_batch x, y;
+            CHECK(glam_next_batch(a[part], 3, 100, 1, step, &x) == GLAM_OK);
+            CHECK(glam_next_batch(b[part], 3, 100, 1, step, &y) == GLAM_OK);
+            if (!CHECK(x.tokens && y.tokens)) break;
+            CHECK(!memcmp(x.tokens, y.tokens, 300 * sizeof(int32_t)));
+            CHECK(!memcmp(x.targets, y.targets, 300 * sizeof(int32_t)));
+            CHECK(!memcmp(x.segments, y.segments, 300 * sizeof(int32_t)));
+        }
+    static int32_t ids[50000];
+    CHECK(glam_text_read(far, 49000, 50000, ids) == 1000 && ids[999] == (unsigned char)bytes[49999]);
+#ifndef _WIN32                                    // a file that becomes shorter is an error, not a crash
+    f = fopen(path, "wb");
+    if (f) fclose(f);
+    CHECK(glam_text_read(far, 100, 10, ids) == 10 && ids[0] == 0);
+    ERROR_IS(ctx, GLAM_ERR_FILE, "shorter");
+    CHECK(!glam_text_file(ctx, path));
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "empty");
+    CHECK(!glam_text_file(ctx, "."));
+    ERROR_IS(ctx, GLAM_ERR_FILE, "a folder");
+#endif
+    CHECK(!glam_text_file(ctx, "no/such/file"));
+    ERROR_IS(ctx, GLAM_ERR_FILE, "no/such/file");
+    CHECK(!glam_text_file(ctx, NULL) && glam_error(ctx) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    glam_close(ctx);                              // before remove: it holds the file
+    remove(path);
+}
+
+// 5 GB, nearly all of them a hole: places behind 4 GiB are read, and drawn from, in no memory.
+static void data_five_gigabytes(void)
+{
+#if defined(__linux__) && !defined(GLAM_TEST_NO_PTHREADS)
+    glam_ctx *ctx = test_ctx();
+    const char *path = test_path("five.txt");
+    const uint64_t size = 5000000000u;
+    int f = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    int made = f >= 0 && sizeof(size_t) > 4 && ftruncate(f, (off_t)size) == 0 &&
+               pwrite(f, "here", 4, (off_t)4999990000) == 4;
+    CHECK(f >= 0);
+    if (made) {
+        int32_t ids[6];
+        glam_text *text = glam_text_file(ctx, path), *train, *valid;
+        CHECK(glam_text_length(text) == (size_t)size && glam_memory(ctx).total < 1000000);
+        CHECK(glam_text_read(text, (size_t)4999989999u, 6, ids) == 6);
+        CHECK(ids[0] == 0 && ids[1] == 'h' && ids[4] == 'e' && ids[5] == 0);
+        CHECK(glam_text_split(text, 1e-5f, &train, &valid) == GLAM_OK);
+        CHECK(glam_text_length(valid) == 49999 || glam_text_length(valid) == 50000);
+        int seen = 0;
+        for (uint64_t step = 0; step < 40; step++) {
+            glam_batch b;
+            CHECK(glam_next_batch(valid, 4, 5000, 1, step, &b) == GLAM_OK);
+            for (int i = 0; b.tokens && i < 20000; i++) seen += b.tokens[i] == 'h' && b.targets[i] == 'e';
+            glam_forget(ctx);
+        }
+        CHECK(seen > 3);
+    }
+    glam_close(ctx);
+    if (f >= 0) close(f);
+    remove(path);
+#else
+    CHECK(1);
+#endif
+}
+
+// ---- mixtures of sources
+
+static void data_sources(void)
+{
+    double weights = 0, tokens = 0;
+    const double epochs[] = { 1.76, 12, 0.97, 0.05, 0.31, 0.018 };       // of 600 billion tokens
+    glam_text *three[3], *other;
+    float w[3] = { 0.5f, 0.2f, 0.3f };
+    double seen[3], drawn[3] = { 0, 0, 0 };
+    glam_ctx *ctx = test_ctx();
+    for (int i = 0; i < 6; i++) {
+        const glam_source *s = glam_mix_preset(i);
+        if (!CHECK(s && s->name)) return;
+        weights += s->weight;
+        tokens += s->tokens;
+        CHECK_NEAR(s->weight * 600 / s->tokens, epochs[i], epochs[i] * 0.1);
+    }
+    CHECK_NEAR(weights, 1, 1e-12);
+    CHECK(tokens == 1607 && !glam_mix_preset(6) && !glam_mix_preset(-1));
+    three[0] = data_numbers(ctx, 0, 100);
+    three[1] = data_numbers(ctx, 1000, 50);
+    three[2] = data_numbers(ctx, 2000, 1000);
+    glam_text *mix = glam_mix(ctx, three, w, 3), *valid;
+    CHECK(glam_text_split(mix, 0.1f, &mix, &valid) == GLAM_OK);
+    for (uint64_t step = 5; step < 405; step++) {
+        glam_batch b;
+        CHECK(glam_next_batch(mix, 8, 10, 3, step, &b) == GLAM_OK);
+        for (int r = 0; b.tokens && r < 8; r++) drawn[b.tokens[r * 10] / 1000] += 10;
+        glam_forget(ctx);
+    }
+    CHECK(glam_mix_epochs(mix, 8, 10, 3, 5, 405, seen, 3) == GLAM_OK);
+    for (int i = 0; i < 3; i++) {
+        CHECK_NEAR(seen[i], drawn[i] / (i == 0 ? 90 : i == 1 ? 45 : 900), 1e-9);
+        CHECK_NEAR(drawn[i] / 32000, (double)w[i], 5 * sqrt(0.25 / 3200));
+    }
+    // in two parts it is the same: a run that was stopped counts on
+    CHECK(glam_mix_epochs(mix, 8, 10, 3, 5, 100, seen, 3) == GLAM_OK);
+    double before = seen[1];
+    CHECK(glam_mix_epochs(mix, 8, 10, 3, 100, 405, seen, 3) == GLAM_OK);
+    CHECK_NEAR(before + seen[1], drawn[1] / 45, 1e-9);
+    CHECK(glam_mix_epochs(mix, 0, 10, 3, 0, 1, seen, 3) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "epochs");
+    CHECK(glam_mix_epochs(NULL, 8, 10, 3, 0, 1, seen, 3) != GLAM_OK);
+    other = data_numbers(ctx, 5, 10);
+    CHECK(glam_mix_epochs(other, 1, 10, 3, 0, 1, seen, 1) == GLAM_OK && seen[0] == 0);   // too short
+    CLOSE_CLEAN(ctx);
+}
+
+// A run over a weighted mixture of documents, stopped after each step and resumed from its
+// checkpoint, has the bits of one that was not.
+static void data_sources_resume(void)
+{
+    glam_config config = train_config();
+    glam_recipe recipe = train_recipe(4);
+    const char *path = test_path("sources.safetensors");
+    const int32_t line = '\n';
+    uint64_t hash[2];
+    for (int stopped = 0; stopped < 2; stopped++) {
+        glam_trainer *trainer = NULL;
+        glam_ctx *ctx = NULL;
+        for (int step = 0; step < 4; step++) {
+            if (!ctx || stopped) {
+                if (ctx) glam_close(ctx);
+                ctx = test_ctx();
+                float w[2] = { 0.7f, 0.3f };
+                glam_text *two[2];
+                two[0] = test_text(ctx, 2000);
+                two[1] = glam_text_from(ctx, test_rhyme, strlen(test_rhyme), NULL);
+                glam_text *mix = glam_mix(ctx, two, w, 2);
+                CHECK(glam_text_documents(mix, &line, 1) > 0);
+                trainer = step ? glam_load_checkpoint(ctx, path, mix, NULL)
+                               : glam_trainer_new(glam_model_new(ctx, &config), mix, NULL, &recipe);
+            }
+            CHECK(glam_train_step(trainer, NULL) == 1);
+            if (stopped) CHECK(glam_save_checkpoint(trainer, path) == GLAM_OK);
+        }
+        hash[stopped] = test_model_hash(glam_trainer_model(trainer));
+        if (stopped) {                           // without its documents it is another text
+            glam_text *two[2], *plain;
+            float w[2] = { 0.7f, 0.3f };
+            two[0] = test_text(ctx, 2000);
+            two[1] = glam_text_from(ctx, test_rhyme, strlen(test_rhyme), NULL);
+            plain = glam_mix(ctx, two, w, 2);
+            CHECK(!glam_load_checkpoint(ctx, path, plain, NULL));
+            ERROR_IS(ctx, GLAM_ERR_VALUE, "other pieces");
+        }
+        CLOSE_CLEAN(ctx);
+    }
+    CHECK(hash[0] == hash[1]);
+    remove(path);
+}
+
+// ---- the quality filter
+
+// Documents of two kinds: positives prefer low words in order, negatives draw any.
+enum { DATA_DOCS = 120, DATA_BYTES = 700 };
+static char data_pages[DATA_DOCS][DATA_BYTES];
+static glam_document data_docs[DATA_DOCS];
+static float data_labels[DATA_DOCS];
+
+static void data_make_documents(uint64_t seed)
+{
+    uint64_t s = test_seed(seed);
+    for (int d = 0; d < DATA_DOCS; d++) {
+        size_t at = 0;
+        int good = (int)(test_next(&s) % 2), words = 3 + (int)(test_next(&s) % 100), word = 0;
+        for (int i = 0; i < words && at + 20 < DATA_BYTES; i++) {
+            word = good && test_next(&s) % 3 ? (word + 1) % 30 : (int)(test_next(&s) % 60);
+            at += (size_t)sprintf(data_pages[d] + at, "%s%d%s", i % 7 ? "w" : "W", word, i % 5 ? " " : ", ");
+        }
+        data_docs[d].text = data_pages[d];
+        data_docs[d].bytes = at;
+        data_labels[d] = (float)good;
+    }
+}
+
+static void data_words(void)
+{
+    static const char text[] = "The the THE, caf\xc3\xa9 x2!";
+    glam_document d = { text, sizeof text - 1 };
+    uint64_t word[12];
+    for (int signs = 0; signs < 2; signs++) {
+        size_t at = 0;
+        int n = 0;
+        while (n < 12 && (word[n] = glam_next_word(&d, signs, &at)) != 0) n++;
+        CHECK(n == (signs ? 7 : 5) && word[0] == word[1] && word[1] == word[2] && at == d.bytes);
+        for (int i = 2; i < n; i++)
+            for (int k = i + 1; k < n; k++) CHECK(word[i] != word[k]);
+    }
+    size_t at = 0;
+    CHECK(glam_next_word(NULL, 0, &at) == 0 && glam_next_word(&d, 0, NULL) == 0);
+}
+
+// Its twin in double precision: plain tables, one document after the other.
+static void data_filter_twin(void)
+{
+    enum { BITS = 10, SIZE = 1 << BITS };
+    static double w[SIZE + 1], s[SIZE + 1], x[SIZE];
+    glam_ctx *ctx = test_ctx();
+    glam_filter_config config = glam_filter_config_default();
+    config.bits = BITS;
+    config.lr = 0.5;                             // few documents
+    glam_filter *f = glam_filter_new(ctx, &config);
+    float weights[DATA_DOCS], scores[DATA_DOCS];
+    double loss, mean = 0, total = 0, accuracy = 0;
+    memset(w, 0, sizeof w);
+    memset(s, 0, sizeof s);
+    data_make_documents(3);
+    for (int d = 0; d < DATA_DOCS; d++) {
+        uint64_t before = 0, word, features = 0;
+        size_t at = 0;
+        weights[d] = data_labels[d] > 0 ? 2.0f : 0.5f;
+        memset(x, 0, sizeof x);
+        for (; (word = glam_next_word(&data_docs[d], 1, &at)) != 0; before = word, features++) {
+            x[word >> (64 - BITS)]++;
+            if (!before) continue;
+            x[glam__mix64(3 * before + word) >> (64 - BITS)]++;
+            features++;
+        }
+        double z = w[SIZE];
+        for (int i = 0; i < SIZE; i++) z += w[i] * (x[i] = sqrt(x[i] / (double)features));
+        double p = 1 / (1 + exp(-z)), y = (double)data_labels[d], v = (double)weights[d];
+        mean -= v * (y * log(p) + (1 - y) * log(1 - p));
+        total += v;
+        accuracy += (p > 0.5) == (y > 0.5);
+        for (int i = 0; i <= SIZE; i++) {
+            double g = v * (p - y) * (i < SIZE ? x[i] : 1);
+            s[i] += g * g;
+            if (s[i] > 0) w[i] -= config.lr * g / sqrt(s[i]);
+        }
+    }
+    CHECK(glam_filter_train(f, data_docs, data_labels, weights, DATA_DOCS, &loss) == GLAM_OK);
+    CHECK_NEAR(loss, mean / total, 1e-4);
+    const glam_tensor *got = glam_filter_weights(f);
+    double worst = 0;
+    for (int i = 0; i <= SIZE && got; i++) worst = fmax(worst, fabs((double)got->data[i] - w[i]));
+    CHECK_NEAR(worst, 0, 1e-3);
+    CHECK(accuracy > 0.6 * DATA_DOCS);           // and it learns
+    data_make_documents(4);
+    int right = 0;
+    CHECK(glam_filter_score(f, data_docs, DATA_DOCS, scores) == GLAM_OK);
+    for (int d = 0; d < DATA_DOCS; d++) right += (scores[d] > 0.5f) == (data_labels[d] > 0.5f);
+    CHECK(right > 0.8 * DATA_DOCS);
+    CLOSE_CLEAN(ctx);
+}
+
+// The gradient of one step, which AdaGrad's sums hold, against differences of the loss.
+static void data_filter_gradient(void)
+{
+    enum { BITS = 8, SIZE = 1 << BITS };
+    glam_filter_config config = glam_filter_config_default();
+    config.bits = BITS;
+    config.lr = 1e-9;                            // a step that moves nothing
+    data_make_documents(5);
+    for (int d = 0; d < 3; d++) {
+        glam_ctx *ctx = test_ctx();
+        glam_filter *f = glam_filter_new(ctx, &config);
+        float weight = 1.5f;
+        float *w = glam_filter_weights(f)->data;
+        test_fill(w, SIZE + 1, 7, -1, 1);
+        CHECK(glam_filter_train(f, &data_docs[d], &data_labels[d], &weight, 1, NULL) == GLAM_OK);
+        double sums[SIZE + 1], loss[2];
+        for (int i = 0; i <= SIZE; i++) sums[i] = sqrt((double)f->squares[i]);
+        for (int i = 0; i <= SIZE; i++) {
+            float keep = w[i];
+            for (int k = 0; k < 2; k++) {
+                w[i] = keep + (k ? 0.01f : -0.01f);
+                glam_filter_train(f, &data_docs[d], &data_labels[d], &weight, 1, &loss[k]);
+            }
+            CHECK_NEAR(fabs(loss[1] - loss[0]) * (double)weight / 0.02, sums[i], 2e-4);
+            w[i] = keep;
+        }
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// The same bits for any number of threads, and however a stream is cut into calls.
+static void data_filter_bits(void)
+{
+    static float scores[DATA_DOCS];
+    uint64_t hash[4];
+    data_make_documents(6);
+    for (int run = 0; run < 4; run++) {
+        glam_options options = test_options();
+        options.threads = run == 1 ? 3 : 1;
+        glam_ctx *ctx = glam_open(&options);
+        glam_filter *f = glam_filter_new(ctx, NULL);
+        int step = run == 2 ? 1 : run == 3 ? 37 : DATA_DOCS;
+        for (int at = 0; at < DATA_DOCS; at += step) {
+            int n = DATA_DOCS - at < step ? DATA_DOCS - at : step;
+            CHECK(glam_filter_train(f, data_docs + at, data_labels + at, NULL, n, NULL) == GLAM_OK);
+        }
+        CHECK(glam_filter_score(f, data_docs, DATA_DOCS, scores) == GLAM_OK);
+        const glam_tensor *w = glam_filter_weights(f);
+        hash[run] = test_hash(test_hash(1, w->data, glam_size(w) * sizeof *w->data), scores, sizeof scores);
+        CHECK(hash[run] == hash[0]);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// Kept with the chance (2 - score)^-alpha; each document by its number alone.
+static void data_filter_keep(void)
+{
+    const double scores[] = { 0, 0.25, 0.5, 0.75, 0.9, 1 }, paper[] = { .00195, .00650, .0260, .134, .424, 1 };
+    enum { DRAWS = 100000 };
+    for (int i = 0; i < 6; i++)
+        for (int a = 1; a <= 9; a += 4) {
+            double p = pow(2 - scores[i], -a);
+            int kept = 0;
+            for (uint64_t k = 0; k < DRAWS; k++) kept += glam_filter_keep(scores[i], a, 11, k);
+            CHECK_NEAR(kept, p * DRAWS, 5 * sqrt(p * (1 - p) * DRAWS) + 1);
+            if (a == 9) CHECK_NEAR(p, paper[i], paper[i] * 0.005);
+        }
+    int same = 0;                                // a higher score never loses a document
+    for (uint64_t k = 0; k < 2000; k++) {
+        CHECK(glam_filter_keep(0.8, 9, 1, k) >= glam_filter_keep(0.7, 9, 1, k));
+        same += glam_filter_keep(0.9, 9, 1, k) == glam_filter_keep(0.9, 9, 2, k);
+    }
+    CHECK(same < 1500);
+}
+
+static void data_filter_failures(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_filter_config config = glam_filter_config_default();
+    float label = 1, score;
+    glam_document d = { "a b", 3 }, none = { NULL, 0 }, bad = { NULL, 4 };
+    config.bits = 25;
+    CHECK(!glam_filter_new(ctx, &config));
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "25");
+    config.bits = 12;
+    config.lr = NAN;
+    CHECK(!glam_filter_new(ctx, &config));
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "lr");
+    glam_filter *f = glam_filter_new(ctx, NULL);
+    CHECK(glam_filter_score(f, &none, 1, &score) == GLAM_OK && score == 0.5f);     // nothing is known of it
+    CHECK(glam_filter_train(f, &none, &label, NULL, 1, NULL) == GLAM_OK);
+    CHECK(glam_filter_train(f, NULL, NULL, NULL, 0, NULL) == GLAM_OK);
+    CHECK(glam_filter_score(f, &bad, 1, &score) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "document 0 is NULL");
+    CHECK(glam_filter_score(f, &d, 1, NULL) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    CHECK(glam_filter_score(f, &d, -1, &score) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    label = 2;
+    CHECK(glam_filter_train(f, &d, &label, NULL, 1, NULL) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "label");
+    CHECK(!glam_filter_new(NULL, NULL) && !glam_filter_weights(NULL));
+    CHECK(glam_filter_train(NULL, &d, &label, NULL, 1, NULL) != GLAM_OK && glam_filter_score(NULL, &d, 1, &score) != GLAM_OK);
+    CLOSE_CLEAN(ctx);
+}
+
 static void test_18_data(void)
 {
     RUN(data_long);
@@ -317,4 +816,17 @@ static void test_18_data(void)
     RUN(data_split);
     RUN(data_batches);
     RUN(data_mixture);
+    RUN(data_documents_batches);
+    RUN(data_documents_split);
+    RUN(data_documents_train);
+    RUN(data_far);
+    RUN(data_five_gigabytes);
+    RUN(data_sources);
+    RUN(data_sources_resume);
+    RUN(data_words);
+    RUN(data_filter_twin);
+    RUN(data_filter_gradient);
+    RUN(data_filter_bits);
+    RUN(data_filter_keep);
+    RUN(data_filter_failures);
 }
