@@ -85,6 +85,7 @@
 #include "glam_report.h"
 #include "glam_info.h"
 #include "glam_tokenizer.h"
+#include "glam_import.h"
 #include "glam_data.h"
 
 // == the table of commands ==================================================================
@@ -114,6 +115,14 @@ static const command commands[] = {
      "The file is a tokenizer.json, which other programs read too; train --tokenizer takes it, and "
      "train --vocab N learns one on its own. It is stored with the model. With --show TEXT the "
      "file is a tokenizer.json, a tokenizer.model or a model, and nothing is learnt."},
+    {"import", "FOLDER", "a public model: llama, mixtral, olmoe ...", IMPORT, run_import,
+     "Reads config.json, model.safetensors (whole or in shards; F32, F16, BF16) and tokenizer.json or "
+     "tokenizer.model of the families llama, mistral, qwen3, mixtral, granitemoe, olmoe and "
+     "qwen3_moe. A key of config.json that changes the mathematics and is not understood is "
+     "refused by its name."},
+    {"export", "MODEL", "write such a folder, for other programs", EXPORT, run_export,
+     "Writes config.json, model.safetensors and tokenizer.json. Only models whose mathematics a "
+     "public family has can be written: rotary positions, SwiGLU, no capacity."},
     {"info", "MODEL | --preset NAME", "sizes, memory and work, without loading", INFO, run_info,
      NULL},
 };

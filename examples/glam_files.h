@@ -233,4 +233,17 @@ static int check_writable(const char *which, const char *path, int may_exist)
                     which, path, strerror(reason));
 }
 
+// Unless it is there.
+static int make_folder(const char *which, const char *path)
+{
+#ifdef _WIN32
+    int made = _mkdir(path) == 0;
+#else
+    int made = mkdir(path, 0777) == 0;
+#endif
+    if (made || kind_of(path) == FOLDER) return DONE;
+    return complain(FAILED, "--%s %s: this folder cannot be made: %s", which, path,
+                    strerror(errno));
+}
+
 #endif

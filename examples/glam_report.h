@@ -520,17 +520,6 @@ static int report_on(report *r, char **words, int count)
     return write_report(r);
 }
 
-static int make_folder(const char *path)
-{
-#ifdef _WIN32
-    int made = _mkdir(path) == 0;
-#else
-    int made = mkdir(path, 0777) == 0;
-#endif
-    if (made || kind_of(path) == FOLDER) return DONE;
-    return complain(FAILED, "--svg %s: this folder cannot be made: %s", path, strerror(errno));
-}
-
 static int run_report(settings *s, char **words, int count)
 {
     static report r;
@@ -546,7 +535,7 @@ static int run_report(settings *s, char **words, int count)
     r.s = s;
     r.path = words[0];
     if (GIVEN(svg)) r.folder = s->svg;
-    if (r.folder && make_folder(r.folder)) return FAILED;
+    if (r.folder && make_folder("svg", r.folder)) return FAILED;
     r.ctx = open_context(s);
     r.model = load_model(r.ctx, words[0]);
     if (r.model) r.config = glam_model_config(r.model);
