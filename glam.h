@@ -413,11 +413,42 @@ GLAM_API glam_tensor *glam_cross_entropy(glam_ctx *ctx, glam_tensor *logits,
 typedef enum glam_position {
     GLAM_POSITION_BUCKETS        = 0,   // a learned bias per head and distance bucket
     GLAM_POSITION_TRANSFORMER_XL = 1,   // Dai et al. 2019: u, v, and a projected sinusoid
-    GLAM_POSITION_NONE           = 2
+    GLAM_POSITION_NONE           = 2,
+    GLAM_POSITION_ROTARY         = 3    // Su et al. 2021: queries and keys turned by position,
+                                        // element i with i + D/2 (Llama, Mixtral, Qwen, OLMoE)
 } glam_position;
+
+// How the angles of rotary positions are stretched, so that a model reads further than it was
+// trained: as the config files of the public models say it.
+typedef enum glam_rotary_scaling {
+    GLAM_ROTARY_UNSCALED = 0,
+    GLAM_ROTARY_LINEAR   = 1,      // all by factor (Chen et al. 2023)
+    GLAM_ROTARY_LLAMA3   = 2,      // slow ones by factor, fast ones not, a ramp between (Llama 3.1)
+    GLAM_ROTARY_YARN     = 3       // another ramp, and a temperature (Peng et al. 2023)
+} glam_rotary_scaling;
+
+typedef struct glam_rotary {
+    float theta;                   // pair i turns by theta^(-2i/D) a position; 0: 10000
+    glam_rotary_scaling scaling;
+    float factor;                  // 0: 1
+    int   context;                 // that the model had before; 0: the model's own
+    float low, high;               // llama3: slower than context / low turns is stretched, faster
+                                   // than context / high not (0: 1, 4); yarn: beta_slow and
+                                   // beta_fast, turns within the context (0: 1, 32)
+    float attention;               // yarn: factor of cos and sin; 0: 0.1 ln(factor) + 1
+} glam_rotary;
+
+// RMS norm of queries and keys, before positions: of each head, or of the whole row.
+typedef enum glam_qk_norm {
+    GLAM_QK_NORM_NONE  = 0,
+    GLAM_QK_NORM_HEAD  = 1,        // Qwen3
+    GLAM_QK_NORM_WHOLE = 2         // OLMoE
+} glam_qk_norm;
 
 typedef struct glam_attention_config {
     int   heads, d_head;
+    int   kv_heads;                // of keys and values; 0: heads.  Fewer: several heads of queries
+                                   // look at one (grouped queries, Ainslie et al. 2023)
     glam_position position;
     int   buckets, max_distance;   // of GLAM_POSITION_BUCKETS; 32 and 128 in GLaM
     float scale;                   // of q.k; with Transformer-XL of the whole sum
@@ -425,16 +456,19 @@ typedef struct glam_attention_config {
     float norm_eps;
     float cap;                     // > 0: cap tanh(s / cap) of each score s = scale q.k, before the
                                    // buckets' bias and the mask; 0: off
+    glam_qk_norm qk_norm;
+    glam_rotary  rotary;           // of GLAM_POSITION_ROTARY
 } glam_attention_config;
 
-// [in, out], A = heads*D.  norm NULL: y = Attn(x).  norm given: y = x + Attn(RMS(x) * norm),
-// the whole pre-norm sub-layer, which needs less memory than its pieces.
+// [in, out], A = heads*D, K = kv_heads*D.  norm NULL: y = Attn(x).  norm given: y = x +
+// Attn(RMS(x) * norm), the whole pre-norm sub-layer, which needs less memory than its pieces.
 typedef struct glam_attention_weights {
     glam_tensor *norm;                 // [M] or NULL
-    glam_tensor *q, *k, *v;            // [M,A]
+    glam_tensor *q, *k, *v;            // [M,A] [M,K] [M,K]
     glam_tensor *o;                    // [A,M]
     glam_tensor *bias;                 // [heads,buckets]         buckets
     glam_tensor *r, *u, *v_bias;       // [M,A] [heads,D] [heads,D]   Transformer-XL
+    glam_tensor *q_norm, *k_norm;      // [D] [D], or of the whole [A] [K]
 } glam_attention_weights;
 
 // Causal self-attention of x [B,S,M].  segments [B,S] (NULL: one text per row): position i sees
@@ -451,7 +485,7 @@ typedef enum glam_activation {
     GLAM_GELU_TANH     = 1,   // dense: gelu(x gate) * (x up); experts: gelu(x up)
     GLAM_GELU_ERF      = 2,   // the same with the error function
     GLAM_GEGLU         = 3,   // experts only: gelu(x gate) * (x up), three matrices
-    GLAM_SWIGLU        = 4,   // experts only: silu(x gate) * (x up), three matrices
+    GLAM_SWIGLU        = 4,   // silu(x gate) * (x up), three matrices
     GLAM_GEGLU_LITERAL = 5    // dense only: gelu((x gate) * (x up)), the paper's sentence read so
 } glam_activation;
 
@@ -461,7 +495,7 @@ typedef struct glam_ffn_weights {
     glam_tensor *down;         // [H,M]
 } glam_ffn_weights;
 
-// y = (gelu(x gate) * (x up)) down, paper section 4, Shazeer 2020.  x [...,M].
+// y = (f(x gate) * (x up)) down, f gelu or silu; paper section 4, Shazeer 2020.  x [...,M].
 GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_weights *w,
                                glam_activation activation, float norm_eps);
 
@@ -619,14 +653,19 @@ typedef struct glam_config {
     int   d_model;             // M; 96
     int   heads;               // 2
     int   d_head;              // D; 0: d_model / heads
+    int   kv_heads;            // of keys and values, see glam_attention_config; 0: heads
     int   hidden;              // H of a dense layer; 0: 4 * d_model
     glam_position position;    // buckets
     int   buckets, max_distance;   // 32, 128
     float attention_scale;     // 1: the scale lives in the query's initialisation
     int   attention_sink;      // 1: one more logit of 0 in each attention softmax
     float attention_cap;       // > 0: soft cap of the scores, see glam_attention_config; 0: off
+    glam_qk_norm qk_norm;      // none
+    glam_rotary  rotary;       // of position rotary; all 0: theta 10000, unscaled
     glam_activation activation;    // of dense layers; GLAM_GELU_TANH
     float norm_eps;            // 1e-6
+    float embed_scale;         // of what is looked up in the embedding; 1
+    float residual_scale;      // of what each sub-layer adds to the stream; 1
     int   tied;                // 1: the logits use the embedding
     float logit_scale;         // 0: d_model^-0.5
     float logit_cap;           // > 0: cap tanh(l / cap) of the logits; 0: off
@@ -2283,6 +2322,9 @@ enum {
     /* dx += r gain dy - x r^3/n dot(dy gain, x);  dgain += dy x r.  dx, dgain may be NULL. */ \
     X(isa, attr, void, , rmsnorm_back, (int n, float r, const float *x, const float *gain, \
       const float *dy, float *dx, float *dgain), (n, r, x, gain, dy, dx, dgain)) \
+    /* Pairs (x[i], x[n+i]) turned by the angle with cos c[i] and sin s[i]; sign -1: back. */ \
+    X(isa, attr, void, , rotate, (int n, float sign, const float *c, const float *s, float *x), \
+      (n, sign, c, s, x)) \
     /* x becomes softmax(x), with sink over one more logit that is 0.  Returns the logsumexp, \
        sink included; GLAM__LOWEST for no logits at all. */ \
     X(isa, attr, float, return, softmax, (int n, float *x, int sink), (n, x, sink)) \
@@ -2591,6 +2633,18 @@ static GLAM__INLINE void glam__row_rmsnorm_back(int n, float r, const float *x, 
     k = r * r * r / (float)n * glam__join(lane, GLAM__LANES);
     GLAM__VECTOR
     for (int i = 0; i < n; i++) dx[i] += (r * gain[i]) * dy[i] - k * x[i];
+}
+
+static GLAM__INLINE void glam__row_rotate(int n, float sign, const float *c, const float *s,
+                                          float *x)
+{
+    GLAM__FUSED
+    GLAM__VECTOR
+    for (int i = 0; i < n; i++) {
+        float a = x[i], b = x[n + i], sine = sign * s[i];
+        x[i] = a * c[i] - b * sine;
+        x[n + i] = b * c[i] + a * sine;
+    }
 }
 
 // ---- rows of exp: whole blocks first, then the tail padded to one more
@@ -3070,6 +3124,7 @@ static void glam__table_base(glam__kernels *t)
 // must agree with, and what runs when "base" is asked for by name.
 typedef struct glam__plain_moe {
     int T, M, H, k, kind;
+    float scale;                   // of every weight
     const int32_t *expert, *place; // [T,k]; place -1: not kept
     const float *x, *weight;       // [T,M] input, [T,k] gate weights
     const float *gate, *up, *down; // [E,M,H] [E,M,H] [E,H,M]; gate NULL for two-matrix experts
@@ -3102,7 +3157,7 @@ static void glam__plain_forward(const glam__plain_moe *m, const glam__kernels *k
             if (m->place[(size_t)t * m->k + i] < 0) continue;
             glam__plain_hidden(m, k, t, e);
             for (int n = 0; n < m->H; n++)
-                k->axpy(m->M, m->weight[(size_t)t * m->k + i] * m->h[n],
+                k->axpy(m->M, m->scale * m->weight[(size_t)t * m->k + i] * m->h[n],
                         m->down + ((size_t)e * m->H + n) * m->M, m->y + (size_t)t * m->M);
         }
 }
@@ -3115,10 +3170,10 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
             if (m->place[choice] < 0) continue;
             size_t e = (size_t)m->expert[choice], at = e * M * H;
             const float *x = m->x + t * M, *dy = m->dy + t * M, *down = m->down + at;
-            float *dx = m->dx + t * M, w = m->weight[choice];
+            float *dx = m->dx + t * M, w = m->scale * m->weight[choice];
             glam__plain_hidden(m, k, t, (int)e);
             for (size_t n = 0; n < H; n++) m->dh[n] = k->dot(m->M, dy, down + n * M);  // dy Wd^T
-            m->dweight[m->place[choice]] = k->dot(m->H, m->dh, m->h);                  // dw = dh.h
+            m->dweight[m->place[choice]] = m->scale * k->dot(m->H, m->dh, m->h);       // dw = dh.h
             for (size_t n = 0; n < H && m->ddown; n++)                               // dWd = h^T dy
                 k->axpy(m->M, w * m->h[n], dy, m->ddown + at + n * M);
             k->act_back(m->kind, m->H, m->gate ? m->g : NULL, m->u, m->dh, m->h, m->g, m->u);
@@ -5703,11 +5758,12 @@ static const int32_t *glam__keep_ints(glam_ctx *ctx, const int32_t *from, size_t
     return copy;
 }
 
-// ---- embed: y[t] = table[ids[t]];  dtable[ids[t]] += dy[t]
+// ---- embed: y[t] = scale table[ids[t]];  dtable[ids[t]] += scale dy[t]
 
 typedef struct glam__embed {
     const int32_t *ids, *mask;
     int count, rows;               // rows: of a batch, to shape the result [rows,S,M]; 0: [count,M]
+    float scale;
 } glam__embed;
 
 static glam_status glam__embed_shape(glam_ctx *ctx, glam_node *n)
@@ -5743,6 +5799,7 @@ static void glam__embed_forward(glam_ctx *ctx, glam_node *n)
         int row = glam__embed_row(e, n->in[0], t);
         if (row < 0) memset(y, 0, M * sizeof(float));
         else memcpy(y, n->in[0]->data + (size_t)row * M, M * sizeof(float));
+        if (e->scale != 1) ctx->kernels->scale((int)M, e->scale, y);
     }
     glam__sum_over_y(ctx, n->in[0], "embed", n->out[0]->data, (size_t)e->count * M);
 }
@@ -5753,8 +5810,8 @@ static void glam__embed_backward(glam_ctx *ctx, glam_node *n)
     size_t M = (size_t)glam__last(n->in[0]);
     for (int t = 0; t < e->count; t++) {
         int row = glam__embed_row(e, n->in[0], t);
-        if (row >= 0) ctx->kernels->add((int)M, n->out[0]->grad + (size_t)t * M,
-                                        n->in[0]->grad + (size_t)row * M);
+        if (row >= 0) ctx->kernels->axpy((int)M, e->scale, n->out[0]->grad + (size_t)t * M,
+                                         n->in[0]->grad + (size_t)row * M);
     }
 }
 
@@ -5765,7 +5822,7 @@ GLAM_API glam_tensor *glam_embed(glam_ctx *ctx, glam_tensor *table, const int32_
 {
     glam__embed e;
     if (!ctx || ctx->error || !table) return NULL;
-    e.count = count;  e.rows = 0;
+    e.count = count;  e.rows = 0;  e.scale = 1;
     e.ids = glam__keep_ints(ctx, ids, count > 0 ? (size_t)count : 0, 1);
     e.mask = glam__keep_ints(ctx, mask, count > 0 ? (size_t)count : 0, 0);
     if (!ids && !ctx->measuring) glam_fail(ctx, GLAM_ERR_VALUE, "embed: no ids (NULL)");
@@ -6226,6 +6283,7 @@ GLAM__OP(lm_loss, 3, GLAM__OP_FRESH);
      s[i][j] = cap(scale ((q_i+u).k_j + (q_i+v).r_{i-j}))    Dai et al. 2019
      cap(l) = cap tanh(l / cap), where there is one: in the code the bias comes in with
      the mask, after the cap, while the terms of Transformer-XL are part of the product itself
+     s[i][j] = cap(scale R_i q_i . R_j k_j), R_i a turn by i times the angles  Su et al. 2021
      P = softmax over visible j (plus one logit 0),  o_i = sum_j P_ij v_j
      dv_j = sum_i P_ij do_i,  dP_ij = do_i.v_j,  dS_ij = P_ij (dP_ij - do_i.o_i) */
 
@@ -6241,10 +6299,12 @@ typedef struct glam__attention {
     glam_attention_config c;
     const int32_t *segments;       // [T]
     glam__cache   *cache;
+    const float   *turn;           // rotary: [S,D] of each position cosines, then sines
+    float scale;                   // of what is added to x
 } glam__attention;
 
 enum { GLAM__AT_X, GLAM__AT_NORM, GLAM__AT_Q, GLAM__AT_K, GLAM__AT_V, GLAM__AT_O, GLAM__AT_BIAS,
-       GLAM__AT_R, GLAM__AT_U, GLAM__AT_VBIAS, GLAM__AT_INPUTS };
+       GLAM__AT_R, GLAM__AT_U, GLAM__AT_VBIAS, GLAM__AT_QNORM, GLAM__AT_KNORM, GLAM__AT_INPUTS };
 
 // Everything that the loops over heads need.
 typedef struct glam__heads {
@@ -6260,6 +6320,8 @@ typedef struct glam__heads {
     size_t lds, ldr;                            // strides of scores and position scores
     size_t ld;                                  // of q, k, v: they lie side by side in a row
     float *q, *k, *v, *o, *lse;                 // [T,A] [T,K] [T,K], stride ld; [T,A] [T,heads]
+    float *raw;                                 // q and k before their norm, where they have one
+    float *once, *dgains;                       // [workers,A]; by chunks of rows, q's then k's
     float *r;                                   // [distances,A], column c is distances-1-c back
     float *bias;                                // [heads,keys], column c is keys-1-c back
     float *work;                                // worker slices
@@ -6290,6 +6352,7 @@ static void glam__attention_saved(void *arg, glam__layout *l)
     h->q = glam__lay_floats(l, T * h->ld);
     h->k = h->q ? h->q + h->A : NULL;
     h->v = h->q ? h->k + h->K : NULL;
+    h->raw = h->q;
     h->o = glam__lay_floats(l, T * (uint64_t)h->A);
     h->lse = glam__lay_floats(l, T * (uint64_t)h->heads);
 }
@@ -6307,7 +6370,7 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n, int back)
     h.B = s.dim[0]; h.S = s.dim[1]; h.M = s.dim[2];
     h.T = (int)glam__rows(n->in[0]);
     h.heads = h.at->c.heads; h.D = h.at->c.d_head; h.A = h.heads * h.D;
-    h.kv_heads = h.heads;
+    h.kv_heads = h.at->c.kv_heads ? h.at->c.kv_heads : h.heads;
     h.K = h.kv_heads * h.D;
     h.group = h.heads / h.kv_heads;
     h.each = h.B * h.kv_heads < 2 * ctx->options.threads ? 1 : h.group;
@@ -6324,8 +6387,7 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n, int back)
     h.back = back;
     h.below = glam__wants(n, GLAM__AT_X) || glam__wants(n, GLAM__AT_NORM);
     h.qkv = glam__wants(n, GLAM__AT_Q) || glam__wants(n, GLAM__AT_K) || glam__wants(n, GLAM__AT_V);
-    h.tables = glam__wants(n, GLAM__AT_BIAS) || glam__wants(n, GLAM__AT_R) ||
-               glam__wants(n, GLAM__AT_U) || glam__wants(n, GLAM__AT_VBIAS);
+    for (int i = GLAM__AT_BIAS; i < GLAM__AT_INPUTS; i++) h.tables |= glam__wants(n, i);
     h.norm_rows = h.qkv ? h.T : ctx->options.threads;
     glam__lay_over(glam__attention_saved, &h, n->saved);
     return h;
@@ -6374,17 +6436,23 @@ static size_t glam__slice_floats(const glam__heads *h, int back)
 
 static glam_status glam__attention_fits(glam_ctx *ctx, glam_node *n, int M)
 {
-    static const char *const names[] = { "q", "k", "v", "o", "bias", "r", "u", "v_bias" };
+    static const char *const names[] = { "q", "k", "v", "o", "bias", "r", "u", "v_bias", "q_norm",
+                                         "k_norm" };
     const glam_attention_config *c = &((const glam__attention *)n->config)->c;
     if (c->heads < 1 || c->d_head < 1 || (int64_t)c->heads * c->d_head > 1 << 24)
         return glam_fail(ctx, GLAM_ERR_VALUE, "attention: %d heads of d_head %d; at least 1 of "
                          "each and at most 2^24 in all", c->heads, c->d_head);
     int A = c->heads * c->d_head, xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
-    for (int i = 0; i < 8; i++) {
+    int K = (c->kv_heads ? c->kv_heads : c->heads) * c->d_head;
+    int whole = c->qk_norm == GLAM_QK_NORM_WHOLE;
+    for (int i = 0; i < 10; i++) {
         glam_tensor *w = n->in[GLAM__AT_Q + i];
-        int needed = i < 4 || (i == 4 ? c->position == GLAM_POSITION_BUCKETS : xl);
+        int needed = i < 4 || (i > 7 ? c->qk_norm != GLAM_QK_NORM_NONE : i > 4 ? xl
+                                     : c->position == GLAM_POSITION_BUCKETS);
         glam_shape want = i == 3 ? glam_dim2(A, M) : i == 4 ? glam_dim2(c->heads, c->buckets)
-                        : i > 5 ? glam_dim2(c->heads, c->d_head) : glam_dim2(M, A);
+                        : i > 7 ? glam_dim1(!whole ? c->d_head : i == 8 ? A : K)
+                        : i > 5 ? glam_dim2(c->heads, c->d_head)
+                        : glam_dim2(M, i == 1 || i == 2 ? K : A);
         if (needed && (!w || !glam__same_shape(w->shape, want)))
             return glam_fail(ctx, GLAM_ERR_SHAPE, "attention: %s is %s; with x %s it must be %s",
                              names[i], w ? glam__say(w->shape).text : "NULL",
@@ -6403,6 +6471,10 @@ static void glam__attention_scratch(void *arg, glam__layout *l)
     uint64_t B = (uint64_t)h->B, T = (uint64_t)h->T, A = (uint64_t)h->A, keys = (uint64_t)h->keys;
     uint64_t table = (uint64_t)h->distances * A, workers = (uint64_t)h->ctx->options.threads;
     h->work_floats = glam__slice_floats(h, h->back);
+    int norms = h->at->c.qk_norm != GLAM_QK_NORM_NONE;
+    if (norms) h->q = glam__lay_floats(l, T * h->ld);
+    if (norms) h->k = h->q ? h->q + A : NULL;
+    if (norms) h->once = glam__lay_floats(l, 2 * workers * A);
     h->bias = glam__lay_floats(l, (uint64_t)h->heads * keys);
     h->r = h->xl && !h->at->cache ? glam__lay_floats(l, table) : NULL;
     if (!h->back || h->below || h->qkv || h->tables)
@@ -6422,6 +6494,7 @@ static void glam__attention_scratch(void *arg, glam__layout *l)
         h->dr_all = glam__lay_floats(l, table);
         h->sinusoid = glam__lay_floats(l, (uint64_t)h->distances * h->M);
     }
+    if (norms) h->dgains = glam__lay_floats(l, glam__norm_back_floats(h->T, h->A + h->K));
     h->normed = glam__lay_floats(l, (uint64_t)h->norm_rows * h->M);
     h->rms = glam__lay_floats(l, T);
     h->dn = h->below ? glam__lay_floats(l, T * (uint64_t)h->M) : NULL;
@@ -6436,6 +6509,36 @@ static uint64_t glam__attention_bytes(glam_ctx *ctx, glam_node *n, int back)
     return most + glam__lay_count(glam__attention_scratch, &h);
 }
 
+// What an attention and the config of a model refuse in the same words.
+static glam_status glam__heads_fit(glam_ctx *ctx, const char *who, int heads, int kv_heads, int D,
+                                   glam_position position, const glam_rotary *r, glam_qk_norm norm)
+{
+    if (kv_heads < 0 || kv_heads > heads || (kv_heads && heads % kv_heads))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "%s: kv_heads is %d with %d heads; it must divide "
+                         "them", who, kv_heads, heads);
+    if ((int)norm < 0 || (int)norm > 2)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "%s: qk_norm is %d; none, head and whole are "
+                         "possible", who, (int)norm);
+    if (position != GLAM_POSITION_ROTARY) return GLAM_OK;
+    if (D % 2)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "%s: rotary positions turn pairs, and d_head is %d; "
+                         "choose an even one", who, D);
+    if ((int)r->scaling < 0 || (int)r->scaling > 3)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "%s: rotary.scaling is %d; none, linear, llama3 and "
+                         "yarn are possible", who, (int)r->scaling);
+    if (!glam__within((double)r->theta, 1.001, 1e30) || r->context < 1 ||
+        !glam__within((double)r->factor, 1e-6, 1e6) ||
+        !glam__within((double)r->attention, 1e-6, 1e6) ||
+        !glam__within((double)r->low, 1e-6, 1e6) || !glam__within((double)r->high, 1e-6, 1e6) ||
+        (r->scaling > GLAM_ROTARY_LINEAR && r->low >= r->high))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "%s: rotary theta %g, factor %g, context %d, low %g, "
+                         "high %g and attention %g must be above 0 (theta above 1), and low below "
+                         "high; 0 everywhere is plain rotary", who, (double)r->theta,
+                         (double)r->factor, r->context, (double)r->low, (double)r->high,
+                         (double)r->attention);
+    return GLAM_OK;
+}
+
 static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
 {
     const glam_attention_config *c = &((const glam__attention *)n->config)->c;
@@ -6448,6 +6551,8 @@ static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
                                                   c->max_distance <= c->buckets / 2)))
         return glam_fail(ctx, GLAM_ERR_VALUE, "attention: %d heads of %d, %d buckets to distance "
                          "%d make no sense", c->heads, c->d_head, c->buckets, c->max_distance);
+    if (glam__heads_fit(ctx, "attention", c->heads, c->kv_heads, c->d_head, c->position, &c->rotary,
+                        c->qk_norm) != GLAM_OK) return ctx->error;
     if (!glam__cap_fits(c->cap))
         return glam_fail(ctx, GLAM_ERR_VALUE, "attention: cap is %g; it must be 0 (off), or from "
                          "1e-30 to 1e30", (double)c->cap);
@@ -6464,6 +6569,134 @@ static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
 }
 
 // ---- positions
+
+// What stands at 0 gets its meaning.
+static void glam__rotary_derive(glam_rotary *r, int context)
+{
+    int yarn = r->scaling == GLAM_ROTARY_YARN;
+    if (r->theta == 0) r->theta = 10000;
+    if (r->factor == 0) r->factor = 1;
+    if (!r->context) r->context = context;
+    if (r->low == 0) r->low = 1;
+    if (r->high == 0) r->high = yarn ? 32.0f : 4.0f;
+    if (r->attention == 0)
+        r->attention = yarn && r->factor > 1 ? 0.1f * logf(r->factor) + 1 : 1.0f;
+}
+
+// Which pair of D/2 turns n times within the context.
+static double glam__rotary_pair(const glam_rotary *r, int D, double n)
+{ return D * log(r->context / (n * 6.283185307179586)) / (2 * log((double)r->theta)); }
+
+// The angle of pair i for each position: as it is where ramp is 0, divided by factor where it is 1.
+static double glam__rotary_angle(const glam_rotary *r, int D, int i)
+{
+    double angle = pow((double)r->theta, -2.0 * i / D), ramp = 0;
+    if (r->scaling == GLAM_ROTARY_LINEAR) ramp = 1;
+    if (r->scaling == GLAM_ROTARY_LLAMA3) {                // turns within the context
+        double turns = r->context * angle / 6.283185307179586;
+        ramp = ((double)r->high - turns) / ((double)r->high - (double)r->low);
+    }
+    if (r->scaling == GLAM_ROTARY_YARN) {
+        double from = floor(glam__rotary_pair(r, D, (double)r->high));
+        double to = ceil(glam__rotary_pair(r, D, (double)r->low));
+        from = from > 0 ? from : 0;
+        to = to < D - 1 ? to : D - 1;
+        ramp = (i - from) / (to > from ? to - from : 0.001);
+    }
+    ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+    return angle * (1 - ramp) + angle / (double)r->factor * ramp;
+}
+
+// cos and sin [D/2] each of positions start, start + 1, ...; they live as long as the step.
+static const float *glam__rotary_table(glam_ctx *ctx, const glam_rotary *r, int D, int start, int S)
+{
+    float *table = glam__take_values(ctx, &ctx->step, (uint64_t)S * (uint64_t)D);
+    for (int i = 0; i < D / 2 && table && !ctx->measuring; i++) {
+        double angle = glam__rotary_angle(r, D, i);
+        for (int s = 0; s < S; s++) {
+            double scale = r->scaling == GLAM_ROTARY_YARN ? (double)r->attention : 1;
+            table[(size_t)s * D + i] = (float)(scale * cos((start + s) * angle));
+            table[(size_t)s * D + D / 2 + i] = (float)(scale * sin((start + s) * angle));
+        }
+    }
+    return table;
+}
+
+static void glam__turn_heads(const glam__heads *h, size_t t, float sign, float *x, int count)
+{
+    const float *c = h->at->turn + t % (size_t)h->S * (size_t)h->D;
+    for (int i = 0; i < count; i++)
+        h->kernels->rotate(h->D / 2, sign, c, c + h->D / 2, x + (size_t)i * h->D);
+}
+
+// Queries and keys of a row made ready: normalised, and turned to their position.
+static void glam__ready_row(void *arg, int t, int worker GLAM__UNUSED)
+{
+    const glam__heads *h = (const glam__heads *)arg;
+    int whole = h->at->c.qk_norm == GLAM_QK_NORM_WHOLE;
+    for (int side = 0; side < 2; side++) {
+        size_t at = (size_t)t * h->ld;
+        const float *raw = h->raw + at + (side ? h->A : 0);
+        const glam_tensor *gain = h->n->in[GLAM__AT_QNORM + side];
+        float *x = (side ? h->k : h->q) + at;
+        int heads = side ? h->kv_heads : h->heads, n = whole ? heads * h->D : h->D;
+        for (int i = 0; i < heads * h->D && h->q != h->raw; i += n)
+            h->kernels->rmsnorm(n, h->at->c.norm_eps, raw + i, gain->data, x + i);
+        if (h->at->turn) glam__turn_heads(h, (size_t)t, 1, x, heads);
+    }
+}
+
+static void glam__ready(glam__heads *h)
+{
+    if (h->q != h->raw || h->at->turn)
+        glam__each_row(h->ctx, h->T, 4.0 * (double)h->ld, glam__ready_row, h);
+}
+
+// The same backward, in place in dq and dk, by chunks of rows; gradients of the gains by chunks.
+static void glam__ready_back_body(void *arg, int begin, int end, int worker)
+{
+    const glam__heads *h = (const glam__heads *)arg;
+    int whole = h->at->c.qk_norm == GLAM_QK_NORM_WHOLE;
+    float *dy = h->once + 2 * (size_t)worker * h->A, *y = dy + h->A;
+    for (int t = begin * GLAM__NORM_CHUNK; t < glam__min(end * GLAM__NORM_CHUNK, h->T); t++)
+        for (int side = 0; side < 2; side++) {
+            size_t at = (size_t)t * h->ld;
+            const float *raw = h->raw + at + (side ? h->A : 0);
+            const glam_tensor *gain = h->n->in[GLAM__AT_QNORM + side];
+            float *dx = (side ? h->dk : h->dq) + at;
+            float *dgain = h->dgains + (size_t)(t / GLAM__NORM_CHUNK) * (h->A + h->K) +
+                           (side ? h->A : 0);
+            int heads = side ? h->kv_heads : h->heads, n = whole ? heads * h->D : h->D;
+            if (h->at->turn) glam__turn_heads(h, (size_t)t, -1, dx, heads);
+            if (h->q == h->raw) continue;
+            if (t % GLAM__NORM_CHUNK == 0) memset(dgain, 0, (size_t)n * sizeof(float));
+            for (int i = 0; i < heads * h->D; i += n) {
+                float r = h->kernels->rmsnorm(n, h->at->c.norm_eps, raw + i, gain->data, y);
+                memcpy(dy, dx + i, (size_t)n * sizeof(float));
+                memset(dx + i, 0, (size_t)n * sizeof(float));
+                h->kernels->rmsnorm_back(n, r, raw + i, gain->data, dy, dx + i, dgain);
+            }
+        }
+}
+
+static void glam__ready_back(glam__heads *h)
+{
+    int chunks = glam__ceil_div(h->T, GLAM__NORM_CHUNK);
+    int whole = h->at->c.qk_norm == GLAM_QK_NORM_WHOLE;
+    if (h->q == h->raw && !h->at->turn) return;
+    glam__parallel(h->ctx, chunks, 8.0 * h->T * (double)h->ld, glam__ready_back_body, h);
+    for (int side = 0; side < 2 && h->q != h->raw; side++) {
+        glam_tensor *gain = h->n->in[GLAM__AT_QNORM + side];
+        int adds = 0, n = !whole ? h->D : side ? h->K : h->A;
+        float *dgain = glam__grad_of(gain, &adds), *part = h->dgains + (side ? h->A : 0);
+        if (!dgain) continue;
+        for (int c = 1; c < chunks; c++)
+            h->kernels->add(n, part + (size_t)c * (h->A + h->K), part);
+        glam__sum_over_y(h->ctx, h->n->in[GLAM__AT_O], "attention backward", part, (size_t)n);
+        if (adds) h->kernels->add(n, part, dgain);
+        else memcpy(dgain, part, (size_t)n * sizeof(float));
+    }
+}
 
 // Bias of each head by distance, nearest last, so that a row of scores adds a run of it.
 static void glam__bias_rows(const glam__heads *h)
@@ -6650,6 +6883,9 @@ static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
                      w->v + (size_t)d * length, (size_t)k->nr,
                      h->o + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D + d,
                      (size_t)h->A, 0);
+        for (int i = 0; i < rows && h->at->scale != 1; i++)
+            k->scale(h->D, h->at->scale, h->o + ((size_t)b * h->S + i0 + i) * h->A +
+                                         (size_t)head * h->D);
     }
 }
 
@@ -6673,14 +6909,15 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
     glam__normed w = glam__normed_of(ctx, x, norm, h.at->c.norm_eps);
     glam__lay_scratch(ctx, glam__attention_scratch, &h);
     glam__linear l = glam__linear_of(ctx, n->in + GLAM__AT_Q, 4, 0, h.T);
-    glam__product p = glam__linear_times(&l, 0, NULL, h.q, 0);     // q, k, v = RMS(x) [Wq Wk Wv]
-    glam__linear_beside(&l, 1, &p, h.k);
+    glam__product p = glam__linear_times(&l, 0, NULL, h.raw, 0);   // q, k, v = RMS(x) [Wq Wk Wv]
+    glam__linear_beside(&l, 1, &p, h.raw + h.A);
     glam__linear_beside(&l, 2, &p, h.v);
     p.fill = glam__fill_normed;
     p.arg = &w;
     p.ldc = h.ld;
     glam__product_run(ctx, &p);
 
+    glam__ready(&h);
     glam__attention_positions(&h);
     if (h.at->cache) glam__parallel(ctx, h.kv_heads, 2.0 * h.S * h.K, glam__cache_append, &h);
     glam__parallel(ctx, h.B * h.heads / h.each, 2.0 * h.T * h.keys * h.A, glam__attend_body, &h);
@@ -6700,8 +6937,10 @@ static void glam__attend_back_scores(const glam__heads *h, const glam__slice *w,
 {
     const glam__kernels *k = h->kernels;
     int last = i0 + rows;
-    const float *dout = h->dout + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D;
+    float *dout = h->dout + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D;
     const float *o = h->o + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D;
+    float scale = h->at->scale;                            // o was saved with it
+    for (int i = 0; i < rows && scale != 1; i++) k->scale(h->D, scale, dout + (size_t)i * h->A);
     glam__scores(h, w, b, head, i0, rows);
     for (int j = 0; j < last; j += k->nr)
         k->panel(rows, k->nr, h->D, dout, (size_t)h->A, w->v + (size_t)j * h->D, (size_t)k->nr,
@@ -6713,7 +6952,7 @@ static void glam__attend_back_scores(const glam__heads *h, const glam__slice *w,
                                     w->capped + (size_t)i * h->lds);
         k->exp_minus(count, h->lse[t * h->heads + head], s, s);
         if (count) glam__hide_keys(h, b, i0 + i, s);
-        float delta = k->dot(h->D, dout + (size_t)i * h->A, o + (size_t)i * h->A);
+        float delta = k->dot(h->D, dout + (size_t)i * h->A, o + (size_t)i * h->A) / scale;
         for (int j = 0; j < count; j++) ds[j] = s[j] * (ds[j] - delta);
         memset(s + count, 0, (size_t)(last - count) * sizeof(float));
         memset(ds + count, 0, (size_t)(last - count) * sizeof(float));
@@ -6877,12 +7116,14 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     glam__linear l = glam__linear_of(ctx, in + GLAM__AT_Q, h.work ? 4 : 0, 1, h.T);
     if (h.work) {                                          // more than Wo trains
         glam__linear_run(&l, 3, dy, h.dout, 0);            // do = dy Wo^T
+        if (h.q != h.raw) glam__ready(&h);                 // else they were turned in place
         glam__attention_positions(&h);
         if (h.dr) memset(h.dr, 0, (size_t)h.B * h.distances * A * sizeof(float));
         if (h.duv) memset(h.duv, 0, (size_t)h.B * 2 * A * sizeof(float));
         glam__parallel(ctx, h.B * h.kv_heads, 5.0 * (double)T * h.keys * h.A,
                        glam__attend_back_body, &h);
         glam__attention_position_grads(&h);
+        glam__ready_back(&h);
     }
 
     glam__norm_all(ctx, w, h.T, h.normed, h.rms, h.qkv);
@@ -6913,6 +7154,8 @@ static glam_tensor *glam__attention_apply(glam_ctx *ctx, glam_tensor *x,
     in[GLAM__AT_Q] = w->q; in[GLAM__AT_K] = w->k; in[GLAM__AT_V] = w->v; in[GLAM__AT_O] = w->o;
     in[GLAM__AT_BIAS] = at->c.position == GLAM_POSITION_BUCKETS ? w->bias : NULL;
     in[GLAM__AT_R] = w->r; in[GLAM__AT_U] = w->u; in[GLAM__AT_VBIAS] = w->v_bias;
+    in[GLAM__AT_QNORM] = at->c.qk_norm ? w->q_norm : NULL;
+    in[GLAM__AT_KNORM] = at->c.qk_norm ? w->k_norm : NULL;
     return glam_apply(ctx, &glam__op_attention, in, at, sizeof *at, NULL);
 }
 
@@ -6927,7 +7170,11 @@ GLAM_API glam_tensor *glam_attention(glam_ctx *ctx, glam_tensor *x, const glam_a
     }
     memset(&at, 0, sizeof at);
     at.c = *config;
+    at.scale = 1;
     at.segments = glam__keep_ints(ctx, segments, glam__rows(x), 0);
+    glam__rotary_derive(&at.c.rotary, x->shape.dim[1]);
+    if (at.c.position == GLAM_POSITION_ROTARY && at.c.d_head > 0 && at.c.d_head < 1 << 24)
+        at.turn = glam__rotary_table(ctx, &at.c.rotary, at.c.d_head, 0, x->shape.dim[1]);
     return glam__attention_apply(ctx, x, w, &at);
 }
 
@@ -6943,7 +7190,7 @@ GLAM_API glam_tensor *glam_attention(glam_ctx *ctx, glam_tensor *x, const glam_a
     X(GLAM_GELU_TANH,     "gelu_tanh",     GLAM__ACT_GEGLU_TANH,    GLAM__ACT_GELU_TANH) \
     X(GLAM_GELU_ERF,      "gelu_erf",      GLAM__ACT_GEGLU_ERF,     GLAM__ACT_GELU_ERF) \
     X(GLAM_GEGLU,         "geglu",         -1,                      GLAM__ACT_GEGLU_TANH) \
-    X(GLAM_SWIGLU,        "swiglu",        -1,                      GLAM__ACT_SWIGLU) \
+    X(GLAM_SWIGLU,        "swiglu",        GLAM__ACT_SWIGLU,        GLAM__ACT_SWIGLU) \
     X(GLAM_GEGLU_LITERAL, "geglu_literal", GLAM__ACT_GEGLU_LITERAL, -1)
 #define GLAM__ACTIVATION_NAME(activation, name, dense, expert) "|" name
 #define GLAM__ACTIVATIONS (&GLAM__EACH_ACTIVATION(GLAM__ACTIVATION_NAME)[1])
@@ -6961,12 +7208,13 @@ static int glam__is_gated(glam_activation a)
 { return glam__act_form(glam__act_kind(a, 0)) != GLAM__ALONE; }
 
 // A feed-forward over rows, all those of a dense layer or each expert's own: y = h Wd,
-// h = f(x Wg) * (x Wu), or f(x Wu) without a gate.
+// h = scale f(x Wg) * (x Wu), or scale f(x Wu) without a gate.
 typedef struct glam__glu {
     glam__linear l;                // gate, up, down
     int kind, H, first;            // first: of gate and up, whose part begins the sum of dx
     float *g, *u;                  // [rows,H] before the activation; g NULL: no gate
     float *h;                      // backward; NULL: nobody wants the gradient of Wd
+    float scale;                   // of h
     const float *weight;           // of a row, the mixture's; NULL: 1
     float *dweight;                // its gradient, dh.h
 } glam__glu;
@@ -6980,11 +7228,12 @@ static void glam__fill_acted(const glam__product *p, int row, int rows, int at, 
         size_t from = (size_t)(row + i) * f->H + at;
         f->l.ctx->kernels->act(f->kind, terms, f->g ? f->g + from : NULL, f->u + from,
                                out + (size_t)i * ld);
+        if (f->scale != 1) f->l.ctx->kernels->scale(terms, f->scale, out + (size_t)i * ld);
     }
 }
 
-// Backward of it where dh is handed over: g and u become dg and du, h is written again; with a
-// weight all three are scaled by it.
+// Backward of it where dh is handed over: g and u become dg and du, h is written again; all three
+// scaled, and by the weight where there is one.
 static void glam__acted_back_rows(const glam__product *p, int row, int rows, int at, int terms,
                                   const float *dh, size_t ld)
 {
@@ -6995,11 +7244,13 @@ static void glam__acted_back_rows(const glam__product *p, int row, int rows, int
         size_t from = (size_t)t * f->H + at;
         float *g = f->g ? f->g + from : NULL, *u = f->u + from, *h = f->h ? f->h + from : once;
         k->act_back(f->kind, terms, g, u, dh, h, g, u);
-        if (!f->weight) continue;
-        f->dweight[t] = (at ? f->dweight[t] : 0) + k->dot(terms, dh, h);
-        if (g) k->scale(terms, f->weight[t], g);
-        k->scale(terms, f->weight[t], u);
-        k->scale(terms, f->weight[t], h);
+        float w = f->weight ? f->scale * f->weight[t] : f->scale;
+        if (f->weight)
+            f->dweight[t] = (at ? f->dweight[t] : 0) + f->scale * k->dot(terms, dh, h);
+        if (!f->weight && w == 1) continue;
+        if (g) k->scale(terms, w, g);
+        k->scale(terms, w, u);
+        k->scale(terms, w, h);
     }
 }
 
@@ -7039,7 +7290,7 @@ static void glam__glu_backward(glam__glu *f, const float *x, const float *dy, fl
     o[2] = glam__linear_outer(&f->l, GLAM__GLU_UP, x, f->u);
 }
 
-typedef struct glam__ffn { int kind; float norm_eps; } glam__ffn;
+typedef struct glam__ffn { int kind; float norm_eps, scale; } glam__ffn;
 enum { GLAM__FF_X, GLAM__FF_NORM, GLAM__FF_GATE, GLAM__FF_UP, GLAM__FF_DOWN, GLAM__FF_INPUTS };
 
 // Names for what one pass needs.
@@ -7090,8 +7341,8 @@ static glam_status glam__ffn_shape(glam_ctx *ctx, glam_node *n)
                 *down = n->in[GLAM__FF_DOWN];
     int M = glam__last(x);
     if (f->kind < 0)
-        return glam_fail(ctx, GLAM_ERR_VALUE, "ffn: a dense layer takes gelu_tanh, gelu_erf or "
-                         "geglu_literal");
+        return glam_fail(ctx, GLAM_ERR_VALUE, "ffn: a dense layer takes gelu_tanh, gelu_erf, "
+                         "swiglu or geglu_literal");
     if (!gate || !up || !down || up->shape.dims != 2 || up->shape.dim[0] != M ||
         !glam__same_shape(gate->shape, up->shape) ||
         !glam__same_shape(down->shape, glam_dim2(up->shape.dim[1], M)))
@@ -7123,6 +7374,7 @@ static glam__glu glam__ffn_glu(glam_ctx *ctx, const glam_node *n, const glam__ff
     memset(&f, 0, sizeof f);
     f.l = glam__linear_of(ctx, n->in + GLAM__FF_GATE, 3, back, v->T);
     f.kind = v->f->kind;
+    f.scale = v->f->scale;
     f.H = v->H;
     f.g = v->g; f.u = v->u; f.h = v->h;
     return f;
@@ -7157,21 +7409,23 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
 
 GLAM__OP(ffn, GLAM__FF_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
 
-GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_weights *w,
-                               glam_activation activation, float norm_eps)
+static glam_tensor *glam__ffn_apply(glam_ctx *ctx, glam_tensor *x, const glam_ffn_weights *w,
+                                    glam_activation activation, float norm_eps, float scale)
 {
     glam_tensor *in[GLAM__FF_INPUTS];
-    glam__ffn f;
-    if (!ctx || ctx->error || !x) return NULL;
-    if (!w) {
-        glam_fail(ctx, GLAM_ERR_VALUE, "ffn: the weights are NULL");
-        return NULL;
-    }
-    f.kind = glam__act_kind(activation, 1);
-    f.norm_eps = norm_eps;
+    glam__ffn f = { glam__act_kind(activation, 1), norm_eps, scale };
     in[GLAM__FF_X] = x; in[GLAM__FF_NORM] = w->norm;
     in[GLAM__FF_GATE] = w->gate; in[GLAM__FF_UP] = w->up; in[GLAM__FF_DOWN] = w->down;
     return glam_apply(ctx, &glam__op_ffn, in, &f, sizeof f, NULL);
+}
+
+GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_weights *w,
+                               glam_activation activation, float norm_eps)
+{
+    if (!ctx || ctx->error || !x) return NULL;
+    if (w) return glam__ffn_apply(ctx, x, w, activation, norm_eps, 1);
+    glam_fail(ctx, GLAM_ERR_VALUE, "ffn: the weights are NULL");
+    return NULL;
 }
 
 /* == 14 moe : implementation ==============================================================
@@ -7225,6 +7479,7 @@ typedef struct glam__pass {
 typedef struct glam__moe_setup {
     glam_moe_config c;
     float norm_eps, part;          // part: share of the step's real tokens in this part of it
+    float scale;                   // of what is added to x
     int infer, most;               // on a mesh: nothing is dropped; tokens that any rank may have
     const int32_t *mask;           // [T]
     glam__pass pass;
@@ -7757,6 +8012,7 @@ static glam__glu glam__moe_glu(const glam__moe *m, int back)
     f.l.span_count = m->spans_here;
     f.kind = m->kind;
     f.H = m->H;
+    f.scale = m->s->scale;
     f.first = GLAM__GLU_UP;
     f.g = m->g; f.u = m->u;
     return f;
@@ -7800,6 +8056,7 @@ static glam__plain_moe glam__moe_plain_view(const glam__moe *m)
     memset(&p, 0, sizeof p);
     p.T = m->T; p.M = m->M; p.H = m->H; p.k = m->k;
     p.kind = m->kind;
+    p.scale = m->s->scale;
     p.expert = m->s->route.expert;
     p.place = m->place;
     p.x = m->normed;
@@ -8243,7 +8500,7 @@ GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32
     memset(&s, 0, sizeof s);
     s.c = *config;
     s.norm_eps = 1e-6f;
-    s.part = 1;
+    s.part = s.scale = 1;
     s.mask = glam__keep_ints(ctx, mask, glam__rows(x), 0);
     s.pass.step = ctx->updates;
     s.pass.layer = -1;
@@ -8492,8 +8749,8 @@ struct glam_model {
 };
 
 // When a row is there at all.
-enum { GLAM__FIRST, GLAM__UNTIED, GLAM__LAYER, GLAM__BUCKETS, GLAM__XL, GLAM__DENSE,
-       GLAM__MIXTURE, GLAM__GATED, GLAM__FINAL };
+enum { GLAM__FIRST, GLAM__UNTIED, GLAM__LAYER, GLAM__BUCKETS, GLAM__XL, GLAM__QK_HEAD,
+       GLAM__QK_WHOLE, GLAM__DENSE, GLAM__MIXTURE, GLAM__GATED, GLAM__FINAL };
 // How it starts (as in the code): ones; normal with a standard deviation; uniform by fan-in.
 enum { GLAM__ONES, GLAM__UNIT, GLAM__PER_M, GLAM__PER_A, GLAM__QUERY, GLAM__TABLE, GLAM__SMALL,
        GLAM__FAN_IN };
@@ -8501,7 +8758,7 @@ enum { GLAM__ONES, GLAM__UNIT, GLAM__PER_M, GLAM__PER_A, GLAM__QUERY, GLAM__TABL
 typedef struct glam__row {
     int when;
     const char *name, *dims;       // dims: letters of the legend; h hidden of a dense layer, n
-                                   // heads, b buckets
+                                   // heads, b buckets, K kv_heads * D
     int start, expert;
     size_t field;                  // in glam_model, or in glam__layer for rows of a layer
 } glam__row;
@@ -8514,13 +8771,17 @@ static const glam__row glam__rows_of_model[] = {
     { GLAM__UNTIED,  "unembed",     "VM",  GLAM__UNIT,   0, offsetof(glam_model, unembed) },
     { GLAM__LAYER,   "attn.norm",   "M",   GLAM__ONES,   0, GLAM__IN_LAYER(attention, norm) },
     { GLAM__LAYER,   "attn.q",      "MA",  GLAM__QUERY,  0, GLAM__IN_LAYER(attention, q) },
-    { GLAM__LAYER,   "attn.k",      "MA",  GLAM__PER_M,  0, GLAM__IN_LAYER(attention, k) },
-    { GLAM__LAYER,   "attn.v",      "MA",  GLAM__PER_M,  0, GLAM__IN_LAYER(attention, v) },
+    { GLAM__LAYER,   "attn.k",      "MK",  GLAM__PER_M,  0, GLAM__IN_LAYER(attention, k) },
+    { GLAM__LAYER,   "attn.v",      "MK",  GLAM__PER_M,  0, GLAM__IN_LAYER(attention, v) },
     { GLAM__LAYER,   "attn.o",      "AM",  GLAM__PER_A,  0, GLAM__IN_LAYER(attention, o) },
     { GLAM__BUCKETS, "attn.bias",   "nb",  GLAM__TABLE,  0, GLAM__IN_LAYER(attention, bias) },
     { GLAM__XL,      "attn.r",      "MA",  GLAM__PER_M,  0, GLAM__IN_LAYER(attention, r) },
     { GLAM__XL,      "attn.u",      "nD",  GLAM__SMALL,  0, GLAM__IN_LAYER(attention, u) },
     { GLAM__XL,      "attn.v_bias", "nD",  GLAM__SMALL,  0, GLAM__IN_LAYER(attention, v_bias) },
+    { GLAM__QK_HEAD, "attn.q_norm", "D",   GLAM__ONES,   0, GLAM__IN_LAYER(attention, q_norm) },
+    { GLAM__QK_HEAD, "attn.k_norm", "D",   GLAM__ONES,   0, GLAM__IN_LAYER(attention, k_norm) },
+    { GLAM__QK_WHOLE, "attn.q_norm", "A",  GLAM__ONES,   0, GLAM__IN_LAYER(attention, q_norm) },
+    { GLAM__QK_WHOLE, "attn.k_norm", "K",  GLAM__ONES,   0, GLAM__IN_LAYER(attention, k_norm) },
     { GLAM__DENSE,   "ffn.norm",    "M",   GLAM__ONES,   0, GLAM__IN_LAYER(ffn, norm) },
     { GLAM__DENSE,   "ffn.gate",    "Mh",  GLAM__FAN_IN, 0, GLAM__IN_LAYER(ffn, gate) },
     { GLAM__DENSE,   "ffn.up",      "Mh",  GLAM__FAN_IN, 0, GLAM__IN_LAYER(ffn, up) },
@@ -8533,7 +8794,7 @@ static const glam__row glam__rows_of_model[] = {
     { GLAM__FINAL,   "norm",        "M",   GLAM__ONES,   0, offsetof(glam_model, norm) }
 };
 // Which letters of the dims are shared out over Y; E is, over X, where a row is of experts.
-#define GLAM__LETTERS_OF_Y "VAhHn"
+#define GLAM__LETTERS_OF_Y "VAKhHn"
 enum { GLAM__ROW_COUNT = (int)(sizeof glam__rows_of_model / sizeof glam__rows_of_model[0]) };
 
 static int glam__is_mixture(const glam_config *c, int layer)
@@ -8546,6 +8807,8 @@ static int glam__row_applies(const glam_config *c, const glam__row *row, int lay
     case GLAM__UNTIED:  return !c->tied;
     case GLAM__BUCKETS: return c->position == GLAM_POSITION_BUCKETS;
     case GLAM__XL:      return c->position == GLAM_POSITION_TRANSFORMER_XL;
+    case GLAM__QK_HEAD: return c->qk_norm == GLAM_QK_NORM_HEAD;
+    case GLAM__QK_WHOLE: return c->qk_norm == GLAM_QK_NORM_WHOLE;
     case GLAM__DENSE:   return !mixture;
     case GLAM__MIXTURE: return mixture;
     case GLAM__GATED:   return mixture && glam__is_gated(c->moe.activation);
@@ -8563,6 +8826,7 @@ static glam_shape glam__row_shape(const glam_config *c, const glam__row *row)
     for (const char *d = row->dims; *d; d++)
         s.dim[s.dims++] = *d == 'V' ? c->vocab : *d == 'M' ? c->d_model
                         : *d == 'A' ? c->heads * c->d_head : *d == 'D' ? c->d_head
+                        : *d == 'K' ? c->kv_heads * c->d_head
                         : *d == 'n' ? c->heads : *d == 'b' ? c->buckets
                         : *d == 'h' ? c->hidden : *d == 'E' ? c->moe.experts : c->moe.hidden;
     return s;
@@ -8636,6 +8900,7 @@ GLAM_API glam_config glam_config_default(void)
     c.attention_sink = 1;
     c.activation = GLAM_GELU_TANH;
     c.norm_eps = 1e-6f;
+    c.embed_scale = c.residual_scale = 1;
     c.tied = 1;
     c.z_loss = 1e-4f;
     c.moe = glam_moe_config_default();
@@ -8693,6 +8958,8 @@ static void glam__config_derive(glam_config *c)
 {
     if (!c->d_head && c->heads > 0 && c->d_model % c->heads == 0)
         c->d_head = c->d_model / c->heads;
+    if (!c->kv_heads) c->kv_heads = c->heads;
+    if (c->position == GLAM_POSITION_ROTARY) glam__rotary_derive(&c->rotary, c->context);
     if (!c->hidden) c->hidden = c->d_model > INT32_MAX / 4 ? 0 : 4 * c->d_model;
     if (c->moe.experts > 0 && !c->moe.hidden)
         c->moe.hidden = glam__is_gated(c->moe.activation) ? c->hidden - c->hidden / 2 : c->hidden;
@@ -8727,9 +8994,11 @@ static glam_status glam__config_sizes(glam_ctx *ctx, const glam_config *c)
 static glam_status glam__config_check(glam_ctx *ctx, const glam_config *c)
 {
     if (glam__config_sizes(ctx, c) != GLAM_OK) return ctx->error;
-    if ((int)c->position < 0 || (int)c->position > 2)
-        return glam_fail(ctx, GLAM_ERR_VALUE, "config: position is %d; buckets, transformer_xl and "
-                         "none are possible", (int)c->position);
+    if ((int)c->position < 0 || (int)c->position > 3)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: position is %d; buckets, transformer_xl, "
+                         "none and rotary are possible", (int)c->position);
+    if (glam__heads_fit(ctx, "config", c->heads, c->kv_heads, c->d_head, c->position, &c->rotary,
+                        c->qk_norm) != GLAM_OK) return ctx->error;
     if (c->position == GLAM_POSITION_BUCKETS && (c->buckets < 2 ||
                                                  c->max_distance <= c->buckets / 2))
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: %d buckets to distance %d; at least 2, and "
@@ -8739,7 +9008,7 @@ static glam_status glam__config_check(glam_ctx *ctx, const glam_config *c)
                          "%d", c->d_model);
     if (glam__act_kind(c->activation, 1) < 0)
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: activation %d is not one of dense layers: "
-                         "gelu_tanh, gelu_erf or geglu_literal", (int)c->activation);
+                         "gelu_tanh, gelu_erf, swiglu or geglu_literal", (int)c->activation);
     if (!glam__within((double)c->norm_eps, FLT_MIN, FLT_MAX) ||
         !glam__within((double)c->attention_scale, FLT_MIN, FLT_MAX) ||
         !glam__within((double)c->z_loss, 0, FLT_MAX) ||
@@ -8748,6 +9017,11 @@ static glam_status glam__config_check(glam_ctx *ctx, const glam_config *c)
                          "logit_scale %g must be above 0, z_loss %g not below: start from "
                          "glam_config_default()", (double)c->norm_eps, (double)c->attention_scale,
                          (double)c->logit_scale, (double)c->z_loss);
+    if (!glam__within((double)c->embed_scale, 1e-30, 1e30) ||
+        !glam__within((double)c->residual_scale, 1e-30, 1e30))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: embed_scale is %g and residual_scale %g; "
+                         "each must be from 1e-30 to 1e30 (1: as it is)", (double)c->embed_scale,
+                         (double)c->residual_scale);
     if (!glam__cap_fits(c->attention_cap) || !glam__cap_fits(c->logit_cap))
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: attention_cap is %g and logit_cap %g; each "
                          "must be 0 (off), or from 1e-30 to 1e30", (double)c->attention_cap,
@@ -8825,10 +9099,13 @@ static int glam__make_row(void *arg, const glam__row *row, int layer)
 // What does not divide is refused, with the number that can be changed.
 static glam_status glam__mesh_fits(glam_ctx *ctx, const glam_config *c)
 {
-    static const char *const names[] = { "heads", "hidden", "moe.hidden" };
+    static const char *const names[] = { "heads", "kv_heads", "hidden", "moe.hidden" };
     const glam__mesh *m = ctx->mesh;
-    const int sizes[] = { c->heads, c->hidden, c->moe.experts ? c->moe.hidden : m->Y };
-    for (int i = 0; i < 3; i++)
+    const int sizes[] = { c->heads, c->kv_heads, c->hidden, c->moe.experts ? c->moe.hidden : m->Y };
+    if (c->qk_norm == GLAM_QK_NORM_WHOLE && m->Y > 1)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: a qk_norm of the whole row does not split "
+                         "over mesh_y %d; use mesh_x alone", m->Y);
+    for (int i = 0; i < 4; i++)
         if (sizes[i] % m->Y)
             return glam_fail(ctx, GLAM_ERR_VALUE, "config: %s %d does not split over mesh_y %d; "
                              "change one of them", names[i], sizes[i], m->Y);
@@ -9090,6 +9367,7 @@ typedef struct glam__run {
     glam_mode mode;
     const int32_t *segments;       // [T] own copy; 0: padding; NULL: all real, one text a row
     glam__cache *caches;           // [layers], or NULL
+    const float *turn;             // rotary: see glam__attention
     double real, count;            // real tokens: of this part of the batch; of the whole step
     int recompute, cancelled, aux_off;
     int most;                      // on a mesh: tokens that any rank may have; 0: all the same
@@ -9105,7 +9383,10 @@ static glam_attention_config glam__attention_config(const glam_config *c)
 {
     glam_attention_config a;
     a.heads = c->heads;
+    a.kv_heads = c->kv_heads;
     a.d_head = c->d_head;
+    a.qk_norm = c->qk_norm;
+    a.rotary = c->rotary;
     a.position = c->position;
     a.buckets = c->buckets;
     a.max_distance = c->max_distance;
@@ -9127,11 +9408,14 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
     memset(&at, 0, sizeof at);
     at.c = glam__attention_config(c);
     if (ctx->mesh) at.c.heads /= ctx->mesh->Y;
+    if (ctx->mesh) at.c.kv_heads /= ctx->mesh->Y;
+    at.scale = c->residual_scale;
+    at.turn = run->turn;
     at.segments = run->segments;
     at.cache = run->caches ? &run->caches[b->layer] : NULL;
     x = glam__attention_apply(ctx, x, &layer->attention, &at);
     if (!layer->mixture)
-        return glam_ffn(ctx, x, &layer->ffn, c->activation, c->norm_eps);
+        return glam__ffn_apply(ctx, x, &layer->ffn, c->activation, c->norm_eps, c->residual_scale);
     glam__moe_setup s;
     memset(&s, 0, sizeof s);
     s.c = c->moe;
@@ -9143,6 +9427,7 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
     s.infer = run->mode == GLAM_INFER;
     s.most = run->most;
     s.norm_eps = c->norm_eps;
+    s.scale = c->residual_scale;
     s.part = (float)(run->real / run->count);
     s.mask = run->segments;
     s.route = b->route;
@@ -9190,6 +9475,10 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
     e.mask = run->segments;
     e.count = T;
     e.rows = batch->rows;
+    e.scale = model->config.embed_scale;
+    if (model->config.position == GLAM_POSITION_ROTARY)
+        run->turn = glam__rotary_table(ctx, &model->config.rotary, model->config.d_head,
+                                       run->caches ? run->caches->length : 0, batch->length);
     run->pass.tokens = e.ids;
     if (!run->quiet) model->latest = run->trained;
     ctx->transient = 1;                            // nobody asks for gradients in here
@@ -10480,7 +10769,7 @@ static void glam__cache_sinusoids(glam_ctx *ctx, const glam__layer *layer, const
 
 // Heads of keys and values that a cache of this rank holds.
 static int glam__cache_heads(const glam_ctx *ctx, const glam_config *c)
-{ return ctx->mesh ? c->heads / ctx->mesh->Y : c->heads; }
+{ return ctx->mesh ? c->kv_heads / ctx->mesh->Y : c->kv_heads; }
 
 GLAM_API glam_session *glam_session_new(glam_model *model, int most)
 {
@@ -10490,8 +10779,8 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
     if (most < 1) glam_fail(ctx, GLAM_ERR_VALUE, "session: room for %d tokens; at least 1", most);
     if (ctx->error) return NULL;
     uint64_t nr = (uint64_t)ctx->kernels->nr;
-    uint64_t heads = (uint64_t)glam__cache_heads(ctx, c);
-    uint64_t keys = heads * glam__panels_of(ctx, most) * nr * c->d_head;
+    uint64_t panels = glam__panels_of(ctx, most) * nr * c->d_head;
+    uint64_t heads = (uint64_t)glam__cache_heads(ctx, c), keys = heads * panels;
     uint64_t values = heads * glam__panels_of(ctx, c->d_head) * nr * most;
     size_t mark = glam_mark(ctx);
     glam_session *s = (glam_session *)glam__take(ctx, &ctx->life, sizeof *s);
@@ -10505,7 +10794,9 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
         cache->most = most;
         cache->k = glam__take_values(ctx, &ctx->life, keys);
         cache->v = glam__take_values(ctx, &ctx->life, values);
-        if (xl) cache->r = glam__take_values(ctx, &ctx->life, keys);
+        if (xl)
+            cache->r = glam__take_values(ctx, &ctx->life,
+                                         heads * (uint64_t)(c->heads / c->kv_heads) * panels);
         if (ctx->error || ctx->measuring) continue;
         memset(cache->k, 0, (size_t)keys * sizeof(float));
         memset(cache->v, 0, (size_t)values * sizeof(float));
@@ -13855,12 +14146,24 @@ static const glam__field glam__moe_rows[] = {
 };
 #undef GLAM__OF
 
+#define GLAM__OF glam_rotary
+static const glam__field glam__rotary_rows[] = {
+    GLAM__FLOAT(theta), GLAM__ENUM(scaling, "none|linear|llama3|yarn"), GLAM__FLOAT(factor),
+    GLAM__INT(context), GLAM__FLOAT(low), GLAM__FLOAT(high), GLAM__FLOAT(attention),
+    GLAM__LAST(END)
+};
+#undef GLAM__OF
+
 #define GLAM__OF glam_config
 static const glam__field glam__config_rows[] = {
     GLAM__INT(vocab), GLAM__INT(context), GLAM__INT(layers), GLAM__INT(d_model), GLAM__INT(heads),
-    GLAM__INT(d_head), GLAM__INT(hidden), GLAM__ENUM(position, "buckets|transformer_xl|none"),
+    GLAM__INT(d_head), GLAM__INT(kv_heads), GLAM__INT(hidden),
+    GLAM__ENUM(position, "buckets|transformer_xl|none|rotary"),
     GLAM__INT(buckets), GLAM__INT(max_distance), GLAM__FLOAT(attention_scale),
     GLAM__FIELD(FLAG, attention_sink), GLAM__FLOAT(attention_cap),
+    GLAM__ENUM(qk_norm, "none|head|whole"),
+    { "rotary", GLAM__FIELD_OBJECT, offsetof(glam_config, rotary), 0, NULL, glam__rotary_rows },
+    GLAM__FLOAT(embed_scale), GLAM__FLOAT(residual_scale),
     GLAM__ENUM(activation, GLAM__ACTIVATIONS), GLAM__FLOAT(norm_eps), GLAM__FIELD(FLAG, tied),
     GLAM__FLOAT(logit_scale), GLAM__FLOAT(logit_cap), GLAM__FLOAT(z_loss),
     { "moe", GLAM__FIELD_OBJECT, offsetof(glam_config, moe), 0, NULL, glam__moe_rows },
@@ -13873,6 +14176,7 @@ static const glam__field glam__config_rows[] = {
 #define GLAM__CONFIG_MISSING \
     "{\"context\":64,\"position\":\"buckets\",\"buckets\":32,\"max_distance\":128," \
     "\"attention_scale\":1,\"attention_sink\":true,\"activation\":\"gelu_tanh\"," \
+    "\"embed_scale\":1,\"residual_scale\":1," \
     "\"norm_eps\":1e-6,\"tied\":true,\"z_loss\":1e-4,\"moe\":{\"top_k\":2,\"every\":2," \
     "\"activation\":\"relu\",\"normalise\":\"before_drop\",\"aux_weight\":0.01}}"
 
@@ -15407,8 +15711,11 @@ static void glam__plan_layers(const glam_trainer *t, const int *sent, const int 
         const glam__layer *l = &model->layers[i];
         below |= glam__trains_any(&l->attention.norm, 1);
         int x_wants = below;
-        below |= glam__trains_any(&l->attention.q, 8);
-        glam__plan_store(t, &l->attention.norm, 9, forwards, below, plan);
+        below |= glam__trains_any(&l->attention.q, 10);
+        glam__plan_store(t, &l->attention.norm, 11, forwards, below, plan);
+        one += (uint64_t)(glam__trains_any(&l->attention.q_norm, 1) +
+                          glam__trains_any(&l->attention.k_norm, 1)) *
+               glam__reduce_bytes(&m->y, (uint64_t)c->d_head);
         one += glam__plan_sum(m, n, forwards, x_wants);
         if (!l->mixture) {
             one += glam__plan_sum(m, n, forwards, below || glam__trains_any(&l->ffn.norm, 1));

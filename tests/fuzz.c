@@ -470,8 +470,8 @@ static void fuzz_tool(const uint8_t *data, size_t size)
 
 static void fuzz_texts(const uint8_t *data, size_t size)
 {
-    static const glam_config small = { 256, 8, 2, 4, 1, 2, 3, GLAM_POSITION_BUCKETS, 4, 8, 1, 1, 0,
-        GLAM_GELU_TANH, 1e-6f, 1, 0, 0, 0, { 2, 2, 2, 0, 2, GLAM_RELU, GLAM_NORMALISE_BEFORE_DROP,
+    static const glam_config small = { 256, 8, 2, 4, 1, 2, 0, 3, GLAM_POSITION_BUCKETS, 4, 8, 1,
+        1, 0, GLAM_QK_NORM_NONE, { 0, GLAM_ROTARY_UNSCALED, 0, 0, 0, 0, 0 }, GLAM_GELU_TANH, 1e-6f, 1, 1, 1, 0, 0, 0, { 2, 2, 2, 0, 2, GLAM_RELU, GLAM_NORMALISE_BEFORE_DROP,
         0, 0, 0, 0.01f, 0, 0 } };
     fuzz_in in = { data, data + (size < 16 ? size : 16) };
     const char *bytes = (const char *)in.end;

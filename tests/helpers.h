@@ -133,6 +133,27 @@ static glam_config test_config(void)
     return c;
 }
 
+#ifndef MESH_WITHOUT_ROTARY
+// What models other than GLaM have: rotary positions, heads in groups, norms of queries and keys, scales, a
+// gated dense layer.  kind 0 to 3: each scaling; 0 and 2 have the norm by head, 1 of the whole row.
+static void test_family(glam_config *c, int kind)
+{
+    c->heads = 4;
+    c->d_head = 6;
+    c->kv_heads = kind % 2 ? 1 : 2;
+    c->position = GLAM_POSITION_ROTARY;
+    c->rotary.theta = 300;
+    c->rotary.scaling = (glam_rotary_scaling)kind;
+    c->rotary.factor = kind ? 2.5f : 0;
+    c->qk_norm = kind == 3 ? GLAM_QK_NORM_NONE : kind == 1 ? GLAM_QK_NORM_WHOLE : GLAM_QK_NORM_HEAD;
+    c->attention_scale = 0.4f;
+    c->attention_sink = 0;
+    c->embed_scale = 1.5f;
+    c->residual_scale = 0.3f;
+    c->activation = GLAM_SWIGLU;
+}
+#endif
+
 // The same for bytes as tokens.
 static glam_config train_config(void)
 {

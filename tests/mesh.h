@@ -45,6 +45,10 @@ static const mesh_case mesh_cases[] = {
       MESH_EVEN, 2, 0, 0, 0, 0, 1, "experts", 0 },
     { "frozen_attention", GLAM_ADAFACTOR, GLAM_GEGLU, GLAM_POSITION_NONE,
       GLAM_NORMALISE_BEFORE_DROP, MESH_SKEWED, 2, 0, 1, 0, 0, 1, "attention", 0 },
+#ifndef MESH_WITHOUT_ROTARY            // same_bits.sh, against a header that does not have it yet
+    { "rotary", GLAM_ADAMW, GLAM_SWIGLU, GLAM_POSITION_ROTARY, GLAM_NORMALISE_BEFORE_DROP,
+      MESH_EVEN, 2, 0, 1, 1, 0, 0.1, NULL, 1.5f },
+#endif
 };
 enum { MESH_CASES = sizeof mesh_cases / sizeof mesh_cases[0] };
 
@@ -78,6 +82,14 @@ static glam_config mesh_config(const mesh_case *k)
     c.moe.group = k->group;
     c.moe.router_z_weight = 1e-3f;
     c.attention_cap = c.moe.router_cap = c.logit_cap = k->cap;
+#ifndef MESH_WITHOUT_ROTARY
+    if (k->position == GLAM_POSITION_ROTARY) {     // with all that other families have
+        test_family(&c, 2);
+        c.heads = 8;
+        c.kv_heads = 4;
+        c.moe.every = 2;
+    }
+#endif
     return c;
 }
 

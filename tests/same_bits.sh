@@ -17,7 +17,9 @@ openmp=""
 printf 'int main(void) { return 0; }\n' >"$work/probe.c"
 $CC -fopenmp "$work/probe.c" -o "$work/probe" 2>/dev/null && openmp=-fopenmp
 for which in before after; do
-    $CC -std=c99 -O2 $openmp -pthread "-DGLAM_HEADER=\"$work/$which.h\"" tests/same_bits.c \
+    lacks=""
+    grep -q kv_heads "$work/before.h" || lacks=-DMESH_WITHOUT_ROTARY
+    $CC -std=c99 -O2 $openmp $lacks -pthread "-DGLAM_HEADER=\"$work/$which.h\"" tests/same_bits.c \
         -o "$work/$which" -lm || { echo "$which: does not compile"; echo "0 passed, 1 failed"; exit 1; }
 done
 passed=0

@@ -396,6 +396,31 @@ static void kernel_for_each(void (*check)(const glam__kernels *))
 static void kernels_panels(void)      { kernel_for_each(kernel_panels); }
 static void kernels_packs(void)       { kernel_for_each(kernel_packs); }
 static void kernels_sums(void)        { kernel_for_each(kernel_sums); }
+// Pairs turned, and turned back.
+static void kernel_rotate(const glam__kernels *f)
+{
+    for (int n = 1; n <= KERNEL_MOST / 2; n++) {
+        guarded x = guarded_new((size_t)n * 2, 6, -2, 2), c = guarded_new((size_t)n, 7, -1, 1);
+        guarded s = guarded_new((size_t)n, 8, -1, 1);
+        double want[KERNEL_MOST], back[KERNEL_MOST];
+        for (int i = 0; i < n; i++) {
+            double a = (double)x.x[i], b = (double)x.x[n + i], ci = (double)c.x[i], si = (double)s.x[i];
+            want[i] = a * ci - b * si;
+            want[n + i] = b * ci + a * si;
+            back[i] = a * (ci * ci + si * si);
+            back[n + i] = b * (ci * ci + si * si);
+        }
+        f->rotate(n, 1, c.x, s.x, x.x);
+        CHECK(kernel_off(x.x, want, (size_t)n * 2) < 1e-6);
+        f->rotate(n, -1, c.x, s.x, x.x);
+        CHECK(kernel_off(x.x, back, (size_t)n * 2) < 2e-6);
+        guarded_free(&x);
+        guarded_free(&c);
+        guarded_free(&s);
+    }
+}
+
+static void kernels_rotate(void)      { kernel_for_each(kernel_rotate); }
 static void kernels_norms(void)       { kernel_for_each(kernel_norms); }
 static void kernels_softmaxes(void)   { kernel_for_each(kernel_softmaxes); }
 static void kernels_activations(void) { kernel_for_each(kernel_activations); }
@@ -410,6 +435,7 @@ static void test_05_kernels(void)
     RUN(kernels_packs);
     RUN(kernels_sums);
     RUN(kernels_norms);
+    RUN(kernels_rotate);
     RUN(kernels_softmaxes);
     RUN(kernels_activations);
     RUN(kernels_unaries);

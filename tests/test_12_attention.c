@@ -4,7 +4,62 @@
 typedef struct slow_attention_case {
     int rows, S, M, heads, D, position, sink, buckets, max_distance;
     double scale, eps, cap;
+    int kv_heads, qk_norm, scaling;                // 0: heads, none, none
 } slow_attention_case;
+
+// Turns of one pair a position, in the words of the configs of public models (transformers'
+// modeling_rope_utils): wavelengths for llama3, dimensions for yarn.
+static double slow_rotary(int scaling, int D, int i, double *attention)
+{
+    const double pi = 3.14159265358979323846, theta = 500.0, factor = 4, old = 16;
+    double inverse = pow(theta, -2.0 * i / D), wavelength = 2 * pi / inverse;
+    *attention = 1;
+    if (scaling == 1) return inverse / factor;
+    if (scaling == 2) {
+        double low = 1.5, high = 5;
+        if (wavelength > old / low) return inverse / factor;
+        if (wavelength < old / high) return inverse;
+        double smooth = (old / wavelength - low) / (high - low);
+        return (1 - smooth) * inverse / factor + smooth * inverse;
+    }
+    if (scaling == 3) {
+        double low = floor(D * log(old / (6 * 2 * pi)) / (2 * log(theta)));
+        double high = ceil(D * log(old / (0.5 * 2 * pi)) / (2 * log(theta)));
+        low = fmax(low, 0);
+        high = fmin(high, D - 1);
+        double ramp = fmin(fmax((i - low) / (high - low), 0), 1);
+        *attention = 0.1 * log(factor) + 1;
+        return inverse / factor * ramp + inverse * (1 - ramp);
+    }
+    return inverse;
+}
+
+static glam_rotary slow_rotary_config(int scaling)
+{
+    glam_rotary r = { 500, (glam_rotary_scaling)scaling, 4, 16, 0, 0, 0 };
+    if (scaling == 2) { r.low = 1.5f; r.high = 5; }
+    if (scaling == 3) { r.low = 0.5f; r.high = 6; }
+    return r;
+}
+
+// Norm and turn of x [S,heads*D] in place.
+static void slow_ready(const slow_attention_case *a, double *x, int heads, const glam_tensor *gain)
+{
+    int D = a->D, n = a->qk_norm == 2 ? heads * D : D;
+    for (int i = 0; gain && i < a->S * heads * D; i += n) {
+        double sum = 0;
+        for (int d = 0; d < n; d++) sum += x[i + d] * x[i + d];
+        for (int d = 0; d < n; d++) x[i + d] *= (double)gain->data[d] / sqrt(sum / n + a->eps);
+    }
+    for (int i = 0; i < a->S * heads && a->position == 3; i++)
+        for (int d = 0; d < D / 2; d++) {
+            double attention, angle = i / heads * slow_rotary(a->scaling, D, d, &attention);
+            double c = attention * cos(angle), s = attention * sin(angle);
+            double *p = &x[i * D + d], *q = p + D / 2, was = *p;
+            *p = was * c - *q * s;
+            *q = *q * c + was * s;
+        }
+}
 
 // From reference 1.5 A, in double and without the shortcuts of the library.
 static int slow_bucket(int n, int buckets, int max_distance)
@@ -19,10 +74,10 @@ static int slow_bucket(int n, int buckets, int max_distance)
 static double slow_score(const slow_attention_case *a, const double *q, const double *k,
                          const glam_attention_weights *w, int head, int i, int j)
 {
-    int D = a->D, A = a->heads * D;
+    int D = a->D, A = a->heads * D, kv = a->kv_heads ? a->kv_heads : a->heads;
     double sum = 0;
     for (int d = 0; d < D; d++) {
-        double qd = q[i * A + head * D + d], kd = k[j * A + head * D + d];
+        double qd = q[i * A + head * D + d], kd = k[(j * kv + head * kv / a->heads) * D + d];
         if (a->position == GLAM_POSITION_TRANSFORMER_XL) {
             double r = 0;
             for (int m = 0; m < a->M; m++) {
@@ -47,14 +102,16 @@ static double slow_score(const slow_attention_case *a, const double *q, const do
 static void slow_attention(double *y, const float *x, const glam_attention_weights *w,
                            const slow_attention_case *a, const int32_t *segments)
 {
-    int S = a->S, A = a->heads * a->D;
+    int S = a->S, A = a->heads * a->D, kv = a->kv_heads ? a->kv_heads : a->heads, K = kv * a->D;
     size_t size = (size_t)S * (size_t)A;
     double *all = (double *)calloc(4 * size, sizeof(double));
     double *q = all, *k = all + size, *v = all + 2 * size, *z = all + 3 * size;
     double *score = (double *)calloc((size_t)S, sizeof(double));
     slow_matmul(q, x, w->q->data, S, a->M, A);
-    slow_matmul(k, x, w->k->data, S, a->M, A);
-    slow_matmul(v, x, w->v->data, S, a->M, A);
+    slow_matmul(k, x, w->k->data, S, a->M, K);
+    slow_matmul(v, x, w->v->data, S, a->M, K);
+    slow_ready(a, q, a->heads, w->q_norm);
+    slow_ready(a, k, kv, w->k_norm);
     for (int h = 0; h < a->heads; h++) {
         for (int i = 0; i < S; i++) {
             double top = a->sink ? 0 : -1e300, total = 0;
@@ -70,7 +127,7 @@ static void slow_attention(double *y, const float *x, const glam_attention_weigh
                     double p = exp(score[j] - top);
                     if (pass == 0) total += p;
                     else for (int d = 0; d < a->D; d++) {
-                        z[i * A + h * a->D + d] += p / total * v[j * A + h * a->D + d];
+                        z[i * A + h * a->D + d] += p / total * v[j * K + h * kv / a->heads * a->D + d];
                     }
                 }
             }
@@ -100,6 +157,9 @@ static glam_attention_config attention_config(const slow_attention_case *a)
     c.sink = a->sink;
     c.norm_eps = (float)a->eps;
     c.cap = (float)a->cap;
+    c.kv_heads = a->kv_heads;
+    c.qk_norm = (glam_qk_norm)a->qk_norm;
+    if (a->position == 3) c.rotary = slow_rotary_config(a->scaling);
     return c;
 }
 
@@ -113,11 +173,13 @@ static glam_tensor *attention_param(glam_ctx *ctx, const char *name, glam_shape 
 static glam_attention_weights attention_weights(glam_ctx *ctx, const slow_attention_case *a)
 {
     glam_attention_weights w;
-    int A = a->heads * a->D;
+    int A = a->heads * a->D, K = (a->kv_heads ? a->kv_heads : a->heads) * a->D;
     memset(&w, 0, sizeof w);
     w.q = attention_param(ctx, "q", glam_dim2(a->M, A), 0.5);
-    w.k = attention_param(ctx, "k", glam_dim2(a->M, A), 0.5);
-    w.v = attention_param(ctx, "v", glam_dim2(a->M, A), 0.5);
+    w.k = attention_param(ctx, "k", glam_dim2(a->M, K), 0.5);
+    w.v = attention_param(ctx, "v", glam_dim2(a->M, K), 0.5);
+    if (a->qk_norm) w.q_norm = attention_param(ctx, "qn", glam_dim1(a->qk_norm == 2 ? A : a->D), 2);
+    if (a->qk_norm) w.k_norm = attention_param(ctx, "kn", glam_dim1(a->qk_norm == 2 ? K : a->D), 2);
     w.o = attention_param(ctx, "o", glam_dim2(A, a->M), 0.5);
     if (a->position == 0) w.bias = attention_param(ctx, "bias", glam_dim2(a->heads, a->buckets), 1);
     if (a->position == 1) {
@@ -158,6 +220,52 @@ static void attention_values(void)
                                       i % 3 ? 1 : 0.4, 1e-6, 0 };
             attention_value(&a, NULL);
         }
+    }
+}
+
+// Rotary positions with each scaling, grouped heads and norms of queries and keys, alone and together.
+static void attention_families(void)
+{
+    static const int kv_heads[5] = { 0, 1, 2, 3, 6 };
+    int32_t segments[80];
+    for (int i = 0; i < 80; i++) segments[i] = i % 40 < 13 ? 1 : i % 40 < 25 ? 2 : i % 40 < 37 ? 5 : 0;
+    for (int i = 0; i < 60; i++) {
+        slow_attention_case a = { 2, i % 2 ? 40 : 67, 10, 6, 4 + i % 3 * 6, i % 5 ? 3 : i % 3, i / 2 % 2, 8, 20,
+                                  i % 3 ? 0.5 : 1.0, i % 4 ? 1e-6 : 0.3, i % 7 ? 0 : 1.5,
+                                  kv_heads[i % 5], i / 5 % 3, i / 4 % 4 };
+        attention_value(&a, i % 2 ? segments : NULL);
+    }
+}
+
+static void attention_refuses(const char *what, const glam_attention_config *c, glam_status status)
+{
+    glam_ctx *ctx = test_ctx();
+    slow_attention_case a = { 1, 5, 6, 4, 6, 3, 1, 8, 20, 1, 1e-6, 0, 2, 1, 0 };
+    glam_attention_weights w = attention_weights(ctx, &a);
+    CHECK(glam_attention(ctx, glam_zeros(ctx, glam_dim3(1, 5, 6)), &w, c, NULL) == NULL);
+    ERROR_IS(ctx, status, what);
+    CLOSE_CLEAN(ctx);
+}
+
+static void attention_families_refused(void)
+{
+    slow_attention_case a = { 1, 5, 6, 4, 6, 3, 1, 8, 20, 1, 1e-6, 0, 2, 1, 0 };
+    for (int i = 0; i < 11; i++) {
+        glam_attention_config c = attention_config(&a);
+        if (i == 0) c.kv_heads = 3;
+        if (i == 1) c.kv_heads = -1;
+        if (i == 2) c.qk_norm = (glam_qk_norm)3;
+        if (i == 3) c.d_head = 5;
+        if (i == 4) c.rotary.scaling = (glam_rotary_scaling)4;
+        if (i == 5) c.rotary.theta = 1;
+        if (i == 6) c.rotary.factor = -2;
+        if (i == 7) { c.rotary.scaling = GLAM_ROTARY_LLAMA3; c.rotary.low = 9; }
+        if (i == 8) c.rotary.context = -1;
+        if (i == 9) c.kv_heads = 1;                        // the weights have two
+        if (i == 10) c.qk_norm = GLAM_QK_NORM_WHOLE;
+        attention_refuses(i < 2 ? "kv_heads" : i == 2 ? "qk_norm" : i == 3 ? "even" : i == 4 ? "scaling" :
+                          i < 9 ? "rotary" : i == 9 ? "k is [6,12]" : "q_norm is [6]", &c,
+                          i < 9 ? GLAM_ERR_VALUE : GLAM_ERR_SHAPE);
     }
 }
 
@@ -357,6 +465,8 @@ static void test_12_attention(void)
     RUN(attention_sink_example);
     RUN(attention_values);
     RUN(attention_packed);
+    RUN(attention_families);
+    RUN(attention_families_refused);
     RUN(attention_capped);
     RUN(attention_capped_padding);
     RUN(attention_extreme_scores);

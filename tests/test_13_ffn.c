@@ -13,6 +13,7 @@ static void slow_ffn(double *y, const double *x, const glam_ffn_weights *w, int 
             }
             if (kind == GLAM_GELU_TANH) f = slow_gelu(gate) * up;
             else if (kind == GLAM_GELU_ERF) f = slow_gelu_erf(gate) * up;
+            else if (kind == GLAM_SWIGLU) f = slow_silu(gate) * up;
             else f = slow_gelu(gate * up);
             for (int m = 0; m < M; m++) y[r * M + m] += f * (double)w->down->data[h * M + m];
         }
@@ -50,12 +51,12 @@ static void ffn_value(int rows, int M, int H, glam_activation kind, int norm)
 
 static void ffn_values(void)
 {
-    static const glam_activation kinds[3] = { GLAM_GELU_TANH, GLAM_GELU_ERF, GLAM_GEGLU_LITERAL };
+    static const glam_activation kinds[4] = { GLAM_GELU_TANH, GLAM_GELU_ERF, GLAM_SWIGLU, GLAM_GEGLU_LITERAL };
     static const int sizes[6][3] = { { 1, 1, 1 }, { 3, 5, 7 }, { 17, 16, 33 }, { 65, 24, 48 },
                                      { 100, 33, 129 }, { 7, 64, 600 } };
-    for (int i = 0; i < 36; i++) {
-        const int *s = sizes[i / 6];
-        ffn_value(s[0], s[1], s[2], kinds[i % 3], i / 3 % 2);
+    for (int i = 0; i < 48; i++) {
+        const int *s = sizes[i / 8];
+        ffn_value(s[0], s[1], s[2], kinds[i % 4], i / 4 % 2);
     }
 }
 
@@ -90,7 +91,7 @@ static void ffn_failures(void)
     CHECK(glam_ffn(ctx, x, &w, GLAM_GELU_TANH, 1e-6f) == NULL);
     ERROR_IS(ctx, GLAM_ERR_SHAPE, "[6,8]");
     w.up = glam_zeros(ctx, glam_dim2(6, 9));
-    CHECK(glam_ffn(ctx, x, &w, GLAM_SWIGLU, 1e-6f) == NULL);
+    CHECK(glam_ffn(ctx, x, &w, GLAM_GEGLU, 1e-6f) == NULL);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "geglu_literal");
     w.norm = glam_zeros(ctx, glam_dim1(5));
     CHECK(glam_ffn(ctx, x, &w, GLAM_GELU_TANH, 1e-6f) == NULL);

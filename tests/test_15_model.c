@@ -95,12 +95,13 @@ static void model_presets_listed(void)
 // Counted from the tensors themselves, for every option that changes a count.
 static void model_counts_of_tensors(void)
 {
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 16; i++) {
         glam_ctx *ctx = test_ctx();
         glam_config c = test_config();
         uint64_t sum = 0, active = 0, skipped = 0;
         c.layers = 3;
         c.position = (glam_position)(i % 3);
+        if (i > 11) test_family(&c, i - 12);
         c.tied = i % 2;
         c.moe.every = 1 + i % 3;
         c.moe.activation = i % 4 ? GLAM_GEGLU : GLAM_RELU;
@@ -115,6 +116,12 @@ static void model_counts_of_tensors(void)
         CHECK(active == sum - skipped);                       // two of four experts
         CHECK(glam_model_count(model, NULL) == sum);
         CHECK(!glam_model_tensor(model, "unembed") == !!c.tied);
+        int norm = c.qk_norm == GLAM_QK_NORM_HEAD ? c.d_head : !c.qk_norm ? 0 : c.heads * c.d_head;
+        CHECK((int)glam_size(glam_model_tensor(model, "layers.2.attn.q_norm")) == norm);
+        if (norm > c.d_head) norm = c.kv_heads * c.d_head;
+        CHECK((int)glam_size(glam_model_tensor(model, "layers.2.attn.k_norm")) == norm);
+        int kv = c.kv_heads ? c.kv_heads : c.heads;
+        CHECK((int)glam_size(glam_model_tensor(model, "layers.1.attn.v")) == c.d_model * kv * c.d_head);
         CHECK(!glam_model_tensor(model, "layers.0.attn.bias") == (c.position != 0));
         CHECK(!glam_model_tensor(model, "layers.1.attn.v_bias") == (c.position != 1));
         CHECK(!glam_model_tensor(model, "layers.0.moe.gate") == (c.moe.activation == GLAM_RELU));
@@ -718,7 +725,13 @@ static void model_bad_top_k(glam_config *c)    { c->moe.top_k = 5; }
 static void model_bad_experts(glam_config *c)  { c->moe.experts = -2; }
 static void model_bad_every(glam_config *c)    { c->moe.every = 0; }
 static void model_bad_factor(glam_config *c)   { c->moe.capacity_factor = -1; }
-static void model_bad_act(glam_config *c)      { c->activation = GLAM_SWIGLU; }
+static void model_bad_act(glam_config *c)      { c->activation = GLAM_RELU; }
+static void model_bad_kv_heads(glam_config *c) { c->kv_heads = 2; }
+static void model_bad_qk_norm(glam_config *c)  { c->qk_norm = (glam_qk_norm)7; }
+static void model_bad_rotary(glam_config *c)   { c->position = GLAM_POSITION_ROTARY; }
+static void model_bad_theta(glam_config *c)    { test_family(c, 0); c->rotary.theta = -1; }
+static void model_bad_residual(glam_config *c) { c->residual_scale = 0; }
+static void model_bad_embed(glam_config *c)    { c->embed_scale = NAN; }
 static void model_bad_moe_act(glam_config *c)  { c->moe.activation = GLAM_GEGLU_LITERAL; }
 static void model_bad_context(glam_config *c)  { c->context = 0; }
 static void model_bad_eps(glam_config *c)      { c->norm_eps = -1; }
@@ -749,6 +762,12 @@ static void model_bad_configs(void)
     model_refuses("every", model_bad_every);
     model_refuses("capacity_factor", model_bad_factor);
     model_refuses("activation", model_bad_act);
+    model_refuses("kv_heads is 2 with 3 heads", model_bad_kv_heads);
+    model_refuses("qk_norm is 7", model_bad_qk_norm);
+    model_refuses("d_head is 5", model_bad_rotary);
+    model_refuses("theta -1", model_bad_theta);
+    model_refuses("residual_scale 0", model_bad_residual);
+    model_refuses("embed_scale is nan", model_bad_embed);
     model_refuses("activation", model_bad_moe_act);
     model_refuses("context", model_bad_context);
     model_refuses("norm_eps", model_bad_eps);
@@ -821,6 +840,7 @@ static uint64_t frozen_step(glam_position position, const char *simd, const char
     glam_batch batch = { 2, 11, tokens, targets, NULL, NULL };
     size_t at = 0;
     c.position = position;
+    if (position == GLAM_POSITION_ROTARY) test_family(&c, 1);
     c.attention_cap = 5;
     c.moe.router_z_weight = 1e-3f;
     if (simd) options.simd = simd;
@@ -850,12 +870,13 @@ static void model_frozen_same_gradients(void)
 {
     static float all[16384], one[16384];
     size_t sizes[64];
-    for (int k = 0; k < 6; k++) {
+    for (int k = 0; k < 8; k++) {
         const char *simd = k % 2 ? "base" : NULL;
         glam_position position = (glam_position)(k / 2);
         glam_ctx *ctx = test_ctx();
         glam_config c = test_config();
         c.position = position;
+        if (position == GLAM_POSITION_ROTARY) test_family(&c, 1);
         glam_model *model = glam_model_new(ctx, &c);
         uint64_t most = frozen_step(position, simd, NULL, all, sizes);
         size_t at = 0;

@@ -1,16 +1,19 @@
 /* Room 17: generation.  Kinds: same bits (cache against full forward, alone against batch), value
    (sampling against a slow filter), property, failure. */
 
-// kind: the position, plus 3 where everything that can have a cap has one.
+// kind: the position, plus 3 where everything that can have a cap has one; from 6 on other families, last
+// grouped heads with the old positions.
 static glam_model *generate_model(glam_ctx *ctx, int kind)
 {
     glam_config c = test_config();
     c.position = (glam_position)(kind % 3);
-    if (kind > 2) {
+    if (kind > 2 && kind < 8) {
         c.attention_cap = 0.5f;
         c.moe.router_cap = 0.75f;
         c.logit_cap = 1.5f;
     }
+    if (kind > 5 && kind < 10) test_family(&c, kind - 6);
+    if (kind > 9) c.kv_heads = 1;
     c.layers = 4;
     c.moe.capacity_factor = 1;             // must not matter: inference drops nothing
     return glam_model_new(ctx, &c);
@@ -21,7 +24,7 @@ static void generate_cache_has_full_bits(void)
 {
     static const int pieces[5][6] = { { 50 }, { 1, 1, 1, 47 }, { 3, 17, 1, 29 }, { 16, 16, 18 },
                                       { 49, 1 } };
-    for (int kind = 0; kind < 6; kind++) {
+    for (int kind = 0; kind < 12; kind++) {
         glam_ctx *ctx = test_ctx();
         glam_model *model = generate_model(ctx, kind);
         int32_t tokens[50];

@@ -314,9 +314,11 @@ static void corners_configs(void)
 {
     static const corners_field bad[] = {
         C_INT(vocab, 0), C_INT(layers, -1), C_INT(d_model, -5), C_INT(d_model, 1 << 30), C_INT(heads, 0), C_INT(heads, 1 << 23),
-        C_INT(d_head, 1 << 23), C_INT(hidden, -1), C_INT(context, 0), C_INT(position, 3), C_INT(activation, GLAM_GEGLU),
+        C_INT(d_head, 1 << 23), C_INT(hidden, -1), C_INT(context, 0), C_INT(position, 4), C_INT(activation, GLAM_GEGLU),
         C_INT(max_distance, 16), C_INT(buckets, 1), C_REAL(attention_scale, 0), C_REAL(attention_scale, NAN),
         C_REAL(z_loss, -1), C_REAL(z_loss, NAN), C_REAL(logit_scale, -1), C_REAL(norm_eps, 0), C_REAL(logit_cap, -1),
+        C_INT(kv_heads, 2), C_INT(kv_heads, -3), C_INT(kv_heads, 6), C_INT(qk_norm, 3), C_INT(qk_norm, -1),
+        C_REAL(embed_scale, 0), C_REAL(residual_scale, -1), C_REAL(residual_scale, NAN),
         C_REAL(attention_cap, -1), C_INT(moe.offset, -1), C_INT(moe.offset, 2), C_INT(moe.every, 0), C_INT(moe.top_k, 0),
         C_INT(moe.top_k, 5), C_INT(moe.experts, -1), C_INT(moe.normalise, 3), C_INT(moe.group, -1), C_INT(moe.capacity, -1),
         C_REAL(moe.capacity_factor, -1), C_REAL(moe.capacity_factor, NAN), C_REAL(moe.aux_weight, -1),

@@ -333,13 +333,14 @@ static glam_tensor *case_cross_entropy(world *w)
 typedef struct attention_variant {
     int position, sink, norm, segments, S, heads, D;
     double cap;
+    int kv_heads, qk_norm, scaling;
 } attention_variant;
 
 static glam_tensor *case_attention(world *w)
 {
     const attention_variant *a = (const attention_variant *)w->more;
     static const int32_t packed[10] = { 1, 1, 2, 2, 2, 0, 3, 3, 0, 1 };
-    int M = 6, A = a->heads * a->D, rows = a->segments ? 2 : (a->S > 20 ? 1 : 2);
+    int M = 6, A = a->heads * a->D, K = a->kv_heads ? a->kv_heads * a->D : A, rows = a->segments ? 2 : (a->S > 20 ? 1 : 2);
     glam_attention_config c;
     glam_attention_weights t;
     memset(&c, 0, sizeof c);
@@ -353,11 +354,20 @@ static glam_tensor *case_attention(world *w)
     c.sink = a->sink;
     c.norm_eps = 1e-6;
     c.cap = a->cap;
+    c.kv_heads = a->kv_heads;
+    c.qk_norm = (glam_qk_norm)a->qk_norm;
+    c.rotary.theta = 50;
+    c.rotary.scaling = (glam_rotary_scaling)a->scaling;
+    c.rotary.factor = 3;
     glam_tensor *x = par(w, glam_dim3(rows, a->S, M), 0.1, 1);
     if (a->norm) t.norm = par(w, glam_dim1(M), 1, 0.4);
     t.q = par(w, glam_dim2(M, A), 0, 0.7);
-    t.k = par(w, glam_dim2(M, A), 0, 0.7);
-    t.v = par(w, glam_dim2(M, A), 0, 0.7);
+    t.k = par(w, glam_dim2(M, K), 0, 0.7);
+    t.v = par(w, glam_dim2(M, K), 0, 0.7);
+    if (a->qk_norm) {
+        t.q_norm = par(w, glam_dim1(a->qk_norm == 2 ? A : a->D), 1, 0.4);
+        t.k_norm = par(w, glam_dim1(a->qk_norm == 2 ? K : a->D), 1, 0.4);
+    }
     t.o = par(w, glam_dim2(A, M), 0, 0.7);
     if (a->position == 0) t.bias = par(w, glam_dim2(a->heads, 6), 0, 0.5);
     if (a->position == 1) {
@@ -372,14 +382,24 @@ static void check_attention(void)
 {
     char what[96];
     for (int i = 0; i < 48; i++) {
-        attention_variant a = { i % 3, i / 3 % 2, i / 6 % 2, i / 12 % 2, 5, 2, 3, i / 24 ? 0.8 : 0 };
+        attention_variant a = { i % 3, i / 3 % 2, i / 6 % 2, i / 12 % 2, 5, 2, 3, i / 24 ? 0.8 : 0,
+                                0, 0, 0 };
         sprintf(what, "attention position %d sink %d norm %d segments %d cap %g", a.position, a.sink,
                 a.norm, a.segments, a.cap);
         CHECK(world_check(case_attention, what, 0, &a, 3 + (uint64_t)i) > 1e-3);
     }
+    // Rotary with each scaling, grouped heads, norms of queries and keys; 70 tokens: two chunks of rows.
+    for (int i = 0; i < 24; i++) {
+        attention_variant a = { i % 6 < 4 ? 3 : i % 3, i % 2, i / 2 % 2, i / 3 % 2, i % 8 ? 5 : 70, 4, 4,
+                                i % 5 ? 0 : 0.8, i % 3 == 0 ? 0 : i % 3, (i / 2 + 1) % 3, i % 4 };
+        if (a.S > 10) a.segments = 0;
+        sprintf(what, "attention position %d kv_heads %d qk_norm %d scaling %d S %d", a.position, a.kv_heads,
+                a.qk_norm, a.scaling, a.S);
+        CHECK(world_check(case_attention, what, 0, &a, 60 + (uint64_t)i) > 1e-3);
+    }
     // Longer than any tile of queries or keys is likely to be.
     for (int i = 0; i < 6; i++) {
-        attention_variant a = { i % 3, 1, 1, 0, 71, 3, 5, i / 3 ? 1.2 : 0 };
+        attention_variant a = { i % 3, 1, 1, 0, 71, 3, 5, i / 3 ? 1.2 : 0, 0, 0, 0 };
         sprintf(what, "long attention position %d cap %g", a.position, a.cap);
         CHECK(world_check(case_attention, what, 0, &a, 31) > 1e-3);
     }
@@ -389,7 +409,8 @@ static void check_attention(void)
 
 static glam_tensor *case_ffn(world *w)
 {
-    static const glam_activation kinds[3] = { GLAM_GELU_TANH, GLAM_GELU_ERF, GLAM_GEGLU_LITERAL };
+    static const glam_activation kinds[4] = { GLAM_GELU_TANH, GLAM_GELU_ERF, GLAM_GEGLU_LITERAL,
+                                             GLAM_SWIGLU };
     glam_ffn_weights t;
     memset(&t, 0, sizeof t);
     glam_tensor *x = par(w, glam_dim3(2, 3, 5), 0.1, 1);
@@ -598,7 +619,7 @@ static glam_tensor *case_recompute(world *w)
 // --- a whole model -------------------------------------------------------------------------------
 
 typedef struct model_variant {
-    int position, tied, activation, k, normalise, capacity, packed, capped;
+    int position, tied, activation, k, normalise, capacity, packed, capped, family;
 } model_variant;
 
 typedef struct model_world { glam_model *model; glam_batch batch; const model_variant *v; } model_world;
@@ -648,6 +669,17 @@ static glam_model *model_make(const model_variant *v, uint64_t seed)
         c.attention_cap = 0.6;
         c.moe.router_cap = 0.9;
         c.logit_cap = 0.8;
+    }
+    if (v->family) {                       // heads in groups, norms, scales, a gated dense layer
+        c.heads = 4;
+        c.d_head = 4;
+        c.kv_heads = v->family == 2 ? 4 : 2;
+        c.qk_norm = v->family == 2 ? GLAM_QK_NORM_WHOLE : GLAM_QK_NORM_HEAD;
+        c.embed_scale = 1.7;
+        c.residual_scale = 0.4;
+        c.activation = GLAM_SWIGLU;
+        c.rotary.scaling = GLAM_ROTARY_YARN;
+        c.rotary.factor = 2;
     }
     glam_model *model = glam_model_new(ctx, &c);
     if (!CHECK(model != NULL)) {
@@ -736,9 +768,9 @@ static void model_check(const model_variant *v, const char *what)
 
 static void gradient_model(void)
 {
-    for (int i = 0; i < 12; i++) {
-        model_variant v = { i % 3, i % 2, i % 2 ? GLAM_SWIGLU : GLAM_GEGLU, 1 + i % 3, i % 3,
-                            i % 6 < 3 ? 0 : 2, i / 2 % 2, i / 6 };
+    for (int i = 0; i < 16; i++) {                         // the last four: other families
+        model_variant v = { i < 12 ? i % 3 : 3, i % 2, i % 2 ? GLAM_SWIGLU : GLAM_GEGLU, 1 + i % 3, i % 3,
+                            i % 6 < 3 ? 0 : 2, i / 2 % 2, i / 6 % 2, i < 12 ? 0 : 1 + i % 2 };
         char what[64];
         sprintf(what, "model %d", i);
         model_check(&v, what);
@@ -764,7 +796,7 @@ static const struct grad_row { const char *op, *what; grad_case *make; int varia
     { "rmsnorm", "rmsnorm", case_rmsnorm, 2 },   { "embed", "embed", case_embed, 2 },
     { "dropout", "dropout", case_dropout, 1 },   { "mse", "mse", case_mse, 2 },
     { "cross_entropy", "cross_entropy", case_cross_entropy, 2 },
-    { "ffn", "ffn", case_ffn, 6 },               { "recompute", "recompute", case_recompute, 4 },
+    { "ffn", "ffn", case_ffn, 8 },               { "recompute", "recompute", case_recompute, 4 },
     { "attention", "gradient_attention", NULL, 0 }, { "lm_loss", "gradient_model", NULL, 0 },
     { "moe", "gradient_moe and gradient_balance", NULL, 0 } };
 

@@ -349,11 +349,11 @@ static void mesh_follow_run(const mesh_trace *tr, mesh_size m)
 // The meshes of one number of parts, over several kinds of model.
 static void mesh_near_cases(const mesh_size *meshes, int count)
 {
-    static const char *const kinds[] = { "balanced", "xl_drops", "gated_xl", "drops_in_groups",
+    static const char *const kinds[] = { "balanced", "xl_drops", "rotary", "gated_xl", "drops_in_groups",
                                          "frozen_attention", "starved" };
     static mesh_trace trace;
     int steps = mesh_full() ? MESH_LONG : 5;
-    for (int k = 0; k < (mesh_full() ? 6 : mesh_short() ? 1 : 3); k++)
+    for (int k = 0; k < (mesh_full() ? 7 : mesh_short() ? 1 : 4); k++)
         for (int parts = 1; parts <= 2; parts++) {
             mesh_trace_make(&trace, mesh_case_of(kinds[k]), parts, steps);
             for (int i = 0; i < count; i++)
@@ -981,6 +981,8 @@ typedef struct mesh_refusal {
 } mesh_refusal;
 
 static void mesh_odd_heads(glam_config *c, glam_recipe *r)   { (void)r; c->heads = 3; }
+static void mesh_odd_kv_heads(glam_config *c, glam_recipe *r) { (void)r; c->kv_heads = 1; }
+static void mesh_whole_norm(glam_config *c, glam_recipe *r) { (void)r; c->qk_norm = GLAM_QK_NORM_WHOLE; }
 static void mesh_odd_hidden(glam_config *c, glam_recipe *r)  { (void)r; c->hidden = 41; }
 static void mesh_odd_experts(glam_config *c, glam_recipe *r) { (void)r; c->moe.hidden = 23; }
 static void mesh_six_experts(glam_config *c, glam_recipe *r) { (void)r; c->moe.experts = 6; }
@@ -1013,6 +1015,8 @@ static void mesh_refusals(void)
 {
     static const mesh_refusal rows[] = {
         { { 1, 2, 0 }, mesh_odd_heads, "heads", "3" },
+        { { 1, 2, 0 }, mesh_odd_kv_heads, "kv_heads", "1" },
+        { { 1, 2, 0 }, mesh_whole_norm, "qk_norm", "mesh_y 2" },
         { { 2, 2, 0 }, mesh_odd_hidden, "hidden", "41" },
         { { 1, 2, 0 }, mesh_odd_experts, "moe.hidden", "23" },
         { { 4, 1, 0 }, mesh_six_experts, "moe.experts", "6" },
@@ -1056,10 +1060,11 @@ static void mesh_traffic(void)
 {
     static const mesh_size meshes[] = { { 2, 1, 0 }, { 4, 1, 0 }, { 8, 1, 0 }, { 1, 2, 0 }, { 2, 2, 0 },
                                         { 4, 2, 0 }, { 2, 1, 1 }, { 2, 2, 1 } };
-    static const char *const kinds[] = { "balanced", "drops", "gated_xl", "xl_drops", "frozen_experts" };
+    static const char *const kinds[] = { "balanced", "drops", "gated_xl", "xl_drops", "frozen_experts",
+                                        "rotary" };
     static mesh_job j;
     for (int m = 0; m < (int)(sizeof meshes / sizeof meshes[0]); m++)
-        for (int k = 0; k < 5; k++) {
+        for (int k = 0; k < 6; k++) {
             int ranks = meshes[m].X * meshes[m].Y, good = 1;
             threads_world w = threads_world_of(ranks);
             mesh_job_init(&j, mesh_case_of(kinds[k]), meshes[m], meshes[m].X, 1);
