@@ -1454,12 +1454,12 @@ static void hub_put_config(FILE *f, const hub_family *y, const glam_config *c, c
     hub_put_real(f, "rope_theta", r->theta > 0 ? r->theta : 1e4);
     if (r->scaling) {
         hub_put_real(f, "factor", r->factor);
-        if (r->context) fprintf(f, ", \"original_max_position_embeddings\": %d", r->context);
         if (r->scaling > GLAM_ROTARY_LINEAR) {
             int yarn = r->scaling == GLAM_ROTARY_YARN;
+            if (r->context) fprintf(f, ", \"original_max_position_embeddings\": %d", r->context);
             hub_put_real(f, yarn ? "beta_slow" : "low_freq_factor", r->low > 0 ? r->low : 1);
             hub_put_real(f, yarn ? "beta_fast" : "high_freq_factor", r->high > 0 ? r->high : yarn ? 32 : 4);
-            if (r->attention > 0) hub_put_real(f, "attention_factor", r->attention);
+            if (yarn && r->attention > 0) hub_put_real(f, "attention_factor", r->attention);
         }
     }
     fputs("}", f);

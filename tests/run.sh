@@ -172,11 +172,13 @@ ordinary_run()
     build c_alone $CC -std=c99 -O1 $warn -c tests/compile_c.c -o "$work/c_alone.o"
     build after $CC -std=c99 -O0 $warn -Werror -DGLAM_NO_SIMD tests/compile_after.c -o "$work/after" -lm
     build words $CC -std=c99 -O0 $warn -Werror -include tests/words.h -c tests/compile_c.c -o "$work/words.o"
+    build families $CC -std=c99 -O1 $warn $openmp tests/families.c -o "$work/families" -lm
     build two_files $CC -std=c99 -O1 $warn tests/two_files_a.c tests/two_files_b.c -o "$work/two_files" -lm
     built
     [ -z "$openmp" ] && skip openmp "$CC has no -fopenmp"
     run c "$work/c"
     run gradient "$work/gradient"
+    run families "$work/families"
     if have "$CXX"; then
         run cpp "$work/cpp"
         compiled cpp_alone
