@@ -75,6 +75,7 @@
 #include "glam_train.h"
 #include "glam_race.h"
 #include "glam_generate.h"
+#include "glam_task.h"
 #include "glam_eval.h"
 #include "glam_route.h"
 #include "glam_svg.h"
@@ -105,7 +106,11 @@ static const command commands[] = {
     {"generate", "MODEL", "write text", GENERATE, run_generate,
      "Into a file or a pipe go the prompt and the text, byte for byte. A terminal is spared what "
      "could upset it: controls are shown as \\x1b, bytes that are no UTF-8 as a sign."},
-    {"eval", "MODEL TEXT", "loss and bits per byte of a text", EVAL, run_eval, NULL},
+    {"eval", "MODEL TEXT|--task FILE", "the loss of a text, or the score of a task", EVAL, run_eval,
+     "A row's options are scored as lm-evaluation-harness does; shots are drawn by --seed and the "
+     "number of the row. A line of --out: {\"row\":0,\"option\":1,\"loglik\":-12.3,\"tokens\":9,"
+     "\"chars\":9,\"bytes\":9,\"greedy\":false}, all of them of what follows the query, its "
+     "delimiter included."},
     {"route", "MODEL TEXT|FILE|-", "which experts work on which token", ROUTE, run_route,
      route_note},
     {"report", "MODEL TEXT...", "a page that shows what every expert does", REPORT, run_report,

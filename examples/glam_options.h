@@ -37,7 +37,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     TITLE(TRAIN, "what to make of it") \
     ROW(out, "out", "FILE", TRAIN | RESUME, WORD, 0, \
         "the model; else model.safetensors, model-2 ...: a name that no other run has") \
-    ROW(force, "force", "", NEW | RESUME | REPORT | TOKENIZER | DATA, FLAG, 0, \
+    ROW(force, "force", "", NEW | RESUME | REPORT | TOKENIZER | DATA | EVAL, FLAG, 0, \
         "overwrite files that exist; train: even the model of --from") \
     ROW(from, "from", "MODEL", TRAIN, WORD, 0, \
         "fine-tune this model instead of making a new one") \
@@ -105,7 +105,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(weight_decay, "weight-decay", "R", NEW, REAL, 1e6, "of AdamW") \
     ROW(clip, "clip", "R", NEW, REAL, 1e30, "largest gradient norm; 0: any") \
     TITLE(NEW, "the run") \
-    ROW(seed, "seed", "N", NEW | GENERATE | DATA_QUALITY | DATA_MIX, SEED, 0, \
+    ROW(seed, "seed", "N", NEW | GENERATE | EVAL | DATA_QUALITY | DATA_MIX, SEED, 0, \
         "another seed, other random numbers") \
     ROW(threads, "threads", "N", NEW | RESUME | GENERATE | EVAL | ROUTE | REPORT | DATA, WHOLE, \
         1024, \
@@ -143,6 +143,29 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(split, "split", "NAME", TOKENIZER, WORD, 0, \
         "how words are cut: gpt2, digits, qwen, llama3 or o200k; gpt2") \
     ROW(show, "show", "TEXT", TOKENIZER, WORD, 0, "learns nothing: what a text becomes") \
+    TITLE(EVAL, "a task in place of a text") \
+    ROW(task, "task", "FILE", EVAL, WORD, 0, \
+        "rows of JSON: query, choices, gold; context_options, continuation, gold; context, " \
+        "continuation; or context, answers") \
+    ROW(shots, "shots", "K", EVAL, WHOLE, 1e4, \
+        "solved rows before each; in a suite at most each task's own number; 0") \
+    ROW(shots_from, "shots-from", "FILE", EVAL, WORD, 0, \
+        "where they are drawn from; else the task itself, never the row that is asked") \
+    ROW(per, "normalise", "KIND", EVAL, WORD, 0, \
+        "log-likelihoods are divided by: sum (nothing), tokens (the paper's), chars, bytes; tokens") \
+    ROW(delimiter, "delimiter", "TEXT", EVAL, WORD, 0, \
+        "before a choice, where it and its query have no blank there; a blank") \
+    ROW(beam, "beam", "N", EVAL, WHOLE, 1000, "width of the search for an answer; 4") \
+    ROW(answer, "answer", "N", EVAL, WHOLE, SIZE, "tokens of an answer at most; 32") \
+    ROW(window, "context", "N", EVAL, WHOLE, SIZE, \
+        "tokens that the model looks at; else what it was trained with") \
+    ROW(lines_out, "out", "FILE", EVAL, WORD, 0, "a line of JSON for each option") \
+    TITLE(EVAL, "many tasks, or ids") \
+    ROW(suite, "suite", "FILE", EVAL, WORD, 0, \
+        "a list of tasks, such as examples/glam_suite.jsonl, with the paper's averages") \
+    ROW(data, "data", "FOLDER", EVAL, WORD, 0, "where the files of a suite are; else beside it") \
+    ROW(ids, "tokens", "FILE", EVAL, WORD, 0, \
+        "the loss on ids written as numbers, one sequence a line") \
     ROW(prompt, "prompt", "TEXT", GENERATE, WORD, 0, "where it begins") \
     ROW(tokens, "tokens", "N", GENERATE, WHOLE, 1e8, "how many to write; 400") \
     ROW(temperature, "temperature", "T", GENERATE, REAL, 1e6, "0: always the likeliest; 0.8") \
@@ -424,7 +447,8 @@ static int read_value(settings *s, const option *o, const char *text)
     char *field = (char *)s + o->at;
     if (o->kind == WORD) {
         memcpy(field, &text, sizeof text);
-        return *text || o->at == offsetof(settings, prompt) ? DONE
+        return *text || o->at == offsetof(settings, prompt) ||
+               o->at == offsetof(settings, delimiter) ? DONE
                : complain(USAGE, "--%s is empty", o->name);
     }
     if (o->kind == REAL || o->kind == SHARE) {
