@@ -1065,14 +1065,6 @@ typedef enum glam_per { GLAM_PER_SUM, GLAM_PER_TOKEN, GLAM_PER_CHAR, GLAM_PER_BY
 typedef struct glam_query { const char *context, *continuation; } glam_query;
 typedef struct glam_span { const int32_t *tokens; int count, from; } glam_span;
 
-// How the options of a task are scored.
-typedef struct glam_task {
-    const glam_tokenizer *tokenizer;   // NULL: bytes
-    glam_per per;              // default GLAM_PER_TOKEN, the paper's for most tasks
-    int     window;            // tokens that the model looks at; 0: its context
-    int32_t prefix;            // stands before a continuation without a context; 10, a new line
-} glam_task;
-
 typedef struct glam_score {
     double loglik;             // sum of log p(token | what is before it), nats
     int    tokens;             // of the continuation
@@ -1081,14 +1073,15 @@ typedef struct glam_score {
     int    cut;                // tokens at the begin of the context that had no room
 } glam_score;
 
-GLAM_API glam_task glam_task_default(void);
 // Scores count continuations, as lm-evaluation-harness defines it: context and continuation are
-// tokenized as one text, blanks at the end of the context go to the continuation; what is longer
-// than the window loses the begin of its context.  A continuation longer than the window is rolled
-// over: each token is scored once, in windows as full as may be.  The bits do not depend on what
-// else is scored in the call.  Cancelled: all zero.  On a mesh every rank scores everything.
+// tokenized as one text, the tokenizer's begin before it; blanks at the end of the context go to the
+// continuation.  Without a context, and a begin, an end or a new line stands there.  What is longer
+// than the window (tokens; 0: the model's context) loses the begin of its context.  A continuation
+// longer than the window is rolled over: each token is scored once, in windows as full as may be.
+// The bits do not depend on what else is scored in the call.  Cancelled: all zero.  On a mesh every
+// rank scores everything.
 GLAM_API glam_status glam_loglikelihood(glam_model *model, const glam_query *queries, int count,
-                                        const glam_task *task, glam_score *scores);
+                                        int window, glam_score *scores);
 // The same for tokens; from is 1 or more.
 GLAM_API glam_status glam_loglikelihood_tokens(glam_model *model, const glam_span *spans, int count,
                                                int window, glam_score *scores);
@@ -13769,41 +13762,39 @@ GLAM_API glam_status glam_loglikelihood_tokens(glam_model *model, const glam_spa
     return glam__farewell(ctx);
 }
 
-GLAM_API glam_task glam_task_default(void)
-{
-    glam_task t = { NULL, GLAM_PER_TOKEN, 0, '\n' };
-    return t;
-}
-
 // Context and continuation as tokens.  The context is tokenized alone to know where it ends, and
 // what the whole text has behind that many tokens is the continuation.
-static glam_span glam__query_span(glam_ctx *ctx, const glam_query *q, const glam_task *task)
+static glam_span glam__query_span(const glam_model *model, const glam_query *q)
 {
+    const glam_tokenizer *tokens = glam_model_tokenizer(model);
+    const glam_vocabulary *v = glam_tokenizer_vocabulary(tokens);
     glam_span span = { NULL, 0, 0 };
-    size_t all = strlen(q->context) + strlen(q->continuation), bytes = strlen(q->context);
-    while (bytes && strchr(" \t\n\v\f\r", q->context[bytes - 1])) bytes--;
+    glam_ctx *ctx = model->ctx;
+    size_t bytes = strlen(q->context), all = bytes + strlen(q->continuation), before = 0;
     char *text = (char *)glam__take(ctx, &ctx->life, all + 1);
     if (!text) return span;
-    memcpy(text, q->context, all - strlen(q->continuation));
-    strcpy(text + strlen(q->context), q->continuation);
-    size_t first = bytes == 0, n = glam_encode(task->tokenizer, text, all, NULL, 0);
-    size_t before = bytes ? glam_encode(task->tokenizer, text, bytes, NULL, 0) : 1;
-    if (n + before > INT32_MAX / 4) return span;
+    memcpy(text, q->context, bytes);
+    strcpy(text + bytes, q->continuation);
+    while (bytes && strchr(" \t\n\v\f\r", text[bytes - 1])) bytes--;
+    size_t first = (v && v->begin >= 0) || !bytes, n = glam_encode(tokens, text, all, NULL, 0);
+    if (bytes) before = glam_encode(tokens, text, bytes, NULL, 0);
     int32_t *ids = (int32_t *)glam__take(ctx, &ctx->life, (n + before + 1) * sizeof *ids);
-    if (!ids) return span;
-    ids[0] = task->prefix;
-    glam_encode(task->tokenizer, text, all, ids + first, n);
-    if (bytes) glam_encode(task->tokenizer, text, bytes, ids, before);
+    if (!ids || !n || n > INT32_MAX / 4) return span;
+    ids[0] = 0;
+    if (v && v->begin >= 0) ids[0] = v->begin;
+    else if (v && v->end >= 0) ids[0] = v->end;
+    else glam_encode(tokens, "\n", 1, ids, 1);
+    glam_encode(tokens, text, all, ids + first, n);
+    if (bytes) glam_encode(tokens, text, bytes, ids + first, before);
     span.tokens = ids;
     span.count = (int)(n + first);
-    span.from = (int)(before < n + first ? before : n + first - 1);  // the last token at least
+    span.from = (int)(first + (before < n ? before : n - 1));        // the last token at least
     return span;
 }
 
 GLAM_API glam_status glam_loglikelihood(glam_model *model, const glam_query *queries, int count,
-                                        const glam_task *task, glam_score *scores)
+                                        int window, glam_score *scores)
 {
-    glam_task t = task ? *task : glam_task_default();
     if (scores && count > 0) memset(scores, 0, (size_t)count * sizeof *scores);
     if (!model || glam__farewell(model->ctx) != GLAM_OK)
         return model ? model->ctx->error : GLAM_ERR_MEMORY;
@@ -13817,9 +13808,9 @@ GLAM_API glam_status glam_loglikelihood(glam_model *model, const glam_query *que
         if (!queries[i].context || !queries[i].continuation || !*queries[i].continuation)
             glam_fail(ctx, GLAM_ERR_VALUE, "loglikelihood: query %d has no context or no "
                       "continuation", i);
-        else spans[i] = glam__query_span(ctx, &queries[i], &t);
+        else spans[i] = glam__query_span(model, &queries[i]);
     }
-    if (!ctx->error) glam_loglikelihood_tokens(model, spans, count, t.window, scores);
+    if (!ctx->error) glam_loglikelihood_tokens(model, spans, count, window, scores);
     for (int i = 0; i < count && scores[i].tokens; i++)
         for (const char *c = queries[i].continuation; *c; c++) {
             scores[i].bytes++;

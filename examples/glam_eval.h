@@ -8,7 +8,8 @@
 
 static int eval_text(settings *s, glam_ctx *ctx, glam_model *model, char **words)
 {
-    glam_text *text = glam_text_open(ctx, words[1], NULL), *rest = NULL;
+    const glam_tokenizer *tokens = glam_model_tokenizer(model);
+    glam_text *text = glam_text_open(ctx, words[1], tokens), *rest = NULL;
     if (GIVEN(val_fraction))
         glam_text_split(text, (float)s->val_fraction, &rest, &text);
     if (failure(ctx)) return FAILED;
@@ -24,7 +25,7 @@ static int eval_text(settings *s, glam_ctx *ctx, glam_model *model, char **words
                         words[1], p.loss);
     printf("%s on %s%s: loss %.4f nats per token, perplexity %.3f, %.4f bits per byte, "
            "%s tokens\n", words[0], rest ? "the last part of " : "", words[1], p.loss,
-           p.perplexity, p.bits_per_token, show_commas(p.tokens));
+           p.perplexity, p.bits_per_token / bytes_per_token(text, tokens), show_commas(p.tokens));
     return DONE;
 }
 
@@ -180,7 +181,7 @@ static void write_answer_line(evaluation *e, const eval_task *t, int row, const 
     free(line.text);
 }
 
-static void judge_scores(const eval_task *t, const task_row *r, const glam_score *scores,
+static void judge_row(const eval_task *t, const task_row *r, const glam_score *scores,
                          outcome *o)
 {
     int n = r->kind == GREEDY ? 1 : r->count;
@@ -222,14 +223,12 @@ static int score_rows(evaluation *e, const eval_task *t, const task_rows *rows, 
             queries[n].continuation = texts[2 * n + 1];
         }
     }
-    glam_task task = glam_task_default();
-    if (e->s->window) task.window = e->s->window;
-    glam_loglikelihood(e->model, queries, all, &task, scores);
+    glam_loglikelihood(e->model, queries, all, e->s->window, scores);
     for (int r = from; r < to && glam_error(e->ctx) == GLAM_OK; r++) {
         const task_row *row = &rows->row[r];
         int options = row->kind == GREEDY ? 1 : row->count;
         write_lines(e, t, r, scores + at, options);
-        judge_scores(t, row, scores + at, o);
+        judge_row(t, row, scores + at, o);
         at += options;
     }
     free_texts(texts, 2 * all);
@@ -584,7 +583,7 @@ static int run_eval(settings *s, char **words, int count)
     e.model = load_model(e.ctx, words[0]);
     status = failure(e.ctx);
     int vocab = status == DONE ? glam_model_config(e.model)->vocab : BYTES;
-    if ((GIVEN(task) || GIVEN(suite)) && vocab < BYTES)
+    if ((GIVEN(task) || GIVEN(suite)) && vocab < BYTES && !glam_model_tokenizer(e.model))
         status = complain(FAILED, "%s: tasks are bytes and need a vocabulary of 256; the model has "
                           "%d", words[0], vocab);
     if (status == DONE && GIVEN(lines_out)) {

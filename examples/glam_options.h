@@ -152,7 +152,8 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(shots_from, "shots-from", "FILE", EVAL, WORD, 0, \
         "where they are drawn from; else the task itself, never the row that is asked") \
     ROW(per, "normalise", "KIND", EVAL, WORD, 0, \
-        "log-likelihoods are divided by: sum (nothing), tokens (the paper's), chars, bytes; tokens") \
+        "log-likelihoods are divided by: sum (nothing), tokens (the paper's), chars or bytes; " \
+        "tokens") \
     ROW(delimiter, "delimiter", "TEXT", EVAL, WORD, 0, \
         "before a choice, where it and its query have no blank there; a blank") \
     ROW(beam, "beam", "N", EVAL, WHOLE, 1000, "width of the search for an answer; 4") \

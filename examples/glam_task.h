@@ -275,8 +275,6 @@ static char *draw_shots(const task_rows *from, int same, int index, int shots, u
 
 // == answers ================================================================================
 
-typedef struct stop_list { const char *const *strings; } stop_list;
-
 static size_t find_stop(const char *text, size_t bytes, const char *const *stops)
 {
     for (size_t at = 0; at < bytes; at++)
@@ -287,14 +285,17 @@ static size_t find_stop(const char *text, size_t bytes, const char *const *stops
     return bytes;
 }
 
-// For glam_beam: does the text of these tokens hold a stop string?
-static int ends_at_stop(void *user, const int32_t *tokens, int count)
+typedef struct answer_end { const glam_tokenizer *tokens; const char *const *stops; } answer_end;
+
+// For glam_beam: do these tokens end with the tokenizer's end, or hold a stop string?
+static int ends_answer(void *user, const int32_t *tokens, int count)
 {
-    const stop_list *stops = (const stop_list *)user;
-    size_t bytes = glam_decode(NULL, tokens, (size_t)count, NULL, 0);
-    char *text = (char *)need(bytes + 1);
-    glam_decode(NULL, tokens, (size_t)count, text, bytes + 1);
-    int ends = find_stop(text, bytes, stops->strings) < bytes;
+    const answer_end *end = (const answer_end *)user;
+    const glam_vocabulary *v = glam_tokenizer_vocabulary(end->tokens);
+    int bytes;
+    if (v && tokens[count - 1] == v->end) return 1;
+    char *text = tokens_text(end->tokens, tokens, count, &bytes);
+    int ends = find_stop(text, (size_t)bytes, end->stops) < (size_t)bytes;
     free(text);
     return ends;
 }
@@ -304,22 +305,22 @@ static int ends_at_stop(void *user, const int32_t *tokens, int count)
 static char *write_answer(glam_model *model, const char *prompt, int window, int most,
                           const glam_beam *with, const char *const *stops, double *loglik)
 {
+    const glam_tokenizer *t = glam_model_tokenizer(model);
+    const glam_vocabulary *v = glam_tokenizer_vocabulary(t);
     glam_beam beam = *with;
-    stop_list list = {stops};
-    size_t count = glam_encode(NULL, prompt, strlen(prompt), NULL, 0);
-    size_t from = count + (size_t)most > (size_t)window && window > most
-                  ? count - (size_t)(window - most) : 0;
-    int32_t *ids = (int32_t *)need((count + (size_t)most + 1) * sizeof *ids);
-    glam_encode(NULL, prompt, strlen(prompt), ids, count);
-    if (!count) ids[count++] = '\n';                     // something to continue
-    beam.ends = ends_at_stop;
-    beam.ends_user = &list;
-    int made = glam_beam_search(model, ids + from, (int)(count - from), ids + count, most, &beam,
-                                loglik);
-    size_t bytes = glam_decode(NULL, ids + count, (size_t)made, NULL, 0);
-    char *text = (char *)need(bytes + 1);
-    glam_decode(NULL, ids + count, (size_t)made, text, bytes + 1);
-    text[find_stop(text, bytes, stops)] = 0;
+    answer_end end = {t, stops};
+    int begins = v && v->begin >= 0, bytes;
+    if (!*prompt) prompt = "\n";                         // something to continue
+    int count = begins + (int)glam_encode(t, prompt, strlen(prompt), NULL, 0);
+    int room = window > most ? window - most : 1, from = count > room ? count - room : 0;
+    int32_t *ids = (int32_t *)need(((size_t)count + (size_t)most) * sizeof *ids);
+    if (begins) ids[0] = v->begin;
+    glam_encode(t, prompt, strlen(prompt), ids + begins, (size_t)(count - begins));
+    beam.ends = ends_answer;
+    beam.ends_user = &end;
+    int made = glam_beam_search(model, ids + from, count - from, ids + count, most, &beam, loglik);
+    char *text = tokens_text(t, ids + count, made, &bytes);
+    text[find_stop(text, (size_t)bytes, stops)] = 0;
     free(ids);
     if (made) return text;
     free(text);
