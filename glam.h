@@ -1074,12 +1074,12 @@ typedef struct glam_score {
 } glam_score;
 
 // Scores count continuations, as lm-evaluation-harness defines it: context and continuation are
-// tokenized as one text, the tokenizer's begin before it; blanks at the end of the context go to the
-// continuation.  Without a context, and a begin, an end or a new line stands there.  What is longer
-// than the window (tokens; 0: the model's context) loses the begin of its context.  A continuation
-// longer than the window is rolled over: each token is scored once, in windows as full as may be.
-// The bits do not depend on what else is scored in the call.  Cancelled: all zero.  On a mesh every
-// rank scores everything.
+// tokenized as one text, the tokenizer's begin before it; blanks at the end of the context go to
+// the continuation.  Without a begin, an end or a new line stands for an empty context.  What is
+// longer than the window (tokens; 0: the model's context) loses the begin of its context.  A
+// continuation longer than the window is rolled over: each token is scored once, in windows as full
+// as may be.  The bits do not depend on what else is scored in the call.  Cancelled: all zero.  On
+// a mesh every rank scores everything.
 GLAM_API glam_status glam_loglikelihood(glam_model *model, const glam_query *queries, int count,
                                         int window, glam_score *scores);
 // The same for tokens; from is 1 or more.
