@@ -28,6 +28,7 @@
        glam_keep.h      what a run must not lose
        glam_curate.h    scores, near duplicates, overlap
        glam_documents.h documents from lines of JSON and plain text
+       glam_texts.h     files as texts to learn from
 
    Everything goes through the public interface of glam.h.  Exit status: 0 done, 1 something is
    wrong with files or numbers, 2 with the command line, 128 + N stopped by signal N (130:
@@ -66,11 +67,12 @@
 #include "glam_tally.h"
 #include "glam_stop.h"
 #include "glam_jsonl.h"
+#include "glam_curate.h"
+#include "glam_documents.h"
+#include "glam_texts.h"
 #include "glam_look.h"
 #include "glam_run.h"
 #include "glam_keep.h"
-#include "glam_curate.h"
-#include "glam_documents.h"
 
 #include "glam_train.h"
 #include "glam_race.h"

@@ -24,6 +24,7 @@ typedef struct run {
     glam_config   config;
     glam_recipe   recipe;
     glam_plan     plan;
+    int           texts;                      // of which train is made
     glam_text    *train, *valid;              // valid NULL: nothing is held back
     glam_model   *model;
     glam_trainer *trainer;
@@ -175,22 +176,29 @@ static void log_done(const run *r, const char *path, int step)
 static glam_text *open_texts(run *r, double fraction, int context)
 {
     glam_text **part = (glam_text **)need((size_t)r->path_count * sizeof *part), *all = NULL;
+    float *weights = (float *)need((size_t)r->path_count * sizeof *weights);
     size_t most = 0, held = 0;
-    int used = 0, status = DONE;
+    int used = 0, status = DONE, told = 0;
+    for (int i = 0; i < r->path_count && status == DONE && GIVEN(weights); i++)
+        if (listed_weight(r->s->weights, i) < 0 || listed_weight(r->s->weights, r->path_count) >= 0)
+            status = complain(FAILED, "--weights %s: a number from 0 on is wanted for each of %d "
+                              "texts, with commas between them", r->s->weights, r->path_count);
     for (int i = 0; i < r->path_count && status == DONE; i++) {
         if (kind_of(r->paths[i]) == FOLDER) {
             status = complain(FAILED, "%s is a folder; name the files in it, such as %s/*.txt",
                               r->paths[i], r->paths[i]);
             break;
         }
-        glam_text *text = glam_text_open(r->ctx, r->paths[i], r->tokens);
+        glam_text *text = open_training_text(r->ctx, r->paths[i], r->tokens, r->s->documents,
+                                             &told);
         if (!text && glam_error(r->ctx) == GLAM_ERR_VALUE && r->path_count > 1) {
             warn("%s is left out: %s", r->paths[i], glam_error_text(r->ctx));
             glam_clear_error(r->ctx);
             continue;
         }
-        status = failure(r->ctx);
+        status = told ? FAILED : failure(r->ctx);
         if (status != DONE) break;
+        weights[used] = (float)listed_weight(r->s->weights, i);
         size_t length = glam_text_length(part[used++] = text);
         size_t last = (size_t)((double)length * (double)(float)fraction);
         if (length - last > most) most = length - last;
@@ -210,10 +218,12 @@ static glam_text *open_texts(run *r, double fraction, int context)
                           "--val-fraction 0 trains without validation", show_commas(held),
                           context);
     if (status == DONE) {
-        all = used > 1 ? glam_mix(r->ctx, part, NULL, used) : part[0];
+        all = used > 1 ? glam_mix(r->ctx, part, GIVEN(weights) ? weights : NULL, used) : part[0];
         if (failure(r->ctx)) all = NULL;
     }
+    r->texts = used;
     free(part);
+    free(weights);
     return all;
 }
 

@@ -279,6 +279,8 @@ static void print_resume(const run *r, const char *checkpoint, int apart)
         printf(" --log ");
         print_path(stdout, r->s->log);
     }
+    if (GIVEN(documents)) printf(" --documents %s", r->s->documents);
+    if (GIVEN(weights)) printf(" --weights %s", r->s->weights);
     if (GIVEN(keep)) printf(" --keep %s", r->s->keep);
     if (GIVEN(threads)) printf(" --threads %d", r->s->threads);
     if (GIVEN(checkpoint_every)) printf(" --checkpoint-every %d", r->s->checkpoint_every);
@@ -350,6 +352,22 @@ static int rescue(run *r)
     return FAILED;
 }
 
+// How often each text has been seen, where there are few or they have weights.
+static void print_epochs(const run *r)
+{
+    int named = r->texts == r->path_count, done = glam_trainer_done(r->trainer);
+    if (r->texts < 2 || (r->texts > 8 && !GIVEN(weights))) return;
+    double *epochs = (double *)need((size_t)r->texts * sizeof *epochs);
+    if (glam_mix_epochs(r->train, r->recipe.batch, window(r), r->recipe.seed, 0, (uint64_t)done,
+                        epochs, r->texts) == GLAM_OK) {
+        printf("epochs: ");
+        for (int i = 0; i < r->texts; i++)
+            printf("%s%s %.3g", i ? ", " : "", named ? r->paths[i] : "text", epochs[i]);
+        printf("\n\n");
+    }
+    free(epochs);
+}
+
 static void print_result(run *r)
 {
     int32_t tokens[PROMPT + SAMPLE];
@@ -360,6 +378,7 @@ static void print_result(run *r)
         printf(", validation loss %.4f nats, %.3f bits per byte", r->valid_loss,
                r->valid_loss / log(2.0) / r->bytes_per_token);
     printf("%s\n\n", r->now.stopped ? "; stopped, as it no longer gained" : "");
+    print_epochs(r);
     int count = write_sample(r, tokens, &prompt, 7);
     if (count > 0) print_look(r->model, tokens, count);
     glam_forget(r->ctx);
