@@ -105,9 +105,9 @@ static void put_hand_back(report *r, const byhand *b)
     json_out *o = &r->page;
     int M = b->width, E = b->experts, some = M < HAND ? M : HAND;
     json_printf(o, "<h4>4. What the loss says</h4><p>The next token is ");
-    char next[8];
+    char next[NAME];
     put(o, "<b>");
-    put_escaped(o, token_name(b->next, next));
+    put_escaped(o, token_name(r->read.tokenizer, b->next, next));
     json_printf(o, "</b>; the model gave it %.2f %%, so the loss is &minus;ln %.5f = %.5f. From "
                 "above comes g = dL/dy; the weight of an expert feels g &middot; f, all %d "
                 "numbers of it:</p>\n", 100 * exp(-b->loss), exp(-b->loss), b->loss, M);
@@ -153,13 +153,13 @@ static void put_hand(report *r, int layer)
 {
     const byhand *b = &r->by[layer];
     json_out *o = &r->page;
-    char name[8];
+    char name[NAME];
     if (!b->block || b->failed) {
         put(o, "<p>This model has parts that are not taken apart here.</p>\n");
         return;
     }
     put(o, "<h3>The token <b>");
-    put_escaped(o, token_name(r->read.ids[b->token], name));
+    put_escaped(o, token_name(r->read.tokenizer, r->read.ids[b->token], name));
     json_printf(o, "</b>, number %d of the text, in layer %d</h3>\n", b->token, layer);
     put_hand_forward(r, b);
     put_hand_sum(r, b);
@@ -175,7 +175,8 @@ static void choose_hand(report *r)
     for (int t = 2; t + 1 < k->tokens; t++) {
         double loss = (double)k->loss[t + 1];
         if (!isfinite(loss)) continue;
-        if (GIVEN(token) ? t != r->s->token : !is_letter(k->ids[t])) continue;
+        int kind = kind_of_token(k, t);
+        if (GIVEN(token) ? t != r->s->token : kind > 2) continue;
         const float *w = k->of[r->layer].before + t * k->top_k;
         double value = (loss < 3 ? loss : 3) * (0.1 + (double)w[k->top_k - 1]);
         if (value <= best) continue;
@@ -312,16 +313,16 @@ static void put_takes(report *r, int layer)
 {
     json_out *o = &r->page;
     const glam_routing_stats *s = tally_finish(&r->total, layer);
-    taken of[BYTES];
-    char name[8];
+    taken of[TAKES];
+    char name[NAME];
     put(o, "<div class=\"takes\">\n");
     for (int i = 0; i < s->experts; i++) {
         int e = r->order[layer * s->experts + i];
-        takes_of(s, e, of);
+        int count = takes_of(s, e, of);
         json_printf(o, "<p><b class=\"who\">%d</b>", e);
-        for (int j = 0; j < 8 && 200 * of[j].count >= s->first[e] && of[j].count; j++) {
+        for (int j = 0; j < count && 200 * of[j].count >= s->first[e]; j++) {
             put(o, " <span class=\"chip\">");
-            put_escaped(o, of[j].id == ' ' ? "\xe2\x90\xa3" : token_name(of[j].id, name));
+            put_escaped(o, token_name(r->read.tokenizer, of[j].id, name));
             json_printf(o, " <small>%.0f %%</small></span>",
                         100 * (double)of[j].count / (double)s->first[e]);
         }
@@ -406,18 +407,26 @@ static void make_page(report *r)
 
 // == the command ============================================================================
 
+static int ends_line(const look *k, int t)
+{
+    char byte;
+    int bytes;
+    const char *piece = piece_of(k->tokenizer, k->ids[t], &byte, &bytes);
+    return bytes > 0 && piece[bytes - 1] == '\n';
+}
+
 // The letters of the page: the first of what is counted, from the start of a line.
 static void read_letters(report *r)
 {
     const look *from = &r->source[0].counted;
     int mixtures = 0, begin = 0, each, most;
     for (int i = 0; i < r->config->layers; i++) mixtures += is_mixture(r->config, i);
-    each = from->top_k * 16 + (from->experts <= PROBABILITIES ? from->experts * 4 : 0);
+    each = 8 + from->top_k * 16 + (from->experts <= PROBABILITIES ? from->experts * 4 : 0);
     most = READ_BYTES / each / mixtures;
     if (most > READ) most = READ;
     if (most > from->tokens) most = from->tokens;
     while (from->tokens > most && begin < 400 && begin + most < from->tokens &&
-           (begin == 0 || from->ids[begin - 1] != '\n')) begin++;
+           (begin == 0 || !ends_line(from, begin - 1))) begin++;
     int32_t *ids = (int32_t *)need((size_t)most * sizeof *ids);
     memcpy(ids, from->ids + begin, (size_t)most * sizeof *ids);
     look_open(&r->read, r->model, ids, most, r->config->context, NULL);
@@ -434,7 +443,7 @@ static int count_sources(report *r, char **words, int count)
     for (int i = 0; i < count; i++) {
         source *to = &r->source[r->sources];
         int tokens = 0;
-        int32_t *ids = text_tokens(r->ctx, words[i], COUNTED, 1, &tokens);
+        int32_t *ids = text_tokens(r->model, words[i], COUNTED, 1, &tokens);
         if (!ids || glam_error(r->ctx) != GLAM_OK) {
             free(ids);
             return failure(r->ctx);

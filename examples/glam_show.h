@@ -319,19 +319,6 @@ static void show_marks(FILE *f, const char *text, int bytes, const show_mark *ma
     }
 }
 
-// Each byte of text on the colour of expert[i * stride], whose number stands under it.
-static void show_experts(FILE *f, const char *text, int bytes, const int32_t *expert, int stride,
-                         int experts)
-{
-    show_mark *mark = (show_mark *)malloc((size_t)bytes * sizeof *mark);
-    for (int i = 0; mark && i < bytes; i++) {
-        mark[i].number = mark[i].ground = expert[i * stride];
-        mark[i].shade = 0;
-    }
-    if (mark) show_marks(f, text, bytes, mark, experts, experts - 1);
-    free(mark);
-}
-
 // One cell per expert: half full is an even share, full is twice that or more.  So many in a line;
 // the next begins in that column.
 static void show_load(FILE *f, const uint64_t *load, int experts, int most,
