@@ -73,7 +73,8 @@ static int kind_of_token(const look *k, int t)
 // == what is counted ========================================================================
 
 // How far the tokens of an expert's first choices are from those of all: the more, the more it is a
-// specialist (divergence of Kullback and Leibler, in nats).  It only orders experts.
+// specialist (divergence of Kullback and Leibler); one with little to do counts for less.  It only
+// orders experts.
 static double specialised(const glam_routing_stats *s, const double *all, int expert)
 {
     double sum = 0, first = (double)s->first[expert];
@@ -83,7 +84,8 @@ static double specialised(const glam_routing_stats *s, const double *all, int ex
         double of = (double)row[expert];
         if (of > 0) sum += of / first * log(of / first * (double)s->tokens / all[id]);
     }
-    return sum;
+    double load = first * s->experts / (double)s->tokens;
+    return sum * (load < 1 ? load : 1);
 }
 
 static void find_order(report *r)
@@ -158,7 +160,9 @@ static chart new_chart(const char *file, const char *title, const char *unit, in
 static void put_chart(report *r, chart *c)
 {
     if (c->lines) {
-        put(&r->page, "<figure class=\"plot\" tabindex=\"0\">\n");
+        put_format(&r->page, "<figure class=\"plot\" tabindex=\"0\" "
+                   "data-box=\"%d %d %d %d %d\">\n", CHART_WIDE, CHART_LEFT, CHART_RIGHT,
+                   CHART_TOP, CHART_BOTTOM);
         put_svg(r, c->file, draw_chart, c);
         put(&r->page, "<figcaption class=\"read\" aria-live=\"polite\">point, tap or use "
                       "\xe2\x86\x90 "
@@ -355,16 +359,16 @@ static void put_pairs(report *r, int layer)
 
 static void put_thousandths(json_out *o, const char *name, const float *of, int count)
 {
-    json_printf(o, ",\"%s\":[", name);
+    put_format(o, ",\"%s\":[", name);
     for (int i = 0; i < count; i++)
-        json_printf(o, "%s%d", i ? "," : "", (int)(1000 * (double)of[i] + 0.5));
+        put_format(o, "%s%d", i ? "," : "", (int)(1000 * (double)of[i] + 0.5));
     put(o, "]");
 }
 
 static void put_integers(json_out *o, const char *name, const int32_t *of, int count)
 {
-    json_printf(o, ",\"%s\":[", name);
-    for (int i = 0; i < count; i++) json_printf(o, "%s%d", i ? "," : "", (int)of[i]);
+    put_format(o, ",\"%s\":[", name);
+    for (int i = 0; i < count; i++) put_format(o, "%s%d", i ? "," : "", (int)of[i]);
     put(o, "]");
 }
 
@@ -375,7 +379,7 @@ static void put_letters_layer(report *r, int layer)
     const looked_layer *l = &k->of[layer];
     const glam_routing_stats *s = tally_finish(&r->total, layer);
     int chosen = k->tokens * k->top_k, E = k->experts;
-    json_printf(o, "{\"layer\":%d,\"slots\":%d", layer, l->capacity);
+    put_format(o, "{\"layer\":%d,\"slots\":%d", layer, l->capacity);
     put_integers(o, "expert", l->expert, chosen);
     put_integers(o, "slot", l->slot, chosen);
     put_integers(o, "fate", l->fate, chosen);
@@ -385,8 +389,8 @@ static void put_letters_layer(report *r, int layer)
     put_integers(o, "order", r->order + layer * E, E);
     put(o, ",\"load\":[");
     for (int e = 0; e < E; e++)
-        json_printf(o, "%s%.3f", e ? "," : "",
-                    (double)s->first[e] * E / (double)s->tokens);
+        put_format(o, "%s%.3f", e ? "," : "",
+                   (double)s->first[e] * E / (double)s->tokens);
     put(o, "]}");
 }
 
@@ -414,13 +418,13 @@ static void put_letters(report *r)
     const look *k = &r->read;
     const char *comma = "";
     put(o, "<script type=\"application/json\" id=\"data\">");
-    json_printf(o, "{\"experts\":%d,\"top\":%d,\"window\":%d,\"start\":[%d,%d]", k->experts,
-                k->top_k, k->window, r->layer, r->expert);
+    put_format(o, "{\"experts\":%d,\"top\":%d,\"window\":%d,\"start\":[%d,%d]", k->experts,
+               k->top_k, k->window, r->layer, r->expert);
     if (k->tokenizer) put_pieces(o, k);
     else put_integers(o, "bytes", k->ids, k->tokens);
     put(o, ",\"loss\":[");
     for (int t = 0; t < k->tokens; t++) {
-        if (isfinite(k->loss[t])) json_printf(o, "%s%.3f", t ? "," : "", (double)k->loss[t]);
+        if (isfinite(k->loss[t])) put_format(o, "%s%.3f", t ? "," : "", (double)k->loss[t]);
         else put(o, t ? ",null" : "null");
     }
     put(o, "],\"layers\":[");

@@ -313,6 +313,7 @@ static const char *const page_script[] = {
     "// Charts: the values at a step, by pointer, finger or key.\n",
     "for (const plot of document.querySelectorAll('.plot')) {\n",
     "  const svg = plot.querySelector('svg'), read = plot.querySelector('.read');\n",
+    "  const [wide, left, right, top, bottom] = plot.dataset.box.split(' ').map(Number);\n",
     "  const lines = [...svg.querySelectorAll('g[data-x]')].map(g => ({name: g.dataset.n, x: "
     "g.dataset.x.split(' '), y: g.dataset.y.split(' '),\n",
     "    at: g.querySelector('polyline').points}));\n",
@@ -320,12 +321,12 @@ static const char *const page_script[] = {
     "  const cursor = document.createElementNS('http://www.w3.org/2000/svg', 'line');\n",
     "  const first = all[0], last = all[all.length - 1];\n",
     "  cursor.setAttribute('class', 'cursor');\n",
-    "  for (const [k, v] of [['y1', 26], ['y2', 190]]) cursor.setAttribute(k, v);\n",
+    "  for (const [k, v] of [['y1', top], ['y2', bottom]]) cursor.setAttribute(k, v);\n",
     "  let at = -1;\n",
     "  const show = i => {\n",
     "    at = Math.max(0, Math.min(all.length - 1, i));\n",
-    "    const x = 44 + (322 - 44) * (last > first ? (all[at] - first) / (last - first) : 0), "
-    "values = [];\n",
+    "    const x = left + (right - left) * (last > first ? (all[at] - first) / (last - first) "
+    ": 0), values = [];\n",
     "    for (const k of ['x1', 'x2']) cursor.setAttribute(k, x);\n",
     "    svg.appendChild(cursor);\n",
     "    for (const l of lines) {\n",
@@ -338,9 +339,9 @@ static const char *const page_script[] = {
     "+ v[1]).join('  ') + (values.length > 8 ? ' ...' : '');\n",
     "  };\n",
     "  const point = e => {\n",
-    "    const box = svg.getBoundingClientRect(), x = (e.clientX - box.left) * 360 / "
+    "    const box = svg.getBoundingClientRect(), x = (e.clientX - box.left) * wide / "
     "box.width;\n",
-    "    const want = first + (last - first) * (x - 44) / (322 - 44);\n",
+    "    const want = first + (last - first) * (x - left) / (right - left);\n",
     "    let best = 0;\n",
     "    all.forEach((v, i) => { if (Math.abs(v - want) < Math.abs(all[best] - want)) best = "
     "i; });\n",

@@ -64,8 +64,9 @@ static void print_layer_takes(const look *k, int layer, int expert)
            "even ones; the tokens that are most of its first choices\n"
            "expert  first    all  takes\n", layer);
     for (int e = 0; e < k->experts; e++) if (expert < 0 || e == expert) print_takes(k, s, e);
-    printf("mean weights %.2f and %.2f; the token alone tells %.0f %% of\n"
-           "the first choices\n", s->weight_first, s->weight_second,
+    printf("mean weight of first choices %.2f", s->weight_first);
+    if (k->top_k > 1) printf(", of second ones %.2f", s->weight_second);
+    printf(";\nthe token alone tells %.0f %% of the first choices\n",
            100 * s->token_specialisation);
 }
 
