@@ -993,6 +993,7 @@ typedef struct glam_report {
     double   seconds;            // spent in training steps, validation left out
     double   tokens_per_second;
     uint64_t tokens;             // trained on so far
+    double   flops;              // and what that took, as glam_plan counts it; of all ranks
     uint64_t bytes;              // held by the context now
     int      skipped;            // this update was not finite and was left out
     int      torn;               // update_in_backward met an update that was not finite: what came
@@ -13070,7 +13071,7 @@ struct glam_trainer {
     int      step, bad_evals, stopped, aux_off;
     int      owed;                 // the step is done, its validation failed and can be repeated
     uint64_t tokens;
-    double   best_valid, valid_loss, seconds;
+    double   best_valid, valid_loss, seconds, work;   // work: FLOPs of a token
     float   *first, **saved;       // its set; [levels] sets of gradients, of earlier parts
     int      levels, rounds;       // rounds: parts that each rank does of a step
     char    *round;                // [X] what the ranks say of their parts, see glam__round_sums
@@ -13197,6 +13198,27 @@ static void glam__hash_run(const glam_trainer *t)
     *h = glam__hash_bytes(*h, what, sizeof what);
 }
 
+// Multiply-adds of one token, forward: matrices it meets, and half of a context of attention.
+typedef struct glam__flops { const glam_config *c; double matrices; } glam__flops;
+
+static int glam__count_flops(void *arg, const glam__row *row, int layer GLAM__UNUSED)
+{
+    glam__flops *f = (glam__flops *)arg;
+    glam_shape s = glam__row_shape(f->c, row);
+    double n = (double)glam__count(s);
+    if (s.dims < 2 || row->start == GLAM__TABLE || row->start == GLAM__SMALL) return 1;
+    if (row->when == GLAM__FIRST && !f->c->tied) return 1;       // looked up, not multiplied
+    f->matrices += row->expert ? n / f->c->moe.experts * f->c->moe.top_k : n;
+    return 1;
+}
+
+static double glam__forward_flops(const glam_config *c, int context)
+{
+    glam__flops f = { c, 0 };
+    glam__each_param(c, glam__count_flops, &f);
+    return 2 * f.matrices + 2.0 * c->layers * context * c->heads * c->d_head;
+}
+
 // A trainer without its first memory; texts may be NULL while measuring.
 static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, glam_text *valid,
                                          const glam_recipe *recipe)
@@ -13212,6 +13234,8 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
     t->valid = valid;
     t->valid_loss = t->best_valid = t->last.valid_loss = -1;
     t->rounds = t->recipe.accumulate / (ctx->mesh ? ctx->mesh->X : 1);
+    t->work = (t->recipe.recompute ? 4 : 3) *
+              glam__forward_flops(&model->config, t->recipe.context);
     t->optimizer = glam_optimizer_new(ctx, model->tensors, model->count, &t->recipe);
     if (!t->optimizer) return NULL;
     uint64_t cells = (uint64_t)model->config.layers * (model->config.moe.experts + 1);
@@ -13425,6 +13449,7 @@ static int glam__train_validated(glam_trainer *t, glam_report *r)
     int due = t->recipe.eval_every && t->valid && !(t->step % t->recipe.eval_every);
     r->step = t->step;
     r->tokens = t->tokens;
+    r->flops = t->work * (double)t->tokens;
     t->owed = 0;
     if (due && !ctx->error) {
         glam__trainer_evaluate(t);
@@ -15531,27 +15556,6 @@ GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, gla
 /* == 22 plan : implementation =============================================================
    A plan is the run itself in measure mode: the code that will allocate says what it would. */
 
-// Multiply-adds of one token, forward: matrices it meets, and half of a context of attention.
-typedef struct glam__flops { const glam_config *c; double matrices; } glam__flops;
-
-static int glam__count_flops(void *arg, const glam__row *row, int layer GLAM__UNUSED)
-{
-    glam__flops *f = (glam__flops *)arg;
-    glam_shape s = glam__row_shape(f->c, row);
-    double n = (double)glam__count(s);
-    if (s.dims < 2 || row->start == GLAM__TABLE || row->start == GLAM__SMALL) return 1;
-    if (row->when == GLAM__FIRST && !f->c->tied) return 1;       // looked up, not multiplied
-    f->matrices += row->expert ? n / f->c->moe.experts * f->c->moe.top_k : n;
-    return 1;
-}
-
-static double glam__forward_flops(const glam_config *c, int context)
-{
-    glam__flops f = { c, 0 };
-    glam__each_param(c, glam__count_flops, &f);
-    return 2 * f.matrices + 2.0 * c->layers * context * c->heads * c->d_head;
-}
-
 static uint64_t glam__slot_bytes(const glam_optimizer *o)
 {
     uint64_t bytes = 0;
@@ -15585,7 +15589,7 @@ static glam_status glam__plan_train(glam_ctx *ctx, const glam_config *config,
     plan->activations = b.step + b.scratch;
     plan->train_bytes = b.total;
     plan->flops_forward = glam__forward_flops(c, t->recipe.context);
-    plan->flops_train = plan->flops_forward * (t->recipe.recompute ? 4 : 3);
+    plan->flops_train = t->work;
     glam_close(m);
     return GLAM_OK;
 }

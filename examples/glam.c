@@ -19,6 +19,7 @@
        glam_tokens.h    texts into tokens and back
        glam_ranks.h     many machines
        glam_shape.h     options into configuration and recipe
+       glam_energy.h    joules, counted or reckoned
        glam_log.h       lines of JSON
        glam_tally.h     how busy the experts are: counts and bars
        glam_stop.h      signals and closed pipes
@@ -63,6 +64,7 @@
 #include "glam_tokens.h"
 #include "glam_ranks.h"
 #include "glam_shape.h"
+#include "glam_energy.h"
 #include "glam_log.h"
 #include "glam_tally.h"
 #include "glam_stop.h"
@@ -89,6 +91,7 @@
 #include "glam_info.h"
 #include "glam_tokenizer.h"
 #include "glam_data.h"
+#include "glam_plan.h"
 
 // == the table of commands ==================================================================
 
@@ -123,6 +126,12 @@ static const command commands[] = {
      "file is a tokenizer.json, a tokenizer.model or a model, and nothing is learnt."},
     {"info", "MODEL | --preset NAME", "sizes, memory and work, without loading", INFO, run_info,
      NULL},
+    {"plan", "[PRESET | MODEL]", "what it would cost on which machine: memory, time, energy", PLAN,
+     run_plan,
+     "Without a model: the paper's table beside what is printed there, published systems beside "
+     "what the formulas say, and the devices. Time is an interval: from everything sent while "
+     "computing to nothing. A device of one's own is a file of lines \"flops 6e12\"; --calibrate "
+     "writes one."},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -20,7 +20,7 @@ enum { DONE = 0, FAILED = 1, USAGE = 2 };           // exit status; a signal's: 
 // == the table of options ===================================================================
 
 enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      // commands
-       REPORT = 1 << 12, TOKENIZER = 1 << 13,
+       REPORT = 1 << 12, TOKENIZER = 1 << 13, PLAN = 1 << 21,
        DATA_SCORE = 1 << 16, DATA_FILTER = 1 << 17, DATA_MIX = 1 << 18, DATA_DEDUP = 1 << 19,
        DATA_OVERLAP = 1 << 20, DATA_QUALITY = DATA_SCORE | DATA_FILTER,
        DATA = DATA_QUALITY | DATA_MIX | DATA_DEDUP | DATA_OVERLAP,
@@ -37,7 +37,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     TITLE(TRAIN, "what to make of it") \
     ROW(out, "out", "FILE", TRAIN | RESUME, WORD, 0, \
         "the model; else model.safetensors, model-2 ...: a name that no other run has") \
-    ROW(force, "force", "", NEW | RESUME | REPORT | TOKENIZER | DATA | EVAL, FLAG, 0, \
+    ROW(force, "force", "", NEW | RESUME | REPORT | TOKENIZER | DATA | EVAL | PLAN, FLAG, 0, \
         "overwrite files that exist; train: even the model of --from") \
     ROW(from, "from", "MODEL", TRAIN, WORD, 0, \
         "fine-tune this model instead of making a new one") \
@@ -88,17 +88,17 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "the same for the output's logits") \
     ROW(dense, "dense", "", TRAIN | SHAPE, FLAG, 0, "the dense twin: the same work per token") \
     TITLE(NEW, "the recipe") \
-    ROW(batch, "batch", "N", NEW, WHOLE, SIZE, "sequences per step") \
-    ROW(context, "context", "N", NEW, WHOLE, SIZE, "tokens per sequence") \
+    ROW(batch, "batch", "N", NEW | PLAN, WHOLE, SIZE, "sequences per step") \
+    ROW(context, "context", "N", NEW | PLAN, WHOLE, SIZE, "tokens per sequence") \
     ROW(accumulate, "accumulate", "N", NEW, WHOLE, SIZE, \
         "parts a batch is cut into, for memory") \
-    ROW(recompute, "recompute", "", NEW, FLAG, 0, "run blocks twice, for memory") \
+    ROW(recompute, "recompute", "", NEW | PLAN, FLAG, 0, "run blocks twice, for memory") \
     ROW(update_in_backward, "update-in-backward", "", NEW, FLAG, 0, \
         "hold one layer's gradient at a time, for memory; without --clip") \
     ROW(pack, "pack", "MB", NEW | RESUME, REAL, 1e9, \
         "for copies of weights in the kernels' order; 64") \
     ROW(recipe, "recipe", "NAME", NEW, WORD, 0, "default, paper, finetune, or quick: 300 steps") \
-    ROW(optimizer, "optimizer", "KIND", NEW, WORD, 0, "adafactor or adamw") \
+    ROW(optimizer, "optimizer", "KIND", NEW | PLAN, WORD, 0, "adafactor or adamw") \
     ROW(lr, "lr", "R", NEW, REAL, 1e6, "highest learning rate") \
     ROW(warmup, "warmup", "N", NEW, WHOLE, MANY, "steps until it is reached") \
     ROW(min_lr, "min-lr", "R", NEW, REAL, 1e6, "where it ends, relative to --lr") \
@@ -107,10 +107,10 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     TITLE(NEW, "the run") \
     ROW(seed, "seed", "N", NEW | GENERATE | EVAL | DATA_QUALITY | DATA_MIX, SEED, 0, \
         "another seed, other random numbers") \
-    ROW(threads, "threads", "N", NEW | RESUME | GENERATE | EVAL | ROUTE | REPORT | DATA, WHOLE, \
-        1024, \
+    ROW(threads, "threads", "N", NEW | RESUME | GENERATE | EVAL | ROUTE | REPORT | DATA | PLAN, \
+        WHOLE, 1024, \
         "else every core; of each rank, else 1") \
-    ROW(simd, "simd", "NAME", NEW | GENERATE | EVAL | ROUTE | REPORT, WORD, 0, \
+    ROW(simd, "simd", "NAME", NEW | GENERATE | EVAL | ROUTE | REPORT | PLAN, WORD, 0, \
         "base, sse2, avx2, avx512 or neon; else the best") \
     ROW(eval_every, "eval-every", "N", TRAIN, WHOLE, MANY, \
         "steps between validations; 0: at the end") \
@@ -120,6 +120,10 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "one JSON object per line; a book of that name is not overwritten without --force") \
     ROW(keep, "keep", "WHICH", TRAIN | RESUME, WORD, 0, \
         "weights to save: best (of the validations since the start or --resume) or last; best") \
+    ROW(powercap, "powercap", "FOLDER", NEW | RESUME, WORD, 0, \
+        "counters of energy (RAPL); /sys/class/powercap") \
+    ROW(joules_per_gflop, "joules-per-gflop", "J", NEW | RESUME, REAL, 1e9, \
+        "energy where nothing counts it: FLOPs times this; 0.1") \
     ROW(quiet, "quiet", "", NEW | RESUME, FLAG, 0, "errors and the last line only") \
     ROW(page, "out", "FILE", REPORT, WORD, 0, "the page; report.html") \
     ROW(svg, "svg", "FOLDER", REPORT, WORD, 0, "each chart alone into this folder, made if need " \
@@ -134,9 +138,9 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(json, "json", "", ROUTE, FLAG, 0, "all of it as one JSON object") \
     TITLE(TRAIN, "many machines (built with mpicc -DGLAM_MPI, started by mpirun)") \
     TITLE(INFO, "bytes of each rank of many machines") \
-    ROW(mesh, "mesh", "XxY", TRAIN | RESUME | INFO, WORD, 0, \
+    ROW(mesh, "mesh", "XxY", TRAIN | RESUME | INFO | PLAN, WORD, 0, \
         "X * Y ranks: X share batch and experts, Y heads and widths") \
-    ROW(mesh_store, "mesh-store", "", TRAIN | RESUME | INFO, FLAG, 0, \
+    ROW(mesh_store, "mesh-store", "", TRAIN | RESUME | INFO | PLAN, FLAG, 0, \
         "split the other weights over X as well, for memory") \
     ROW(pieces, "vocab", "N", TOKENIZER, WHOLE, SIZE, "how many pieces to learn; 2048") \
     ROW(tokens_out, "out", "FILE", TOKENIZER, WORD, 0, "where to; tokenizer.json") \
@@ -167,6 +171,10 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(data, "data", "FOLDER", EVAL, WORD, 0, "where the files of a suite are; else beside it") \
     ROW(ids, "tokens", "FILE", EVAL, WORD, 0, \
         "the loss on ids written as numbers, one sequence a line") \
+    ROW(device, "device", "NAME", PLAN, WORD, 0, \
+        "laptop, server, a100, h100, tpuv3, tpuv4, or a file") \
+    ROW(calibrate, "calibrate", "FILE", PLAN, WORD, 0, \
+        "measure this machine, some ten seconds, and write it as a device") \
     ROW(prompt, "prompt", "TEXT", GENERATE, WORD, 0, "where it begins") \
     ROW(tokens, "tokens", "N", GENERATE, WHOLE, 1e8, "how many to write; 400") \
     ROW(temperature, "temperature", "T", GENERATE, REAL, 1e6, "0: always the likeliest; 0.8") \

@@ -34,6 +34,7 @@ typedef struct run {
     double        valid_loss;                 // of the last validation; negative: none yet
     best_weights  best;
     glam_report   now;
+    energy        meter;
     tally         step, since;                // routing of this step; since the last load bars
     time_t        next_line;
     int           lines, fresh;               // lines printed; steps done by this process
@@ -101,6 +102,7 @@ static void log_start(const run *r)
     log_int(f, "params", all);
     log_int(f, "active_params", active);
     log_real(f, "flops_per_token", r->plan.flops_forward);
+    log_string(f, "energy", energy_source(&r->meter));
     log_string(f, "trains", glam_trainer_summary(r->trainer));
     log_int(f, "train_tokens", glam_text_length(r->train));
     log_int(f, "val_tokens", glam_text_length(r->valid));
@@ -129,6 +131,8 @@ static void log_step(const run *r)
     log_int(f, "tokens", n->tokens);
     log_real(f, "train_seconds", n->seconds);
     log_real(f, "tokens_per_second", n->tokens_per_second);
+    log_real(f, "flops", n->flops);
+    log_real(f, "joules", r->meter.joules);
     log_int(f, "bytes", n->bytes);
     log_int(f, "skipped", (uint64_t)n->skipped);
     log_int(f, "torn", (uint64_t)n->torn);
@@ -162,6 +166,8 @@ static void log_done(const run *r, const char *path, int step)
     log_real(f, "tokens_per_second", r->now.seconds > 0 ? tokens / r->now.seconds : 0);
     log_int(f, "params", all);
     log_int(f, "active_params", active);
+    log_real(f, "flops", r->now.flops);
+    log_real(f, "joules", r->meter.joules);
     log_int(f, "peak_bytes", glam_memory(r->ctx).peak);
     if (path) log_string(f, "saved", path);
     if (path) log_int(f, "saved_step", (uint64_t)step);
@@ -304,6 +310,10 @@ static void take_pace(run *r)
 {
     double speed = r->now.tokens_per_second;
     double took = speed > 0 ? (double)r->recipe.batch * window(r) / speed : r->recent;
+    if (r->fresh == 0)                                     // what earlier processes did is theirs
+        r->meter.flops = r->now.flops * (1 - (double)r->recipe.batch * window(r) /
+                                         (double)r->now.tokens);
+    energy_take(&r->meter, r->now.flops);
     if (r->fresh++ == 0) r->before = r->now.seconds - took;
     double share = took / 30;
     if (share < 1.0 / r->fresh) share = 1.0 / r->fresh;       // the mean, at first
@@ -388,6 +398,8 @@ static int open_run(run *r, settings *s, char **words, int count)
     options.trace_user = r;
     catch_signals();
     r->ctx = glam_open(&options);
+    energy_open(&r->meter, GIVEN(powercap) ? s->powercap : NULL,
+                GIVEN(joules_per_gflop) ? s->joules_per_gflop : ENERGY_FIGURE);
     return failure(r->ctx);
 }
 

@@ -80,6 +80,12 @@ static const char *show_flops(double n)
     return show_scaled(n, 1e3, units, 5);
 }
 
+static const char *show_joules(double n)
+{
+    static const char *const units[] = {"J", "kJ", "MJ", "GJ", "TJ"};
+    return show_scaled(n, 1e3, units, 5);
+}
+
 // 1234567 as 1,234,567
 static const char *show_commas(uint64_t n)
 {
