@@ -9,7 +9,9 @@
 static int eval_text(settings *s, glam_ctx *ctx, glam_model *model, char **words)
 {
     const glam_tokenizer *tokens = glam_model_tokenizer(model);
-    glam_text *text = glam_text_open(ctx, words[1], tokens), *rest = NULL;
+    int told;
+    glam_text *text = open_training_text(ctx, words[1], tokens, s->documents, &told), *rest = NULL;
+    if (told) return FAILED;
     if (GIVEN(val_fraction))
         glam_text_split(text, (float)s->val_fraction, &rest, &text);
     if (failure(ctx)) return FAILED;

@@ -201,7 +201,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(megabytes, "megabytes", "M", DATA_MIX, REAL, 1e9, "write so much, or more by a document") \
     ROW(draws, "draws", "N", DATA_MIX, WHOLE, MANY, "write so many documents") \
     ROW(start, "start", "N", DATA_MIX, SEED, 0, "go on behind the first N documents") \
-    ROW(documents, "documents", "HOW", DATA | NEW | RESUME, WORD, 0, \
+    ROW(documents, "documents", "HOW", DATA | NEW | RESUME | EVAL, WORD, 0, \
         "what is not .jsonl: lines (of JSON), blank (lines between) or file; else by its start") \
     ROW(weights, "weights", "LIST", NEW | RESUME, WORD, 0, \
         "how often the texts are drawn from, such as 0.7,0.3; else by length") \

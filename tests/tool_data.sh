@@ -179,6 +179,10 @@ e1=$(grep '^epochs' t1)
 grep -q 'for each of 2 texts' t4 && pass || fail "train: --weights 0.8 for two texts"
 "$tool" train g.jsonl good.txt --weights 0.8,0.3 --documents blank --resume c --steps 6 >t5 2>&1
 grep -q 'other weights' t5 && pass || fail "train: resumed with other weights"
+"$tool" eval whole.safetensors odd.jsonl >t6 2>&1
+grep -q 'fewer than a context' t6 && pass || { fail "eval reads lines of JSON"; tail -1 t6; }
+"$tool" eval whole.safetensors g.jsonl >t6 2>&1
+grep -q 'nats per token' t6 && pass || { fail "eval reads lines of JSON"; tail -1 t6; }
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
