@@ -27,6 +27,7 @@
        glam_look.h      what the routers did with each token of a text
        glam_run.h       a run that learns: texts, trainer, log
        glam_keep.h      what a run must not lose
+       glam_svg.h glam_history.h glam_byhand.h glam_page.h glam_charts.h: what a report is made of
        glam_curate.h    scores, near duplicates, overlap
        glam_documents.h documents from lines of JSON and plain text
        glam_texts.h     files as texts to learn from

@@ -148,8 +148,8 @@ static const char *const page_script[] = {
     "function drawLetters() {\n",
     "  const l = D.layers[layer];\n",
     "  for (let t = 0; t < N; t++) {\n",
-    "    const j = expert < 0 ? 0 : choice(l, t, expert), at = t * K + j, letter = "
-    "cells[t].firstChild, below = cells[t].lastChild;\n",
+    "    const j = expert >= 0 ? choice(l, t, expert) : l.expert[t * K] < 0 ? -1 : 0, at = t * "
+    "K + j, letter = cells[t].firstChild, below = cells[t].lastChild;\n",
     "    const gone = j >= 0 && l.fate[at] === NO_SLOT;\n",
     "    letter.style.background = j < 0 || gone ? '' : expert < 0 ? ground(l.expert[at]) : "
     "shade(l.weight[at] / 1000);\n",
@@ -193,11 +193,13 @@ static const char *const page_script[] = {
     "  const fates = [];\n",
     "  for (let j = 0; j < K; j++) {\n",
     "    const f = fate(l, now * K + j);\n",
-    "    if (f) fates.push('expert ' + l.expert[now * K + j] + ' ' + f);\n",
+    "    if (f && l.expert[now * K + j] >= 0) fates.push('expert ' + l.expert[now * K + j] + ' "
+    "' + f);\n",
     "  }\n",
     "  if (fates.length) side.appendChild(make('p', '', fates.join('; ')));\n",
     "  const order = [];\n",
-    "  for (let j = 0; j < K; j++) order.push(l.expert[now * K + j]);\n",
+    "  for (let j = 0; j < K; j++) if (l.expert[now * K + j] >= 0) order.push(l.expert[now * K "
+    "+ j]);\n",
     "  for (let e = 0; l.p && e < E; e++) if (!order.includes(e)) order.push(e);\n",
     "  for (const e of order) side.appendChild(line(l, now, e));\n",
     "  side.appendChild(make('p', 'small', (l.p ? 'probability' : '') + ' \\u2192 weight in "
@@ -207,7 +209,8 @@ static const char *const page_script[] = {
     "    const row = table.appendChild(make('tr'));\n",
     "    row.appendChild(make('th', '', 'layer ' + m.layer)).scope = 'row';\n",
     "    for (let j = 0; j < Math.min(K, 3); j++) row.appendChild(make('td', '', m.expert[now "
-    "* K + j] + '  ' + (m.weight[now * K + j] / 1000).toFixed(2)));\n",
+    "* K + j] < 0 ? '-' : m.expert[now * K + j] + '  ' + (m.weight[now * K + j] / "
+    "1000).toFixed(2)));\n",
     "  }\n",
     "}\n",
     "function drawPanels() {\n",

@@ -4,6 +4,10 @@
 #ifndef GLAM_REPORT_H
 #define GLAM_REPORT_H
 
+#ifdef _WIN32
+#include <direct.h>
+#endif
+
 static const char report_note[] =
     "Several texts: each is counted, and the page compares them; its letters are the first one's. "
     "A TEXT that is the name of a file: its last 65,536 tokens, of which training keeps the last "

@@ -221,6 +221,12 @@ static void print_line(run *r)
            show_time(left));
 }
 
+static void print_legend(void)
+{
+    fputs(bar_legend, stdout);
+    if (ranks.size) printf("  (of the first rank's tokens)\n");
+}
+
 // A line now and then by the clock; with every sixth, what the experts do and what it writes.
 static void print_progress(run *r)
 {
@@ -231,7 +237,7 @@ static void print_progress(run *r)
     r->next_line = now + (time_t)pause;
     print_line(r);
     if (r->lines % 6 == 1 && r->now.step < r->now.steps) {
-        if (r->lines == 1 && r->config.moe.experts > 0) fputs(bar_legend, stdout);
+        if (r->lines == 1 && r->config.moe.experts > 0) print_legend();
         print_bars(&r->since);
         if (!ranks.size) print_sample(r);                 // on a mesh all would have to write it
         tally_clear(&r->since);
