@@ -9198,6 +9198,10 @@ enum { GLAM__ROW_COUNT = (int)(sizeof glam__rows_of_model / sizeof glam__rows_of
 static int glam__is_mixture(const glam_config *c, int layer)
 { return c->moe.experts > 0 && layer % c->moe.every == c->moe.offset; }
 
+// Is every token's output there before the next token is known?
+static int glam__writes(const glam_config *c)
+{ return !c->moe.experts || !(glam__router_traits(c->moe.router) & GLAM__AHEAD); }
+
 static int glam__row_applies(const glam_config *c, const glam__row *row, int layer)
 {
     int mixture = glam__is_mixture(c, layer);
@@ -9511,7 +9515,7 @@ static glam_status glam__mesh_fits(glam_ctx *ctx, const glam_config *c)
     if (c->qk_norm == GLAM_QK_NORM_WHOLE && m->Y > 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: a qk_norm of the whole row does not split "
                          "over mesh_y %d; use mesh_x alone", m->Y);
-    if (glam__router_traits(c->moe.router) & GLAM__AHEAD)
+    if (!glam__writes(c))
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: experts that choose tokens "
                          "(expert_choice) work on one rank alone so far");
     for (int i = 0; i < 5; i++)
@@ -9620,6 +9624,9 @@ GLAM_API glam_model *glam_model_new(glam_ctx *ctx, const glam_config *config)
         model->config.moe.normalise != GLAM_NORMALISE_NONE)
         glam__log(ctx, "moe: with top_k 1 normalising makes every weight 1, and the router learns "
                   "from the balance loss alone; normalise none gives it a gradient");
+    if (!glam__writes(&model->config))
+        glam__log(ctx, "moe: experts that choose (expert_choice) look at later tokens: losses of "
+                  "this model are better than it is, and it cannot write text");
     return model;
 }
 
@@ -11262,7 +11269,7 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
     glam_ctx *ctx = model->ctx;
     const glam_config *c = &model->config;
     if (most < 1) glam_fail(ctx, GLAM_ERR_VALUE, "session: room for %d tokens; at least 1", most);
-    if (c->moe.experts && glam__router_traits(c->moe.router) & GLAM__AHEAD)
+    if (!glam__writes(c))
         glam_fail(ctx, GLAM_ERR_STATE, "session: this model's experts choose tokens "
                   "(expert_choice) and look at later ones, which do not exist yet; to write text "
                   "train one with another router");
@@ -16120,7 +16127,8 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
     glam_session *s = model ? glam_session_new(model, model->config.context) : NULL;
     const int32_t token = 0;
     if (s) glam_next(s, &token, 1);
-    if (s && !m->error) plan->run_bytes = glam_memory(m).total;
+    if (model && !glam__writes(&model->config)) plan->run_bytes = 0;   // it generates nothing
+    else if (s && !m->error) plan->run_bytes = glam_memory(m).total;
     else glam_fail(ctx, m ? m->error : GLAM_ERR_MEMORY, "%s", glam_error_text(m));
     glam_close(m);
     return ctx->error;

@@ -75,6 +75,13 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(activation, "expert-activation", "KIND", NEW | SHAPE, WORD, 0, \
         "relu, gelu_tanh, gelu_erf, geglu or swiglu") \
     ROW(normalise, "normalise", "KIND", NEW | SHAPE, WORD, 0, "before_drop, after_drop or none") \
+    ROW(router, "router", "KIND", NEW | SHAPE, WORD, 0, \
+        "who chooses: top_k, sampled, random, noisy, hash or expert_choice") \
+    ROW(score, "score", "KIND", NEW | SHAPE, WORD, 0, "of the router: softmax or sigmoid") \
+    ROW(bias, "bias", "", NEW | SHAPE, FLAG, 0, \
+        "balance by a bias on the choice, learned from loads; goes well with --aux 0") \
+    ROW(shared, "shared", "N", NEW | SHAPE, WHOLE, SIZE, \
+        "hidden of one more expert that works on every token; 0: none") \
     ROW(capacity, "capacity", "F", NEW | SHAPE, REAL, 1e6, \
         "slots: group * F / experts (2: balanced top-2); 0: none dropped") \
     ROW(group, "group", "N", NEW | SHAPE, WHOLE, SIZE, \

@@ -170,6 +170,7 @@ static int write_sample(run *r, int32_t *tokens, int *prompt, uint64_t seed)
     glam_sampling sampling = glam_sampling_default();
     sampling.seed = seed;
     *prompt = choose_prompt(r, tokens, seed);
+    if (!r->session) return *prompt;                      // see writes()
     glam_session_reset(r->session);
     return *prompt + glam_generate(r->session, tokens, *prompt, tokens + *prompt, SAMPLE,
                                    &sampling);
@@ -239,7 +240,7 @@ static void print_progress(run *r)
     if (r->lines % 6 == 1 && r->now.step < r->now.steps) {
         if (r->lines == 1 && r->config.moe.experts > 0) print_legend();
         print_bars(&r->since);
-        if (!ranks.size) print_sample(r);                 // on a mesh all would have to write it
+        if (!ranks.size && r->session) print_sample(r);   // on a mesh all would have to write
         tally_clear(&r->since);
     }
     flush_output();
@@ -529,12 +530,18 @@ static int prepare_resumed(run *r)
     return show_plan(r);
 }
 
+// Experts that choose look at tokens that are not written yet.
+static int writes(const glam_config *c)
+{
+    return c->moe.experts == 0 || c->moe.router != GLAM_ROUTER_EXPERT_CHOICE;
+}
+
 static int train(run *r)
 {
     int status = GIVEN(resume) ? prepare_resumed(r) : prepare_new(r);
     if (status != DONE) return status;
     r->config = *glam_model_config(r->model);               // with the derived sizes filled in
-    r->session = glam_session_new(r->model, PROMPT + SAMPLE);
+    if (writes(&r->config)) r->session = glam_session_new(r->model, PROMPT + SAMPLE);
     open_tallies(r);
     if (failure(r->ctx)) return FAILED;
     if (!r->s->quiet) show_run(r);
