@@ -136,7 +136,8 @@ static void fields_cover(const char *name, const glam__field *rows, size_t bytes
     while (end < bytes) {
         size_t next = bytes, size = 0;
         for (const glam__field *r = rows; r->key; r++) {
-            size_t n = r->kind == GLAM__FIELD_OBJECT ? sizeof(glam_moe_config) : r->bytes;
+            size_t n = r->rows == glam__moe_rows ? sizeof(glam_moe_config)
+                     : r->kind == GLAM__FIELD_OBJECT ? sizeof(glam_rotary) : r->bytes;
             if (n && r->at >= end && r->at < next) next = r->at, size = n;
         }
         size_t wide = offsetof(fields_wide, d), align = size % 8 || size > 8 ? 4 : wide;
