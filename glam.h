@@ -507,6 +507,31 @@ typedef enum glam_normalise {
     GLAM_NORMALISE_NONE        = 2    // the softmax's own probabilities
 } glam_normalise;
 
+// Who chooses.  Scores are made of the router's logits l = cap(x Wr) / temperature.  Draws are made
+// while training alone, from (seed, step, layer, part, token): a block that is recomputed draws
+// the same, and a model in use routes like top_k.
+typedef enum glam_router {
+    GLAM_ROUTER_TOP_K   = 0,   // the k best scores; GLaM, and GShard's policy "all"
+    GLAM_ROUTER_SAMPLED = 1,   // the best, then k - 1 others drawn by score: the best of
+                               // ln s + Gumbel noise (policy "sampling" of the code)
+    GLAM_ROUTER_RANDOM  = 2,   // the k best, but all after the first are left out unless a draw is
+                               // below weight / threshold (GShard 2.2, its threshold is 1/2)
+    GLAM_ROUTER_NOISY   = 3,   // the k best of x Wr + normal * softplus(x Wn), a gradient for both
+                               // (Shazeer et al. 2017, section 2.1)
+    GLAM_ROUTER_HASH    = 4,   // a fixed draw for each (layer, token id), weights 1/k; no router to
+                               // learn (Roller et al. 2021, Hash Layers, "random")
+    GLAM_ROUTER_EXPERT_CHOICE = 5    // each expert takes the `capacity` tokens of a group (0: its
+                               // share, tokens * k / E) that score it best, weight = score (Zhou et
+                               // al. 2022).  Not causal: a token's experts depend on later tokens
+} glam_router;
+
+typedef enum glam_router_score {
+    GLAM_SCORE_SOFTMAX = 0,    // over all experts; with normalise before_drop the weights are also
+                               // a softmax of the k chosen logits
+    GLAM_SCORE_SIGMOID = 1     // of each logit (DeepSeek-V3, 2.1.2); the balance loss and entropy
+                               // are of s / sum s, and there is no router z-loss
+} glam_router_score;
+
 typedef struct glam_moe_config {
     int   experts;             // E; default 8.  0 in a model: every layer is dense
     int   top_k;               // experts per token, 1..E; default 2, as in the paper
@@ -526,6 +551,16 @@ typedef struct glam_moe_config {
     float router_z_weight;     // of mean logsumexp^2 of the router's logits; default 0.  Both are
                                // means over real tokens: padding counts for nothing
     float router_cap;          // > 0: cap tanh(l / cap) of the router's logits; default 0: off
+    glam_router router;        // default GLAM_ROUTER_TOP_K
+    glam_router_score score;   // default GLAM_SCORE_SOFTMAX
+    float temperature;         // of the router's logits; default 1
+    float threshold;           // of GLAM_ROUTER_RANDOM; default 0.5; 0: nothing is left out
+    float weight_scale;        // factor on the weights in the sum; default 1
+    int   bias;                // 1: a term of each expert that is added to its score for the choice
+                               // alone, learned from loads (glam_moe_bias); default 0
+    float bias_rate;           // its step; default 0.001
+    int   shared;              // in a model: H of an expert that works on every token beside the
+                               // chosen ones, of the form of a dense layer; default 0: none
 } glam_moe_config;
 
 typedef struct glam_moe_weights {
@@ -533,11 +568,14 @@ typedef struct glam_moe_weights {
     glam_tensor *router;       // [M,E]
     glam_tensor *gate;         // [E,M,H], gated experts only
     glam_tensor *up, *down;    // [E,M,H], [E,H,M]
+    glam_tensor *noise;        // [M,E], GLAM_ROUTER_NOISY only; there is no router with HASH
+    glam_tensor *bias;         // [E] or NULL; no gradient: see glam_moe_bias
 } glam_moe_weights;
 
 // What one mixture did, as plain data; the arrays live until glam_forget or the next step.
 typedef struct glam_routing {
-    int tokens, experts, top_k;
+    int tokens, experts;
+    int top_k;                   // k, entries of a token; E where experts choose
     int capacity;                // slots per expert and group; 0: dropless
     int dropped;                 // choices without a slot
     int sent, received;          // on a mesh: choices of mine worked on elsewhere, and rows of
@@ -548,7 +586,7 @@ typedef struct glam_routing {
     const int32_t *kept;         // [T,k] 1: the expert worked on it
     const int32_t *load;         // [E]   kept choices
     const float   *weight;       // [T,k] weight in the sum; 0 where dropped
-    const float   *probability;  // [T,E] softmax of the router
+    const float   *probability;  // [T,E] scores; of HASH 1/k for the chosen ones
     float balance;               // E * sum f P of a group's real tokens, mean over groups by their
                                  // real tokens.  1 when f or P is uniform, but 1 proves neither,
                                  // and it is not the least: look at loads (glam_routing_stats)
@@ -642,6 +680,9 @@ GLAM_API glam_tensor *glam_moe(glam_ctx *ctx, glam_tensor *x, const glam_moe_wei
 GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32_t *mask,
                                       const glam_moe_weights *w, const glam_moe_config *config,
                                       glam_routing *routing, glam_tensor **balance);
+// Balancing without a loss: b_e += rate * sign(mean load - load_e) (Wang et al. 2024,
+// auxiliary-loss-free load balancing; DeepSeek-V3).  A trainer does it after each step.
+GLAM_API void glam_moe_bias(glam_tensor *bias, const int32_t *load, float rate);
 
 /* == 15 model : interface ================================================================= */
 
@@ -718,6 +759,15 @@ GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam
 // What the mixture of this layer did in the last pass, a trainer's or one of your own; NULL for a
 // dense layer.  The two are kept apart: see glam_trainer_routing.
 GLAM_API const glam_routing *glam_model_routing(const glam_model *model, int layer);
+// The settings of the mixture of a layer as they are now; NULL for a dense layer.
+GLAM_API const glam_moe_config *glam_model_moe(const glam_model *model, int layer);
+// Other settings from the next pass on, while it trains or runs; layer -1: of all mixtures, and
+// then a file has them too.  Which weights there are may not change with them, nor
+// router_z_weight; with a larger top_k the next step takes more memory.  off [E]: 1 switches an
+// expert off (it is never chosen, its score is 0); NULL: all are on.  The switches, and what a
+// single layer was told, are in no file.  On a mesh all ranks do it alike.
+GLAM_API glam_status glam_model_tune(glam_model *model, int layer, const glam_moe_config *now,
+                                     const unsigned char *off);
 // A parameter by name ("layers.0.moe.router"), or by index 0, 1, ...; NULL when there is none.
 GLAM_API glam_tensor *glam_model_tensor(const glam_model *model, const char *name);
 GLAM_API glam_tensor *glam_model_tensor_at(const glam_model *model, int index);
@@ -993,6 +1043,7 @@ typedef struct glam_report {
     double   seconds;            // spent in training steps, validation left out
     double   tokens_per_second;
     uint64_t tokens;             // trained on so far
+    double   flops;              // and what that took, as glam_plan counts it; of all ranks
     uint64_t bytes;              // held by the context now
     int      skipped;            // this update was not finite and was left out
     int      torn;               // update_in_backward met an update that was not finite: what came
@@ -1065,14 +1116,6 @@ typedef enum glam_per { GLAM_PER_SUM, GLAM_PER_TOKEN, GLAM_PER_CHAR, GLAM_PER_BY
 typedef struct glam_query { const char *context, *continuation; } glam_query;
 typedef struct glam_span { const int32_t *tokens; int count, from; } glam_span;
 
-// How the options of a task are scored.
-typedef struct glam_task {
-    const glam_tokenizer *tokenizer;   // NULL: bytes
-    glam_per per;              // default GLAM_PER_TOKEN, the paper's for most tasks
-    int     window;            // tokens that the model looks at; 0: its context
-    int32_t prefix;            // stands before a continuation without a context; 10, a new line
-} glam_task;
-
 typedef struct glam_score {
     double loglik;             // sum of log p(token | what is before it), nats
     int    tokens;             // of the continuation
@@ -1081,14 +1124,15 @@ typedef struct glam_score {
     int    cut;                // tokens at the begin of the context that had no room
 } glam_score;
 
-GLAM_API glam_task glam_task_default(void);
 // Scores count continuations, as lm-evaluation-harness defines it: context and continuation are
-// tokenized as one text, blanks at the end of the context go to the continuation; what is longer
-// than the window loses the begin of its context.  A continuation longer than the window is rolled
-// over: each token is scored once, in windows as full as may be.  The bits do not depend on what
-// else is scored in the call.  Cancelled: all zero.  On a mesh every rank scores everything.
+// tokenized as one text, the tokenizer's begin before it; blanks at the end of the context go to
+// the continuation.  Without a begin, an end or a new line stands for an empty context.  What is
+// longer than the window (tokens; 0: the model's context) loses the begin of its context.  A
+// continuation longer than the window is rolled over: each token is scored once, in windows as full
+// as may be.  The bits do not depend on what else is scored in the call.  Cancelled: all zero.  On
+// a mesh every rank scores everything.
 GLAM_API glam_status glam_loglikelihood(glam_model *model, const glam_query *queries, int count,
-                                        const glam_task *task, glam_score *scores);
+                                        int window, glam_score *scores);
 // The same for tokens; from is 1 or more.
 GLAM_API glam_status glam_loglikelihood_tokens(glam_model *model, const glam_span *spans, int count,
                                                int window, glam_score *scores);
@@ -1301,6 +1345,7 @@ enum {
     GLAM__LIFE      = 1,     // a parameter
     GLAM__TRANSIENT = 2,     // its gradient may be recycled
     GLAM__OWNED     = 4,     // its gradient belongs to an optimiser
+    GLAM__CONSTANT  = 32,    // never has one
     GLAM__NONE      = 0, GLAM__EMPTY = 8, GLAM__SUM = 16, GLAM__STATE = 24
 };
 
@@ -7432,7 +7477,7 @@ GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_wei
    A router scores every expert for every token; the best k do the work, their outputs are mixed by
    the router's own weights (paper section 4; GShard algorithm 1).
 
-     p = softmax(cap(x Wr)), cap as in room 12            router     [T,E]
+     p = softmax(cap(x Wr)), cap as in room 12            scores     [T,E]
      e_1..e_k = the k best, w_i = p[e_i] / (sum + 1e-9)   route      [T,k]
      slot of each choice, first choices first; no slot left: dropped
      rows = tokens sorted by expert                       dispatch   [R,M], R <= T*k
@@ -7460,8 +7505,47 @@ GLAM_API glam_moe_config glam_moe_config_default(void)
     c.activation = GLAM_GEGLU;
     c.normalise = GLAM_NORMALISE_BEFORE_DROP;
     c.aux_weight = 0.01f;
+    c.temperature = c.weight_scale = 1;
+    c.threshold = 0.5f;
+    c.bias_rate = 0.001f;
     return c;
 }
+
+// The routers, a row each: their word in files, who chooses for one token, and what is special.
+// All else of a mixture is the same for all: scores, slots, weights, their gradients.
+struct glam__moe;
+enum { GLAM__LEARNS = 1,       // has a matrix, and by it a gradient
+       GLAM__NOISE  = 2,       // a second matrix, for noise on the logits
+       GLAM__SKIPS  = 4,       // may leave choices after the first out
+       GLAM__AHEAD  = 8 };     // experts choose tokens; a token has up to E of them, and no balance
+                               // loss is needed
+#define GLAM__EACH_ROUTER(X) \
+    X(GLAM_ROUTER_TOP_K,         "top_k",         glam__choose_best,    GLAM__LEARNS) \
+    X(GLAM_ROUTER_SAMPLED,       "sampled",       glam__choose_sampled, GLAM__LEARNS) \
+    X(GLAM_ROUTER_RANDOM,        "random",        glam__choose_best,    GLAM__LEARNS|GLAM__SKIPS) \
+    X(GLAM_ROUTER_NOISY,         "noisy",         glam__choose_best,    GLAM__LEARNS|GLAM__NOISE) \
+    X(GLAM_ROUTER_HASH,          "hash",          glam__choose_hash,    0) \
+    X(GLAM_ROUTER_EXPERT_CHOICE, "expert_choice", NULL,                 GLAM__LEARNS|GLAM__AHEAD)
+#define GLAM__ROUTER_NAME(router, name, choose, traits) "|" name
+#define GLAM__ROUTERS (&GLAM__EACH_ROUTER(GLAM__ROUTER_NAME)[1])
+
+static int glam__router_traits(glam_router router)
+{
+#define GLAM__ROUTER_TRAITS(router, name, choose, traits) case router: return traits;
+    switch (router) { GLAM__EACH_ROUTER(GLAM__ROUTER_TRAITS) }
+    return -1;
+}
+
+// Weight of the balance loss: none where load is even by itself, or nothing could learn from it.
+static float glam__aux_weight(const glam_moe_config *c)
+{
+    int traits = glam__router_traits(c->router);
+    return traits & GLAM__LEARNS && !(traits & GLAM__AHEAD) ? c->aux_weight : 0;
+}
+
+// Entries of a token.
+static int glam__entries(const glam_moe_config *c)
+{ return glam__router_traits(c->router) & GLAM__AHEAD ? c->experts : c->top_k; }
 
 // A routing whose arrays can be written.
 typedef struct glam__route {
@@ -7482,24 +7566,28 @@ typedef struct glam__moe_setup {
     float scale;                   // of what is added to x
     int infer, most;               // on a mesh: nothing is dropped; tokens that any rank may have
     const int32_t *mask;           // [T]
+    const float *bias;             // [E] or NULL
+    const unsigned char *off;      // [E] experts that are switched off, or NULL
     glam__pass pass;
     glam__route route;             // lives longer than the op
     glam_routing *record;          // summary for the caller; may be NULL
 } glam__moe_setup;
 
 enum { GLAM__MO_X, GLAM__MO_NORM, GLAM__MO_ROUTER, GLAM__MO_GATE, GLAM__MO_UP, GLAM__MO_DOWN,
-       GLAM__MO_INPUTS };
+       GLAM__MO_NOISE, GLAM__MO_INPUTS };
 
 // Names for what one pass needs.
 typedef struct glam__moe {
     glam_ctx *ctx;
     glam_node *n;
     const glam__moe_setup *s;
-    int T, M, H, E, k, group, groups, capacity, gated, kind;
+    int T, M, H, E, k, group, groups, capacity, gated, kind;     // k: entries of a token
+    int R, traits, draws;          // rows of my choices at most; see the routers; chance is at work
     float *g, *u;                  // [R,H] before the activation; g only where gated
     float *lse;                    // [T] logsumexp of the router's logits
     float *capped;                 // [T,E] those logits, where they have a cap
-    int32_t *place, *source;       // [T,k] row of a choice or -1; [R] choice of a row
+    float *slope;                  // [T,E] of noise: dl / d(x Wn)
+    int32_t *place, *source;       // [T,k] row of an entry or -1; [R] entry of a row
     glam__span *spans;             // [E] rows of each expert
     int rows;                      // R: kept choices
     float *normed, *out;           // scratch: [T,M] [R,M]
@@ -7527,8 +7615,9 @@ static void glam__moe_saved(void *arg, glam__layout *l)
     m->capped = m->s->c.router_cap > 0 ? glam__lay_floats(l, T * E) : NULL;
     m->spans = m->at_work = (glam__span *)glam__lay(l, E, sizeof(glam__span));
     if (m->X > 1) m->at_work = (glam__span *)glam__lay(l, E, sizeof(glam__span));
+    m->slope = m->traits & GLAM__NOISE ? glam__lay_floats(l, T * E) : NULL;
     m->place = glam__lay_ints(l, T * (uint64_t)m->k);
-    m->source = glam__lay_ints(l, T * (uint64_t)m->k);
+    m->source = glam__lay_ints(l, (uint64_t)m->R);
 }
 
 // Scratch of the forward pass, but for that of the products and of the balance loss.
@@ -7537,7 +7626,7 @@ static void glam__moe_scratch(void *arg, glam__layout *l)
     glam__moe *m = (glam__moe *)arg;
     uint64_t T = (uint64_t)m->T, M = (uint64_t)m->M;
     m->normed = glam__lay_floats(l, T * M);
-    m->out = glam__lay_floats(l, T * (uint64_t)m->k * M);
+    m->out = glam__lay_floats(l, (uint64_t)m->R * M);
     m->made = m->out;
     if (m->traced) {
         m->logit = glam__lay_floats(l, T * (uint64_t)m->E);
@@ -7564,7 +7653,8 @@ static int glam__capacity(const glam_moe_config *c, int group)
 static int glam__moe_room(const glam__moe *m)
 {
     double T = m->s->most > m->T ? m->s->most : m->T, all = m->X * T * m->k;
-    double room = m->X == 1 || m->s->infer ? all
+    double room = m->traits & GLAM__AHEAD ? m->R
+                : m->X == 1 || m->s->infer ? all
                 : m->capacity ? (double)m->groups * m->capacity * m->E
                 : ceil(m->ctx->options.receive_factor * T * m->k);
     if (room > all) room = all;
@@ -7581,11 +7671,19 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     m.T = (int)glam__rows(n->in[0]);
     m.M = glam__last(n->in[0]);
     m.E = m.s->c.experts;
-    m.k = m.s->c.top_k;
+    m.k = glam__entries(&m.s->c);
+    m.traits = glam__router_traits(m.s->c.router);
+    m.draws = !m.s->infer && m.s->pass.kind == GLAM_PASS_TRAIN;
     m.H = n->in[GLAM__MO_UP]->shape.dim[2];
     m.group = m.s->c.group ? m.s->c.group : m.T;
     m.groups = m.T / m.group;
     m.capacity = glam__capacity(&m.s->c, m.group);
+    m.R = m.T * m.k;
+    if (m.traits & GLAM__AHEAD) {
+        int64_t even = ((int64_t)m.group * m.s->c.top_k + m.E - 1) / m.E;
+        if (!m.capacity || m.capacity > m.group) m.capacity = m.capacity ? m.group : (int)even;
+        m.R = m.groups * m.E * m.capacity;
+    }
     m.gated = glam__is_gated(m.s->c.activation);
     m.kind = glam__act_kind(m.s->c.activation, 0);
     m.own = n->in[GLAM__MO_UP]->shape.dim[0];
@@ -7605,7 +7703,7 @@ typedef struct glam__moe_grads {
     // of the rows that my experts work on: the same arrays where all experts are here
     float *dyr, *xr, *weight, *dweight_here, *dxr_here;
     float *h;                      // [here,H]
-    float *dlogits, *dn;           // [T,E] [T,M]
+    float *dlogits, *dn, *dnoise;  // [T,E] [T,M] [T,E]
     float dbalance, aux, z;        // of the second output; what it gives to f P and to lse^2
     const int *first;              // [groups,E]
     float *rms;                    // [T]
@@ -7616,11 +7714,12 @@ static void glam__moe_back_scratch(void *arg, glam__layout *l)
 {
     glam__moe_grads *d = (glam__moe_grads *)arg;
     glam__moe *m = &d->m;
-    uint64_t T = (uint64_t)m->T, M = (uint64_t)m->M, R = T * (uint64_t)m->k;
+    uint64_t T = (uint64_t)m->T, M = (uint64_t)m->M, R = (uint64_t)m->R;
     uint64_t room = (uint64_t)m->room, remote = m->X > 1, plain = m->ctx->plain && !m->ctx->mesh;
     m->normed = glam__lay_floats(l, T * M);
     d->rms = glam__lay_floats(l, T);
     d->dlogits = glam__lay_floats(l, T * (uint64_t)m->E);
+    d->dnoise = m->slope ? glam__lay_floats(l, T * (uint64_t)m->E) : NULL;
     d->dweight = d->dweight_here = glam__lay_floats(l, R);
     if (d->below) d->dn = glam__lay_floats(l, T * M);
     d->dyr = d->dy_out = glam__lay_floats(l, R * M);
@@ -7817,7 +7916,7 @@ static const float *glam__moe_sum_back(glam__moe_grads *d)
     const glam__moe *m = &d->m;
     const glam_tensor *w = m->n->in[GLAM__MO_DOWN];
     glam__moe_grads over = *d;
-    size_t R = (size_t)m->T * m->k, n = (size_t)m->T * m->M;
+    size_t R = (size_t)m->R, n = (size_t)m->T * m->M;
     if (!glam__is_over(w, GLAM__OVER_Y)) return NULL;
     memset(d->dweight + m->rows, 0, (R - (size_t)m->rows) * sizeof(float));
     glam__sum_over_y(m->ctx, w, "moe backward", d->dweight, R);
@@ -7833,51 +7932,149 @@ static const float *glam__moe_sum_back(glam__moe_grads *d)
 
 static int glam__real(const glam__moe *m, int t) { return !m->s->mask || m->s->mask[t]; }
 
-// p = softmax(cap(RMS(x) Wr)), in float32 as the code has it.
-static void glam__moe_softmax(void *arg, int t, int worker GLAM__UNUSED)
+// A draw for expert e of token t: the same whenever the block is run again.
+static uint64_t glam__moe_stream(const glam__moe *m)
+{
+    const glam__pass *pass = &m->s->pass;
+    return ((uint64_t)pass->step << 20) + (uint64_t)(pass->layer + 1) + 0x726f757400000000u;
+}
+
+static uint64_t glam__moe_draw(const glam__moe *m, int t, int e)
+{
+    uint64_t token = (uint64_t)m->s->pass.part * (uint64_t)m->T + (uint64_t)t;
+    return token * (uint64_t)m->E + (uint64_t)e;
+}
+
+// l += normal * softplus(z), z = x Wn, which slope holds; then it holds dl/dz.
+static void glam__moe_noise(const glam__moe *m, int t, float *l)
+{
+    float *z = m->slope + (size_t)t * m->E;
+    for (int e = 0; e < m->E; e++) {
+        float normal = glam_normal(m->ctx->options.seed, glam__moe_stream(m),
+                                   glam__moe_draw(m, t, e));
+        float soft = z[e] > 20 ? z[e] : (float)log1p(exp((double)z[e]));
+        l[e] += normal * soft;
+        z[e] = normal * glam__sigmoid1(z[e]);
+    }
+}
+
+// p = softmax(cap(RMS(x) Wr)), in float32 as the code has it; or another score.
+static void glam__moe_score(void *arg, int t, int worker GLAM__UNUSED)
 {
     const glam__moe *m = (const glam__moe *)arg;
     const glam__kernels *k = m->ctx->kernels;
+    const glam_moe_config *c = &m->s->c;
     size_t at = (size_t)t * m->E;
     float *p = m->s->route.probability + at;
-    if (m->s->c.router_cap > 0) {
-        glam__cap(k, m->s->c.router_cap, m->E, p);
+    if (m->slope && m->draws) glam__moe_noise(m, t, p);
+    if (c->router_cap > 0) {
+        glam__cap(k, c->router_cap, m->E, p);
         memcpy(m->capped + at, p, (size_t)m->E * sizeof *p);
     }
+    for (int e = 0; e < m->E && c->temperature != 1; e++) p[e] /= c->temperature;
     if (m->traced) memcpy(m->logit + at, p, (size_t)m->E * sizeof *p);
-    m->lse[t] = k->softmax(m->E, p, 0);
+    for (int e = 0; e < m->E && m->s->off; e++)
+        if (m->s->off[e]) p[e] = -1e30f;
+    if (c->score == GLAM_SCORE_SOFTMAX) m->lse[t] = k->softmax(m->E, p, 0);
+    else for (int e = 0; e < m->E; e++) p[e] = glam__sigmoid1(p[e]);
+    for (int e = 0; e < m->E && m->s->off; e++)
+        if (m->s->off[e]) p[e] = 0;
 }
 
-static glam__linear glam__moe_router_map(const glam__moe *m, int turned)
+// The map of the router, or that of its noise; turned for backward.
+static glam__linear glam__moe_router_map(const glam__moe *m, int which, int turned)
 {
-    glam__linear l = glam__linear_of(m->ctx, m->n->in + GLAM__MO_ROUTER, 1, turned, 0);
+    glam__linear l = glam__linear_of(m->ctx, m->n->in + which, 1, turned, 0);
     l.rows = m->T;                 // panels of so few columns do not pay
     return l;
 }
 
-static void glam__moe_router(glam__moe *m)
+static void glam__moe_scores(glam__moe *m)
 {
     glam_ctx *ctx = m->ctx;
+    glam_tensor **in = m->n->in;
     float *p = m->s->route.probability;
     float *r = glam__scratch_floats(ctx, (size_t)m->T);
-    glam__norm_all(ctx, glam__normed_of(ctx, m->n->in[0], m->n->in[GLAM__MO_NORM],
-                                        m->s->norm_eps), m->T, m->normed, r, 1);
-    glam__linear l = glam__moe_router_map(m, 0);
-    glam__linear_run(&l, 0, m->normed, p, 0);
-    glam__each_row(ctx, m->T, 40.0 * m->E, glam__moe_softmax, m);
+    size_t n = (size_t)m->T * m->E;
+    glam__norm_all(ctx, glam__normed_of(ctx, in[0], in[GLAM__MO_NORM], m->s->norm_eps), m->T,
+                   m->normed, r, 1);
+    if (m->traits & GLAM__LEARNS) {
+        glam__linear l = glam__moe_router_map(m, GLAM__MO_ROUTER, 0);
+        glam__linear_run(&l, 0, m->normed, p, 0);
+    } else {
+        memset(p, 0, n * sizeof *p);
+        if (m->traced) memset(m->logit, 0, n * sizeof *p);
+    }
+    if (m->slope && m->draws) {
+        glam__linear l = glam__moe_router_map(m, GLAM__MO_NOISE, 0);
+        glam__linear_run(&l, 0, m->normed, m->slope, 0);
+    } else if (m->slope) {
+        memset(m->slope, 0, n * sizeof *p);
+    }
+    if (m->s->c.score != GLAM_SCORE_SOFTMAX || !(m->traits & GLAM__LEARNS))
+        memset(m->lse, 0, (size_t)m->T * sizeof *p);
+    if (m->traits & GLAM__LEARNS) glam__each_row(ctx, m->T, 40.0 * m->E, glam__moe_score, m);
 }
 
-// The k best experts of one token, best first; the lowest index wins a tie.
-static void glam__moe_choose(const float *p, int E, int k, int32_t *expert)
+static int glam__moe_is_off(const glam__moe *m, int e) { return m->s->off && m->s->off[e]; }
+
+static int glam__moe_taken(const int32_t *expert, int chosen, int e)
 {
-    for (int i = 0; i < k; i++) {
+    int taken = 0;
+    for (int j = 0; j < chosen; j++) taken |= expert[j] == e;
+    return taken;
+}
+
+// Choices [from,k) of a token: the best scores that are left, the lowest index wins a tie.
+static void glam__choose_from(const glam__moe *m, int t, int from, int32_t *expert, int until)
+{
+    const float *p = m->s->route.probability + (size_t)t * m->E, *b = m->s->bias;
+    for (int i = from; i < until; i++) {
         int best = -1;
-        for (int e = 0; e < E; e++) {
-            int taken = 0;
-            for (int j = 0; j < i; j++) taken |= expert[j] == e;
-            if (!taken && (best < 0 || p[e] > p[best])) best = e;
+        float most = 0;
+        for (int e = 0; e < m->E; e++) {
+            float key = p[e] + (b ? b[e] : 0);
+            if (glam__moe_is_off(m, e) || glam__moe_taken(expert, i, e)) continue;
+            if (best < 0 || key > most) { best = e;  most = key; }
         }
         expert[i] = best;
+    }
+}
+
+static void glam__choose_best(const glam__moe *m, int t, int32_t *expert)
+{ glam__choose_from(m, t, 0, expert, m->k); }
+
+// The best, then the best of ln s + Gumbel noise: draws by s without putting back.
+static void glam__choose_sampled(const glam__moe *m, int t, int32_t *expert)
+{
+    const float *p = m->s->route.probability + (size_t)t * m->E, *b = m->s->bias;
+    glam__choose_from(m, t, 0, expert, m->draws ? 1 : m->k);
+    for (int i = 1; i < m->k && m->draws; i++) {
+        double most = 0;
+        expert[i] = -1;
+        for (int e = 0; e < m->E; e++) {
+            if (glam__moe_is_off(m, e) || glam__moe_taken(expert, i, e)) continue;
+            double u = glam__random_double(m->ctx->options.seed, glam__moe_stream(m),
+                                           glam__moe_draw(m, t, e));
+            double s = (double)p[e] + (b ? (double)b[e] : 0);
+            double key = log(s > 1e-30 ? s : 1e-30) - log(-log(u > 1e-300 ? u : 1e-300));
+            if (expert[i] < 0 || key > most) { expert[i] = e;  most = key; }
+        }
+    }
+}
+
+// By the token's id alone; the same in every run, for a file knows no seed.
+static void glam__choose_hash(const glam__moe *m, int t, int32_t *expert)
+{
+    uint64_t id = (uint64_t)m->s->pass.tokens[t], stream = (uint64_t)(m->s->pass.layer + 1);
+    int left = 0;
+    for (int e = 0; e < m->E; e++) left += !glam__moe_is_off(m, e);
+    for (int i = 0; i < m->k; i++, left--) {
+        int skip = (int)(glam__random64(0x68617368, stream, id * (uint64_t)m->k + (uint64_t)i) %
+                         (uint64_t)left), e = 0;
+        while (glam__moe_is_off(m, e) || glam__moe_taken(expert, i, e) || skip-- > 0) e++;
+        expert[i] = e;
+        m->s->route.probability[(size_t)t * m->E + e] = 1 / (float)m->k;
     }
 }
 
@@ -7892,7 +8089,7 @@ static void glam__moe_slots(const glam__moe *m, int group, int *taken, int *seen
         for (int s = 0; s < m->group; s++) {
             size_t at = ((size_t)group * m->group + s) * m->k + i;
             int e = r->expert[at];
-            if (e < 0) continue;
+            if (e < 0 || !r->kept[at]) continue;
             int place = taken[e] + seen[e]++;
             r->kept[at] = !m->capacity || place < m->capacity;
             r->slot[at] = r->kept[at] ? place : -1;
@@ -7904,40 +8101,59 @@ static void glam__moe_slots(const glam__moe *m, int group, int *taken, int *seen
     }
 }
 
-// Weights of one token's choices: probabilities, made to sum to 1 before or after the drops.
+typedef void glam__chooser(const glam__moe *m, int t, int32_t *expert);
+#define GLAM__ROUTER_CHOOSER(router, name, choose, traits) choose,
+static glam__chooser *const glam__choosers[] = { GLAM__EACH_ROUTER(GLAM__ROUTER_CHOOSER) };
+
+static glam_normalise glam__moe_normalise(const glam__moe *m)
+{ return m->traits & GLAM__AHEAD ? GLAM_NORMALISE_NONE : m->s->c.normalise; }
+
+// Weights of one token's choices: scores, made to sum to 1 before or after the drops.
 static void glam__moe_weights(const glam__moe *m, int t, int after)
 {
     const glam__route *r = &m->s->route;
-    float *w = r->weight + (size_t)t * m->k, sum = 0;
-    const int32_t *kept = r->kept + (size_t)t * m->k;
-    glam_normalise how = m->s->c.normalise;
-    if (!after)
-        for (int i = 0; i < m->k; i++)
-            w[i] = r->probability[(size_t)t * m->E + r->expert[(size_t)t * m->k + i]];
-    else
-        for (int i = 0; i < m->k; i++) w[i] = kept[i] ? w[i] : 0;
-    for (int i = 0; i < m->k; i++) sum += w[i];
+    size_t at = (size_t)t * m->k;
+    float *w = r->weight + at, sum = 0, scale = m->s->c.weight_scale;
+    const float *p = r->probability + (size_t)t * m->E;
+    const int32_t *kept = r->kept + at, *expert = r->expert + at;
+    glam_normalise how = glam__moe_normalise(m);
+    for (int i = 0; i < m->k; i++) {
+        if (!after) w[i] = expert[i] >= 0 ? p[expert[i]] : 0;
+        else if (!kept[i]) w[i] = 0;
+        sum += w[i];
+    }
     if (!after && how == GLAM_NORMALISE_BEFORE_DROP)
         for (int i = 0; i < m->k; i++) w[i] /= sum + 1e-9f;
+    if (!after) for (int i = 0; i < m->k; i++) w[i] *= scale;
     if (after && how == GLAM_NORMALISE_AFTER_DROP && sum > 0)
-        for (int i = 0; i < m->k; i++) w[i] /= sum;
+        for (int i = 0; i < m->k; i++) w[i] = w[i] / sum * scale;
 }
 
-// Choices of one token and their probabilities; of padding, none.
+// Choices of one token and their weights; of padding, none.
 static void glam__moe_choices(void *arg, int t, int worker GLAM__UNUSED)
 {
     const glam__moe *m = (const glam__moe *)arg;
     const glam__route *r = &m->s->route;
+    const glam_moe_config *c = &m->s->c;
     size_t at = (size_t)t * m->k;
-    if (glam__real(m, t)) {
-        glam__moe_choose(r->probability + (size_t)t * m->E, m->E, m->k, r->expert + at);
-        glam__moe_weights(m, t, 0);
-        return;
-    }
-    for (int i = 0; i < m->k; i++) {
-        r->expert[at + i] = r->slot[at + i] = -1;
+    int real = glam__real(m, t), ahead = m->traits & GLAM__AHEAD;
+    for (int i = 0; i < m->k && (!real || ahead); i++) {
+        r->expert[at + i] = -1;
+        r->slot[at + i] = real ? -2 : -1;
         r->kept[at + i] = 0;
         r->weight[at + i] = 0;
+    }
+    if (!real || ahead) return;
+    for (int i = 0; i < m->k; i++) r->kept[at + i] = 1;
+    glam__choosers[c->router](m, t, r->expert + at);
+    glam__moe_weights(m, t, 0);
+    for (int i = 1; i < m->k && m->traits & GLAM__SKIPS && m->draws; i++) {
+        double u = glam__random_double(m->ctx->options.seed, glam__moe_stream(m),
+                                       glam__moe_draw(m, t, i));
+        u *= (double)c->threshold * (double)c->weight_scale;
+        if (u < (double)r->weight[at + i]) continue;
+        r->kept[at + i] = 0;
+        r->slot[at + i] = -2;
     }
 }
 
@@ -7955,14 +8171,73 @@ static void glam__moe_kept(void *arg, int t, int worker GLAM__UNUSED)
         }
 }
 
+// ---- experts that choose
+
+typedef struct glam__bid { float p; int32_t t; } glam__bid;
+
+static int glam__by_bid(const void *a, const void *b)
+{
+    const glam__bid *x = (const glam__bid *)a, *y = (const glam__bid *)b;
+    if (x->p != y->p) return x->p < y->p ? 1 : -1;
+    return x->t - y->t;
+}
+
+// Expert e enters the list of token t, which is in the order of its scores.
+static void glam__moe_enter(const glam__moe *m, int t, int e, int slot)
+{
+    const glam__route *r = &m->s->route;
+    size_t at = (size_t)t * m->k;
+    const float *p = r->probability + (size_t)t * m->E;
+    int i = 0;
+    while (r->expert[at + i] >= 0) i++;
+    for (; i > 0 && p[r->expert[at + i - 1]] < p[e]; i--) {
+        r->expert[at + i] = r->expert[at + i - 1];
+        r->slot[at + i] = r->slot[at + i - 1];
+    }
+    r->expert[at + i] = e;
+    r->slot[at + i] = slot;
+}
+
+// Each expert takes the tokens of a group that score it best; of equal ones, early ones.
+static void glam__moe_take(const glam__moe *m, int group, glam__bid *bids)
+{
+    for (int e = 0; e < m->E; e++) {
+        int count = 0;
+        for (int t = group * m->group; t < (group + 1) * m->group; t++) {
+            if (!glam__real(m, t) || glam__moe_is_off(m, e)) continue;
+            bids[count].p = m->s->route.probability[(size_t)t * m->E + e];
+            bids[count++].t = t;
+        }
+        if (count) qsort(bids, (size_t)count, sizeof *bids, glam__by_bid);
+        for (int i = 0; i < count && i < m->capacity; i++) glam__moe_enter(m, bids[i].t, e, i);
+    }
+}
+
+// What was taken is kept, and weighs what it scored.
+static void glam__moe_entries_kept(void *arg, int t, int worker GLAM__UNUSED)
+{
+    const glam__moe *m = (const glam__moe *)arg;
+    size_t at = (size_t)t * m->k;
+    for (int i = 0; i < m->k; i++) m->s->route.kept[at + i] = m->s->route.expert[at + i] >= 0;
+    glam__moe_weights(m, t, 0);
+}
+
 static void glam__moe_route(glam__moe *m)
 {
     int *taken = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
     int *seen = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
     glam__each_row(m->ctx, m->T, 8.0 * m->k * m->E, glam__moe_choices, m);
+    if (m->traits & GLAM__AHEAD) {
+        size_t used = m->ctx->scratch_used;
+        glam__bid *bids = (glam__bid *)glam_scratch(m->ctx, (size_t)m->group * sizeof *bids);
+        for (int group = 0; group < m->groups; group++) glam__moe_take(m, group, bids);
+        glam__each_row(m->ctx, m->T, 16.0 * m->k, glam__moe_entries_kept, m);
+        m->ctx->scratch_used = used;
+    }
     if (m->traced)
         memcpy(m->before, m->s->route.weight, (size_t)m->T * m->k * sizeof(float));
-    for (int group = 0; group < m->groups; group++) glam__moe_slots(m, group, taken, seen);
+    for (int group = 0; group < m->groups && !(m->traits & GLAM__AHEAD); group++)
+        glam__moe_slots(m, group, taken, seen);
     glam__each_row(m->ctx, m->T, 16.0 * m->k, glam__moe_kept, m);
 }
 
@@ -8006,7 +8281,7 @@ static glam__glu glam__moe_glu(const glam__moe *m, int back)
 {
     glam__glu f;
     memset(&f, 0, sizeof f);
-    f.l = glam__linear_of(m->ctx, m->n->in + GLAM__MO_GATE, 3, back, m->T * m->k);
+    f.l = glam__linear_of(m->ctx, m->n->in + GLAM__MO_GATE, 3, back, m->R);
     f.l.rows = m->here;
     f.l.spans = m->at_work;
     f.l.span_count = m->spans_here;
@@ -8090,13 +8365,23 @@ static int *glam__moe_firsts(const glam__moe *m, int *real)
     *real = 0;
     for (int t = 0; t < m->T; t++) {
         int e = m->s->route.expert[(size_t)t * m->k], *f = first + (size_t)(t / m->group) * row;
+        if (!glam__real(m, t)) continue;
+        ++*real;
         if (e < 0) continue;
         f[e]++;
         f[m->E]++;
-        ++*real;
     }
     if (!*real) *real = 1;                     // padding alone: sums of nothing stay 0
     return first;
+}
+
+// The scores of a softmax are a distribution; others are divided by their sum to be one.
+static double glam__moe_score_sum(const glam__moe *m, const float *p)
+{
+    double sum = 0;
+    if (m->s->c.score == GLAM_SCORE_SOFTMAX) return 1;
+    for (int e = 0; e < m->E; e++) sum += (double)p[e];
+    return sum > 0 ? sum : 1;
 }
 
 // Of one real token: sum over experts of f p, and of p log p.
@@ -8109,14 +8394,15 @@ static void glam__moe_token_sums(void *arg, int t, int worker GLAM__UNUSED)
     const glam__moe *m = s->m;
     const float *p = m->s->route.probability + (size_t)t * m->E;
     const int *first = s->first + (size_t)(t / m->group) * (size_t)(m->E + 1);
-    double fp = 0, plogp = 0;
+    double fp = 0, plogp = 0, sum = glam__moe_score_sum(m, p);
     s->fp[t] = s->plogp[t] = 0;
     if (!glam__real(m, t)) return;
     for (int e = 0; e < m->E; e++) {
-        fp += (double)first[e] * (double)p[e];
-        if (p[e] > 0) plogp += (double)p[e] * log((double)p[e]);
+        double q = (double)p[e] / sum;
+        fp += (double)first[e] * q;
+        if (q > 0) plogp += q * log(q);
     }
-    s->fp[t] = fp / first[m->E];
+    s->fp[t] = first[m->E] ? fp / first[m->E] : 0;
     s->plogp[t] = plogp;
 }
 
@@ -8138,7 +8424,7 @@ static void glam__moe_balance(glam__moe *m, glam_routing *record)
     }
     aux *= (double)m->E / real;
     z /= real;
-    m->n->out[1]->data[0] = (float)((double)s->part * ((double)s->c.aux_weight * aux +
+    m->n->out[1]->data[0] = (float)((double)s->part * ((double)glam__aux_weight(&s->c) * aux +
                                                        (double)s->c.router_z_weight * z));
     record->balance = (float)aux;
     record->router_z = (float)z;
@@ -8154,7 +8440,7 @@ static void glam__moe_record(const glam__moe *m, glam_routing *r)
     r->capacity = m->capacity;
     r->dropped = 0;
     for (size_t at = 0; at < (size_t)m->T * m->k; at++)
-        r->dropped += from->expert[at] >= 0 && !from->kept[at];
+        r->dropped += from->expert[at] >= 0 && !from->kept[at] && from->slot[at] == -1;
     r->sent = m->sent;
     r->received = m->received;
     r->expert = from->expert;
@@ -8172,8 +8458,8 @@ static void glam__moe_trace(const glam__moe *m, const glam_routing *routing)
     const glam__pass *pass = &m->s->pass;
     glam_trace t;
     for (size_t at = 0; at < (size_t)m->T * m->k; at++)
-        m->fate[at] = r->expert[at] < 0 ? GLAM_FATE_PADDING : r->kept[at] ? GLAM_FATE_KEPT
-                    : r->slot[at] == -1 ? GLAM_FATE_NO_SLOT : GLAM_FATE_SKIPPED;
+        m->fate[at] = r->kept[at] ? GLAM_FATE_KEPT : r->slot[at] == -2 ? GLAM_FATE_SKIPPED
+                    : r->expert[at] < 0 ? GLAM_FATE_PADDING : GLAM_FATE_NO_SLOT;
     memset(&t, 0, sizeof t);
     t.step = pass->step; t.layer = pass->layer; t.part = pass->part; t.pass = pass->kind;
     t.rows = pass->rows; t.length = pass->length; t.position = pass->position;
@@ -8187,7 +8473,7 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
     glam__moe m = glam__moe_view(ctx, n);      // names for the saved arrays
     glam_routing own, *record = m.s->record ? m.s->record : &own;
     glam__lay_scratch(ctx, glam__moe_scratch, &m);
-    glam__moe_router(&m);                        // p = softmax(x Wr)                     [T,E]
+    glam__moe_scores(&m);                      // p = softmax(x Wr)                     [T,E]
     glam__moe_route(&m);                       // best experts, their slots, drops      [T,k]
     glam__moe_dispatch(&m);                    // choices, sorted by expert             [R]
     if (!glam__moe_send(&m)) return;           // rows to the ranks that have their experts
@@ -8256,31 +8542,48 @@ static const float *glam__moe_plain_backward(glam__moe_grads *d)
     return p.dx;
 }
 
-// From the weights of one token's choices to the router's probabilities.
-//   before drops  w_i = p_i / s:      dp_j = (dw_j [kept] - sum_i dw_i w_i) / s
-//   after drops   the same over the kept ones;   none: dp_j = dw_j
+// From the weights of one token's choices to the scores, c = weight_scale:
+//   before drops  w_i = c p_i / s:    dp_j = (c dw_j [kept] - sum_i dw_i w_i) / s
+//   after drops   the same over the kept ones;   none: dp_j = c dw_j
 static void glam__moe_weights_back(const glam__moe_grads *d, int t, float *dp)
 {
     const glam__moe *m = &d->m;
     const glam__route *r = &m->s->route;
     size_t at = (size_t)t * m->k;
     const float *p = r->probability + (size_t)t * m->E;
-    int after = m->s->c.normalise == GLAM_NORMALISE_AFTER_DROP;
-    float sum = after ? 0 : 1e-9f, dot = 0;
-    for (int i = 0; i < m->k; i++) {
+    glam_normalise how = glam__moe_normalise(m);
+    int after = how == GLAM_NORMALISE_AFTER_DROP;
+    float sum = after ? 0 : 1e-9f, dot = 0, scale = m->s->c.weight_scale;
+    for (int i = 0; i < m->k && r->expert[at + i] >= 0; i++) {
         int row = m->place[at + i];
         if (row >= 0 || !after) sum += p[r->expert[at + i]];
         if (row >= 0) dot += d->dweight[row] * r->weight[at + i];
     }
-    for (int i = 0; i < m->k; i++) {
+    for (int i = 0; i < m->k && r->expert[at + i] >= 0; i++) {
         int row = m->place[at + i];
-        float dw = row >= 0 ? d->dweight[row] : 0;
-        if (m->s->c.normalise == GLAM_NORMALISE_NONE) dp[r->expert[at + i]] += dw;
+        float dw = row >= 0 ? d->dweight[row] * scale : 0;
+        if (how == GLAM_NORMALISE_NONE) dp[r->expert[at + i]] += dw;
         else if (row >= 0 || !after) dp[r->expert[at + i]] += (dw - dot) / sum;
     }
 }
 
-// dlogits = p (dp - sum p dp) + z-loss;  dp from the weights and from the balance loss.
+// Scores to logits.  Softmax: dl = p (dp - sum p dp) + z-loss; sigmoid: dl = p (1 - p) dp.
+static void glam__moe_score_back(const glam__moe_grads *d, int t, const float *p, float *dl)
+{
+    const glam__moe *m = &d->m;
+    const glam_moe_config *c = &m->s->c;
+    if (c->score == GLAM_SCORE_SOFTMAX) {
+        float dot = m->ctx->kernels->dot(m->E, p, dl);
+        for (int e = 0; e < m->E; e++) dl[e] = p[e] * (dl[e] - dot + d->z * m->lse[t]);
+    } else {
+        for (int e = 0; e < m->E; e++) dl[e] *= p[e] * (1 - p[e]);
+    }
+    for (int e = 0; e < m->E && c->temperature != 1; e++) dl[e] /= c->temperature;
+    if (c->router_cap > 0)
+        glam__cap_back(c->router_cap, m->E, m->capped + (size_t)t * m->E, dl);
+}
+
+// dlogits of one token;  dp from the weights and from the balance loss, whose P is of p / sum p.
 static void glam__moe_router_back_row(void *arg, int t, int worker GLAM__UNUSED)
 {
     const glam__moe_grads *d = (const glam__moe_grads *)arg;
@@ -8290,13 +8593,17 @@ static void glam__moe_router_back_row(void *arg, int t, int worker GLAM__UNUSED)
     const float *p = m->s->route.probability + at;
     const int *first = d->first + (size_t)(t / m->group) * (size_t)(m->E + 1);
     memset(dl, 0, (size_t)m->E * sizeof(float));
+    if (m->slope) memset(d->dnoise + at, 0, (size_t)m->E * sizeof(float));
     if (!glam__real(m, t)) return;
-    float aux = d->aux / (float)first[m->E];
+    float aux = first[m->E] ? d->aux / (float)first[m->E] : 0;
     for (int e = 0; e < m->E; e++) dl[e] = aux * (float)first[e];
+    if (m->s->c.score != GLAM_SCORE_SOFTMAX) {
+        float sum = (float)glam__moe_score_sum(m, p), dot = m->ctx->kernels->dot(m->E, p, dl) / sum;
+        for (int e = 0; e < m->E; e++) dl[e] = (dl[e] - dot) / sum;
+    }
     glam__moe_weights_back(d, t, dl);
-    float dot = m->ctx->kernels->dot(m->E, p, dl);
-    for (int e = 0; e < m->E; e++) dl[e] = p[e] * (dl[e] - dot + d->z * m->lse[t]);
-    if (m->s->c.router_cap > 0) glam__cap_back(m->s->c.router_cap, m->E, m->capped + at, dl);
+    glam__moe_score_back(d, t, p, dl);
+    for (int e = 0; e < m->E && m->slope; e++) d->dnoise[at + e] = dl[e] * m->slope[at + e];
 }
 
 static void glam__moe_router_back(glam__moe_grads *d)
@@ -8306,13 +8613,18 @@ static void glam__moe_router_back(glam__moe_grads *d)
     int real;
     d->dbalance = m->n->out[1]->grad[0];
     d->first = glam__moe_firsts(m, &real);
-    d->aux = d->dbalance * m->s->part * c->aux_weight * (float)m->E / (float)real;
+    d->aux = d->dbalance * m->s->part * glam__aux_weight(c) * (float)m->E / (float)real;
     d->z = d->dbalance * m->s->part * c->router_z_weight * 2 / (float)real;
     glam__each_row(m->ctx, m->T, 40.0 * m->E, glam__moe_router_back_row, d);
-    glam__linear l = glam__moe_router_map(m, 1);
+    glam__linear l = glam__moe_router_map(m, GLAM__MO_ROUTER, 1);
     glam__outer o = glam__linear_outer(&l, 0, m->normed, d->dlogits);
     glam__outer_run(m->ctx, &o, 1);
     if (d->below) glam__linear_run(&l, 0, d->dlogits, d->dn, 0);
+    if (!m->slope) return;
+    l = glam__moe_router_map(m, GLAM__MO_NOISE, 1);
+    o = glam__linear_outer(&l, 0, m->normed, d->dnoise);
+    glam__outer_run(m->ctx, &o, 1);
+    if (d->below) glam__linear_run(&l, 0, d->dnoise, d->dn, 1);
 }
 
 // dn += the rows' gradients, back in the order of the tokens.  whole: NULL, or where they have been
@@ -8347,13 +8659,41 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
         glam__moe_return_back(&d);
         whole = glam__moe_sum_back(&d);
     }
-    glam__moe_router_back(&d);                 // dlogits from dw, balance, z-loss; dWr; dn  [T,E]
+    if (m->traits & GLAM__LEARNS)
+        glam__moe_router_back(&d);             // dlogits from dw, balance, z-loss; dWr; dn  [T,E]
+    else if (d.below)
+        memset(d.dn, 0, (size_t)m->T * m->M * sizeof *d.dn);
     if (!d.below) return;
     glam__moe_dispatch_back(&d, whole);        // dn: rows to tokens                         [T,M]
     glam__norm_backward(ctx, n, norm, w, m->T, d.rms, d.dn);
 }
 
 // ---- the row and its wrapper
+
+// What belongs to the router.
+static glam_status glam__router_check(glam_ctx *ctx, const glam_moe_config *c)
+{
+    int traits = glam__router_traits(c->router);
+    if (traits < 0 || (int)c->score < 0 || (int)c->score > 1)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: router %d with score %d; there are %s, and "
+                         "softmax|sigmoid", (int)c->router, (int)c->score, GLAM__ROUTERS);
+    if (!glam__within((double)c->temperature, 1e-30, 1e30) ||
+        !glam__within((double)c->weight_scale, 1e-30, 1e30) ||
+        !glam__within((double)c->threshold, 0, FLT_MAX) ||
+        !glam__within((double)c->bias_rate, 0, FLT_MAX) || c->shared < 0 || c->shared > 1 << 24)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: temperature %g and weight_scale %g must be "
+                         "above 0, threshold %g, bias_rate %g and shared %d not below (shared at "
+                         "most 2^24): start from glam_moe_config_default()",
+                         (double)c->temperature, (double)c->weight_scale, (double)c->threshold,
+                         (double)c->bias_rate, c->shared);
+    if (c->score == GLAM_SCORE_SIGMOID && c->router_z_weight > 0)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: the router z-loss is of softmax scores; set "
+                         "router_z_weight to 0 with sigmoid");
+    if (c->bias && (!(traits & GLAM__LEARNS) || traits & GLAM__AHEAD))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: a bias means nothing to a router that is even "
+                         "by itself (hash, expert_choice); set bias to 0");
+    return GLAM_OK;
+}
 
 static glam_status glam__moe_config_check(glam_ctx *ctx, const glam_moe_config *c)
 {
@@ -8384,7 +8724,7 @@ static glam_status glam__moe_config_check(glam_ctx *ctx, const glam_moe_config *
     if (!glam__cap_fits(c->router_cap))
         return glam_fail(ctx, GLAM_ERR_VALUE, "moe: router_cap is %g; it must be 0 (off), or from "
                          "1e-30 to 1e30", (double)c->router_cap);
-    return GLAM_OK;
+    return glam__router_check(ctx, c);
 }
 
 static glam_status glam__moe_fits(glam_ctx *ctx, glam_node *n)
@@ -8394,8 +8734,22 @@ static glam_status glam__moe_fits(glam_ctx *ctx, glam_node *n)
                 *down = n->in[GLAM__MO_DOWN], *gate = n->in[GLAM__MO_GATE];
     int M = glam__last(n->in[0]), E = c->experts, T = (int)glam__rows(n->in[0]);
     int H = up && up->shape.dims == 3 ? up->shape.dim[2] : 0, own = E;
+    const glam__moe_setup *s = (const glam__moe_setup *)n->config;
+    int traits = glam__router_traits(c->router), on = 0;
     if (ctx->mesh && up && glam__dim_over(up, 3)) own /= ctx->mesh->X;     // a model's own share
-    if (!router || !H || !down || !glam__same_shape(router->shape, glam_dim2(M, E)) ||
+    for (int e = 0; e < E; e++) on += !(s->off && s->off[e]);
+    if (on < c->top_k)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: %d of %d experts are switched off, but a token "
+                         "needs %d", E - on, E, c->top_k);
+    if (!(traits & GLAM__LEARNS) && !s->pass.tokens && !ctx->measuring)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "moe: the router hash goes by token ids, which a "
+                         "model has and glam_moe has not");
+    if (traits & GLAM__NOISE && (!n->in[GLAM__MO_NOISE] ||
+        !glam__same_shape(n->in[GLAM__MO_NOISE]->shape, glam_dim2(M, E))))
+        return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: the router noisy needs noise [M,E], here [%d,"
+                         "%d]", M, E);
+    if ((!router && traits & GLAM__LEARNS) || !H || !down ||
+        (router && !glam__same_shape(router->shape, glam_dim2(M, E))) ||
         !glam__same_shape(up->shape, glam_dim3(own, M, H)) ||
         !glam__same_shape(down->shape, glam_dim3(own, H, M)))
         return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: with x %s and %d experts the router is %s, up "
@@ -8421,7 +8775,9 @@ static uint64_t glam__moe_inner_bytes(const glam__moe *m, int below)
     uint64_t T = (uint64_t)m->T, room = (uint64_t)m->room, E = (uint64_t)m->E;
     uint64_t steps = 2 * glam__align(E * sizeof(int)) + 2 * glam__floats(2 * T) +
                      glam__align((uint64_t)m->groups * (E + 1) * sizeof(int)) + glam__floats(T) +
-                     glam__floats(4 * (uint64_t)m->H);
+                     glam__floats(4 * (uint64_t)m->H) +
+                     (m->traits & GLAM__AHEAD ? glam__align((uint64_t)m->group * sizeof(glam__bid))
+                                              : 0);
     uint64_t most = glam__larger(glam__chain_bytes(ctx, room, m->M, m->H),
                                  below ? 0 : glam__chain_apart_bytes(ctx, room, m->M, m->H));
     most = glam__larger(most, glam__product_bytes(ctx, m->E));
@@ -8436,9 +8792,9 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     const glam__moe_setup *s = (const glam__moe_setup *)n->config;
     if (glam__moe_config_check(ctx, &s->c) != GLAM_OK || glam__moe_fits(ctx, n) != GLAM_OK)
         return ctx->error;
-    if (glam__rows(n->in[0]) > (size_t)INT32_MAX / (size_t)s->c.top_k)
+    if (glam__rows(n->in[0]) > (size_t)INT32_MAX / (size_t)glam__entries(&s->c))
         return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: %.0f tokens times %d choices are too many at "
-                         "once", (double)glam__rows(n->in[0]), s->c.top_k);
+                         "once", (double)glam__rows(n->in[0]), glam__entries(&s->c));
     glam__moe m = glam__moe_view(ctx, n);
     if (!m.room)
         return glam_fail(ctx, GLAM_ERR_SHAPE, "moe: %d tokens on each of %d ranks are too many at "
@@ -8455,7 +8811,8 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     }
     if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
     glam__want_all(ctx, n, GLAM__MO_ROUTER, 1, 0);
-    return glam__want_all(ctx, n, GLAM__MO_GATE, 3, m.T * m.k);
+    glam__want_all(ctx, n, GLAM__MO_NOISE, 1, 0);
+    return glam__want_all(ctx, n, GLAM__MO_GATE, 3, m.R);
 }
 
 GLAM__OP(moe, GLAM__MO_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
@@ -8464,7 +8821,7 @@ GLAM__OP(moe, GLAM__MO_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
 static glam__route glam__route_new(glam_ctx *ctx, const glam_moe_config *c, uint64_t T)
 {
     glam__route r;
-    uint64_t choices = T * (uint64_t)c->top_k;
+    uint64_t choices = glam__mul(T, (uint64_t)glam__entries(c));
     memset(&r, 0, sizeof r);
     r.expert = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, choices);
     r.slot = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, choices);
@@ -8481,6 +8838,7 @@ static glam_tensor *glam__moe_apply(glam_ctx *ctx, glam_tensor *x, const glam_mo
     glam_tensor *in[GLAM__MO_INPUTS];
     in[GLAM__MO_X] = x; in[GLAM__MO_NORM] = w->norm; in[GLAM__MO_ROUTER] = w->router;
     in[GLAM__MO_GATE] = w->gate; in[GLAM__MO_UP] = w->up; in[GLAM__MO_DOWN] = w->down;
+    in[GLAM__MO_NOISE] = glam__router_traits(s->c.router) & GLAM__NOISE ? w->noise : NULL;
     return glam_apply(ctx, &glam__op_moe, in, s, sizeof *s, balance);
 }
 
@@ -8508,6 +8866,11 @@ GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32
     s.pass.length = 1;
     s.route = glam__route_new(ctx, config, glam__rows(x));
     s.record = routing;
+    s.bias = w->bias && w->bias->shape.dims == 1 && w->bias->shape.dim[0] == config->experts
+           ? w->bias->data : NULL;
+    if (w->bias && !s.bias && !ctx->measuring)
+        glam_fail(ctx, GLAM_ERR_SHAPE, "moe: bias is %s; it must be [%d]",
+                  glam__say(w->bias->shape).text, config->experts);
     return ctx->error ? NULL : glam__moe_apply(ctx, x, w, &s, balance);
 }
 
@@ -8515,6 +8878,18 @@ GLAM_API glam_tensor *glam_moe(glam_ctx *ctx, glam_tensor *x, const glam_moe_wei
                                const glam_moe_config *config, glam_routing *routing,
                                glam_tensor **balance)
 { return glam_moe_masked(ctx, x, NULL, w, config, routing, balance); }
+
+GLAM_API void glam_moe_bias(glam_tensor *bias, const int32_t *load, float rate)
+{
+    double sum = 0;
+    size_t E = glam_size(bias);
+    if (!bias || !bias->data || !load) return;
+    for (size_t e = 0; e < E; e++) sum += load[e];
+    for (size_t e = 0; e < E; e++) {
+        double over = (double)load[e] * (double)E - sum;
+        bias->data[e] += over < 0 ? rate : over > 0 ? -rate : 0;
+    }
+}
 
 static glam_tensor *glam__named_param(glam_ctx *ctx, const char *name, const char *part,
                                       glam_shape shape, uint64_t seed)
@@ -8541,7 +8916,17 @@ GLAM_API glam_moe_weights glam_moe_init(glam_ctx *ctx, const char *name, int d_m
     if (!name) name = "moe";
     uint64_t seed = ctx->options.seed;
     glam_shape in = glam_dim3(c.experts, d_model, c.hidden);
-    w.router = glam__named_param(ctx, name, "router", glam_dim2(d_model, c.experts), seed);
+    if (glam__router_traits(c.router) & GLAM__LEARNS)
+        w.router = glam__named_param(ctx, name, "router", glam_dim2(d_model, c.experts), seed);
+    if (glam__router_traits(c.router) & GLAM__NOISE)
+        glam_fill(w.noise = glam__named_param(ctx, name, "noise", w.router ? w.router->shape : in,
+                                              seed), 0);
+    if (c.bias) {
+        w.bias = glam__named_param(ctx, name, "bias", glam_dim2(1, c.experts), seed);
+        if (w.bias) w.bias->shape = glam_dim1(c.experts);
+        if (w.bias) w.bias->wants_grad = 0;
+        glam_fill(w.bias, 0);
+    }
     if (glam__is_gated(c.activation)) w.gate = glam__named_param(ctx, name, "gate", in, seed);
     w.up = glam__named_param(ctx, name, "up", in, seed);
     w.down = glam__named_param(ctx, name, "down", glam_dim3(c.experts, c.hidden, d_model), seed);
@@ -8734,6 +9119,10 @@ typedef struct glam__layer {
     glam_attention_weights attention;
     glam_ffn_weights ffn;
     glam_moe_weights moe;
+    glam_ffn_weights shared;       // its expert for all
+    glam_moe_config tuned;         // see glam_model_tune
+    unsigned char *off;            // [E] experts that are switched off, and the same as a choice
+    int some_off;
     glam_routing routing[2];       // of passes of one's own; of a trainer's
 } glam__layer;
 
@@ -8742,6 +9131,7 @@ struct glam_model {
     glam_config config;
     int count, borrowed;
     int latest;                    // whose routing is the last: 0 one's own, 1 a trainer's
+    int tuned;                     // layers differ in the weight of their balance loss
     glam_tensor **tensors;
     glam_tensor *embed, *unembed, *norm;
     glam__layer *layers;
@@ -8750,10 +9140,11 @@ struct glam_model {
 
 // When a row is there at all.
 enum { GLAM__FIRST, GLAM__UNTIED, GLAM__LAYER, GLAM__BUCKETS, GLAM__XL, GLAM__QK_HEAD,
-       GLAM__QK_WHOLE, GLAM__DENSE, GLAM__MIXTURE, GLAM__GATED, GLAM__FINAL };
-// How it starts (as in the code): ones; normal with a standard deviation; uniform by fan-in.
-enum { GLAM__ONES, GLAM__UNIT, GLAM__PER_M, GLAM__PER_A, GLAM__QUERY, GLAM__TABLE, GLAM__SMALL,
-       GLAM__FAN_IN };
+       GLAM__QK_WHOLE, GLAM__DENSE, GLAM__MIXTURE, GLAM__ROUTED, GLAM__GATED, GLAM__NOISY,
+       GLAM__BIASED, GLAM__SHARED, GLAM__FINAL };
+// How it starts (as in the code): zeros; ones; normal with a standard deviation; by fan-in.
+enum { GLAM__ZEROS, GLAM__ONES, GLAM__UNIT, GLAM__PER_M, GLAM__PER_A, GLAM__QUERY, GLAM__TABLE,
+       GLAM__SMALL, GLAM__FAN_IN };
 
 typedef struct glam__row {
     int when;
@@ -8765,6 +9156,8 @@ typedef struct glam__row {
 
 #define GLAM__IN_LAYER(part, name) \
     (offsetof(glam__layer, part) + offsetof(glam_##part##_weights, name))
+
+#define GLAM__OF_ALL(name) (offsetof(glam__layer, shared) + offsetof(glam_ffn_weights, name))
 
 static const glam__row glam__rows_of_model[] = {
     { GLAM__FIRST,   "embed",       "VM",  GLAM__UNIT,   0, offsetof(glam_model, embed) },
@@ -8787,18 +9180,27 @@ static const glam__row glam__rows_of_model[] = {
     { GLAM__DENSE,   "ffn.up",      "Mh",  GLAM__FAN_IN, 0, GLAM__IN_LAYER(ffn, up) },
     { GLAM__DENSE,   "ffn.down",    "hM",  GLAM__FAN_IN, 0, GLAM__IN_LAYER(ffn, down) },
     { GLAM__MIXTURE, "moe.norm",    "M",   GLAM__ONES,   0, GLAM__IN_LAYER(moe, norm) },
-    { GLAM__MIXTURE, "moe.router",  "ME",  GLAM__FAN_IN, 0, GLAM__IN_LAYER(moe, router) },
+    { GLAM__ROUTED,  "moe.router",  "ME",  GLAM__FAN_IN, 0, GLAM__IN_LAYER(moe, router) },
     { GLAM__GATED,   "moe.gate",    "EMH", GLAM__FAN_IN, 1, GLAM__IN_LAYER(moe, gate) },
     { GLAM__MIXTURE, "moe.up",      "EMH", GLAM__FAN_IN, 1, GLAM__IN_LAYER(moe, up) },
     { GLAM__MIXTURE, "moe.down",    "EHM", GLAM__FAN_IN, 1, GLAM__IN_LAYER(moe, down) },
+    { GLAM__NOISY,   "moe.noise",   "ME",  GLAM__ZEROS,  0, GLAM__IN_LAYER(moe, noise) },
+    { GLAM__BIASED,  "moe.bias",    "E",   GLAM__ZEROS,  0, GLAM__IN_LAYER(moe, bias) },
+    { GLAM__SHARED,  "moe.shared.gate", "Ms", GLAM__FAN_IN, 0, GLAM__OF_ALL(gate) },
+    { GLAM__SHARED,  "moe.shared.up",   "Ms", GLAM__FAN_IN, 0, GLAM__OF_ALL(up) },
+    { GLAM__SHARED,  "moe.shared.down", "sM", GLAM__FAN_IN, 0, GLAM__OF_ALL(down) },
     { GLAM__FINAL,   "norm",        "M",   GLAM__ONES,   0, offsetof(glam_model, norm) }
 };
 // Which letters of the dims are shared out over Y; E is, over X, where a row is of experts.
-#define GLAM__LETTERS_OF_Y "VAKhHn"
+#define GLAM__LETTERS_OF_Y "VAKhHns"
 enum { GLAM__ROW_COUNT = (int)(sizeof glam__rows_of_model / sizeof glam__rows_of_model[0]) };
 
 static int glam__is_mixture(const glam_config *c, int layer)
 { return c->moe.experts > 0 && layer % c->moe.every == c->moe.offset; }
+
+// Is every token's output there before the next token is known?
+static int glam__writes(const glam_config *c)
+{ return !c->moe.experts || !(glam__router_traits(c->moe.router) & GLAM__AHEAD); }
 
 static int glam__row_applies(const glam_config *c, const glam__row *row, int layer)
 {
@@ -8811,7 +9213,11 @@ static int glam__row_applies(const glam_config *c, const glam__row *row, int lay
     case GLAM__QK_WHOLE: return c->qk_norm == GLAM_QK_NORM_WHOLE;
     case GLAM__DENSE:   return !mixture;
     case GLAM__MIXTURE: return mixture;
+    case GLAM__ROUTED:  return mixture && glam__router_traits(c->moe.router) & GLAM__LEARNS;
     case GLAM__GATED:   return mixture && glam__is_gated(c->moe.activation);
+    case GLAM__NOISY:   return mixture && glam__router_traits(c->moe.router) & GLAM__NOISE;
+    case GLAM__BIASED:  return mixture && c->moe.bias;
+    case GLAM__SHARED:  return mixture && c->moe.shared;
     default:            return 1;
     }
 }
@@ -8828,7 +9234,8 @@ static glam_shape glam__row_shape(const glam_config *c, const glam__row *row)
                         : *d == 'A' ? c->heads * c->d_head : *d == 'D' ? c->d_head
                         : *d == 'K' ? c->kv_heads * c->d_head
                         : *d == 'n' ? c->heads : *d == 'b' ? c->buckets
-                        : *d == 'h' ? c->hidden : *d == 'E' ? c->moe.experts : c->moe.hidden;
+                        : *d == 'h' ? c->hidden : *d == 'E' ? c->moe.experts
+                        : *d == 's' ? c->moe.shared : c->moe.hidden;
     return s;
 }
 
@@ -8860,7 +9267,7 @@ static glam_shape glam__row_mine(const glam_ctx *ctx, const glam_config *c, cons
     }
     // rows; of the tables of heads columns.  What has less of them than X stays as it is.
     int d = *row->dims == 'n';
-    if (m && store && m->store && !row->expert && mine.dim[d] >= m->X)
+    if (m && store && m->store && !row->expert && row->when != GLAM__BIASED && mine.dim[d] >= m->X)
         glam__split_dim(split, &mine, d, GLAM__OVER_X, m->ix, m->X);
     split->mine = mine;
     return mine;
@@ -9080,7 +9487,8 @@ static int glam__make_row(void *arg, const glam__row *row, int layer)
     m->used[row->expert] += (size_t)(glam__floats(glam__count(shape)) / sizeof(float));
     glam_tensor *t = glam__tensor_over(model->ctx, &model->ctx->life, shape, name, data);
     if (!t) return 0;
-    t->wants_grad = 1;
+    t->wants_grad = row->when != GLAM__BIASED;
+    if (!t->wants_grad) t->flags |= GLAM__CONSTANT;
     if (!glam__same_shape(shape, split.whole) && !glam__split_of(model->ctx, t, &split)) return 0;
     char *owner = layer < 0 ? (char *)model : (char *)&model->layers[layer];
     model->tensors[m->made++] = t;
@@ -9099,13 +9507,18 @@ static int glam__make_row(void *arg, const glam__row *row, int layer)
 // What does not divide is refused, with the number that can be changed.
 static glam_status glam__mesh_fits(glam_ctx *ctx, const glam_config *c)
 {
-    static const char *const names[] = { "heads", "kv_heads", "hidden", "moe.hidden" };
+    static const char *const names[] = { "heads", "kv_heads", "hidden", "moe.hidden",
+                                         "moe.shared" };
     const glam__mesh *m = ctx->mesh;
-    const int sizes[] = { c->heads, c->kv_heads, c->hidden, c->moe.experts ? c->moe.hidden : m->Y };
+    const int sizes[] = { c->heads, c->kv_heads, c->hidden, c->moe.experts ? c->moe.hidden : m->Y,
+                          c->moe.shared };
     if (c->qk_norm == GLAM_QK_NORM_WHOLE && m->Y > 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "config: a qk_norm of the whole row does not split "
                          "over mesh_y %d; use mesh_x alone", m->Y);
-    for (int i = 0; i < 4; i++)
+    if (!glam__writes(c))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "config: experts that choose tokens "
+                         "(expert_choice) work on one rank alone so far");
+    for (int i = 0; i < 5; i++)
         if (sizes[i] % m->Y)
             return glam_fail(ctx, GLAM_ERR_VALUE, "config: %s %d does not split over mesh_y %d; "
                              "change one of them", names[i], sizes[i], m->Y);
@@ -9150,8 +9563,12 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, g
                                                 (uint64_t)m->count * sizeof *model->tensors);
     model->layers = (glam__layer *)glam__take(ctx, &ctx->life,
                                               (uint64_t)c.layers * sizeof *model->layers);
-    for (int i = 0; i < c.layers && model->layers; i++)
+    for (int i = 0; i < c.layers && model->layers; i++) {
         model->layers[i].mixture = glam__is_mixture(&c, i);
+        model->layers[i].tuned = c.moe;
+        model->layers[i].off = (unsigned char *)glam__take(ctx, &ctx->life,
+                                                           (uint64_t)c.moe.experts + 1);
+    }
     return ctx->error ? NULL : model;
 }
 
@@ -9177,8 +9594,8 @@ static int glam__init_row(void *arg, const glam__row *row, int layer)
     char *owner = layer < 0 ? (char *)model : (char *)&model->layers[layer];
     glam_tensor *t = glam__kept(*(glam_tensor **)(void *)(owner + row->field));
     double M = c->d_model, A = (double)c->heads * c->d_head, std = 1;
-    if (row->start == GLAM__ONES) {
-        glam_fill(t, 1);
+    if (row->start == GLAM__ONES || row->start == GLAM__ZEROS) {
+        glam_fill(t, row->start == GLAM__ONES ? 1.0f : 0.0f);
         return 1;
     }
     if (row->start == GLAM__FAN_IN) {
@@ -9207,6 +9624,9 @@ GLAM_API glam_model *glam_model_new(glam_ctx *ctx, const glam_config *config)
         model->config.moe.normalise != GLAM_NORMALISE_NONE)
         glam__log(ctx, "moe: with top_k 1 normalising makes every weight 1, and the router learns "
                   "from the balance loss alone; normalise none gives it a gradient");
+    if (!glam__writes(&model->config))
+        glam__log(ctx, "moe: experts that choose (expert_choice) look at later tokens: losses of "
+                  "this model are better than it is, and it cannot write text");
     return model;
 }
 
@@ -9282,6 +9702,66 @@ static const glam_routing *glam__routing_of(const glam_model *model, int layer, 
 GLAM_API const glam_routing *glam_model_routing(const glam_model *model, int layer)
 { return model ? glam__routing_of(model, layer, model->latest) : NULL; }
 
+GLAM_API const glam_moe_config *glam_model_moe(const glam_model *model, int layer)
+{
+    if (!model || layer < 0 || layer >= model->config.layers || !model->layers[layer].mixture)
+        return NULL;
+    return &model->layers[layer].tuned;
+}
+
+// Would these settings do with the weights there are?
+static glam_status glam__tune_check(glam_model *model, const glam_moe_config *now,
+                                    const unsigned char *off)
+{
+    glam_ctx *ctx = model->ctx;
+    const glam_moe_config *c = &model->config.moe;
+    int on = 0;
+    if (glam__moe_config_check(ctx, now) != GLAM_OK) return ctx->error;
+    if (now->experts != c->experts || now->hidden != c->hidden || now->every != c->every ||
+        now->offset != c->offset || now->activation != c->activation || now->bias != c->bias ||
+        now->shared != c->shared ||
+        (float)fabs((double)(now->router_z_weight - c->router_z_weight)) > 0 ||
+        glam__router_traits(now->router) != glam__router_traits(c->router))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "tune: experts, hidden, every, offset, activation, "
+                         "bias, shared, router_z_weight and what a router is made of belong to the "
+                         "weights; start from glam_model_moe()");
+    for (int e = 0; e < c->experts; e++) on += !(off && off[e]);
+    if (on < now->top_k)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "tune: %d of %d experts are switched off, but a "
+                         "token needs %d", c->experts - on, c->experts, now->top_k);
+    return GLAM_OK;
+}
+
+GLAM_API glam_status glam_model_tune(glam_model *model, int layer, const glam_moe_config *now,
+                                     const unsigned char *off)
+{
+    if (!model) return GLAM_ERR_MEMORY;
+    glam_ctx *ctx = model->ctx;
+    int E = model->config.moe.experts;
+    if (ctx->error) return ctx->error;
+    if (!now || !E || (layer != -1 && !glam_model_moe(model, layer)))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "tune: no settings, or layer %d is no mixture",
+                         layer);
+    if (glam__tune_check(model, now, off) != GLAM_OK) return ctx->error;
+    for (int i = 0; i < model->config.layers; i++) {
+        glam__layer *l = &model->layers[i];
+        if (!l->mixture || (layer != -1 && layer != i)) continue;
+        l->tuned = *now;
+        l->some_off = 0;
+        for (int e = 0; e < E; e++) l->some_off |= l->off[e] = off && off[e];
+        model->tuned |= layer != -1;
+        if (ctx->mesh) {
+            ctx->mesh->config = glam__hash_bytes(ctx->mesh->config, now, sizeof *now);
+            ctx->mesh->config = glam__hash_bytes(ctx->mesh->config, l->off, (size_t)E);
+        }
+    }
+    if (layer == -1) {
+        model->config.moe = *now;
+        model->tuned = 0;
+    }
+    return GLAM_OK;
+}
+
 // ---- freezing
 
 // Does the pattern, of so many bytes, name the text?  It goes back to the last star alone: what an
@@ -9310,8 +9790,9 @@ static int glam__glob(const char *pattern, size_t length, const char *text)
 // Words for parts of a model, as globs.
 static const char *const glam__part_words[][4] = {
     { "experts",    "layers.*.moe.up", "layers.*.moe.down", "layers.*.moe.gate" },
-    { "router",     "layers.*.moe.router", NULL, NULL },
-    { "attention",  "layers.*.attn.*", NULL, NULL }, { "ffn",   "layers.*.ffn.*", NULL, NULL },
+    { "router",     "layers.*.moe.router", "layers.*.moe.noise", NULL },
+    { "attention",  "layers.*.attn.*", NULL, NULL },
+    { "ffn",        "layers.*.ffn.*", "layers.*.moe.shared.*", NULL },
     { "embeddings", "embed", "unembed", NULL },      { "norms", "norm", "layers.*.norm", NULL }
 };
 enum { GLAM__WORDS = (int)(sizeof glam__part_words / sizeof glam__part_words[0]) };
@@ -9350,7 +9831,7 @@ GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen)
                       model->tensors[i]->name);
             return 0;
         }
-        model->tensors[i]->wants_grad = !frozen;
+        model->tensors[i]->wants_grad = !frozen && !(model->tensors[i]->flags & GLAM__CONSTANT);
         matched++;
     }
     if (!matched)
@@ -9418,7 +9899,7 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
         return glam__ffn_apply(ctx, x, &layer->ffn, c->activation, c->norm_eps, c->residual_scale);
     glam__moe_setup s;
     memset(&s, 0, sizeof s);
-    s.c = c->moe;
+    s.c = layer->tuned;
     if (run->mode == GLAM_INFER) {                 // inference drops nothing
         s.c.capacity_factor = 0;
         s.c.capacity = 0;
@@ -9431,11 +9912,18 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
     s.part = (float)(run->real / run->count);
     s.mask = run->segments;
     s.route = b->route;
+    s.bias = layer->moe.bias ? layer->moe.bias->data : NULL;
+    s.off = layer->some_off ? layer->off : NULL;
     s.pass = run->pass;
     s.pass.layer = b->layer;
     s.record = run->quiet ? NULL : &layer->routing[run->trained];
     if (run->aux_off) s.c.aux_weight = 0;
-    return x ? glam__moe_apply(ctx, x, &layer->moe, &s, balance) : NULL;
+    if (!x) return NULL;
+    glam_tensor *y = glam__moe_apply(ctx, x, &layer->moe, &s, balance);
+    if (!c->moe.shared) return y;
+    glam_tensor *normed = glam_rmsnorm(ctx, x, layer->moe.norm, c->norm_eps);
+    glam_tensor *all = glam_ffn(ctx, normed, &layer->shared, c->activation, c->norm_eps);
+    return glam_add(ctx, y, glam_scale(ctx, all, c->residual_scale));
 }
 
 static glam_status glam__batch_check(glam_ctx *ctx, const glam_batch *b)
@@ -9496,7 +9984,7 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
         b->run = run;
         b->layer = i;
         if (model->layers[i].mixture)
-            b->route = glam__route_new(ctx, &model->config.moe, (uint64_t)T);
+            b->route = glam__route_new(ctx, &model->layers[i].tuned, (uint64_t)T);
         x = run->recompute ? glam_recompute(ctx, glam__block, b, x, &balance)
                            : glam__block(ctx, b, x, &balance);
         glam__lend_since(ctx, below);
@@ -9522,6 +10010,7 @@ static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam
     run->count = run->real > 0 ? run->real : 1;
     run->pass.kind = mode == GLAM_TRAIN ? GLAM_PASS_TRAIN : GLAM_PASS_EVALUATE;
     run->pass.step = model->ctx->updates;
+    run->pass.part = model->ctx->mesh ? model->ctx->mesh->ix : 0;
     run->pass.rows = batch->rows;
     run->pass.length = batch->length;
     glam__agree(model->ctx, mode == GLAM_TRAIN ? "a pass of training" : "a pass of inference", 0);
@@ -9592,6 +10081,7 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     const glam_config *c = &model->config;
     glam_tensor *in[3], *x = glam__run_layers(run, batch), *y;
     size_t T = (size_t)batch->rows * batch->length;
+    double tuned = 0;
     glam__head h;
     if (losses) memset(losses, 0, sizeof *losses);
     if (!x) return NULL;
@@ -9618,11 +10108,13 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
         const glam_routing *r = glam__routing_of(model, i, run->trained);
         if (!r) continue;
         losses->aux += (double)r->balance * run->real / run->count;
+        tuned += (double)glam__aux_weight(&model->layers[i].tuned) * (double)r->balance *
+                 run->real / run->count;
         losses->router_z += (double)r->router_z * run->real / run->count;
     }
     losses->total = losses->xent + (double)c->z_loss * losses->z;
     if (run->mode == GLAM_TRAIN)
-        losses->total += (double)c->moe.aux_weight * losses->aux +
+        losses->total += (model->tuned ? tuned : (double)glam__aux_weight(&c->moe) * losses->aux) +
                          (double)c->moe.router_z_weight * losses->router_z;
     return y;
 }
@@ -10777,6 +11269,10 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
     glam_ctx *ctx = model->ctx;
     const glam_config *c = &model->config;
     if (most < 1) glam_fail(ctx, GLAM_ERR_VALUE, "session: room for %d tokens; at least 1", most);
+    if (!glam__writes(c))
+        glam_fail(ctx, GLAM_ERR_STATE, "session: this model's experts choose tokens "
+                  "(expert_choice) and look at later ones, which do not exist yet; to write text "
+                  "train one with another router");
     if (ctx->error) return NULL;
     uint64_t nr = (uint64_t)ctx->kernels->nr;
     uint64_t panels = glam__panels_of(ctx, most) * nr * c->d_head;
@@ -13077,7 +13573,7 @@ struct glam_trainer {
     int      step, bad_evals, stopped, aux_off;
     int      owed;                 // the step is done, its validation failed and can be repeated
     uint64_t tokens;
-    double   best_valid, valid_loss, seconds;
+    double   best_valid, valid_loss, seconds, work;   // work: FLOPs of a token
     float   *first, **saved;       // its set; [levels] sets of gradients, of earlier parts
     int      levels, rounds;       // rounds: parts that each rank does of a step
     char    *round;                // [X] what the ranks say of their parts, see glam__round_sums
@@ -13088,7 +13584,7 @@ struct glam_trainer {
 };
 
 enum { GLAM__SUM_XENT, GLAM__SUM_Z, GLAM__SUM_AUX, GLAM__SUM_ROUTER_Z, GLAM__SUM_ENTROPY,
-       GLAM__SUM_DROPPED, GLAM__SUM_CHOICES, GLAM__SUM_COUNT };
+       GLAM__SUM_DROPPED, GLAM__SUM_CHOICES, GLAM__SUM_TUNED, GLAM__SUM_COUNT };
 
 static glam_status glam__trainer_check(glam_model *model, const glam_text *train,
                                        const glam_recipe *r)
@@ -13204,6 +13700,27 @@ static void glam__hash_run(const glam_trainer *t)
     *h = glam__hash_bytes(*h, what, sizeof what);
 }
 
+// Multiply-adds of one token, forward: matrices it meets, and half of a context of attention.
+typedef struct glam__flops { const glam_config *c; double matrices; } glam__flops;
+
+static int glam__count_flops(void *arg, const glam__row *row, int layer GLAM__UNUSED)
+{
+    glam__flops *f = (glam__flops *)arg;
+    glam_shape s = glam__row_shape(f->c, row);
+    double n = (double)glam__count(s);
+    if (s.dims < 2 || row->start == GLAM__TABLE || row->start == GLAM__SMALL) return 1;
+    if (row->when == GLAM__FIRST && !f->c->tied) return 1;       // looked up, not multiplied
+    f->matrices += row->expert ? n / f->c->moe.experts * f->c->moe.top_k : n;
+    return 1;
+}
+
+static double glam__forward_flops(const glam_config *c, int context)
+{
+    glam__flops f = { c, 0 };
+    glam__each_param(c, glam__count_flops, &f);
+    return 2 * f.matrices + 2.0 * c->layers * context * c->heads * c->d_head;
+}
+
 // A trainer without its first memory; texts may be NULL while measuring.
 static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, glam_text *valid,
                                          const glam_recipe *recipe)
@@ -13219,6 +13736,8 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
     t->valid = valid;
     t->valid_loss = t->best_valid = t->last.valid_loss = -1;
     t->rounds = t->recipe.accumulate / (ctx->mesh ? ctx->mesh->X : 1);
+    t->work = (t->recipe.recompute ? 4 : 3) *
+              glam__forward_flops(&model->config, t->recipe.context);
     t->optimizer = glam_optimizer_new(ctx, model->tensors, model->count, &t->recipe);
     if (!t->optimizer) return NULL;
     uint64_t cells = (uint64_t)model->config.layers * (model->config.moe.experts + 1);
@@ -13262,6 +13781,8 @@ static void glam__part_sums(const glam_trainer *t, const glam__run *run,
         const glam_routing *r = glam_model_routing(model, i);
         if (!r) continue;
         sums[GLAM__SUM_ENTROPY] += (double)r->entropy * share;
+        sums[GLAM__SUM_TUNED] += (double)glam__aux_weight(&model->layers[i].tuned) *
+                                 (double)r->balance * share;
         sums[GLAM__SUM_DROPPED] += r->dropped;
         sums[GLAM__SUM_CHOICES] += run->real * r->top_k;
         for (int e = 0; e < r->experts; e++) load[i * r->experts + e] += r->load[e];
@@ -13350,7 +13871,8 @@ static void glam__report_fill(const glam_trainer *t, glam_report *r)
     for (int i = 0; i < c->layers; i++) mixtures += t->model->layers[i].mixture;
     r->loss = s[GLAM__SUM_XENT];
     r->z_loss = (double)c->z_loss * s[GLAM__SUM_Z];
-    r->aux_loss = t->aux_off ? 0 : (double)c->moe.aux_weight * s[GLAM__SUM_AUX];
+    r->aux_loss = t->aux_off ? 0 : (double)glam__aux_weight(&c->moe) * s[GLAM__SUM_AUX];
+    if (t->model->tuned) r->aux_loss = t->aux_off ? 0 : s[GLAM__SUM_TUNED];
     r->router_z_loss = (double)c->moe.router_z_weight * s[GLAM__SUM_ROUTER_Z];
     r->total = r->loss + r->z_loss + r->aux_loss + r->router_z_loss;
     r->load_min = r->load_max = 0;
@@ -13389,6 +13911,17 @@ static void glam__watch_collapse(glam_trainer *t)
                 glam__log(t->model->ctx, "layer %d: expert %d has had %.0f %% of the tokens for "
                           "100 steps; a larger moe.aux_weight spreads them", i, e, 100 * share);
         }
+}
+
+// The biases of all mixtures, by the loads of the whole step.
+static void glam__bias_step(glam_model *model, const int *load)
+{
+    for (int i = 0; i < model->config.layers; i++) {
+        glam__layer *l = &model->layers[i];
+        if (l->mixture && l->moe.bias && glam__kept(l->moe.router)->wants_grad)
+            glam_moe_bias(l->moe.bias, load + (size_t)i * model->config.moe.experts,
+                          l->tuned.bias_rate);
+    }
 }
 
 static void glam__trainer_evaluate(glam_trainer *t)
@@ -13432,6 +13965,7 @@ static int glam__train_validated(glam_trainer *t, glam_report *r)
     int due = t->recipe.eval_every && t->valid && !(t->step % t->recipe.eval_every);
     r->step = t->step;
     r->tokens = t->tokens;
+    r->flops = t->work * (double)t->tokens;
     t->owed = 0;
     if (due && !ctx->error) {
         glam__trainer_evaluate(t);
@@ -13462,6 +13996,7 @@ static int glam__train_one(glam_trainer *t, glam_report *r)
     t->tokens += (uint64_t)t->recipe.batch * (uint64_t)t->recipe.context;
     took = glam__seconds() - begin;
     t->seconds += took;
+    if (!r->skipped && !r->torn) glam__bias_step(t->model, t->load);
     glam__watch_collapse(t);
     r->seconds = t->seconds;
     r->tokens_per_second = took > 0 ? t->recipe.batch * (double)t->recipe.context / took : 0;
@@ -13769,41 +14304,39 @@ GLAM_API glam_status glam_loglikelihood_tokens(glam_model *model, const glam_spa
     return glam__farewell(ctx);
 }
 
-GLAM_API glam_task glam_task_default(void)
-{
-    glam_task t = { NULL, GLAM_PER_TOKEN, 0, '\n' };
-    return t;
-}
-
 // Context and continuation as tokens.  The context is tokenized alone to know where it ends, and
 // what the whole text has behind that many tokens is the continuation.
-static glam_span glam__query_span(glam_ctx *ctx, const glam_query *q, const glam_task *task)
+static glam_span glam__query_span(const glam_model *model, const glam_query *q)
 {
+    const glam_tokenizer *tokens = glam_model_tokenizer(model);
+    const glam_vocabulary *v = glam_tokenizer_vocabulary(tokens);
     glam_span span = { NULL, 0, 0 };
-    size_t all = strlen(q->context) + strlen(q->continuation), bytes = strlen(q->context);
-    while (bytes && strchr(" \t\n\v\f\r", q->context[bytes - 1])) bytes--;
+    glam_ctx *ctx = model->ctx;
+    size_t bytes = strlen(q->context), all = bytes + strlen(q->continuation), before = 0;
     char *text = (char *)glam__take(ctx, &ctx->life, all + 1);
     if (!text) return span;
-    memcpy(text, q->context, all - strlen(q->continuation));
-    strcpy(text + strlen(q->context), q->continuation);
-    size_t first = bytes == 0, n = glam_encode(task->tokenizer, text, all, NULL, 0);
-    size_t before = bytes ? glam_encode(task->tokenizer, text, bytes, NULL, 0) : 1;
-    if (n + before > INT32_MAX / 4) return span;
+    memcpy(text, q->context, bytes);
+    strcpy(text + bytes, q->continuation);
+    while (bytes && strchr(" \t\n\v\f\r", text[bytes - 1])) bytes--;
+    size_t first = (v && v->begin >= 0) || !bytes, n = glam_encode(tokens, text, all, NULL, 0);
+    if (bytes) before = glam_encode(tokens, text, bytes, NULL, 0);
     int32_t *ids = (int32_t *)glam__take(ctx, &ctx->life, (n + before + 1) * sizeof *ids);
-    if (!ids) return span;
-    ids[0] = task->prefix;
-    glam_encode(task->tokenizer, text, all, ids + first, n);
-    if (bytes) glam_encode(task->tokenizer, text, bytes, ids, before);
+    if (!ids || !n || n > INT32_MAX / 4) return span;
+    ids[0] = 0;
+    if (v && v->begin >= 0) ids[0] = v->begin;
+    else if (v && v->end >= 0) ids[0] = v->end;
+    else glam_encode(tokens, "\n", 1, ids, 1);
+    glam_encode(tokens, text, all, ids + first, n);
+    if (bytes) glam_encode(tokens, text, bytes, ids + first, before);
     span.tokens = ids;
     span.count = (int)(n + first);
-    span.from = (int)(before < n + first ? before : n + first - 1);  // the last token at least
+    span.from = (int)(first + (before < n ? before : n - 1));        // the last token at least
     return span;
 }
 
 GLAM_API glam_status glam_loglikelihood(glam_model *model, const glam_query *queries, int count,
-                                        const glam_task *task, glam_score *scores)
+                                        int window, glam_score *scores)
 {
-    glam_task t = task ? *task : glam_task_default();
     if (scores && count > 0) memset(scores, 0, (size_t)count * sizeof *scores);
     if (!model || glam__farewell(model->ctx) != GLAM_OK)
         return model ? model->ctx->error : GLAM_ERR_MEMORY;
@@ -13817,9 +14350,9 @@ GLAM_API glam_status glam_loglikelihood(glam_model *model, const glam_query *que
         if (!queries[i].context || !queries[i].continuation || !*queries[i].continuation)
             glam_fail(ctx, GLAM_ERR_VALUE, "loglikelihood: query %d has no context or no "
                       "continuation", i);
-        else spans[i] = glam__query_span(ctx, &queries[i], &t);
+        else spans[i] = glam__query_span(model, &queries[i]);
     }
-    if (!ctx->error) glam_loglikelihood_tokens(model, spans, count, t.window, scores);
+    if (!ctx->error) glam_loglikelihood_tokens(model, spans, count, window, scores);
     for (int i = 0; i < count && scores[i].tokens; i++)
         for (const char *c = queries[i].continuation; *c; c++) {
             scores[i].bytes++;
@@ -14142,6 +14675,9 @@ static const glam__field glam__moe_rows[] = {
     GLAM__FLOAT(capacity_factor), GLAM__INT(capacity), GLAM__INT(group),
     GLAM__ENUM(normalise, "before_drop|after_drop|none"),
     GLAM__FLOAT(aux_weight), GLAM__FLOAT(router_z_weight), GLAM__FLOAT(router_cap),
+    GLAM__ENUM(router, GLAM__ROUTERS), GLAM__ENUM(score, "softmax|sigmoid"),
+    GLAM__FLOAT(temperature), GLAM__FLOAT(threshold), GLAM__FLOAT(weight_scale), GLAM__INT(bias),
+    GLAM__FLOAT(bias_rate), GLAM__INT(shared),
     GLAM__LAST(END)
 };
 #undef GLAM__OF
@@ -14178,7 +14714,8 @@ static const glam__field glam__config_rows[] = {
     "\"attention_scale\":1,\"attention_sink\":true,\"activation\":\"gelu_tanh\"," \
     "\"embed_scale\":1,\"residual_scale\":1," \
     "\"norm_eps\":1e-6,\"tied\":true,\"z_loss\":1e-4,\"moe\":{\"top_k\":2,\"every\":2," \
-    "\"activation\":\"relu\",\"normalise\":\"before_drop\",\"aux_weight\":0.01}}"
+    "\"activation\":\"relu\",\"normalise\":\"before_drop\",\"aux_weight\":0.01,\"temperature\":1," \
+    "\"threshold\":0.5,\"weight_scale\":1,\"bias_rate\":0.001}}"
 
 #define GLAM__OF glam_recipe
 static const glam__field glam__recipe_rows[] = {
@@ -15540,27 +16077,6 @@ GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, gla
 /* == 22 plan : implementation =============================================================
    A plan is the run itself in measure mode: the code that will allocate says what it would. */
 
-// Multiply-adds of one token, forward: matrices it meets, and half of a context of attention.
-typedef struct glam__flops { const glam_config *c; double matrices; } glam__flops;
-
-static int glam__count_flops(void *arg, const glam__row *row, int layer GLAM__UNUSED)
-{
-    glam__flops *f = (glam__flops *)arg;
-    glam_shape s = glam__row_shape(f->c, row);
-    double n = (double)glam__count(s);
-    if (s.dims < 2 || row->start == GLAM__TABLE || row->start == GLAM__SMALL) return 1;
-    if (row->when == GLAM__FIRST && !f->c->tied) return 1;       // looked up, not multiplied
-    f->matrices += row->expert ? n / f->c->moe.experts * f->c->moe.top_k : n;
-    return 1;
-}
-
-static double glam__forward_flops(const glam_config *c, int context)
-{
-    glam__flops f = { c, 0 };
-    glam__each_param(c, glam__count_flops, &f);
-    return 2 * f.matrices + 2.0 * c->layers * context * c->heads * c->d_head;
-}
-
 static uint64_t glam__slot_bytes(const glam_optimizer *o)
 {
     uint64_t bytes = 0;
@@ -15594,7 +16110,7 @@ static glam_status glam__plan_train(glam_ctx *ctx, const glam_config *config,
     plan->activations = b.step + b.scratch;
     plan->train_bytes = b.total;
     plan->flops_forward = glam__forward_flops(c, t->recipe.context);
-    plan->flops_train = plan->flops_forward * (t->recipe.recompute ? 4 : 3);
+    plan->flops_train = t->work;
     glam_close(m);
     return GLAM_OK;
 }
@@ -15611,7 +16127,8 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
     glam_session *s = model ? glam_session_new(model, model->config.context) : NULL;
     const int32_t token = 0;
     if (s) glam_next(s, &token, 1);
-    if (s && !m->error) plan->run_bytes = glam_memory(m).total;
+    if (model && !glam__writes(&model->config)) plan->run_bytes = 0;   // it generates nothing
+    else if (s && !m->error) plan->run_bytes = glam_memory(m).total;
     else glam_fail(ctx, m ? m->error : GLAM_ERR_MEMORY, "%s", glam_error_text(m));
     glam_close(m);
     return ctx->error;

@@ -53,8 +53,8 @@ typedef struct mode {
     int    sample;                      // tokens that a point of a curve is measured on
 } mode;
 static const mode modes[] = {
-    {"tiny",  {16e3, 8e3, 0},          1, 1, 0, 1, 1, 8, 0, 2048},           // for the tests
-    {"10min", {800e3, 800e3, 800e3},   2, 1, 0, 1, 4, 8, 60, 32768},
+    {"tiny",  {4e3, 2e3, 0},           1, 1, 0, 1, 1, 8, 0, 1024},           // for the tests
+    {"10min", {800e3, 800e3, 800e3},   3, 1, 0, 2, 4, 8, 60, 32768},
     {"hour",  {3e6, 3e6, 3e6},         3, 1, 0, 2, 4, 8, 120, 32768},
     {"night", {16e6, 16e6, 16e6},      3, 2, 1, 2, 4, 16, 300, 32768},
 };
@@ -504,7 +504,8 @@ static int take_job(const mode *m, const job *j, const char *dir)
     printf("%s: %s%s\n", j->id, spec, resume ? ", from its checkpoint" : "");
     fflush(stdout);
     int failed = do_job(&w, checkpoint, resume);
-    printf("%s: %s, %.1f s of a core\n", j->id, failed ? "failed" : "done", w.cpu);
+    printf("%s: %s, %.1f s of a core, %.0f J (%s)\n", j->id, failed ? "failed" : "done", w.cpu,
+           w.meter.joules, energy_words(&w.meter));
     fflush(stdout);
     glam_close(w.ctx);
     close(w.n.file);

@@ -36,8 +36,12 @@ while [ $# -gt 0 ]; do
 done
 out=${out:-$here/../build/study/$mode}
 mkdir -p "$out"
-${CC:-cc} ${CFLAGS:--O2} "$here/study.c" -o "$out/study.tmp.$$" -lm
-mv "$out/study.tmp.$$" "$out/study"                   # one that runs keeps its own
+newest=$(ls -t "$out/study" "$here"/study*.[ch] "$here/plot.h" "$here/../examples/glam_energy.h" \
+    "$here/../glam.h" 2>/dev/null | head -1)
+if [ "$newest" != "$out/study" ]; then
+    ${CC:-cc} ${CFLAGS:--O2} "$here/study.c" -o "$out/study.tmp.$$" -lm
+    mv "$out/study.tmp.$$" "$out/study"               # one that runs keeps its own
+fi
 [ -n "$page" ] && exec "$out/study" page "$mode" "$out"
 for file in "$novels" "$plays"; do
     [ -n "$file" ] || usage

@@ -19,6 +19,7 @@
        glam_tokens.h    texts into tokens and back
        glam_ranks.h     many machines
        glam_shape.h     options into configuration and recipe
+       glam_energy.h    joules, counted or reckoned
        glam_log.h       lines of JSON
        glam_tally.h     how busy the experts are: counts and bars
        glam_stop.h      signals and closed pipes
@@ -26,8 +27,10 @@
        glam_look.h      what the routers did with each token of a text
        glam_run.h       a run that learns: texts, trainer, log
        glam_keep.h      what a run must not lose
+       glam_svg.h glam_history.h glam_byhand.h glam_page.h glam_charts.h: what a report is made of
        glam_curate.h    scores, near duplicates, overlap
        glam_documents.h documents from lines of JSON and plain text
+       glam_texts.h     files as texts to learn from
 
    Everything goes through the public interface of glam.h.  Exit status: 0 done, 1 something is
    wrong with files or numbers, 2 with the command line, 128 + N stopped by signal N (130:
@@ -62,19 +65,22 @@
 #include "glam_tokens.h"
 #include "glam_ranks.h"
 #include "glam_shape.h"
+#include "glam_energy.h"
 #include "glam_log.h"
 #include "glam_tally.h"
 #include "glam_stop.h"
 #include "glam_jsonl.h"
+#include "glam_curate.h"
+#include "glam_documents.h"
+#include "glam_texts.h"
 #include "glam_look.h"
 #include "glam_run.h"
 #include "glam_keep.h"
-#include "glam_curate.h"
-#include "glam_documents.h"
 
 #include "glam_train.h"
 #include "glam_race.h"
 #include "glam_generate.h"
+#include "glam_task.h"
 #include "glam_eval.h"
 #include "glam_route.h"
 #include "glam_svg.h"
@@ -87,6 +93,7 @@
 #include "glam_tokenizer.h"
 #include "glam_import.h"
 #include "glam_data.h"
+#include "glam_plan.h"
 
 // == the table of commands ==================================================================
 
@@ -106,7 +113,11 @@ static const command commands[] = {
     {"generate", "MODEL", "write text", GENERATE, run_generate,
      "Into a file or a pipe go the prompt and the text, byte for byte. A terminal is spared what "
      "could upset it: controls are shown as \\x1b, bytes that are no UTF-8 as a sign."},
-    {"eval", "MODEL TEXT", "loss and bits per byte of a text", EVAL, run_eval, NULL},
+    {"eval", "MODEL TEXT|--task FILE", "the loss of a text, or the score of a task", EVAL, run_eval,
+     "A row's options are scored as lm-evaluation-harness does; shots are drawn by --seed and the "
+     "number of the row. A line of --out: {\"row\":0,\"option\":1,\"loglik\":-12.3,\"tokens\":9,"
+     "\"chars\":9,\"bytes\":9,\"greedy\":false}, all of them of what follows the query, its "
+     "delimiter included."},
     {"route", "MODEL TEXT|FILE|-", "which experts work on which token", ROUTE, run_route,
      route_note},
     {"report", "MODEL TEXT...", "a page that shows what every expert does", REPORT, run_report,
@@ -125,6 +136,12 @@ static const command commands[] = {
      "public family has can be written: rotary positions, SwiGLU, no capacity."},
     {"info", "MODEL | --preset NAME", "sizes, memory and work, without loading", INFO, run_info,
      NULL},
+    {"plan", "[PRESET | MODEL]", "what it would cost on which machine: memory, time, energy", PLAN,
+     run_plan,
+     "Without a model: the paper's table beside what is printed there, published systems beside "
+     "what the formulas say, and the devices. Time is an interval: from everything sent while "
+     "computing to nothing. A device of one's own is a file of lines \"flops 6e12\"; --calibrate "
+     "writes one."},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -66,6 +66,9 @@ static glam_tensor *apply_attention(glam_model *model, int layer, glam_tensor *x
     memset(&a, 0, sizeof a);
     a.heads = c->heads;
     a.d_head = c->d_head;
+    a.kv_heads = c->kv_heads;
+    a.qk_norm = c->qk_norm;
+    a.rotary = c->rotary;
     a.position = c->position;
     a.buckets = c->buckets;
     a.max_distance = c->max_distance;
@@ -74,10 +77,11 @@ static glam_tensor *apply_attention(glam_model *model, int layer, glam_tensor *x
     a.norm_eps = c->norm_eps;
     a.cap = c->attention_cap;
     memset(&w, 0, sizeof w);
-    struct { glam_tensor **at; const char *name; } part[9] = {{&w.norm, "attn.norm"},
+    struct { glam_tensor **at; const char *name; } part[11] = {{&w.norm, "attn.norm"},
         {&w.q, "attn.q"}, {&w.k, "attn.k"}, {&w.v, "attn.v"}, {&w.o, "attn.o"},
-        {&w.bias, "attn.bias"}, {&w.r, "attn.r"}, {&w.u, "attn.u"}, {&w.v_bias, "attn.v_bias"}};
-    for (int i = 0; i < 9; i++) *part[i].at = layer_tensor(model, layer, part[i].name);
+        {&w.bias, "attn.bias"}, {&w.r, "attn.r"}, {&w.u, "attn.u"}, {&w.v_bias, "attn.v_bias"},
+        {&w.q_norm, "attn.q_norm"}, {&w.k_norm, "attn.k_norm"}};
+    for (int i = 0; i < 11; i++) *part[i].at = layer_tensor(model, layer, part[i].name);
     return glam_attention(glam_model_ctx(model), x, &w, &a, NULL);
 }
 
@@ -322,9 +326,10 @@ static void balance_gradient(byhand *b, glam_model *model, const look *k)
 static void cut_open(byhand *b, glam_model *model, const int32_t *ids, int count, int t)
 {
     glam_ctx *ctx = glam_model_ctx(model);
-    int M = b->width, before = glam_no_grad(ctx, 1), layers = glam_model_config(model)->layers;
+    const glam_config *c = glam_model_config(model);
+    int M = b->width, before = glam_no_grad(ctx, 1), layers = c->layers;
     glam_tensor *x = glam_embed(ctx, glam_model_tensor(model, "embed"), ids, count, NULL);
-    x = glam_view(ctx, x, glam_dim3(1, count, M));
+    x = glam_view(ctx, glam_scale(ctx, x, c->embed_scale), glam_dim3(1, count, M));
     x = apply_attention(model, b->layer, apply_layers(model, 0, b->layer, x));
     copy_row(b->x, x, t, M);
     glam_tensor *y = apply_moe(model, b->layer, x, NULL, NULL);
@@ -357,12 +362,16 @@ static glam_status byhand_run(byhand *b, glam_model *model, const look *k, int l
     glam_ctx *ctx = glam_model_ctx(model);
     const looked_layer *l = &k->of[layer];
     int from = t / k->window * k->window, M = b->width, E = b->experts;
-    size_t mark = glam_mark(ctx);
-    float *sum = (float *)need((size_t)M * sizeof *sum);
     b->layer = layer;
     b->token = t;
     b->next = k->ids[t + 1];
-    for (int i = 0; i < b->top_k && i < 64; i++) b->chosen[i] = l->expert[t * k->top_k + i];
+    for (int i = 0; i < b->top_k && i < 64; i++) {
+        b->chosen[i] = l->expert[t * k->top_k + i];
+        if (b->chosen[i] < 0) b->failed = 1;              // its router leaves experts out
+    }
+    if (b->failed) return GLAM_OK;
+    size_t mark = glam_mark(ctx);
+    float *sum = (float *)need((size_t)M * sizeof *sum);
     cut_open(b, model, k->ids + from, t + 2 - from, t - from);
     pieces_forward(b, model);
     pieces_backward(b, model);

@@ -46,54 +46,64 @@ static const char *const kind_names[KINDS] = {
     "first of a word", "vowel inside", "other inside", "capital", "digit", "blank", "line end",
     ", ; :", ". ! ?", "quote", "bracket", "other sign", "byte > 127", "control"};
 
-static int is_letter(int id) { return (id | 32) >= 'a' && (id | 32) <= 'z'; }
+static int is_letter(int c) { return (c | 32) >= 'a' && (c | 32) <= 'z'; }
 
-static int kind_of_token(const int32_t *ids, int t)
+// Of a byte after another, or of a piece, whose first sign counts (behind a blank that begins it).
+static int kind_of_token(const look *k, int t)
 {
-    int id = ids[t];
-    char c[2] = {(char)id, 0};
-    if (id > 127) return 12;
-    if (id >= 'A' && id <= 'Z') return 3;
-    if (id >= 'a' && id <= 'z') {
-        if (t == 0 || !is_letter(ids[t - 1])) return 0;
-        return strchr("aeiou", id) ? 1 : 2;
-    }
-    if (id >= '0' && id <= '9') return 4;
-    if (id == ' ' || id == '\t') return 5;
-    if (id == '\n' || id == '\r') return 6;
-    if (id < 32 || id == 127) return 13;
-    return strpbrk(",;:", c) ? 7 : strpbrk(".!?", c) ? 8 : strpbrk("'\"`", c) ? 9
-         : strpbrk("()[]{}<>", c) ? 10 : 11;
+    char byte, before_byte;
+    int bytes, before_bytes = 0, inside = 0;
+    const char *piece = piece_of(k->tokenizer, k->ids[t], &byte, &bytes), *before = NULL;
+    if (t) before = piece_of(k->tokenizer, k->ids[t - 1], &before_byte, &before_bytes);
+    if (before && before_bytes) inside = is_letter(before[before_bytes - 1]);
+    if (bytes > 1 && piece[0] == ' ') piece++, bytes--, inside = 0;
+    int c = bytes ? (unsigned char)piece[0] : 0;
+    char sign[2] = {(char)c, 0};
+    if (c > 127) return 12;
+    if (c >= 'A' && c <= 'Z') return 3;
+    if (c >= 'a' && c <= 'z') return !inside ? 0 : bytes == 1 && strchr("aeiou", c) ? 1 : 2;
+    if (c >= '0' && c <= '9') return 4;
+    if (c == ' ' || c == '\t') return 5;
+    if (c == '\n' || c == '\r') return 6;
+    if (c < 32 || c == 127) return 13;
+    return strpbrk(",;:", sign) ? 7 : strpbrk(".!?", sign) ? 8 : strpbrk("'\"`", sign) ? 9
+         : strpbrk("()[]{}<>", sign) ? 10 : 11;
 }
 
 // == what is counted ========================================================================
 
 // How far the tokens of an expert's first choices are from those of all: the more, the more it is a
-// specialist (divergence of Kullback and Leibler, in nats).  It only orders experts.
-static double specialised(const glam_routing_stats *s, int expert)
+// specialist (divergence of Kullback and Leibler); one with little to do counts for less.  It only
+// orders experts.
+static double specialised(const glam_routing_stats *s, const double *all, int expert)
 {
     double sum = 0, first = (double)s->first[expert];
     if (first < 8 + 0.02 * (double)s->tokens / s->experts) return -1;    // too few to be one
     for (int id = 0; id < s->vocab; id++) {
         const uint64_t *row = s->by_token + (size_t)id * (size_t)s->experts;
-        double all = 0, of = (double)row[expert];
-        for (int e = 0; e < s->experts; e++) all += (double)row[e];
-        if (of > 0) sum += of / first * log(of / first * (double)s->tokens / all);
+        double of = (double)row[expert];
+        if (of > 0) sum += of / first * log(of / first * (double)s->tokens / all[id]);
     }
-    return sum;
+    double load = first * s->experts / (double)s->tokens;
+    return sum * (load < 1 ? load : 1);
 }
 
 static void find_order(report *r)
 {
     int E = r->config->moe.experts;
     double *by = (double *)need((size_t)E * sizeof *by), most = -2;
+    double *all = (double *)need((size_t)r->config->vocab * sizeof *all);
     r->order = (int *)need((size_t)(r->config->layers * E) * sizeof *r->order);
     for (int layer = 0; layer < r->config->layers; layer++) {
         int *order = r->order + layer * E;
         const glam_routing_stats *s = tally_finish(&r->total, layer);
+        for (int id = 0; s && id < s->vocab; id++) {
+            all[id] = 0;
+            for (int e = 0; e < E; e++) all[id] += (double)s->by_token[id * E + e];
+        }
         for (int e = 0; s && e < E; e++) {
             int place = e;
-            by[e] = specialised(s, e);
+            by[e] = specialised(s, all, e);
             for (; place > 0 && by[order[place - 1]] < by[e]; place--)
                 order[place] = order[place - 1];
             order[place] = e;
@@ -104,6 +114,7 @@ static void find_order(report *r)
         r->expert = order[0];
     }
     free(by);
+    free(all);
 }
 
 // == charts =================================================================================
@@ -149,7 +160,9 @@ static chart new_chart(const char *file, const char *title, const char *unit, in
 static void put_chart(report *r, chart *c)
 {
     if (c->lines) {
-        put(&r->page, "<figure class=\"plot\" tabindex=\"0\">\n");
+        put_format(&r->page, "<figure class=\"plot\" tabindex=\"0\" "
+                   "data-box=\"%d %d %d %d %d\">\n", CHART_WIDE, CHART_LEFT, CHART_RIGHT,
+                   CHART_TOP, CHART_BOTTOM);
         put_svg(r, c->file, draw_chart, c);
         put(&r->page, "<figcaption class=\"read\" aria-live=\"polite\">point, tap or use "
                       "\xe2\x86\x90 "
@@ -279,7 +292,7 @@ static void put_kinds(report *r, int layer)
     for (int i = 0; i < r->sources; i++) {
         const look *k = &r->source[i].counted;
         for (int t = 0; t < k->tokens; t++) {
-            int kind = kind_of_token(k->ids, t), e = k->of[layer].expert[t * k->top_k];
+            int kind = kind_of_token(k, t), e = k->of[layer].expert[t * k->top_k];
             count[kind]++;
             if (e >= 0) share[kind * E + e]++;
         }
@@ -346,16 +359,16 @@ static void put_pairs(report *r, int layer)
 
 static void put_thousandths(json_out *o, const char *name, const float *of, int count)
 {
-    json_printf(o, ",\"%s\":[", name);
+    put_format(o, ",\"%s\":[", name);
     for (int i = 0; i < count; i++)
-        json_printf(o, "%s%d", i ? "," : "", (int)(1000 * (double)of[i] + 0.5));
+        put_format(o, "%s%d", i ? "," : "", (int)(1000 * (double)of[i] + 0.5));
     put(o, "]");
 }
 
 static void put_integers(json_out *o, const char *name, const int32_t *of, int count)
 {
-    json_printf(o, ",\"%s\":[", name);
-    for (int i = 0; i < count; i++) json_printf(o, "%s%d", i ? "," : "", (int)of[i]);
+    put_format(o, ",\"%s\":[", name);
+    for (int i = 0; i < count; i++) put_format(o, "%s%d", i ? "," : "", (int)of[i]);
     put(o, "]");
 }
 
@@ -366,7 +379,7 @@ static void put_letters_layer(report *r, int layer)
     const looked_layer *l = &k->of[layer];
     const glam_routing_stats *s = tally_finish(&r->total, layer);
     int chosen = k->tokens * k->top_k, E = k->experts;
-    json_printf(o, "{\"layer\":%d,\"slots\":%d", layer, l->capacity);
+    put_format(o, "{\"layer\":%d,\"slots\":%d", layer, l->capacity);
     put_integers(o, "expert", l->expert, chosen);
     put_integers(o, "slot", l->slot, chosen);
     put_integers(o, "fate", l->fate, chosen);
@@ -376,9 +389,27 @@ static void put_letters_layer(report *r, int layer)
     put_integers(o, "order", r->order + layer * E, E);
     put(o, ",\"load\":[");
     for (int e = 0; e < E; e++)
-        json_printf(o, "%s%.3f", e ? "," : "",
-                    (double)s->first[e] * E / (double)s->tokens);
+        put_format(o, "%s%.3f", e ? "," : "",
+                   (double)s->first[e] * E / (double)s->tokens);
     put(o, "]}");
+}
+
+static void put_pieces(json_out *o, const look *k)
+{
+    put(o, ",\"pieces\":[");
+    for (int t = 0; t < k->tokens; t++) {
+        char byte;
+        int bytes;
+        json_out text = {NULL, 0, 0};
+        const char *piece = piece_of(k->tokenizer, k->ids[t], &byte, &bytes);
+        json_put_text(&text, piece, (size_t)bytes);
+        if (t) put(o, ",");
+        for (const char *c = text.text; *c; c++)         // no end of the script inside of it
+            if (*c == '<') put(o, "\\u003c");
+            else json_put(o, c, 1);
+        free(text.text);
+    }
+    put(o, "]");
 }
 
 static void put_letters(report *r)
@@ -387,12 +418,13 @@ static void put_letters(report *r)
     const look *k = &r->read;
     const char *comma = "";
     put(o, "<script type=\"application/json\" id=\"data\">");
-    json_printf(o, "{\"experts\":%d,\"top\":%d,\"window\":%d,\"start\":[%d,%d]", k->experts,
-                k->top_k, k->window, r->layer, r->expert);
-    put_integers(o, "bytes", k->ids, k->tokens);
+    put_format(o, "{\"experts\":%d,\"top\":%d,\"window\":%d,\"start\":[%d,%d]", k->experts,
+               k->top_k, k->window, r->layer, r->expert);
+    if (k->tokenizer) put_pieces(o, k);
+    else put_integers(o, "bytes", k->ids, k->tokens);
     put(o, ",\"loss\":[");
     for (int t = 0; t < k->tokens; t++) {
-        if (isfinite(k->loss[t])) json_printf(o, "%s%.3f", t ? "," : "", (double)k->loss[t]);
+        if (isfinite(k->loss[t])) put_format(o, "%s%.3f", t ? "," : "", (double)k->loss[t]);
         else put(o, t ? ",null" : "null");
     }
     put(o, "],\"layers\":[");

@@ -1,5 +1,6 @@
 /* glam_documents.h - a stream of documents from files: lines of JSON with a field "text", or plain
-   text, cut at blank lines or not at all.  A part of glam.c.
+   text, cut at blank lines or not at all.  A name that ends in .jsonl is always the first; of
+   others --documents says, or else the first byte.  A part of glam.c.
 
    Files may be larger than memory: a batch of documents is held at a time.  A document keeps the
    line it came in, so that it can be passed on byte for byte. */
@@ -129,14 +130,13 @@ static int documents_open(document_stream *d)
         if (lines_use(&d->in.in, "standard input", fdopen(dup(fileno(d->copy)), "rb"))) return -1;
     } else if (jsonl_open(&d->in, path)) return -1;
     d->open = 1;
-    d->cut = d->ask;
-    if (d->ask == BY_NAME) {
+    d->cut = has_ending(path, ".jsonl") ? AT_LINES : d->ask;
+    if (d->cut == BY_NAME) {
         const lines *l = &d->in.in;
         if (lines_fill(&d->in.in) < 0) return -1;
         size_t at = 0;
         while (at < l->end && strchr(" \t\r\n", l->block[at])) at++;
-        d->cut = has_ending(path, ".jsonl") || (at < l->end && l->block[at] == '{') ? AT_LINES
-                                                                                   : AT_BLANKS;
+        d->cut = at < l->end && l->block[at] == '{' ? AT_LINES : AT_BLANKS;
     }
     return 1;
 }

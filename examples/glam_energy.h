@@ -116,6 +116,14 @@ static void energy_skip(energy *e, double flops)
     e->joules -= theirs;
 }
 
+static const char *energy_words(const energy *e)
+{
+    static char words[64];
+    if (e->counters) return "counted by the machine";
+    snprintf(words, sizeof words, "FLOPs at %g J for 1e9", e->figure);
+    return words;
+}
+
 static const char *energy_source(const energy *e)
 {
     return e->counters ? "rapl" : "figure";

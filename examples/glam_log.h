@@ -179,11 +179,12 @@ static void log_config(logfile *f, const glam_config *c)
     log_put(f, "\"moe\":{\"experts\":%d,\"top_k\":%d,\"every\":%d,\"offset\":%d,\"hidden\":%d,"
             "\"activation\":\"%s\",\"normalise\":\"%s\",\"capacity_factor\":%s,"
             "\"capacity\":%d,\"group\":%d,\"aux_weight\":%s,\"router_z_weight\":%s,"
-            "\"router_cap\":%s}}",
+            "\"router_cap\":%s,\"router\":\"%s\",\"score\":\"%s\",\"bias\":%d,\"shared\":%d}}",
             m->experts, m->top_k, m->every, m->offset, m->hidden, activation_names[m->activation],
             normalise_names[m->normalise], short_float(m->capacity_factor), m->capacity, m->group,
             short_float(m->aux_weight), short_float(m->router_z_weight),
-            short_float(m->router_cap));
+            short_float(m->router_cap), router_names[m->router], score_names[m->score], m->bias,
+            m->shared);
 }
 
 static void log_recipe(logfile *f, const glam_recipe *r)

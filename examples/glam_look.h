@@ -20,10 +20,39 @@ static glam_model *load_model(glam_ctx *ctx, const char *path)
     return model;
 }
 
-static void tokens_to_text(const int32_t *tokens, int count, char *text)
+// What a token stands for; one that is a byte is put into *byte.
+static const char *piece_of(const glam_tokenizer *tokenizer, int32_t id, char *byte, int *bytes)
 {
-    for (int i = 0; i < count; i++)
-        text[i] = (char)(tokens[i] >= 0 && tokens[i] < BYTES ? tokens[i] : '?');
+    const char *piece = tokenizer ? glam_tokenizer_piece(tokenizer, id, bytes) : NULL;
+    if (piece) return piece;
+    *byte = (char)(id >= 0 && id < BYTES ? id : '?');
+    *bytes = 1;
+    return byte;
+}
+
+enum { NAME = 32 };                              // a token's name, with its 0
+
+// A token as it can be printed, cut where it is long: e, ' ', \n, ' the'.
+static const char *token_name(const glam_tokenizer *tokenizer, int32_t id, char out[NAME])
+{
+    char byte, one[8];
+    int bytes, length = 0;
+    const char *piece = piece_of(tokenizer, id, &byte, &bytes);
+    int blanks = bytes == 0 || piece[0] == ' ' || piece[bytes - 1] == ' ';
+    if (blanks) out[length++] = '\'';
+    for (int i = 0; i < bytes;) {
+        i += show_visible((const unsigned char *)piece + i, bytes - i, one);
+        if (length + (int)strlen(one) > NAME - 6) {
+            memcpy(out + length, "..", 2);
+            length += 2;
+            break;
+        }
+        memcpy(out + length, one, strlen(one));
+        length += (int)strlen(one);
+    }
+    if (blanks) out[length++] = '\'';
+    out[length] = 0;
+    return out;
 }
 
 enum { LOOK_ROWS = 16 };                         // windows in a pass
@@ -38,6 +67,7 @@ typedef struct looked_layer {
 
 // A text that went through a model in windows, and its routing.
 typedef struct look {
+    const glam_tokenizer *tokenizer;             // NULL: bytes
     int32_t *ids;                                // [N]
     float   *loss;                               // [N] given the tokens before; NAN: the first of a
                                                  // window
@@ -70,6 +100,7 @@ static void look_open(look *k, const glam_model *model, int32_t *ids, int count,
     const glam_config *c = glam_model_config(model);
     size_t N = (size_t)count, top = (size_t)c->moe.top_k, E = (size_t)c->moe.experts;
     memset(k, 0, sizeof *k);
+    k->tokenizer = glam_model_tokenizer(model);
     k->ids = ids;
     k->tokens = count;
     k->total = total;
@@ -185,17 +216,20 @@ static char *read_input(size_t *bytes)
 
 // The tokens of a word of the command line: what is in a file of that name, standard input (-), or
 // the word itself; at most so many, the first or the last.  NULL: an error.
-static int32_t *text_tokens(glam_ctx *ctx, const char *word, int most, int last, int *count)
+static int32_t *text_tokens(const glam_model *model, const char *word, int most, int last,
+                            int *count)
 {
+    glam_ctx *ctx = glam_model_ctx(model);
+    const glam_tokenizer *tokenizer = glam_model_tokenizer(model);
     size_t bytes = strlen(word), all, from = 0;
     char *input = NULL;
     glam_text *text = NULL;
     if (kind_of(word) == FOLDER)
         glam_fail(ctx, GLAM_ERR_VALUE, "%s is a folder; a text or a file is wanted", word);
-    else if (kind_of(word) != NOTHING) text = glam_text_open(ctx, word, NULL);
+    else if (kind_of(word) != NOTHING) text = glam_text_open(ctx, word, tokenizer);
     else {
         if (strcmp(word, "-") == 0) word = input = read_input(&bytes);
-        text = glam_text_from(ctx, word, bytes, NULL);
+        text = glam_text_from(ctx, word, bytes, tokenizer);
     }
     free(input);
     if (glam_error(ctx) != GLAM_OK) return NULL;
@@ -208,31 +242,61 @@ static int32_t *text_tokens(glam_ctx *ctx, const char *word, int most, int last,
     return ids;
 }
 
+// The letters of the text over the number of their token's first expert, or, where one is asked
+// for, over its weight in percent.  A token of several letters has it under the first.
+static void print_letters(const look *k, int layer, int expert, int count)
+{
+    const looked_layer *l = &k->of[layer];
+    json_out text = {NULL, 0, 0};
+    int bytes, at = 0;
+    char byte;
+    for (int i = 0; i < count; i++) {
+        const char *piece = piece_of(k->tokenizer, k->ids[i], &byte, &bytes);
+        json_put(&text, piece, (size_t)bytes);
+    }
+    show_mark *mark = (show_mark *)need(text.length * sizeof *mark);
+    for (int i = 0; i < count; i++) {
+        show_mark one = {-1, -1, 0};
+        if (expert < 0) one.number = one.ground = l->expert[i * k->top_k];
+        for (int j = 0; j < k->top_k && expert >= 0; j++)
+            if (l->expert[i * k->top_k + j] == expert) {
+                one.shade = (double)l->weight[i * k->top_k + j];
+                one.number = (int)(99.99 * one.shade);
+            }
+        piece_of(k->tokenizer, k->ids[i], &byte, &bytes);
+        for (int b = 0; b < bytes; b++, at++) {
+            mark[at] = one;
+            one.number = -1;
+        }
+    }
+    if (text.length) show_marks(stdout, text.text, (int)text.length, mark, k->experts,
+                                expert < 0 ? k->experts - 1 : 99);
+    free(mark);
+    free(text.text);
+}
+
 // A few tokens in colours: the look of a run at what it has just written.
 static void print_look(glam_model *model, const int32_t *tokens, int count)
 {
     look k;
-    const glam_tokenizer *tokenizer = glam_model_tokenizer(model);
-    int bytes;
-    char *text = tokens_text(tokenizer, tokens, count, &bytes);
     int32_t *ids = (int32_t *)need((size_t)count * sizeof *ids);
     memcpy(ids, tokens, (size_t)count * sizeof *ids);
     look_open(&k, model, ids, count, count, NULL);
     int layer = look_run(&k, model, GLAM_INFER) == GLAM_OK ? last_mixture(&k) : -1;
     if (layer < 0) {
-        for (int i = 0; i < bytes;) i += show_raw(stdout, text + i, bytes - i);
+        show_stream plain = {{0}, 0};
+        for (int i = 0; i < count; i++) {
+            char byte;
+            int bytes;
+            const char *piece = piece_of(k.tokenizer, ids[i], &byte, &bytes);
+            show_more(&plain, piece, bytes, i + 1 == count);
+        }
         printf("\n");
-    } else {                                      // all bytes of a token have its expert
-        int32_t *first = (int32_t *)need(((size_t)bytes + 1) * sizeof *first);
-        for (int i = 0, at = 0; i < count; i++)
-            for (size_t n = glam_decode(tokenizer, tokens + i, 1, NULL, 0); n > 0 && at < bytes; n--)
-                first[at++] = k.of[layer].expert[i * k.top_k];
+    } else {
         printf("(under each letter its first expert in layer %d)\n", layer);
-        show_experts(stdout, text, bytes, first, 1, k.experts);
-        free(first);
+        print_letters(&k, layer, -1, count);
     }
     look_close(&k);
-    free(text);
 }
 
 #endif

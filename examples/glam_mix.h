@@ -41,8 +41,8 @@ static int index_source(mix_source *m, cutting ask)
     if (strcmp(m->path, "-") == 0 || kind_of(m->path) == OTHER)
         return complain(FAILED, "%s: sources are read at many places; no pipes", m->path);
     if (lines_open(&m->in, m->path) || lines_fill(&m->in) < 0) return FAILED;
-    m->cut = ask != BY_NAME ? ask : has_ending(m->path, ".jsonl") || m->in.block[0] == '{'
-                                  ? AT_LINES : AT_BLANKS;
+    m->cut = has_ending(m->path, ".jsonl") ? AT_LINES : ask != BY_NAME ? ask
+           : m->in.block[0] == '{' ? AT_LINES : AT_BLANKS;
     while ((got = lines_next(&m->in)) > 0) {
         int blank = m->cut != AT_FILES && is_blank(m->in.text, m->in.length);
         if (!blank && (!inside || m->cut == AT_LINES)) note_place(m, before);

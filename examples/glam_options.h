@@ -20,7 +20,7 @@ enum { DONE = 0, FAILED = 1, USAGE = 2 };           // exit status; a signal's: 
 // == the table of options ===================================================================
 
 enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      // commands
-       REPORT = 1 << 12, TOKENIZER = 1 << 13, IMPORT = 1 << 14, EXPORT = 1 << 15,
+       REPORT = 1 << 12, TOKENIZER = 1 << 13, IMPORT = 1 << 14, EXPORT = 1 << 15, PLAN = 1 << 21,
        DATA_SCORE = 1 << 16, DATA_FILTER = 1 << 17, DATA_MIX = 1 << 18, DATA_DEDUP = 1 << 19,
        DATA_OVERLAP = 1 << 20, DATA_QUALITY = DATA_SCORE | DATA_FILTER,
        DATA = DATA_QUALITY | DATA_MIX | DATA_DEDUP | DATA_OVERLAP,
@@ -37,8 +37,8 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     TITLE(TRAIN, "what to make of it") \
     ROW(out, "out", "FILE", TRAIN | RESUME, WORD, 0, \
         "the model; else model.safetensors, model-2 ...: a name that no other run has") \
-    ROW(force, "force", "", NEW | RESUME | REPORT | TOKENIZER | IMPORT | EXPORT | \
-        DATA, FLAG, 0, \
+    ROW(force, "force", "", NEW | RESUME | REPORT | TOKENIZER | DATA | EVAL | PLAN | \
+        IMPORT | EXPORT, FLAG, 0, \
         "overwrite files that exist; train: even the model of --from") \
     ROW(from, "from", "MODEL", TRAIN, WORD, 0, \
         "fine-tune this model instead of making a new one") \
@@ -76,6 +76,13 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(activation, "expert-activation", "KIND", NEW | SHAPE, WORD, 0, \
         "relu, gelu_tanh, gelu_erf, geglu or swiglu") \
     ROW(normalise, "normalise", "KIND", NEW | SHAPE, WORD, 0, "before_drop, after_drop or none") \
+    ROW(router, "router", "KIND", NEW | SHAPE, WORD, 0, \
+        "who chooses: top_k, sampled, random, noisy, hash or expert_choice") \
+    ROW(score, "score", "KIND", NEW | SHAPE, WORD, 0, "of the router: softmax or sigmoid") \
+    ROW(bias, "bias", "", NEW | SHAPE, FLAG, 0, \
+        "balance by a bias on the choice, learned from loads; goes well with --aux 0") \
+    ROW(shared, "shared", "N", NEW | SHAPE, WHOLE, SIZE, \
+        "hidden of one more expert that works on every token; 0: none") \
     ROW(capacity, "capacity", "F", NEW | SHAPE, REAL, 1e6, \
         "slots: group * F / experts (2: balanced top-2); 0: none dropped") \
     ROW(group, "group", "N", NEW | SHAPE, WHOLE, SIZE, \
@@ -89,29 +96,29 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "the same for the output's logits") \
     ROW(dense, "dense", "", TRAIN | SHAPE, FLAG, 0, "the dense twin: the same work per token") \
     TITLE(NEW, "the recipe") \
-    ROW(batch, "batch", "N", NEW, WHOLE, SIZE, "sequences per step") \
-    ROW(context, "context", "N", NEW, WHOLE, SIZE, "tokens per sequence") \
+    ROW(batch, "batch", "N", NEW | PLAN, WHOLE, SIZE, "sequences per step") \
+    ROW(context, "context", "N", NEW | PLAN, WHOLE, SIZE, "tokens per sequence") \
     ROW(accumulate, "accumulate", "N", NEW, WHOLE, SIZE, \
         "parts a batch is cut into, for memory") \
-    ROW(recompute, "recompute", "", NEW, FLAG, 0, "run blocks twice, for memory") \
+    ROW(recompute, "recompute", "", NEW | PLAN, FLAG, 0, "run blocks twice, for memory") \
     ROW(update_in_backward, "update-in-backward", "", NEW, FLAG, 0, \
         "hold one layer's gradient at a time, for memory; without --clip") \
     ROW(pack, "pack", "MB", NEW | RESUME, REAL, 1e9, \
         "for copies of weights in the kernels' order; 64") \
     ROW(recipe, "recipe", "NAME", NEW, WORD, 0, "default, paper, finetune, or quick: 300 steps") \
-    ROW(optimizer, "optimizer", "KIND", NEW, WORD, 0, "adafactor or adamw") \
+    ROW(optimizer, "optimizer", "KIND", NEW | PLAN, WORD, 0, "adafactor or adamw") \
     ROW(lr, "lr", "R", NEW, REAL, 1e6, "highest learning rate") \
     ROW(warmup, "warmup", "N", NEW, WHOLE, MANY, "steps until it is reached") \
     ROW(min_lr, "min-lr", "R", NEW, REAL, 1e6, "where it ends, relative to --lr") \
     ROW(weight_decay, "weight-decay", "R", NEW, REAL, 1e6, "of AdamW") \
     ROW(clip, "clip", "R", NEW, REAL, 1e30, "largest gradient norm; 0: any") \
     TITLE(NEW, "the run") \
-    ROW(seed, "seed", "N", NEW | GENERATE | DATA_QUALITY | DATA_MIX, SEED, 0, \
+    ROW(seed, "seed", "N", NEW | GENERATE | EVAL | DATA_QUALITY | DATA_MIX, SEED, 0, \
         "another seed, other random numbers") \
-    ROW(threads, "threads", "N", NEW | RESUME | GENERATE | EVAL | ROUTE | REPORT | DATA, WHOLE, \
-        1024, \
+    ROW(threads, "threads", "N", NEW | RESUME | GENERATE | EVAL | ROUTE | REPORT | DATA | PLAN, \
+        WHOLE, 1024, \
         "else every core; of each rank, else 1") \
-    ROW(simd, "simd", "NAME", NEW | GENERATE | EVAL | ROUTE | REPORT, WORD, 0, \
+    ROW(simd, "simd", "NAME", NEW | GENERATE | EVAL | ROUTE | REPORT | PLAN, WORD, 0, \
         "base, sse2, avx2, avx512 or neon; else the best") \
     ROW(eval_every, "eval-every", "N", TRAIN, WHOLE, MANY, \
         "steps between validations; 0: at the end") \
@@ -121,6 +128,10 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "one JSON object per line; a book of that name is not overwritten without --force") \
     ROW(keep, "keep", "WHICH", TRAIN | RESUME, WORD, 0, \
         "weights to save: best (of the validations since the start or --resume) or last; best") \
+    ROW(powercap, "powercap", "FOLDER", NEW | RESUME, WORD, 0, \
+        "counters of energy (RAPL); /sys/class/powercap") \
+    ROW(joules_per_gflop, "joules-per-gflop", "J", NEW | RESUME, REAL, 1e9, \
+        "energy where nothing counts it: FLOPs times this; 0.1") \
     ROW(quiet, "quiet", "", NEW | RESUME, FLAG, 0, "errors and the last line only") \
     ROW(page, "out", "FILE", REPORT, WORD, 0, "the page; report.html") \
     ROW(svg, "svg", "FOLDER", REPORT, WORD, 0, "each chart alone into this folder, made if need " \
@@ -135,9 +146,9 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(json, "json", "", ROUTE, FLAG, 0, "all of it as one JSON object") \
     TITLE(TRAIN, "many machines (built with mpicc -DGLAM_MPI, started by mpirun)") \
     TITLE(INFO, "bytes of each rank of many machines") \
-    ROW(mesh, "mesh", "XxY", TRAIN | RESUME | INFO, WORD, 0, \
+    ROW(mesh, "mesh", "XxY", TRAIN | RESUME | INFO | PLAN, WORD, 0, \
         "X * Y ranks: X share batch and experts, Y heads and widths") \
-    ROW(mesh_store, "mesh-store", "", TRAIN | RESUME | INFO, FLAG, 0, \
+    ROW(mesh_store, "mesh-store", "", TRAIN | RESUME | INFO | PLAN, FLAG, 0, \
         "split the other weights over X as well, for memory") \
     ROW(import_out, "out", "FILE", IMPORT, WORD, 0, "where to; model.safetensors") \
     ROW(folder_out, "out", "FOLDER", EXPORT, WORD, 0, "made if it is not there") \
@@ -146,6 +157,34 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(split, "split", "NAME", TOKENIZER, WORD, 0, \
         "how words are cut: gpt2, digits, qwen, llama3 or o200k; gpt2") \
     ROW(show, "show", "TEXT", TOKENIZER, WORD, 0, "learns nothing: what a text becomes") \
+    TITLE(EVAL, "a task in place of a text") \
+    ROW(task, "task", "FILE", EVAL, WORD, 0, \
+        "rows of JSON: query, choices, gold; context_options, continuation, gold; context, " \
+        "continuation; or context, answers") \
+    ROW(shots, "shots", "K", EVAL, WHOLE, 1e4, \
+        "solved rows before each; in a suite at most each task's own number; 0") \
+    ROW(shots_from, "shots-from", "FILE", EVAL, WORD, 0, \
+        "where they are drawn from; else the task itself, never the row that is asked") \
+    ROW(per, "normalise", "KIND", EVAL, WORD, 0, \
+        "log-likelihoods are divided by: sum (nothing), tokens (the paper's), chars or bytes; " \
+        "tokens") \
+    ROW(delimiter, "delimiter", "TEXT", EVAL, WORD, 0, \
+        "before a choice, where it and its query have no blank there; a blank") \
+    ROW(beam, "beam", "N", EVAL, WHOLE, 1000, "width of the search for an answer; 4") \
+    ROW(answer, "answer", "N", EVAL, WHOLE, SIZE, "tokens of an answer at most; 32") \
+    ROW(window, "context", "N", EVAL, WHOLE, SIZE, \
+        "tokens that the model looks at; else what it was trained with") \
+    ROW(lines_out, "out", "FILE", EVAL, WORD, 0, "a line of JSON for each option") \
+    TITLE(EVAL, "many tasks, or ids") \
+    ROW(suite, "suite", "FILE", EVAL, WORD, 0, \
+        "a list of tasks, such as examples/glam_suite.jsonl, with the paper's averages") \
+    ROW(data, "data", "FOLDER", EVAL, WORD, 0, "where the files of a suite are; else beside it") \
+    ROW(ids, "tokens", "FILE", EVAL, WORD, 0, \
+        "the loss on ids written as numbers, one sequence a line") \
+    ROW(device, "device", "NAME", PLAN, WORD, 0, \
+        "laptop, server, a100, h100, tpuv3, tpuv4, or a file") \
+    ROW(calibrate, "calibrate", "FILE", PLAN, WORD, 0, \
+        "measure this machine, some ten seconds, and write it as a device") \
     ROW(prompt, "prompt", "TEXT", GENERATE, WORD, 0, "where it begins") \
     ROW(tokens, "tokens", "N", GENERATE, WHOLE, 1e8, "how many to write; 400") \
     ROW(temperature, "temperature", "T", GENERATE, REAL, 1e6, "0: always the likeliest; 0.8") \
@@ -172,8 +211,10 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(megabytes, "megabytes", "M", DATA_MIX, REAL, 1e9, "write so much, or more by a document") \
     ROW(draws, "draws", "N", DATA_MIX, WHOLE, MANY, "write so many documents") \
     ROW(start, "start", "N", DATA_MIX, SEED, 0, "go on behind the first N documents") \
-    ROW(documents, "documents", "HOW", DATA, WORD, 0, \
-        "lines (of JSON), blank (lines between them) or file; else by name and first byte") \
+    ROW(documents, "documents", "HOW", DATA | NEW | RESUME | EVAL, WORD, 0, \
+        "what is not .jsonl: lines (of JSON), blank (lines between) or file; else by its start") \
+    ROW(weights, "weights", "LIST", NEW | RESUME, WORD, 0, \
+        "how often the texts are drawn from, such as 0.7,0.3; else by length") \
     ROW(data_out, "out", "FILE", DATA, WORD, 0, "what comes out of it; else standard output")
 
 // From the rows: the settings, the number of each option, and the table.
@@ -427,7 +468,8 @@ static int read_value(settings *s, const option *o, const char *text)
     char *field = (char *)s + o->at;
     if (o->kind == WORD) {
         memcpy(field, &text, sizeof text);
-        return *text || o->at == offsetof(settings, prompt) ? DONE
+        return *text || o->at == offsetof(settings, prompt) ||
+               o->at == offsetof(settings, delimiter) ? DONE
                : complain(USAGE, "--%s is empty", o->name);
     }
     if (o->kind == REAL || o->kind == SHARE) {

@@ -32,8 +32,8 @@ static const char *const page_style[] = {
     "#letters{font:16px/1 ui-monospace,Menlo,Consolas,monospace;padding:8px;border:1px solid "
     "var(--rule);border-radius:8px}\n",
     ".word{display:inline-block;white-space:nowrap}.end{display:block}\n",
-    ".t{display:inline-block;width:15px;height:38px;text-align:center;vertical-align:top;cursor"
-    ":pointer}\n",
+    ".t{display:inline-block;min-width:15px;height:38px;text-align:center;vertical-align:top;cu"
+    "rsor:pointer}\n",
     ".t b{display:block;height:22px;line-height:22px;font-weight:400}\n",
     ".t i{display:block;font:10px/13px ui-monospace,monospace;color:var(--soft)}\n",
     ".t.lit b{font-weight:700}.t.lit i{color:var(--ink)}.t.ground b{color:#000}\n",
@@ -82,7 +82,7 @@ static const char *const page_style[] = {
 static const char *const page_script[] = {
     "'use strict';\n",
     "const D = JSON.parse(document.getElementById('data').textContent);\n",
-    "const N = D.bytes.length, E = D.experts, K = D.top, $ = id => "
+    "const N = D.loss.length, E = D.experts, K = D.top, $ = id => "
     "document.getElementById(id);\n",
     "// Tol's light set, under black letters in both themes; the number tells, the colour "
     "helps\n",
@@ -99,8 +99,15 @@ static const char *const page_script[] = {
     "const ground = e => E <= 8 ? LIGHT[e] : '';\n",
     "const shade = w => 'rgba(47,109,179,' + (0.12 + 0.68 * w).toFixed(2) + ')';\n",
     "// Letters: a character of several bytes stands on its first.\n",
-    "const shown = [];\n",
-    "for (let i = 0; i < N; ) {\n",
+    "const shown = [], ends = [], parts = [];\n",
+    "for (let i = 0; i < N && D.pieces; i++) {\n",
+    "  const p = D.pieces[i];\n",
+    "  shown.push(p === '' ? '\\u00b7' : p.replace(/ /g, '\\u00a0').replace(/\\n/g, "
+    "'\\u21b5').replace(/\\t/g, '\\u21e5'));\n",
+    "  ends.push(p.endsWith('\\n'));\n",
+    "  parts.push(p.startsWith(' ') || p.endsWith('\\n'));\n",
+    "}\n",
+    "for (let i = 0; i < N && D.bytes; ) {\n",
     "  const b = D.bytes[i], wide = b < 0xc2 ? 1 : b < 0xe0 ? 2 : b < 0xf0 ? 3 : 4;\n",
     "  let c = b === 10 ? '\\u21b5' : b === 9 ? '\\u21e5' : b < 32 || b === 127 ? '\\u00b7' : "
     "String.fromCharCode(b), used = 1;\n",
@@ -114,9 +121,13 @@ static const char *const page_script[] = {
     "  }\n",
     "  shown.push(c);\n",
     "  for (let k = 1; k < used; k++) shown.push('\\u2027');\n",
+    "  for (let k = 0; k < used; k++) {\n",
+    "    ends.push(b === 10);\n",
+    "    parts.push(i > 0 && D.bytes[i - 1] === 32);\n",
+    "  }\n",
     "  i += used;\n",
     "}\n",
-    "const name = i => D.bytes[i] === 32 ? '\\u2423' : shown[i];\n",
+    "const name = i => shown[i].replace(/[ \\u00a0]/g, '\\u2423');\n",
     "// Which of its choices a token gave to an expert; -1: none.\n",
     "const choice = (l, t, e) => {\n",
     "  for (let j = 0; j < K; j++) if (l.expert[t * K + j] === e) return j;\n",
@@ -125,21 +136,20 @@ static const char *const page_script[] = {
     "const cells = [];\n",
     "let word = null;\n",
     "for (let i = 0; i < N; i++) {\n",
-    "  if (!word) word = $('letters').appendChild(make('span', 'word'));\n",
+    "  if (!word || parts[i]) word = $('letters').appendChild(make('span', 'word'));\n",
     "  const cell = word.appendChild(make('span', 't'));\n",
     "  cell.dataset.i = i;\n",
     "  cell.appendChild(make('b', '', shown[i] === ' ' ? '\\u00a0' : shown[i]));\n",
     "  cell.appendChild(make('i'));\n",
     "  cells.push(cell);\n",
-    "  if (D.bytes[i] === 10) $('letters').appendChild(make('span', 'end'));\n",
-    "  if (D.bytes[i] === 10 || D.bytes[i] === 32 || word.childNodes.length > 15) word = "
-    "null;\n",
+    "  if (ends[i]) $('letters').appendChild(make('span', 'end'));\n",
+    "  if (ends[i] || word.childNodes.length > 15) word = null;\n",
     "}\n",
     "function drawLetters() {\n",
     "  const l = D.layers[layer];\n",
     "  for (let t = 0; t < N; t++) {\n",
-    "    const j = expert < 0 ? 0 : choice(l, t, expert), at = t * K + j, letter = "
-    "cells[t].firstChild, below = cells[t].lastChild;\n",
+    "    const j = expert >= 0 ? choice(l, t, expert) : l.expert[t * K] < 0 ? -1 : 0, at = t * "
+    "K + j, letter = cells[t].firstChild, below = cells[t].lastChild;\n",
     "    const gone = j >= 0 && l.fate[at] === NO_SLOT;\n",
     "    letter.style.background = j < 0 || gone ? '' : expert < 0 ? ground(l.expert[at]) : "
     "shade(l.weight[at] / 1000);\n",
@@ -183,11 +193,13 @@ static const char *const page_script[] = {
     "  const fates = [];\n",
     "  for (let j = 0; j < K; j++) {\n",
     "    const f = fate(l, now * K + j);\n",
-    "    if (f) fates.push('expert ' + l.expert[now * K + j] + ' ' + f);\n",
+    "    if (f && l.expert[now * K + j] >= 0) fates.push('expert ' + l.expert[now * K + j] + ' "
+    "' + f);\n",
     "  }\n",
     "  if (fates.length) side.appendChild(make('p', '', fates.join('; ')));\n",
     "  const order = [];\n",
-    "  for (let j = 0; j < K; j++) order.push(l.expert[now * K + j]);\n",
+    "  for (let j = 0; j < K; j++) if (l.expert[now * K + j] >= 0) order.push(l.expert[now * K "
+    "+ j]);\n",
     "  for (let e = 0; l.p && e < E; e++) if (!order.includes(e)) order.push(e);\n",
     "  for (const e of order) side.appendChild(line(l, now, e));\n",
     "  side.appendChild(make('p', 'small', (l.p ? 'probability' : '') + ' \\u2192 weight in "
@@ -197,7 +209,8 @@ static const char *const page_script[] = {
     "    const row = table.appendChild(make('tr'));\n",
     "    row.appendChild(make('th', '', 'layer ' + m.layer)).scope = 'row';\n",
     "    for (let j = 0; j < Math.min(K, 3); j++) row.appendChild(make('td', '', m.expert[now "
-    "* K + j] + '  ' + (m.weight[now * K + j] / 1000).toFixed(2)));\n",
+    "* K + j] < 0 ? '-' : m.expert[now * K + j] + '  ' + (m.weight[now * K + j] / "
+    "1000).toFixed(2)));\n",
     "  }\n",
     "}\n",
     "function drawPanels() {\n",
@@ -214,8 +227,8 @@ static const char *const page_script[] = {
     "!== KEPT ? 0 : Math.max(1, Math.ceil(l.weight[i * K + j] / 200)); };\n",
     "      const height = level(t);\n",
     "      let run = '';\n",
-    "      for (; t < most && level(t) === height; t++) run += D.bytes[t] === 10 ? '\\n' : "
-    "shown[t];\n",
+    "      for (; t < most && level(t) === height; t++) run += D.pieces ? D.pieces[t] : "
+    "ends[t] ? '\\n' : shown[t];\n",
     "      panel.appendChild(height ? make('u', 'h' + Math.min(5, height), run) : "
     "document.createTextNode(run));\n",
     "    }\n",
@@ -303,6 +316,7 @@ static const char *const page_script[] = {
     "// Charts: the values at a step, by pointer, finger or key.\n",
     "for (const plot of document.querySelectorAll('.plot')) {\n",
     "  const svg = plot.querySelector('svg'), read = plot.querySelector('.read');\n",
+    "  const [wide, left, right, top, bottom] = plot.dataset.box.split(' ').map(Number);\n",
     "  const lines = [...svg.querySelectorAll('g[data-x]')].map(g => ({name: g.dataset.n, x: "
     "g.dataset.x.split(' '), y: g.dataset.y.split(' '),\n",
     "    at: g.querySelector('polyline').points}));\n",
@@ -310,12 +324,12 @@ static const char *const page_script[] = {
     "  const cursor = document.createElementNS('http://www.w3.org/2000/svg', 'line');\n",
     "  const first = all[0], last = all[all.length - 1];\n",
     "  cursor.setAttribute('class', 'cursor');\n",
-    "  for (const [k, v] of [['y1', 26], ['y2', 190]]) cursor.setAttribute(k, v);\n",
+    "  for (const [k, v] of [['y1', top], ['y2', bottom]]) cursor.setAttribute(k, v);\n",
     "  let at = -1;\n",
     "  const show = i => {\n",
     "    at = Math.max(0, Math.min(all.length - 1, i));\n",
-    "    const x = 44 + (322 - 44) * (last > first ? (all[at] - first) / (last - first) : 0), "
-    "values = [];\n",
+    "    const x = left + (right - left) * (last > first ? (all[at] - first) / (last - first) "
+    ": 0), values = [];\n",
     "    for (const k of ['x1', 'x2']) cursor.setAttribute(k, x);\n",
     "    svg.appendChild(cursor);\n",
     "    for (const l of lines) {\n",
@@ -328,9 +342,9 @@ static const char *const page_script[] = {
     "+ v[1]).join('  ') + (values.length > 8 ? ' ...' : '');\n",
     "  };\n",
     "  const point = e => {\n",
-    "    const box = svg.getBoundingClientRect(), x = (e.clientX - box.left) * 360 / "
+    "    const box = svg.getBoundingClientRect(), x = (e.clientX - box.left) * wide / "
     "box.width;\n",
-    "    const want = first + (last - first) * (x - 44) / (322 - 44);\n",
+    "    const want = first + (last - first) * (x - left) / (right - left);\n",
     "    let best = 0;\n",
     "    all.forEach((v, i) => { if (Math.abs(v - want) < Math.abs(all[best] - want)) best = "
     "i; });\n",

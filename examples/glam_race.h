@@ -18,7 +18,7 @@ static const double TURN = 0.5;               // seconds
 static const double LEVEL = 0.01;             // nats: another seed may change as much
 
 typedef struct point {
-    double   seconds, loss;                   // training alone
+    double   seconds, loss, joules;           // training alone
     uint64_t tokens;
 } point;
 
@@ -43,7 +43,7 @@ static const char *const side_names[2] = {"mixture", "dense"};
 typedef struct verdict {
     double target;                            // where the dense model's curve ends
     int    reached;
-    double time_share, token_share;           // NAN: not reached
+    double time_share, token_share, energy_share;   // NAN: not reached
     char   sentence[400];
 } verdict;
 
@@ -254,7 +254,7 @@ static void add_point(race *x, racer *p)
     if (interrupted || glam_error(r->ctx) != GLAM_OK) return;
     say_length(x, p, clock_now() - begin);
     while (p->due < POINTS && r->now.step >= point_step(p, p->due)) p->due++;
-    point now = {r->now.seconds, q.loss, r->now.tokens};
+    point now = {r->now.seconds, q.loss, r->meter.joules, r->now.tokens};
     p->curve[p->points++] = now;
     r->valid_loss = q.loss;
     log_eval(r);
@@ -281,12 +281,15 @@ static void take_turn(race *x, racer *p)
     run *r = &p->r;
     double end = r->now.seconds + TURN;
     glam_report now;
+    energy_skip(&r->meter, r->now.flops);            // the other side's
     while (r->now.seconds < end && glam_train_step(r->trainer, &now)) {
         r->now = now;
         take_pace(r);
         log_step(r);
         fix_steps(x, r);
-        if (r->now.step >= point_step(p, p->due)) add_point(x, p);
+        if (r->now.step < point_step(p, p->due)) continue;
+        add_point(x, p);
+        energy_skip(&r->meter, r->now.flops);
     }
 }
 
@@ -316,7 +319,7 @@ static int run_turns(race *x)
 
 static point last_point(const racer *p)
 {
-    static const point none = {0, NAN, 0};
+    static const point none = {0, NAN, 0, 0};
     return p->points > 0 ? p->curve[p->points - 1] : none;
 }
 
@@ -327,7 +330,7 @@ static void find_crossing(const race *x, verdict *v)
     point all = last_point(&x->of[1]);
     int above = m->points - 1;                              // the last point above the target
     v->target = all.loss;
-    v->time_share = v->token_share = NAN;
+    v->time_share = v->token_share = v->energy_share = NAN;
     while (above >= 0 && m->curve[above].loss <= v->target) above--;
     v->reached = above < m->points - 1;
     if (!v->reached) return;
@@ -336,6 +339,7 @@ static void find_crossing(const race *x, verdict *v)
     double tokens = (double)a->tokens + part * ((double)b->tokens - (double)a->tokens);
     v->time_share = (a->seconds + part * (b->seconds - a->seconds)) / all.seconds;
     v->token_share = tokens / (double)all.tokens;
+    v->energy_share = (a->joules + part * (b->joules - a->joules)) / all.joules;
 }
 
 static void judge(const race *x, verdict *v)
@@ -402,6 +406,8 @@ static void show_table(const race *x, int whole)
     table_row("tokens", show_commas(a->now.tokens), show_commas(b->now.tokens), "");
     table_row("training time", show_time(a->now.seconds), show_time(b->now.seconds), "");
     table_row("tokens/s", show_commas((uint64_t)speed(a)), show_commas((uint64_t)speed(b)), "");
+    table_row("energy", show_joules(a->meter.joules), show_joules(b->meter.joules),
+              energy_words(&a->meter));
     table_row("peak memory", show_bytes((double)glam_memory(a->ctx).peak),
               show_bytes((double)glam_memory(b->ctx).peak), "with the text");
     printf("\n");
@@ -419,6 +425,7 @@ static void log_verdict(const race *x, const verdict *v)
     log_int(f, "reached", (uint64_t)v->reached);
     log_real(f, "time_share", v->time_share);
     log_real(f, "token_share", v->token_share);
+    log_real(f, "energy_share", v->energy_share);
     log_string(f, "sentence", v->sentence);
     log_end(f);
 }

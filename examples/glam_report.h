@@ -4,16 +4,17 @@
 #ifndef GLAM_REPORT_H
 #define GLAM_REPORT_H
 
+#ifdef _WIN32
+#include <direct.h>
+#endif
+
 static const char report_note[] =
     "Several texts: each is counted, and the page compares them; its letters are the first one's. "
-    "A "
-    "TEXT that is the name of a file: its last 65,536 tokens, of which training keeps the last "
-    "tenth "
-    "apart; -: standard input. --log and --dense-log are what train --log wrote; of a race's log "
-    "the "
-    "mixture and the dense model are both taken. The page needs no network and no other file.\n"
-    "With a capacity the letters are routed as in training, with their slots and drops; all else, "
-    "as in use, drops nothing.";
+    "A TEXT that is the name of a file: its last 65,536 tokens, of which training keeps the last "
+    "tenth apart; -: standard input. --log and --dense-log are what train --log wrote; of a "
+    "race's log the mixture and the dense model are both taken. The page needs no network and no "
+    "other file.\nWith a capacity the letters are routed as in training, with their slots and "
+    "drops; all else, as in use, drops nothing.";
 
 // == a token by hand ========================================================================
 
@@ -21,20 +22,20 @@ static const char report_note[] =
 static void put_numbers(json_out *o, const char *name, const float *of, int count, int stride,
                         int digits)
 {
-    json_printf(o, "<tr><th scope=\"row\">%s</th>", name);
+    put_format(o, "<tr><th scope=\"row\">%s</th>", name);
     for (int i = 0; i < count; i++) {
         double value = (double)of[i * stride];
         if (fabs(value) < 0.5 * pow(10, -digits)) value = 0;         // no -0.0000
-        json_printf(o, "<td>%.*f</td>", digits, value);
+        put_format(o, "<td>%.*f</td>", digits, value);
     }
     put(o, "</tr>\n");
 }
 
 static void put_table(json_out *o, const char *corner, const char *before, int count)
 {
-    json_printf(o, "<div class=\"scroll\" tabindex=\"0\"><table><tr><th scope=\"col\">%s</th>",
-                corner);
-    for (int i = 0; i < count; i++) json_printf(o, "<th scope=\"col\">%s%d</th>", before, i);
+    put_format(o, "<div class=\"scroll\" tabindex=\"0\"><table><tr><th scope=\"col\">%s</th>",
+               corner);
+    for (int i = 0; i < count; i++) put_format(o, "<th scope=\"col\">%s%d</th>", before, i);
     put(o, "</tr>\n");
 }
 
@@ -46,20 +47,18 @@ static void put_hand_forward(report *r, const byhand *b)
 {
     json_out *o = &r->page;
     int E = b->experts, M = b->width, some = M < HAND ? M : HAND;
-    json_printf(o, "<h4>1. Norm</h4><p>The token is %d numbers x; here are the first %d. Their "
-                   "mean "
-                "square is %.5f, so n = x / &radic;(%.5f + %g) &times; gain, number by "
-                "number.</p>\n",
-                M, some, (double)b->mean, (double)b->mean, (double)r->config->norm_eps);
+    put_format(o, "<h4>1. Norm</h4><p>The token is %d numbers x; here are the first %d. Their "
+               "mean square is %.5f, so n = x / &radic;(%.5f + %g) &times; gain, number by "
+               "number.</p>\n",
+               M, some, (double)b->mean, (double)b->mean, (double)r->config->norm_eps);
     put_table(o, "", "", some);
     put_numbers(o, "x", b->x, some, 1, 5);
     put_numbers(o, "n", b->n, some, 1, 5);
     end_table(o);
-    json_printf(o, "<h4>2. Logits and probabilities</h4><p>Expert e has the logit &Sigma; n<sub>m"
-                "</sub> W<sub>me</sub> over all %d m%s. Take the largest away, raise e to the "
-                "rest, "
-                "divide by the sum, %.5f.</p>\n", M, r->config->moe.router_cap > 0
-                ? ", capped by C tanh(l / C)" : "", (double)b->power_sum);
+    put_format(o, "<h4>2. Logits and probabilities</h4><p>Expert e has the logit &Sigma; "
+               "n<sub>m</sub> W<sub>me</sub> over all %d m%s. Take the largest away, raise e "
+               "to the rest, divide by the sum, %.5f.</p>\n", M, r->config->moe.router_cap > 0
+               ? ", capped by C tanh(l / C)" : "", (double)b->power_sum);
     put_table(o, "expert", "", E);
     for (int m = 0; m < some && m < 2; m++) {
         char name[60];
@@ -81,13 +80,13 @@ static void put_hand_sum(report *r, const byhand *b)
     int M = b->width, some = M < HAND ? M : HAND;
     put(o, "<h4>3. The experts that work, and the sum</h4><p>The largest p: ");
     for (int i = 0; i < b->top_k; i++)
-        json_printf(o, "%sexpert %d with %.5f", i ? ", " : "", b->chosen[i],
-                    (double)b->p[b->chosen[i]]);
+        put_format(o, "%sexpert %d with %.5f", i ? ", " : "", b->chosen[i],
+                   (double)b->p[b->chosen[i]]);
     if (r->config->moe.normalise == GLAM_NORMALISE_NONE)
         put(o, ". The weights are these probabilities.");
     else
-        json_printf(o, ". Together %.5f; divided by that they are the weights.",
-                    (double)b->chosen_sum);
+        put_format(o, ". Together %.5f; divided by that they are the weights.",
+                   (double)b->chosen_sum);
     put(o, " Each makes a vector f of n; y = x + &Sigma; w f.</p>\n");
     put_table(o, "", "", some);
     put_numbers(o, "x", b->x, some, 1, 5);
@@ -104,35 +103,32 @@ static void put_hand_back(report *r, const byhand *b)
 {
     json_out *o = &r->page;
     int M = b->width, E = b->experts, some = M < HAND ? M : HAND;
-    json_printf(o, "<h4>4. What the loss says</h4><p>The next token is ");
-    char next[8];
+    put_format(o, "<h4>4. What the loss says</h4><p>The next token is ");
+    char next[NAME];
     put(o, "<b>");
-    put_escaped(o, token_name(b->next, next));
-    json_printf(o, "</b>; the model gave it %.2f %%, so the loss is &minus;ln %.5f = %.5f. From "
-                "above comes g = dL/dy; the weight of an expert feels g &middot; f, all %d "
-                "numbers of it:</p>\n", 100 * exp(-b->loss), exp(-b->loss), b->loss, M);
+    put_escaped(o, token_name(r->read.tokenizer, b->next, next));
+    put_format(o, "</b>; the model gave it %.2f %%, so the loss is &minus;ln %.5f = %.5f. From "
+               "above comes g = dL/dy; the weight of an expert feels g &middot; f, all %d "
+               "numbers of it:</p>\n", 100 * exp(-b->loss), exp(-b->loss), b->loss, M);
     put_table(o, "", "", some);
     put_numbers(o, "g", b->g, some, 1, 6);
     end_table(o);
     put(o, "<p>");
     for (int i = 0; i < b->top_k; i++)
-        json_printf(o, "%sdL/dw of expert %d = <b>%.6f</b>", i ? ", " : "", b->chosen[i],
-                    (double)b->dw[i]);
+        put_format(o, "%sdL/dw of expert %d = <b>%.6f</b>", i ? ", " : "", b->chosen[i],
+                   (double)b->dw[i]);
     put(o, "</p>\n<h4>5. Back to the router</h4><p>");
     if (r->config->moe.normalise != GLAM_NORMALISE_NONE)
-        json_printf(o, "Of a chosen expert dp = (dw &minus; &Sigma; w dw) / %.5f, of the others "
-                       "0. ",
-                    (double)b->chosen_sum);
+        put_format(o, "Of a chosen expert dp = (dw &minus; &Sigma; w dw) / %.5f, of the others "
+                   "0. ", (double)b->chosen_sum);
     else put(o, "Of a chosen expert dp = dw, of the others 0. ");
-    json_printf(o, "Then dl = p (dp &minus; &Sigma; p dp), and the router's matrix gets "
-                   "n<sub>m</sub>"
-                " dl<sub>e</sub>%s. Learning goes against the gradient: a negative dl makes an "
-                "expert likelier here. The balance loss (weight %g) has a say of its own: of the "
-                "%s "
-                "window's first choices expert e has f<sub>e</sub>, and dp = %g &times; %d f<sub>e"
-                "</sub> / tokens.</p>\n", r->config->moe.router_cap > 0
-                ? " (1 &minus; (l / C)&sup2;)" : "", (double)r->config->moe.aux_weight, "",
-                (double)r->config->moe.aux_weight, E);
+    put_format(o, "Then dl = p (dp &minus; &Sigma; p dp), and the router's matrix gets "
+               "n<sub>m</sub> dl<sub>e</sub>%s. Learning goes against the gradient: a "
+               "negative dl makes an expert likelier here. The balance loss (weight %g) has a "
+               "say of its own: of the window's first choices expert e has f<sub>e</sub>, "
+               "and dp = %g &times; %d f<sub>e</sub> / tokens.</p>\n",
+               r->config->moe.router_cap > 0 ? " (1 &minus; (l / C)&sup2;)" : "",
+               (double)r->config->moe.aux_weight, (double)r->config->moe.aux_weight, E);
     put_table(o, "expert", "", E);
     put_numbers(o, "dp", b->dp, E, 1, 6);
     put_numbers(o, "dl", b->dlogit, E, 1, 6);
@@ -144,23 +140,22 @@ static void put_hand_back(report *r, const byhand *b)
     put_numbers(o, "f of the window", b->first, E, 1, 4);
     put_numbers(o, "dl, balance loss", b->dbalance, E, 1, 7);
     end_table(o);
-    json_printf(o, "<p class=\"small\">The mixture as one op, in pieces, and in the model's own "
-                   "pass "
-                "differ by %.1g at most.</p>\n", (double)b->difference);
+    put_format(o, "<p class=\"small\">The mixture as one op, in pieces, and in the model's own "
+               "pass differ by %.1g at most.</p>\n", (double)b->difference);
 }
 
 static void put_hand(report *r, int layer)
 {
     const byhand *b = &r->by[layer];
     json_out *o = &r->page;
-    char name[8];
+    char name[NAME];
     if (!b->block || b->failed) {
         put(o, "<p>This model has parts that are not taken apart here.</p>\n");
         return;
     }
     put(o, "<h3>The token <b>");
-    put_escaped(o, token_name(r->read.ids[b->token], name));
-    json_printf(o, "</b>, number %d of the text, in layer %d</h3>\n", b->token, layer);
+    put_escaped(o, token_name(r->read.tokenizer, r->read.ids[b->token], name));
+    put_format(o, "</b>, number %d of the text, in layer %d</h3>\n", b->token, layer);
     put_hand_forward(r, b);
     put_hand_sum(r, b);
     put_hand_back(r, b);
@@ -175,7 +170,8 @@ static void choose_hand(report *r)
     for (int t = 2; t + 1 < k->tokens; t++) {
         double loss = (double)k->loss[t + 1];
         if (!isfinite(loss)) continue;
-        if (GIVEN(token) ? t != r->s->token : !is_letter(k->ids[t])) continue;
+        int kind = kind_of_token(k, t);
+        if (GIVEN(token) ? t != r->s->token : kind > 2) continue;
         const float *w = k->of[r->layer].before + t * k->top_k;
         double value = (loss < 3 ? loss : 3) * (0.1 + (double)w[k->top_k - 1]);
         if (value <= best) continue;
@@ -205,7 +201,7 @@ static void each_layer(report *r, void (*one)(report *r, int layer))
 {
     for (int layer = 0; layer < r->config->layers; layer++) {
         if (!is_mixture(r->config, layer)) continue;
-        json_printf(&r->page, "<div data-layer=\"%d\">\n", layer);
+        put_format(&r->page, "<div data-layer=\"%d\">\n", layer);
         one(r, layer);
         put(&r->page, "</div>\n");
     }
@@ -213,7 +209,7 @@ static void each_layer(report *r, void (*one)(report *r, int layer))
 
 static void put_heading(report *r, const char *id, const char *title, const char *words)
 {
-    json_printf(&r->page, "<section id=\"%s\"><h2>%s</h2>\n<p>", id, title);
+    put_format(&r->page, "<section id=\"%s\"><h2>%s</h2>\n<p>", id, title);
     put(&r->page, words);
     put(&r->page, "</p>\n");
 }
@@ -227,11 +223,9 @@ static void put_head(report *r)
     for (int i = 0; i < c->layers; i++) mixtures += is_mixture(c, i);
     for (int i = 0; i < r->sources; i++) tokens += (uint64_t)r->source[i].counted.tokens;
     put(o, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta "
-           "name=\"viewport\" "
-        "content=\"width=device-width,initial-scale=1\">\n<meta "
-        "http-equiv=\"Content-Security-Policy\" "
-        "content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
-        "<title>Who works on which token: ");
+           "name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<meta "
+           "http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
+           "'unsafe-inline'; script-src 'unsafe-inline'\">\n<title>Who works on which token: ");
     put_escaped(o, name_of(r->path));
     put(o, "</title>\n<style>:root{");
     put(o, svg_colours);
@@ -242,32 +236,30 @@ static void put_head(report *r)
     for (int i = 0; page_style[i]; i++) put(o, page_style[i]);
     put(o, "</style></head><body>\n<h1>Who works on which token</h1>\n<p><b>");
     put_escaped(o, name_of(r->path));
-    json_printf(o, "</b>: %d layers, %d of them mixtures of %d experts; %d work on each token. %s "
-                "parameters, %s of them active for a token. Counted on %s tokens of <b>", c->layers,
-                mixtures, c->moe.experts, c->moe.top_k, show_count((double)all),
-                show_count((double)active), show_commas(tokens));
+    put_format(o, "</b>: %d layers, %d of them mixtures of %d experts; %d work on each token. %s "
+               "parameters, %s of them active for a token. Counted on %s tokens of <b>", c->layers,
+               mixtures, c->moe.experts, c->moe.top_k, show_count((double)all),
+               show_count((double)active), show_commas(tokens));
     put_escaped(o, name_of(r->source[0].name));
-    if (r->sources > 1) json_printf(o, "</b> and %d more<b>", r->sources - 1);
+    if (r->sources > 1) put_format(o, "</b> and %d more<b>", r->sources - 1);
     put(o, "</b>, in windows of ");
-    json_printf(o, "%d.</p>\n<nav aria-label=\"sections\"><a href=\"#text\">text</a> <a "
-                "href=\"#takes\">what experts take</a> <a href=\"#run\">training</a> <a "
-                "href=\"#loads\">loads</a> <a href=\"#pairs\">pairs</a> <a href=\"#hand\">by "
-                "hand</a>"
-                "</nav>\n<div class=\"bar top\" role=\"radiogroup\" aria-label=\"layer\" "
-                "id=\"layers\">"
-                "</div>\n", r->read.window);
+    put_format(o, "%d.</p>\n<nav aria-label=\"sections\"><a href=\"#text\">text</a> <a "
+               "href=\"#takes\">what experts take</a> <a href=\"#run\">training</a> <a "
+               "href=\"#loads\">loads</a> <a href=\"#pairs\">pairs</a> <a href=\"#hand\">by "
+               "hand</a></nav>\n<div class=\"bar top\" role=\"radiogroup\" "
+               "aria-label=\"layer\" id=\"layers\"></div>\n", r->read.window);
 }
 
 static void put_layer_row(report *r, int layer)
 {
     json_out *o = &r->page;
     const glam_routing_stats *s = tally_finish(&r->total, layer);
-    json_printf(o, "<tr><th scope=\"row\">%d</th><td>%.2f (%d)</td><td>%.2f "
-                   "(%d)</td><td>%d</td><td>"
-                "%.3f of %.3f</td><td>%.3f</td><td>%.2f, %.2f</td><td>%.0f %%</td></tr>\n", layer,
-                s->fullest, fullest_of(s), s->emptiest, emptiest_of(s), s->dead, s->entropy,
-                log((double)s->experts), s->balance, s->weight_first, s->weight_second,
-                100 * s->token_specialisation);
+    put_format(o, "<tr><th scope=\"row\">%d</th><td>%.2f (%d)</td><td>%.2f "
+               "(%d)</td><td>%d</td><td>%.3f of %.3f</td><td>%.3f</td><td>%.2f", layer,
+               s->fullest, fullest_of(s), s->emptiest, emptiest_of(s), s->dead, s->entropy,
+               log((double)s->experts), s->balance, s->weight_first);
+    if (r->config->moe.top_k > 1) put_format(o, ", %.2f", s->weight_second);
+    put_format(o, "</td><td>%.0f %%</td></tr>\n", 100 * s->token_specialisation);
 }
 
 static void put_glance(report *r)
@@ -292,19 +284,17 @@ static void put_text_section(report *r)
     put_heading(r, "text", "The text, one expert lit",
                 "The darker the blue, the larger the weight of the expert; under each letter its "
                 "weight in percent. Choose another expert, or all of them: then the number below "
-                "is "
-                "the first expert. Point or tap for the numbers of a letter. Keys: &larr; &rarr; "
-                "letter, &uarr; &darr; layer, 0&ndash;9 expert, Esc all.");
+                "is the first expert. Point or tap for the numbers of a letter. Keys: &larr; "
+                "&rarr; letter, &uarr; &darr; layer, 0&ndash;9 expert, Esc all.");
     if (slots) put(o, "<p>Routed as in training: a choice for an expert without a free slot is "
                    "dropped, and marked &times;.</p>\n");
-    put(o, "<div class=\"bar\" role=\"group\" aria-label=\"expert\" id=\"experts\"></div>\n"
-        "<div class=\"read-and-side\"><div id=\"letters\" tabindex=\"0\" role=\"group\" "
-        "aria-label=\"the text; arrow keys move through it\"></div><aside id=\"side\" "
-        "aria-live=\"polite\"></aside></div>\n<details id=\"small\"><summary>The same text, a "
-        "panel for "
-        "each expert</summary><p>Underlined and blue where the expert works. Choose a panel to "
-        "light "
-        "its expert above.</p><div id=\"panels\"></div></details>\n</section>\n");
+    put(o, "<div class=\"bar\" role=\"group\" aria-label=\"expert\" id=\"experts\"></div>\n<div "
+           "class=\"read-and-side\"><div id=\"letters\" tabindex=\"0\" role=\"group\" "
+           "aria-label=\"the text; arrow keys move through it\"></div><aside id=\"side\" "
+           "aria-live=\"polite\"></aside></div>\n<details id=\"small\"><summary>The same text, a "
+           "panel for each expert</summary><p>Underlined and blue where the expert works. Choose "
+           "a panel to light its expert above.</p><div "
+           "id=\"panels\"></div></details>\n</section>\n");
 }
 
 // Who takes which token ids, as words.
@@ -312,18 +302,18 @@ static void put_takes(report *r, int layer)
 {
     json_out *o = &r->page;
     const glam_routing_stats *s = tally_finish(&r->total, layer);
-    taken of[BYTES];
-    char name[8];
+    taken of[TAKES];
+    char name[NAME];
     put(o, "<div class=\"takes\">\n");
     for (int i = 0; i < s->experts; i++) {
         int e = r->order[layer * s->experts + i];
-        takes_of(s, e, of);
-        json_printf(o, "<p><b class=\"who\">%d</b>", e);
-        for (int j = 0; j < 8 && 200 * of[j].count >= s->first[e] && of[j].count; j++) {
+        int count = takes_of(s, e, of);
+        put_format(o, "<p><b class=\"who\">%d</b>", e);
+        for (int j = 0; j < count && 200 * of[j].count >= s->first[e]; j++) {
             put(o, " <span class=\"chip\">");
-            put_escaped(o, of[j].id == ' ' ? "\xe2\x90\xa3" : token_name(of[j].id, name));
-            json_printf(o, " <small>%.0f %%</small></span>",
-                        100 * (double)of[j].count / (double)s->first[e]);
+            put_escaped(o, token_name(r->read.tokenizer, of[j].id, name));
+            put_format(o, " <small>%.0f %%</small></span>",
+                       100 * (double)of[j].count / (double)s->first[e]);
         }
         put(o, s->first[e] ? "</p>\n" : " nothing</p>\n");
     }
@@ -333,10 +323,9 @@ static void put_takes(report *r, int layer)
 static void put_takes_section(report *r)
 {
     put_heading(r, "takes", "What each expert takes",
-                "Each row is a kind of token: how many percent of it go to which expert first, and "
-                "how many there were. Below, for each expert, the tokens that are the largest "
-                "shares "
-                "of its first choices; the most specialised first.");
+                "Each row is a kind of token: how many percent of it go to which expert first, "
+                "and how many there were. Below, for each expert, the tokens that are the largest "
+                "shares of its first choices; the most specialised first.");
     each_layer(r, put_kinds);
     each_layer(r, put_takes);
     if (r->sources > 1) {
@@ -352,8 +341,7 @@ static void put_run_section(report *r)
                 ? "This needs the log of the run: train with --log run.jsonl, and give --log "
                   "run.jsonl here; --dense-log adds the dense twin."
                 : "Each point is the mean of some steps. Dashed: the dense twin, which does the "
-                  "same "
-                  "work for a token.");
+                  "same work for a token.");
     put(&r->page, "<div class=\"charts\">\n");
     for (int what = 0; what < 3; what++) put_run_chart(r, what);
     put(&r->page, "</div></section>\n");
@@ -368,8 +356,7 @@ static void put_loads_section(report *r)
     put_heading(r, "loads", "Who had how much to do, while it learned", !here
                 ? "This needs the log of the run with loads in it: train --log run.jsonl."
                 : slots ? "First choices of each expert over an even share. Above the line "
-                          "\"slots\" "
-                  "first choices alone are more than there is room for."
+                          "\"slots\" first choices alone are more than there is room for."
                 : "First choices of each expert over an even share, one panel for each layer.");
     put(&r->page, "<div class=\"charts\">\n");
     for (int i = 0; here && i < r->run.layers; i++)
@@ -406,18 +393,26 @@ static void make_page(report *r)
 
 // == the command ============================================================================
 
+static int ends_line(const look *k, int t)
+{
+    char byte;
+    int bytes;
+    const char *piece = piece_of(k->tokenizer, k->ids[t], &byte, &bytes);
+    return bytes > 0 && piece[bytes - 1] == '\n';
+}
+
 // The letters of the page: the first of what is counted, from the start of a line.
 static void read_letters(report *r)
 {
     const look *from = &r->source[0].counted;
     int mixtures = 0, begin = 0, each, most;
     for (int i = 0; i < r->config->layers; i++) mixtures += is_mixture(r->config, i);
-    each = from->top_k * 16 + (from->experts <= PROBABILITIES ? from->experts * 4 : 0);
+    each = 8 + from->top_k * 16 + (from->experts <= PROBABILITIES ? from->experts * 4 : 0);
     most = READ_BYTES / each / mixtures;
     if (most > READ) most = READ;
     if (most > from->tokens) most = from->tokens;
     while (from->tokens > most && begin < 400 && begin + most < from->tokens &&
-           (begin == 0 || from->ids[begin - 1] != '\n')) begin++;
+           (begin == 0 || !ends_line(from, begin - 1))) begin++;
     int32_t *ids = (int32_t *)need((size_t)most * sizeof *ids);
     memcpy(ids, from->ids + begin, (size_t)most * sizeof *ids);
     look_open(&r->read, r->model, ids, most, r->config->context, NULL);
@@ -434,7 +429,7 @@ static int count_sources(report *r, char **words, int count)
     for (int i = 0; i < count; i++) {
         source *to = &r->source[r->sources];
         int tokens = 0;
-        int32_t *ids = text_tokens(r->ctx, words[i], COUNTED, 1, &tokens);
+        int32_t *ids = text_tokens(r->model, words[i], COUNTED, 1, &tokens);
         if (!ids || glam_error(r->ctx) != GLAM_OK) {
             free(ids);
             return failure(r->ctx);
@@ -513,8 +508,8 @@ static int report_on(report *r, char **words, int count)
     if (failure(r->ctx)) return FAILED;
     if (GIVEN(token) && r->hand < 0)
         return complain(FAILED, "--token %d is not among the letters of the page with one before "
-                                "and "
-                        "one after it in its window of %d; those end at %d", r->s->token,
+                                "and one after it in its window of %d; those end at %d",
+                        r->s->token,
                         r->read.window, r->read.tokens - 2);
     run_hands(r);
     return write_report(r);

@@ -17,44 +17,43 @@ static const char route_note[] =
 
 // == in the terminal ========================================================================
 
-// The token ids that choose an expert first, by how many of its first choices they are.
+enum { TAKES = 8 };
+
+// The token ids that choose an expert first, those that are most of its first choices, and how
+// often; returns how many.
 typedef struct taken { int id; uint64_t count; } taken;
 
-static int by_count(const void *a, const void *b)
+static int takes_of(const glam_routing_stats *s, int expert, taken of[TAKES])
 {
-    const taken *x = (const taken *)a, *y = (const taken *)b;
-    return x->count != y->count ? (x->count < y->count ? 1 : -1) : x->id - y->id;
-}
-
-static void takes_of(const glam_routing_stats *s, int expert, taken of[BYTES])
-{
-    for (int id = 0; id < BYTES; id++) {
-        of[id].id = id;
-        of[id].count = id < s->vocab ? s->by_token[(size_t)id * (size_t)s->experts +
-                                                   (size_t)expert] : 0;
+    int found = 0;
+    for (int id = 0; id < s->vocab; id++) {
+        uint64_t count = s->by_token[(size_t)id * (size_t)s->experts + (size_t)expert];
+        int place = found < TAKES ? found : TAKES;
+        if (!count || (found == TAKES && count <= of[TAKES - 1].count)) continue;
+        if (found < TAKES) found++;
+        else place--;
+        for (; place > 0 && of[place - 1].count < count; place--) of[place] = of[place - 1];
+        of[place].id = id;
+        of[place].count = count;
     }
-    qsort(of, BYTES, sizeof *of, by_count);
-}
-
-static const char *token_name(int id, char out[8])
-{
-    unsigned char byte = (unsigned char)id;
-    show_visible(&byte, 1, out);
-    return strcmp(out, " ") == 0 ? "' '" : out;
+    return found;
 }
 
 // "  3  1.24   0.61  e 22 %, t 9 %"
-static void print_takes(const glam_routing_stats *s, int expert)
+static void print_takes(const look *k, const glam_routing_stats *s, int expert)
 {
-    taken of[BYTES];
-    char name[8];
+    taken of[TAKES];
+    char name[NAME];
     double first = (double)s->first[expert], even = (double)s->tokens / s->experts;
-    takes_of(s, expert, of);
+    int count = takes_of(s, expert, of);
     printf("%6d  %5.2f  %5.2f  ", expert, first / even, (double)s->chosen[expert] * s->experts /
            (double)s->choices);
-    for (int i = 0, column = 22; i < BYTES && of[i].count && column < 52; i++)
-        column += printf("%s%s %.0f%%", i ? "  " : "", token_name(of[i].id, name),
-                         100 * (double)of[i].count / first);
+    for (int i = 0, column = 22; i < count; i++) {
+        token_name(k->tokenizer, of[i].id, name);
+        column += (int)strlen(name) + 7;
+        if (i && column > 61) break;
+        printf("%s%s %.0f%%", i ? "  " : "", name, 100 * (double)of[i].count / first);
+    }
     printf("%s\n", s->first[expert] ? "" : "nothing");
 }
 
@@ -64,45 +63,31 @@ static void print_layer_takes(const look *k, int layer, int expert)
     printf("\nlayer %d: first choices and all choices of each expert over\n"
            "even ones; the tokens that are most of its first choices\n"
            "expert  first    all  takes\n", layer);
-    for (int e = 0; e < k->experts; e++) if (expert < 0 || e == expert) print_takes(s, e);
-    printf("mean weights %.2f and %.2f; the token alone tells %.0f %% of\n"
-           "the first choices\n", s->weight_first, s->weight_second,
+    for (int e = 0; e < k->experts; e++) if (expert < 0 || e == expert) print_takes(k, s, e);
+    printf("mean weight of first choices %.2f", s->weight_first);
+    if (k->top_k > 1) printf(", of second ones %.2f", s->weight_second);
+    printf(";\nthe token alone tells %.0f %% of the first choices\n",
            100 * s->token_specialisation);
 }
 
-// The letters of the text over the number of their first expert, or over the weight of one.
 static void print_text(const look *k, int layer, int expert)
 {
-    const looked_layer *l = &k->of[layer];
     int count = k->tokens < SHOWN ? k->tokens : SHOWN;
-    char *text = (char *)need((size_t)count);
-    show_mark *mark = (show_mark *)need((size_t)count * sizeof *mark);
-    tokens_to_text(k->ids, count, text);
-    for (int i = 0; i < count; i++) {
-        mark[i].number = mark[i].ground = expert < 0 ? l->expert[i * k->top_k] : -1;
-        mark[i].shade = 0;
-        for (int j = 0; j < k->top_k && expert >= 0; j++)
-            if (l->expert[i * k->top_k + j] == expert) {
-                mark[i].shade = (double)l->weight[i * k->top_k + j];
-                mark[i].number = (int)(99.99 * mark[i].shade);
-            }
-    }
-    if (expert < 0) printf("layer %d: under each letter its first expert%s\n\n", layer,
+    if (expert < 0) printf("layer %d: under each %s its first expert%s\n\n", layer,
+                           k->tokenizer ? "token" : "letter",
                            k->experts > 10 ? ", read downwards" : "");
     else printf("layer %d: under each letter the weight of expert %d in\n"
                 "percent, read downwards; blank: it does not work there\n\n", layer, expert);
-    show_marks(stdout, text, count, mark, k->experts, expert < 0 ? k->experts - 1 : 99);
+    print_letters(k, layer, expert, count);
     if (count < k->tokens)
         printf("  ... and %s more\n", show_commas((uint64_t)(k->tokens - count)));
-    free(text);
-    free(mark);
 }
 
 // One token: what it is, then its experts and their weights.
 static void print_route(const look *k, int layer, int t)
 {
-    char name[8];
-    printf("%5d  %-5s", t, token_name(k->ids[t], name));
+    char name[NAME];
+    printf("%5d  %-5s", t, token_name(k->tokenizer, k->ids[t], name));
     for (int j = 0; j < k->top_k && j < 4; j++)
         printf(" %s%3d %.2f", j ? "" : "|", k->of[layer].expert[t * k->top_k + j],
                (double)k->of[layer].weight[t * k->top_k + j]);
@@ -155,9 +140,13 @@ static void json_tokens(logfile *f, const look *k)
 {
     log_put(f, ",\"tokens\":[");
     for (int t = 0; t < k->tokens; t++) {
-        char text[2] = {(char)(k->ids[t] < BYTES ? k->ids[t] : '?'), 0};
-        log_put(f, "%s{\"id\":%d", t ? "," : "", k->ids[t]);
-        log_string(f, "text", text);
+        char byte;
+        int bytes;
+        json_out text = {NULL, 0, 0};
+        const char *piece = piece_of(k->tokenizer, k->ids[t], &byte, &bytes);
+        json_put_text(&text, piece, (size_t)bytes);
+        log_put(f, "%s{\"id\":%d,\"text\":%s", t ? "," : "", k->ids[t], text.text);
+        free(text.text);
         log_real(f, "loss", (double)k->loss[t]);
         log_put(f, "}");
     }
@@ -236,7 +225,7 @@ static int run_route(settings *s, char **words, int count)
     memset(&total, 0, sizeof total);
     glam_ctx *ctx = open_context(s);
     glam_model *model = load_model(ctx, words[0]);
-    int32_t *ids = model ? text_tokens(ctx, words[1], ROUTED, 0, &tokens) : NULL;
+    int32_t *ids = model ? text_tokens(model, words[1], ROUTED, 0, &tokens) : NULL;
     if (ids && glam_error(ctx) == GLAM_OK) {
         const glam_config *c = glam_model_config(model);
         tally_open(&total, ctx, c, c->vocab, 0);

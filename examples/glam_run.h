@@ -24,6 +24,7 @@ typedef struct run {
     glam_config   config;
     glam_recipe   recipe;
     glam_plan     plan;
+    int           texts;                      // of which train is made
     glam_text    *train, *valid;              // valid NULL: nothing is held back
     glam_model   *model;
     glam_trainer *trainer;
@@ -33,6 +34,7 @@ typedef struct run {
     double        valid_loss;                 // of the last validation; negative: none yet
     best_weights  best;
     glam_report   now;
+    energy        meter;
     tally         step, since;                // routing of this step; since the last load bars
     time_t        next_line;
     int           lines, fresh;               // lines printed; steps done by this process
@@ -100,6 +102,7 @@ static void log_start(const run *r)
     log_int(f, "params", all);
     log_int(f, "active_params", active);
     log_real(f, "flops_per_token", r->plan.flops_forward);
+    log_string(f, "energy", energy_source(&r->meter));
     log_string(f, "trains", glam_trainer_summary(r->trainer));
     log_int(f, "train_tokens", glam_text_length(r->train));
     log_int(f, "val_tokens", glam_text_length(r->valid));
@@ -128,6 +131,8 @@ static void log_step(const run *r)
     log_int(f, "tokens", n->tokens);
     log_real(f, "train_seconds", n->seconds);
     log_real(f, "tokens_per_second", n->tokens_per_second);
+    log_real(f, "flops", n->flops);
+    log_real(f, "joules", r->meter.joules);
     log_int(f, "bytes", n->bytes);
     log_int(f, "skipped", (uint64_t)n->skipped);
     log_int(f, "torn", (uint64_t)n->torn);
@@ -161,6 +166,8 @@ static void log_done(const run *r, const char *path, int step)
     log_real(f, "tokens_per_second", r->now.seconds > 0 ? tokens / r->now.seconds : 0);
     log_int(f, "params", all);
     log_int(f, "active_params", active);
+    log_real(f, "flops", r->now.flops);
+    log_real(f, "joules", r->meter.joules);
     log_int(f, "peak_bytes", glam_memory(r->ctx).peak);
     if (path) log_string(f, "saved", path);
     if (path) log_int(f, "saved_step", (uint64_t)step);
@@ -175,22 +182,29 @@ static void log_done(const run *r, const char *path, int step)
 static glam_text *open_texts(run *r, double fraction, int context)
 {
     glam_text **part = (glam_text **)need((size_t)r->path_count * sizeof *part), *all = NULL;
+    float *weights = (float *)need((size_t)r->path_count * sizeof *weights);
     size_t most = 0, held = 0;
-    int used = 0, status = DONE;
+    int used = 0, status = DONE, told = 0;
+    for (int i = 0; i < r->path_count && status == DONE && GIVEN(weights); i++)
+        if (listed_weight(r->s->weights, i) < 0 || listed_weight(r->s->weights, r->path_count) >= 0)
+            status = complain(FAILED, "--weights %s: a number from 0 on is wanted for each of %d "
+                              "texts, with commas between them", r->s->weights, r->path_count);
     for (int i = 0; i < r->path_count && status == DONE; i++) {
         if (kind_of(r->paths[i]) == FOLDER) {
             status = complain(FAILED, "%s is a folder; name the files in it, such as %s/*.txt",
                               r->paths[i], r->paths[i]);
             break;
         }
-        glam_text *text = glam_text_open(r->ctx, r->paths[i], r->tokens);
+        glam_text *text = open_training_text(r->ctx, r->paths[i], r->tokens, r->s->documents,
+                                             &told);
         if (!text && glam_error(r->ctx) == GLAM_ERR_VALUE && r->path_count > 1) {
             warn("%s is left out: %s", r->paths[i], glam_error_text(r->ctx));
             glam_clear_error(r->ctx);
             continue;
         }
-        status = failure(r->ctx);
+        status = told ? FAILED : failure(r->ctx);
         if (status != DONE) break;
+        weights[used] = (float)listed_weight(r->s->weights, i);
         size_t length = glam_text_length(part[used++] = text);
         size_t last = (size_t)((double)length * (double)(float)fraction);
         if (length - last > most) most = length - last;
@@ -210,10 +224,12 @@ static glam_text *open_texts(run *r, double fraction, int context)
                           "--val-fraction 0 trains without validation", show_commas(held),
                           context);
     if (status == DONE) {
-        all = used > 1 ? glam_mix(r->ctx, part, NULL, used) : part[0];
+        all = used > 1 ? glam_mix(r->ctx, part, GIVEN(weights) ? weights : NULL, used) : part[0];
         if (failure(r->ctx)) all = NULL;
     }
+    r->texts = used;
     free(part);
+    free(weights);
     return all;
 }
 
@@ -294,6 +310,10 @@ static void take_pace(run *r)
 {
     double speed = r->now.tokens_per_second;
     double took = speed > 0 ? (double)r->recipe.batch * window(r) / speed : r->recent;
+    if (r->fresh == 0)                                     // what earlier processes did is theirs
+        r->meter.flops = r->now.flops * (1 - (double)r->recipe.batch * window(r) /
+                                         (double)r->now.tokens);
+    energy_take(&r->meter, r->now.flops);
     if (r->fresh++ == 0) r->before = r->now.seconds - took;
     double share = took / 30;
     if (share < 1.0 / r->fresh) share = 1.0 / r->fresh;       // the mean, at first
@@ -378,6 +398,8 @@ static int open_run(run *r, settings *s, char **words, int count)
     options.trace_user = r;
     catch_signals();
     r->ctx = glam_open(&options);
+    energy_open(&r->meter, GIVEN(powercap) ? s->powercap : NULL,
+                GIVEN(joules_per_gflop) ? s->joules_per_gflop : ENERGY_FIGURE);
     return failure(r->ctx);
 }
 

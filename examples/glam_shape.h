@@ -6,6 +6,9 @@
 
 static const char *const position_names[]   = {"buckets", "transformer_xl", "none", NULL};
 static const char *const normalise_names[]  = {"before_drop", "after_drop", "none", NULL};
+static const char *const router_names[]     = {"top_k", "sampled", "random", "noisy", "hash",
+                                               "expert_choice", NULL};
+static const char *const score_names[]      = {"softmax", "sigmoid", NULL};
 static const char *const recipe_names[]     = {"default", "paper", "finetune", "quick", NULL};
 static const char *const keep_names[]       = {"best", "last", NULL};
 static const char *const optimizer_names[]  = {"adafactor", "adamw", NULL};
@@ -40,7 +43,8 @@ static void make_dense(glam_config *c)
     double dense = c->hidden ? c->hidden : 4.0 * c->d_model, work = 0;
     double one = c->moe.hidden ? c->moe.hidden : gated(c->moe.activation) ? dense / 2 : dense;
     for (int i = 0; i < c->layers; i++)
-        work += is_mixture(c, i) ? c->moe.top_k * one * (gated(c->moe.activation) ? 3 : 2)
+        work += is_mixture(c, i) ? c->moe.top_k * one * (gated(c->moe.activation) ? 3 : 2) +
+                                   3.0 * c->moe.shared
                                  : 3 * dense;
     if (c->layers > 0) c->hidden = (int)(work / (3.0 * c->layers) + 0.5);
     c->moe.experts = 0;
@@ -62,6 +66,10 @@ static int words_to_config(const settings *s, glam_config *c)
     if (word >= 0 && GIVEN(normalise))
         c->moe.normalise = (glam_normalise)(word = find_word("normalise", s->normalise,
                                                              normalise_names));
+    if (word >= 0 && GIVEN(router))
+        c->moe.router = (glam_router)(word = find_word("router", s->router, router_names));
+    if (word >= 0 && GIVEN(score))
+        c->moe.score = (glam_router_score)(word = find_word("score", s->score, score_names));
     return word < 0 ? USAGE : DONE;
 }
 
@@ -83,6 +91,8 @@ static int make_config(const settings *s, glam_config *c)
     if (GIVEN(moe_hidden)) c->moe.hidden = s->moe_hidden;
     if (GIVEN(capacity))   c->moe.capacity_factor = (float)s->capacity;
     if (GIVEN(group))      c->moe.group = s->group;
+    if (GIVEN(bias))       c->moe.bias = s->bias;
+    if (GIVEN(shared))     c->moe.shared = s->shared;
     if (GIVEN(aux))        c->moe.aux_weight = (float)s->aux;
     if (GIVEN(attention_cap)) c->attention_cap = (float)s->attention_cap;
     if (GIVEN(router_cap))    c->moe.router_cap = (float)s->router_cap;
@@ -154,6 +164,10 @@ static void show_model(const char *what, const glam_config *c)
     printf("          %d of them mixtures: %d experts (%s, hidden %d), top %d, ", mixtures,
            c->moe.experts, activation_names[c->moe.activation], c->moe.hidden, c->moe.top_k);
     float factor = c->moe.capacity_factor;
+    if (c->moe.router != GLAM_ROUTER_TOP_K || c->moe.score != GLAM_SCORE_SOFTMAX || c->moe.bias)
+        printf("\n          router %s of %s scores%s, ", router_names[c->moe.router],
+               score_names[c->moe.score], c->moe.bias ? ", balanced by a bias" : "");
+    if (c->moe.shared > 0) printf("one expert of %d for all, ", c->moe.shared);
     if (c->moe.capacity > 0) printf("%d slots per expert\n", c->moe.capacity);
     else if (factor > 0) printf("\n          capacity factor %g", (double)factor);
     else printf("none dropped\n");

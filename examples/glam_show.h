@@ -80,6 +80,12 @@ static const char *show_flops(double n)
     return show_scaled(n, 1e3, units, 5);
 }
 
+static const char *show_joules(double n)
+{
+    static const char *const units[] = {"J", "kJ", "MJ", "GJ", "TJ"};
+    return show_scaled(n, 1e3, units, 5);
+}
+
 // 1234567 as 1,234,567
 static const char *show_commas(uint64_t n)
 {
@@ -317,19 +323,6 @@ static void show_marks(FILE *f, const char *text, int bytes, const show_mark *ma
         }
         begin = end + (end < bytes && text[end] == '\n');
     }
-}
-
-// Each byte of text on the colour of expert[i * stride], whose number stands under it.
-static void show_experts(FILE *f, const char *text, int bytes, const int32_t *expert, int stride,
-                         int experts)
-{
-    show_mark *mark = (show_mark *)malloc((size_t)bytes * sizeof *mark);
-    for (int i = 0; mark && i < bytes; i++) {
-        mark[i].number = mark[i].ground = expert[i * stride];
-        mark[i].shade = 0;
-    }
-    if (mark) show_marks(f, text, bytes, mark, experts, experts - 1);
-    free(mark);
 }
 
 // One cell per expert: half full is an even share, full is twice that or more.  So many in a line;

@@ -27,12 +27,31 @@ static const char svg_rules[] =
     ".chart .cell{fill:var(--hot)}.chart .dot{stroke:none}";
 
 enum { CHART_WIDE = 360, CHART_HIGH = 220,       // a telephone's width, unscaled
-       CHART_LEFT = 44, CHART_RIGHT = 322, CHART_TOP = 26, CHART_BOTTOM = 190,
+       CHART_LEFT = 44, CHART_RIGHT = 316, CHART_TOP = 26, CHART_BOTTOM = 190,
        LINE_NAME = 16 };
 
 static void put(json_out *o, const char *text)
 {
     json_put(o, text, strlen(text));
+}
+
+// What printf would print, as long as it is.
+static void put_format(json_out *o, const char *format, ...) GLAM_FORMAT(2, 3);
+static void put_format(json_out *o, const char *format, ...)
+{
+    char some[200], *all = some;
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int length = vsnprintf(some, sizeof some, format, args);
+    if (length >= (int)sizeof some) {
+        all = (char *)need((size_t)length + 1);
+        vsnprintf(all, (size_t)length + 1, format, again);
+    }
+    va_end(again);
+    va_end(args);
+    if (length > 0) json_put(o, all, (size_t)length);
+    if (all != some) free(all);
 }
 
 // Text inside HTML and SVG.
@@ -50,8 +69,8 @@ static void put_escaped(json_out *o, const char *text)
 // From <svg on.  alone: with a name space and colours of its own.
 static void svg_begin(json_out *o, int wide, int high, const char *title, int alone)
 {
-    json_printf(o, "<svg class=\"chart\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" "
-                "role=\"img\"", wide, high, wide, high);
+    put_format(o, "<svg class=\"chart\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" "
+               "role=\"img\"", wide, high, wide, high);
     if (alone) put(o, " xmlns=\"http://www.w3.org/2000/svg\"");
     put(o, " aria-label=\"");
     put_escaped(o, title);
@@ -69,8 +88,8 @@ static void svg_begin(json_out *o, int wide, int high, const char *title, int al
 static void svg_text(json_out *o, double x, double y, const char *class_name, const char *anchor,
                      const char *text)
 {
-    json_printf(o, "<text x=\"%.1f\" y=\"%.1f\" class=\"%s\" text-anchor=\"%s\">", x, y, class_name,
-                anchor);
+    put_format(o, "<text x=\"%.1f\" y=\"%.1f\" class=\"%s\" text-anchor=\"%s\">", x, y, class_name,
+               anchor);
     put_escaped(o, text);
     put(o, "</text>");
 }
@@ -78,8 +97,8 @@ static void svg_text(json_out *o, double x, double y, const char *class_name, co
 static void svg_line(json_out *o, double x0, double y0, double x1, double y1,
                      const char *class_name)
 {
-    json_printf(o, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"%s\"/>", x0, y0,
-                x1, y1, class_name);
+    put_format(o, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"%s\"/>", x0, y0,
+               x1, y1, class_name);
 }
 
 // == lines over steps =======================================================================
@@ -136,7 +155,7 @@ static void chart_axes(json_out *o, const chart *c)
 {
     char number[40];
     double step = nice_step(c->y1 - c->y0, 4);
-    if (c->whole && step < 1) step = 1;
+    if (c->whole) step = ceil(step);
     for (double y = ceil(c->y0 / step - 1e-9) * step; y <= c->y1 + step * 1e-9; y += step) {
         svg_line(o, CHART_LEFT, chart_y(c, y), CHART_RIGHT, chart_y(c, y), "rule");
         snprintf(number, sizeof number, "%.4g", fabs(y) < step * 1e-6 ? 0.0 : y);
@@ -160,8 +179,9 @@ static void chart_rules(json_out *o, const chart *c)
         if (rules[i].at <= 0) continue;
         svg_line(o, CHART_LEFT, chart_y(c, rules[i].at), CHART_RIGHT, chart_y(c, rules[i].at),
                  "level");
-        svg_text(o, CHART_LEFT + 3, chart_y(c, rules[i].at) - 3, "number over", "start",
-                 rules[i].what);
+        int below = i == 0 && c->slots > c->level;       // its name would lie on the other's
+        svg_text(o, CHART_LEFT + 3, chart_y(c, rules[i].at) + (below ? 11 : -3), "number over",
+                 "start", rules[i].what);
     }
 }
 
@@ -169,26 +189,26 @@ static void chart_rules(json_out *o, const chart *c)
 static void chart_curve(json_out *o, const chart *c, const chart_line *l)
 {
     const char *kind = l->dashed ? "line dash" : l->faint ? "line faint" : "line";
-    json_printf(o, "<g data-n=\"%s\" data-x=\"", l->name);
-    for (int k = 0; k < l->count; k++) json_printf(o, "%s%.7g", k ? " " : "", l->x[k]);
+    put_format(o, "<g data-n=\"%s\" data-x=\"", l->name);
+    for (int k = 0; k < l->count; k++) put_format(o, "%s%.7g", k ? " " : "", l->x[k]);
     put(o, "\" data-y=\"");
     for (int k = 0; k < l->count; k++) {
         if (k) put(o, " ");
-        if (isfinite(l->y[k])) json_printf(o, "%.*g", c->digits, l->y[k]);
+        if (isfinite(l->y[k])) put_format(o, "%.*g", c->digits, l->y[k]);
         else put(o, "-");
     }
-    json_printf(o, "\"><polyline class=\"%s\"", kind);
-    if (!l->faint) json_printf(o, " stroke=\"var(--l%d)\"", l->colour % 8);
+    put_format(o, "\"><polyline class=\"%s\"", kind);
+    if (!l->faint) put_format(o, " stroke=\"var(--l%d)\"", l->colour % 8);
     put(o, " points=\"");
     for (int k = 0; k < l->count; k++)
         if (isfinite(l->y[k]))
-            json_printf(o, "%.1f,%.1f ", chart_x(c, l->x[k]), chart_y(c, l->y[k]));
+            put_format(o, "%.1f,%.1f ", chart_x(c, l->x[k]), chart_y(c, l->y[k]));
     put(o, "\"/>");
     for (int k = 0; k < l->count && l->dots; k++)
         if (isfinite(l->y[k]))
-            json_printf(o, "<circle class=\"dot\" fill=\"var(--l%d)\" r=\"2.5\" cx=\"%.1f\" "
-                        "cy=\"%.1f\"/>", l->colour % 8, chart_x(c, l->x[k]),
-                        chart_y(c, l->y[k]));
+            put_format(o, "<circle class=\"dot\" fill=\"var(--l%d)\" r=\"2.5\" cx=\"%.1f\" "
+                       "cy=\"%.1f\"/>", l->colour % 8, chart_x(c, l->x[k]),
+                       chart_y(c, l->y[k]));
     put(o, "</g>");
 }
 
@@ -215,10 +235,15 @@ static void chart_names(json_out *o, const chart *c)
             at[i].y -= overlap / 2;
             at[i + 1].y += overlap / 2;
         }
+    double floor = CHART_BOTTOM;                         // below are the steps
+    for (int i = count - 1; i >= 0; i--) {
+        if (at[i].y > floor) at[i].y = floor;
+        floor = at[i].y - 11;
+    }
     for (int i = 0; i < count; i++) {
         const chart_line *l = &c->line[at[i].line];
-        json_printf(o, "<text x=\"%d\" y=\"%.1f\" style=\"fill:var(--l%d);font-weight:600\">",
-                    CHART_RIGHT + 4, at[i].y + 4, l->colour % 8);
+        put_format(o, "<text x=\"%d\" y=\"%.1f\" style=\"fill:var(--l%d);font-weight:600\">",
+                   CHART_RIGHT + 4, at[i].y + 4, l->colour % 8);
         put_escaped(o, l->name);
         put(o, "</text>");
     }
@@ -269,9 +294,9 @@ static void heat_draw(json_out *o, const heat *h, int alone)
         for (int e = 0; e < h->columns; e++) {
             double share = h->share[r * h->columns + e];
             if (!isfinite(share)) continue;
-            json_printf(o, "<rect class=\"cell\" x=\"%d\" y=\"%.0f\" width=\"%d\" height=\"%d\" "
-                        "rx=\"2\" fill-opacity=\"%.2f\"/>", h->name_wide + e * CELL + 1, y,
-                        CELL - 2, ROW - 2, 0.05 + 0.75 * share);
+            put_format(o, "<rect class=\"cell\" x=\"%d\" y=\"%.0f\" width=\"%d\" height=\"%d\" "
+                       "rx=\"2\" fill-opacity=\"%.2f\"/>", h->name_wide + e * CELL + 1, y,
+                       CELL - 2, ROW - 2, 0.05 + 0.75 * share);
             snprintf(number, sizeof number, "%.0f", 100 * share);
             svg_text(o, h->name_wide + e * CELL + CELL / 2, y + 14, "number", "middle", number);
         }

@@ -170,6 +170,7 @@ static int write_sample(run *r, int32_t *tokens, int *prompt, uint64_t seed)
     glam_sampling sampling = glam_sampling_default();
     sampling.seed = seed;
     *prompt = choose_prompt(r, tokens, seed);
+    if (!r->session) return *prompt;                      // see writes()
     glam_session_reset(r->session);
     return *prompt + glam_generate(r->session, tokens, *prompt, tokens + *prompt, SAMPLE,
                                    &sampling);
@@ -221,6 +222,12 @@ static void print_line(run *r)
            show_time(left));
 }
 
+static void print_legend(void)
+{
+    fputs(bar_legend, stdout);
+    if (ranks.size) printf("  (of the first rank's tokens)\n");
+}
+
 // A line now and then by the clock; with every sixth, what the experts do and what it writes.
 static void print_progress(run *r)
 {
@@ -231,9 +238,9 @@ static void print_progress(run *r)
     r->next_line = now + (time_t)pause;
     print_line(r);
     if (r->lines % 6 == 1 && r->now.step < r->now.steps) {
-        if (r->lines == 1 && r->config.moe.experts > 0) fputs(bar_legend, stdout);
+        if (r->lines == 1 && r->config.moe.experts > 0) print_legend();
         print_bars(&r->since);
-        if (!ranks.size) print_sample(r);                 // on a mesh all would have to write it
+        if (!ranks.size && r->session) print_sample(r);   // on a mesh all would have to write
         tally_clear(&r->since);
     }
     flush_output();
@@ -279,6 +286,8 @@ static void print_resume(const run *r, const char *checkpoint, int apart)
         printf(" --log ");
         print_path(stdout, r->s->log);
     }
+    if (GIVEN(documents)) printf(" --documents %s", r->s->documents);
+    if (GIVEN(weights)) printf(" --weights %s", r->s->weights);
     if (GIVEN(keep)) printf(" --keep %s", r->s->keep);
     if (GIVEN(threads)) printf(" --threads %d", r->s->threads);
     if (GIVEN(checkpoint_every)) printf(" --checkpoint-every %d", r->s->checkpoint_every);
@@ -350,16 +359,35 @@ static int rescue(run *r)
     return FAILED;
 }
 
+// How often each text has been seen, where there are few or they have weights.
+static void print_epochs(const run *r)
+{
+    int named = r->texts == r->path_count, done = glam_trainer_done(r->trainer);
+    if (r->texts < 2 || (r->texts > 8 && !GIVEN(weights))) return;
+    double *epochs = (double *)need((size_t)r->texts * sizeof *epochs);
+    if (glam_mix_epochs(r->train, r->recipe.batch, window(r), r->recipe.seed, 0, (uint64_t)done,
+                        epochs, r->texts) == GLAM_OK) {
+        printf("epochs: ");
+        for (int i = 0; i < r->texts; i++)
+            printf("%s%s %.3g", i ? ", " : "", named ? r->paths[i] : "text", epochs[i]);
+        printf("\n\n");
+    }
+    free(epochs);
+}
+
 static void print_result(run *r)
 {
     int32_t tokens[PROMPT + SAMPLE];
     double seconds = r->now.seconds;
     int prompt;
     printf("\n%d steps in %s", glam_trainer_done(r->trainer), show_time(seconds));
+    if (r->fresh > 0)
+        printf(", %s (%s)", show_joules(r->meter.joules), energy_words(&r->meter));
     if (r->valid_loss >= 0)
         printf(", validation loss %.4f nats, %.3f bits per byte", r->valid_loss,
                r->valid_loss / log(2.0) / r->bytes_per_token);
     printf("%s\n\n", r->now.stopped ? "; stopped, as it no longer gained" : "");
+    print_epochs(r);
     int count = write_sample(r, tokens, &prompt, 7);
     if (count > 0) print_look(r->model, tokens, count);
     glam_forget(r->ctx);
@@ -502,12 +530,18 @@ static int prepare_resumed(run *r)
     return show_plan(r);
 }
 
+// Experts that choose look at tokens that are not written yet.
+static int writes(const glam_config *c)
+{
+    return c->moe.experts == 0 || c->moe.router != GLAM_ROUTER_EXPERT_CHOICE;
+}
+
 static int train(run *r)
 {
     int status = GIVEN(resume) ? prepare_resumed(r) : prepare_new(r);
     if (status != DONE) return status;
     r->config = *glam_model_config(r->model);               // with the derived sizes filled in
-    r->session = glam_session_new(r->model, PROMPT + SAMPLE);
+    if (writes(&r->config)) r->session = glam_session_new(r->model, PROMPT + SAMPLE);
     open_tallies(r);
     if (failure(r->ctx)) return FAILED;
     if (!r->s->quiet) show_run(r);

@@ -4,6 +4,10 @@
 #ifndef GLAM_TEST_MESH_H
 #define GLAM_TEST_MESH_H
 
+#ifndef ROUTED_WEIGHT
+#define ROUTED_WEIGHT weight           // same_bits.sh has older headers, where it was gate
+#endif
+
 enum { MESH_RANKS = 16, MESH_TENSORS = 96, MESH_PARTS = 8, MESH_SHOTS = 3 };
 
 typedef struct mesh_size { int X, Y, store; } mesh_size;
@@ -292,7 +296,7 @@ static uint64_t mesh_routing_hash(const glam_model *model)
         h = test_hash(h, r->slot, n * sizeof(int32_t));
         h = test_hash(h, r->kept, n * sizeof(int32_t));
         h = test_hash(h, r->load, (size_t)r->experts * sizeof(int32_t));
-        h = test_hash(h, r->weight, n * sizeof(float));
+        h = test_hash(h, r->ROUTED_WEIGHT, n * sizeof(float));
         h = test_hash(h, r->probability, (size_t)r->tokens * (size_t)r->experts * sizeof(float));
         h = test_hash(h, &r->balance, sizeof r->balance);
         h = test_hash(h, &r->entropy, sizeof r->entropy);

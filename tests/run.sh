@@ -532,6 +532,7 @@ example_runs()
         built
         compiled "$name"
     done
+    [ -x "$work/bench_study" ] && run study sh tests/study.sh "$work/bench_study"
 }
 
 # Other ways to optimise: the same bits as -O2 where the language is kept, and a part of the tests.

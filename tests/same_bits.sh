@@ -16,9 +16,13 @@ cp glam.h "$work/after.h"
 openmp=""
 printf 'int main(void) { return 0; }\n' >"$work/probe.c"
 $CC -fopenmp "$work/probe.c" -o "$work/probe" 2>/dev/null && openmp=-fopenmp
+older=""
+grep -q 'float \*gate; *// \[T,k\]\|\*gate;  *// \[T,k\] weight' "$work/before.h" && older=-DROUTED_WEIGHT=gate
 for which in before after; do
     lacks=""
     grep -q kv_heads "$work/before.h" || lacks=-DMESH_WITHOUT_ROTARY
+    grep -q glam_router_score "$work/before.h" || lacks="$lacks -DMESH_WITHOUT_ROUTERS"
+    [ $which = before ] && lacks="$lacks $older"
     $CC -std=c99 -O2 $openmp $lacks -pthread "-DGLAM_HEADER=\"$work/$which.h\"" tests/same_bits.c \
         -o "$work/$which" -lm || { echo "$which: does not compile"; echo "0 passed, 1 failed"; exit 1; }
 done

@@ -163,7 +163,7 @@ static void context_null_values(void)
     CHECK(glam_trainer_summary(NULL) != NULL);
     memset(&perplexity, 0x55, sizeof perplexity);
     CHECK(glam_perplexity(NULL, NULL, 0, &perplexity) != GLAM_OK && perplexity.tokens == 0);
-    CHECK(glam_loglikelihood(NULL, NULL, 0, NULL, NULL) != GLAM_OK);
+    CHECK(glam_loglikelihood(NULL, NULL, 0, 0, NULL) != GLAM_OK);
     CHECK(glam_loglikelihood_tokens(NULL, NULL, 0, 0, NULL) != GLAM_OK);
     CHECK(glam_choose(NULL, 0, GLAM_PER_SUM) < 0);
     CHECK(glam_beam_search(NULL, NULL, 0, NULL, 0, NULL, NULL) == 0);
@@ -230,7 +230,7 @@ static void context_null_arguments(void)
     MUST_FAIL(glam_optimizer_new(ctx, NULL, 1, NULL));
     MUST_FAIL(glam_trainer_new(model, NULL, NULL, NULL));
     MUST_FAIL(glam_perplexity(model, NULL, 0, NULL));
-    MUST_FAIL(glam_loglikelihood(model, NULL, 1, NULL, NULL));
+    MUST_FAIL(glam_loglikelihood(model, NULL, 1, 0, NULL));
     MUST_FAIL(glam_loglikelihood_tokens(model, NULL, 1, 0, NULL));
     MUST_FAIL(glam_beam_search(model, NULL, 1, NULL, 1, NULL, NULL));
     MUST_FAIL(glam_save(model, NULL));

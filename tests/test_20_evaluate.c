@@ -260,7 +260,7 @@ static void evaluate_queries(void)
         queries[i].context = rows[i].context;
         queries[i].continuation = rows[i].continuation;
     }
-    CHECK(glam_loglikelihood(model, queries, N, NULL, scores) == GLAM_OK);
+    CHECK(glam_loglikelihood(model, queries, N, 0, scores) == GLAM_OK);
     CHECK(glam_memory(ctx).life == life);
     for (int i = 0; i < N; i++) {
         int32_t ids[32];
@@ -272,15 +272,53 @@ static void evaluate_queries(void)
         CHECK(scores[i].bytes == (int)strlen(rows[i].continuation));
         CHECK(scores[i].chars == rows[i].chars);
     }
-    glam_task task = glam_task_default();
-    task.prefix = 'x';
-    task.window = 3;
-    CHECK(glam_loglikelihood(model, queries + 3, 1, &task, scores) == GLAM_OK);
-    int32_t ids[3] = { 'x', 'c', 'd' };
+    CHECK(glam_loglikelihood(model, queries + 3, 1, 1, scores) == GLAM_OK);      // a window of one
+    int32_t ids[3] = { '\n', 'c', 'd' };
     glam_span span = { ids, 3, 1 };
-    CHECK(glam_loglikelihood_tokens(model, &span, 1, 3, &want) == GLAM_OK);
+    CHECK(glam_loglikelihood_tokens(model, &span, 1, 1, &want) == GLAM_OK);
     CHECK(scores[0].loglik == want.loglik);
     CLOSE_CLEAN(ctx);
+}
+
+// With pieces: the context is what it is alone, the continuation what the whole has behind as many
+// tokens; here a piece "b " joins the two.  The tokenizer's begin comes before all, else its end
+// where there is no context.
+static void evaluate_queries_in_pieces(void)
+{
+    static const int32_t merge[2] = { 'b', ' ' };
+    static const glam_query queries[3] = { { "ab", " cd" }, { "ab ", "cd" }, { "", "cd" } };
+    static const int32_t ids[3][5] = { { 258, 'a', 'b', 'c', 'd' }, { 258, 'a', 'b', 'c', 'd' },
+                                       { 258, 'c', 'd' } };
+    test_pieces *p = (test_pieces *)malloc(sizeof *p);
+    for (int begins = 0; p && begins < 2; begins++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = train_config();
+        c.vocab = 260;
+        glam_model *model = glam_model_new(ctx, &c);
+        glam_score scores[3], want;
+        pieces_of_bytes(p, GLAM_SPLIT_NONE);
+        pieces_add(p, "b ", GLAM_PIECE_NORMAL);
+        pieces_add(p, "<end>", GLAM_PIECE_CONTROL);
+        pieces_add(p, "<begin>", GLAM_PIECE_CONTROL);
+        p->v.merges = 1;
+        p->v.merge = merge;
+        p->v.end = 257;
+        if (begins) p->v.begin = 258;
+        CHECK(glam_model_set_tokenizer(model, glam_tokenizer_new(ctx, &p->v)) == GLAM_OK);
+        CHECK(glam_loglikelihood(model, queries, 3, 0, scores) == GLAM_OK);
+        for (int i = 0; i < 3; i++) {
+            int32_t own[5];
+            glam_span span = { own, i < 2 ? 5 : 3, i < 2 ? 3 : 1 };
+            memcpy(own, ids[i], sizeof own);
+            own[0] = begins ? 258 : 257;
+            if (!begins && i < 2) { span.tokens++;  span.count--;  span.from--; }
+            CHECK(glam_loglikelihood_tokens(model, &span, 1, 0, &want) == GLAM_OK);
+            CHECK(scores[i].loglik == want.loglik && scores[i].tokens == 2);
+            CHECK(scores[i].bytes == (int)strlen(queries[i].continuation));
+        }
+        CLOSE_CLEAN(ctx);
+    }
+    free(p);
 }
 
 // Four ways to compare, by hand; each prefers another option.
@@ -299,7 +337,6 @@ static void evaluate_choices(void)
     CHECK(glam_choose(equal, 2, GLAM_PER_TOKEN) == 0);     // the first of equals
     CHECK(glam_choose(equal, 3, GLAM_PER_TOKEN) == 2);     // of no length: as it is
     CHECK(glam_choose(NULL, 3, GLAM_PER_SUM) == -1 && glam_choose(equal, 0, GLAM_PER_SUM) == -1);
-    CHECK(glam_task_default().per == GLAM_PER_TOKEN && glam_task_default().prefix == 10);
 }
 
 // The loss of a text, window by window, is what glam_perplexity says.
@@ -365,13 +402,13 @@ static void evaluate_loglikelihood_failures(void)
     stop = 0;
     CHECK(glam_loglikelihood_tokens(model, &good, 1, 0, &s) == GLAM_OK && s.tokens == 2);
     glam_query query = { "a", NULL };
-    CHECK(glam_loglikelihood(NULL, &query, 1, NULL, &s) == GLAM_ERR_MEMORY);
-    CHECK(glam_loglikelihood(model, &query, 1, NULL, &s) == GLAM_ERR_VALUE);
+    CHECK(glam_loglikelihood(NULL, &query, 1, 0, &s) == GLAM_ERR_MEMORY);
+    CHECK(glam_loglikelihood(model, &query, 1, 0, &s) == GLAM_ERR_VALUE);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "query 0");
-    CHECK(glam_loglikelihood(model, NULL, 1, NULL, &s) == GLAM_ERR_VALUE);
+    CHECK(glam_loglikelihood(model, NULL, 1, 0, &s) == GLAM_ERR_VALUE);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "NULL");
     query.continuation = "b";
-    CHECK(glam_loglikelihood(model, &query, 1, NULL, &s) == GLAM_ERR_VALUE);
+    CHECK(glam_loglikelihood(model, &query, 1, 0, &s) == GLAM_ERR_VALUE);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "is 97");        // bytes and a vocabulary of 37
     glam_model_tensor(model, "layers.1.ffn.up")->data[3] = (float)NAN;
     memset(&s, 0x55, sizeof s);
@@ -390,6 +427,7 @@ static void test_20_evaluate(void)
     RUN(evaluate_windows);
     RUN(evaluate_batch_has_single_bits);
     RUN(evaluate_queries);
+    RUN(evaluate_queries_in_pieces);
     RUN(evaluate_choices);
     RUN(evaluate_loglikelihood_is_perplexity);
     RUN(evaluate_loglikelihood_failures);

@@ -136,7 +136,8 @@ static void fields_cover(const char *name, const glam__field *rows, size_t bytes
     while (end < bytes) {
         size_t next = bytes, size = 0;
         for (const glam__field *r = rows; r->key; r++) {
-            size_t n = r->kind == GLAM__FIELD_OBJECT ? sizeof(glam_moe_config) : r->bytes;
+            size_t n = r->rows == glam__moe_rows ? sizeof(glam_moe_config)
+                     : r->kind == GLAM__FIELD_OBJECT ? sizeof(glam_rotary) : r->bytes;
             if (n && r->at >= end && r->at < next) next = r->at, size = n;
         }
         size_t wide = offsetof(fields_wide, d), align = size % 8 || size > 8 ? 4 : wide;
@@ -187,6 +188,12 @@ static void files_config(void)
     c.moe.aux_weight = 1e-45f;
     c.moe.router_z_weight = 3.40282347e+38f;
     c.moe.router_cap = 1.10000002f;
+    c.moe.router = GLAM_ROUTER_NOISY;
+    c.moe.score = GLAM_SCORE_SIGMOID;
+    c.moe.router_z_weight = 0;
+    c.moe.temperature = 0.3f;
+    c.moe.bias = 1;
+    c.moe.shared = 7;
     glam_model *model = glam_model_new(ctx, &c);
     if (!CHECK(model)) { printf("%s\n", glam_error_text(ctx)); return; }
     files_block b = files_save(model);
@@ -198,6 +205,9 @@ static void files_config(void)
         CHECK(y->moe.activation == GLAM_SWIGLU);
         CHECK(y->attention_cap == (float)0.1f && y->logit_cap == (float)16777217.0f);
         CHECK(y->moe.router_cap == (float)1.10000002f);
+        CHECK(y->moe.router == GLAM_ROUTER_NOISY && y->moe.score == GLAM_SCORE_SIGMOID);
+        CHECK(y->moe.temperature == (float)0.3f && y->moe.bias == 1 && y->moe.shared == 7);
+        CHECK(y->moe.weight_scale == 1 && y->moe.threshold == 0.5f && y->moe.bias_rate == 0.001f);
         CHECK(y->moe.normalise == GLAM_NORMALISE_AFTER_DROP);
         CHECK(memcmp(&x->attention_scale, &y->attention_scale, sizeof(float)) == 0);
         CHECK(y->position == GLAM_POSITION_ROTARY && y->kv_heads == 1 && y->qk_norm == GLAM_QK_NORM_WHOLE);

@@ -1,4 +1,9 @@
-/* Room 22: what a model costs.  Kinds: golden (in test_14: the counts), value, property. */
+/* Room 22: what a model costs; and the tool's tables of devices and its energy meter, which stand
+   beside it.  Kinds: golden (the counts are in test_15; published systems and the what-if table of
+   the planning formulas), value, property. */
+
+#include "../examples/glam_device.h"
+#include "../examples/glam_energy.h"
 
 // 2 * active matrix parameters + attention, per token: checked against a count of one's own for a
 // dense model without mixture, where every product can be written down.
@@ -133,6 +138,301 @@ static void plan_of_absurd_recipes(void)
     }
 }
 
+// --- planned FLOPs against those that were done
+
+static uint64_t plan_done;
+static const glam__kernels *plan_kernels;
+
+static void plan_panel(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
+                       float *c, size_t ldc, int add)
+{
+    plan_done += (uint64_t)m * n * k;
+    plan_kernels->panel(m, n, k, a, lda, b, ldb, c, ldc, add);
+}
+
+static void plan_panel_t(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
+                         float *c, size_t ldc, int add)
+{
+    plan_done += (uint64_t)m * n * k;
+    plan_kernels->panel_t(m, n, k, a, lda, b, ldb, c, ldc, add);
+}
+
+// A context of one thread whose products are counted, multiply-add by multiply-add.
+static glam_ctx *plan_counting(glam__kernels *own)
+{
+    glam_options options = test_options();
+    options.threads = 1;
+    glam_ctx *ctx = glam_open(&options);
+    plan_kernels = ctx->kernels;
+    *own = *ctx->kernels;
+    own->panel = plan_panel;
+    own->panel_t = plan_panel_t;
+    ctx->kernels = own;
+    return ctx;
+}
+
+// Attention looks at what is causal in whole tiles, so its own products are counted apart: those of
+// one layer without the four projections.
+static double plan_attention(const glam_config *c, int rows, int context)
+{
+    glam__kernels own;
+    glam_ctx *ctx = plan_counting(&own);
+    int M = c->d_model, A = c->heads * c->d_head;
+    glam_attention_config config = { 0 };
+    config.heads = c->heads;
+    config.d_head = c->d_head;
+    config.position = GLAM_POSITION_NONE;
+    config.scale = 1;
+    config.norm_eps = 1e-6f;
+    glam_attention_weights w = { 0 };
+    w.q = glam_param(ctx, "q", glam_dim2(M, A));
+    w.k = glam_param(ctx, "k", glam_dim2(M, A));
+    w.v = glam_param(ctx, "v", glam_dim2(M, A));
+    w.o = glam_param(ctx, "o", glam_dim2(A, M));
+    glam_no_grad(ctx, 1);
+    plan_done = 0;
+    CHECK(glam_attention(ctx, glam_zeros(ctx, glam_dim3(rows, context, M)), &w, &config, NULL));
+    CLOSE_CLEAN(ctx);
+    return 2.0 * ((double)plan_done - 4.0 * M * A * rows * context);
+}
+
+// Every product of a forward pass is in the plan and nothing else is, to the last one.
+static void plan_flops_are_done(void)
+{
+    for (int kind = 0; kind < 4; kind++) {
+        glam__kernels own;
+        glam_config c = test_config();
+        glam_recipe recipe = glam_recipe_default();
+        glam_plan plan;
+        const int rows = 3, S = 11;
+        c.context = recipe.context = S;
+        c.position = GLAM_POSITION_NONE;
+        c.tied = kind != 3;
+        if (kind == 0) c.moe.experts = 0;
+        if (kind == 2) c.moe.activation = GLAM_GEGLU;
+        double attention = c.layers * plan_attention(&c, rows, S);
+        glam_ctx *ctx = plan_counting(&own);
+        CHECK(glam_plan_for(ctx, &c, &recipe, &plan) == GLAM_OK);
+        glam_model *model = glam_model_new(ctx, &c);
+        int32_t tokens[33];
+        for (int i = 0; i < rows * S; i++) tokens[i] = i * 7 % c.vocab;
+        glam_batch batch = { rows, S, tokens, NULL, NULL, NULL };
+        glam_no_grad(ctx, 1);
+        plan_done = 0;
+        CHECK(glam_forward(model, &batch, GLAM_INFER) != NULL);
+        double matrices = plan.flops_forward - 2.0 * c.layers * S * c.heads * c.d_head;
+        if (!CHECK(2.0 * (double)plan_done - attention == matrices * rows * S))
+            printf("  kind %d: done %.0f, of attention %.0f, planned %.0f\n", kind,
+                   2.0 * (double)plan_done, attention, matrices * rows * S);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// A training step: three times the forward pass, and no product that is not in the plan but the
+// logits, which are made again in backward, and the tiles of attention.  Nothing is left out: the
+// first layer hands its gradient on to the embedding.
+static void plan_training_is_done(void)
+{
+    double first = 0;
+    for (int kind = 0; kind < 4; kind++) {
+        glam__kernels own;
+        glam_config c = test_config();
+        glam_recipe recipe = train_recipe(1);
+        glam_plan plan;
+        c.context = recipe.context = 11;
+        c.vocab = 256;
+        c.position = GLAM_POSITION_NONE;
+        c.tied = kind != 3;
+        if (kind == 0) c.moe.experts = 0;
+        if (kind == 2) c.moe.activation = GLAM_GEGLU;
+        glam_ctx *ctx = plan_counting(&own);
+        CHECK(glam_plan_for(ctx, &c, &recipe, &plan) == GLAM_OK);
+        glam_text *text = test_text(ctx, 2000);
+        glam_trainer *t = glam_trainer_new(glam_model_new(ctx, &c), text, NULL, &recipe);
+        plan_done = 0;
+        CHECK(glam_train_step(t, NULL));
+        double T = recipe.batch * 11.0, half = 2.0 * c.layers * 11 * c.heads * c.d_head;
+        double planned = 3 * (plan.flops_forward - half), again = 2.0 * c.vocab * c.d_model;
+        double attention = 2.0 * (double)plan_done / T - planned - again;
+        CHECK(kind == 0 || attention == first);
+        CHECK(attention >= 3 * half && attention < 2 * 3 * half);
+        first = attention;
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// The report counts the plan's FLOPs of a token for every token, whatever the recipe.
+static void plan_in_report(void)
+{
+    for (int recompute = 0; recompute < 2; recompute++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = train_config();
+        glam_recipe recipe = train_recipe(3);
+        glam_report report;
+        glam_plan plan;
+        recipe.recompute = recompute;
+        CHECK(glam_plan_for(ctx, &c, &recipe, &plan) == GLAM_OK);
+        glam_trainer *t = glam_trainer_new(glam_model_new(ctx, &c), test_text(ctx, 2000), NULL, &recipe);
+        for (int step = 1; glam_train_step(t, &report); step++) {
+            double tokens = (double)step * recipe.batch * glam_trainer_recipe(t)->context;
+            CHECK(report.flops == tokens * plan.flops_train);
+        }
+        CHECK(report.step == 3);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// --- devices
+
+static int plan_near(double have, double want, double part)
+{
+    if (fabs(have - want) <= part * fabs(want)) return 1;
+    printf("  %g, not %g\n", have, want);
+    return 0;
+}
+
+// What the papers print, from their own numbers.
+static void device_identities(void)
+{
+    double run = megawatt_hours(1024, 574, 326, 1.11), all = megawatt_hours(1024, 574 * 600 / 280.0, 326, 1.11);
+    CHECK(fabs(run - 213) < 0.5 && fabs(all - 456) < 0.5);
+    CHECK(plan_near(all / 1287, 1 - 0.646, 2e-3));                     // of GPT-3's 1,287 MWh
+    CHECK(plan_near(456.0 / 213, 600.0 / 280, 2e-3));
+    CHECK(plan_near(2048 * 4 / 365.25, 22.4, 2e-3));                   // GShard: core-years
+    CHECK(plan_near(0.72 * 4e6 * 4 * 86400, 1e12, 6e-3));              // and tokens in four days
+    static const struct { int row; double parameters, active; } sizes[] = {
+        { 0, 1161.8e9, 96.6e9 }, { 1, 46.7e9, 12.9e9 }, { 3, 52.5e9, 1.3e9 }, { 5, 619e9, 0 } };
+    for (int i = 0; i < 4; i++) {
+        estimate e = estimate_case(&cases[sizes[i].row]);
+        CHECK(plan_near(e.parameters, sizes[i].parameters, 1e-3));
+        if (sizes[i].active > 0) CHECK(plan_near(e.active, sizes[i].active, 0.012));
+    }
+    for (int i = 0; i < PAPER_ROWS; i++) CHECK(printed_row(glam_config_preset_name(i)) == &paper_table[i]);
+}
+
+// Steps that others measured lie in the interval, where eta is that of large matrices or comes from
+// their own dense run; elsewhere the formulas are too fast, by no more than 2.2.
+static void device_published(void)
+{
+    for (int i = 0; i < CASES; i++) {
+        estimate e = estimate_case(&cases[i]);
+        int within = i == 0 || i == 1 || i == 4;
+        CHECK(within == (cases[i].step >= e.low && cases[i].step <= e.high));
+        CHECK(cases[i].step / sqrt(e.low * e.high) < 2.2 && cases[i].step / sqrt(e.low * e.high) > 0.45);
+        CHECK(e.low > 0 && e.low <= e.high && e.high <= 2 * e.low);
+    }
+}
+
+// GLaM 64B/64E on other meshes: an independent program's table, to its last digit.
+static void device_meshes(void)
+{
+    static const struct { const char *device; int X, Y; double tokens, low, high, memory, adamw, model,
+                          dispatch, dense; } rows[] = {
+        { "tpuv4", 64, 16, 1, 5.8, 8.2, 11, 20, 242, 6.3, 38 },
+        { "tpuv4", 128, 8, 1, 5.8, 8.7, 19, 37, 113, 6.4, 77 },
+        { "tpuv4", 256, 4, 1, 5.8, 9.1, 37, 72, 48, 6.4, 155 },
+        { "h100", 128, 8, 1, 2.7, 4.3, 19, 37, 113, 6.4, 77 },
+        { "h100", 128, 8, 4, 6.5, 10.7, 24, 41, 451, 26, 77 },
+        { "h100", 64, 16, 1, 7.2, 8.8, 11, 20, 242, 6.3, 38 },
+        { "h100", 64, 4, 1, 6.5, 11.7, 42, 79, 193, 25, 153 } };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        work w = cases[0].w;
+        const device *d = find_device(rows[i].device);
+        w.tokens = rows[i].tokens * 1048576;
+        estimate e = estimate_step(&w, d, rows[i].X, rows[i].Y, 1);
+        w.adamw = 1;
+        estimate a = estimate_step(&w, d, rows[i].X, rows[i].Y, 1);
+        CHECK(fabs(e.low - rows[i].low) <= 0.06 && fabs(e.high - rows[i].high) <= 0.06);
+        CHECK(plan_near(e.memory / 1e9, rows[i].memory, 0.1));
+        CHECK(plan_near(a.memory / 1e9, rows[i].adamw, 0.1));
+        CHECK((e.memory > d->memory) == (strcmp(rows[i].device, "tpuv4") == 0 && rows[i].Y == 4));
+        CHECK(fabs(e.sent_model / 1e9 - rows[i].model) <= 0.5);
+        CHECK(plan_near(e.sent_dispatch / 1e9, rows[i].dispatch, 0.02));
+        CHECK(fabs(e.sent_dense / 1e9 - rows[i].dense) <= 0.5);
+    }
+    CHECK(!find_device("abacus"));
+}
+
+// --- energy
+
+static void energy_file(const char *root, const char *folder, const char *file, const char *text)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", root, folder);
+#ifdef _WIN32
+    _mkdir(path);
+#else
+    mkdir(path, 0777);
+#endif
+    if (*file) snprintf(path, sizeof path, "%s/%s/%s", root, folder, file);
+    FILE *f = *file ? fopen(path, "wb") : NULL;
+    if (f) {
+        fputs(text, f);
+        fclose(f);
+    }
+}
+
+static void energy_gone(const char *root)
+{
+    static const char *const folders[] = { "intel-rapl:0", "intel-rapl:0:0", "intel-rapl:0:1", "intel-rapl:1",
+                                           "intel-rapl:2", "" };
+    static const char *const files[] = { "name", "energy_uj", "max_energy_range_uj", "" };
+    char path[600];
+    for (int i = 0; i < 6; i++)
+        for (int k = 0; k < 4; k++) {
+            snprintf(path, sizeof path, "%s/%s%s%s", root, folders[i], *files[k] ? "/" : "", files[k]);
+            remove(path);
+#ifndef _WIN32
+            if (!*files[k]) rmdir(path);
+#endif
+        }
+}
+
+// A 32-bit and a 64-bit counter that begin again, a part that is no part of its package, one that
+// is, and a sum of all: joules are those of packages and memory.
+static void energy_counted(void)
+{
+    char root[512];
+    energy e;
+    snprintf(root, sizeof root, "%s", test_path("powercap"));
+    energy_gone(root);
+    energy_file(root, "", "", "");
+    energy_file(root, "intel-rapl:0", "name", "package-0\n");
+    energy_file(root, "intel-rapl:0", "energy_uj", "262143000000\n");
+    energy_file(root, "intel-rapl:0", "max_energy_range_uj", "262143328850\n");
+    energy_file(root, "intel-rapl:0:0", "name", "core\n");
+    energy_file(root, "intel-rapl:0:0", "energy_uj", "1\n");
+    energy_file(root, "intel-rapl:0:1", "name", "dram\n");
+    energy_file(root, "intel-rapl:0:1", "energy_uj", "4294967000\n");            // says no range: 32 bits
+    energy_file(root, "intel-rapl:1", "name", "package-1\n");
+    energy_file(root, "intel-rapl:1", "energy_uj", "18446744073709000000\n");
+    energy_file(root, "intel-rapl:1", "max_energy_range_uj", "18446744073709551615\n");
+    energy_file(root, "intel-rapl:2", "name", "psys\n");
+    energy_file(root, "intel-rapl:2", "energy_uj", "5\n");
+    energy_open(&e, root, 7);
+    CHECK(e.counters == 3 && strcmp(energy_source(&e), "rapl") == 0);
+    energy_file(root, "intel-rapl:0", "energy_uj", "671149\n");                  // 1 J further, over the end
+    energy_file(root, "intel-rapl:0:0", "energy_uj", "99999999\n");
+    energy_file(root, "intel-rapl:0:1", "energy_uj", "1999704\n");               // 2 J
+    energy_file(root, "intel-rapl:1", "energy_uj", "3448384\n");                 // 4 J
+    energy_file(root, "intel-rapl:2", "energy_uj", "99999999\n");
+    CHECK_NEAR(energy_take(&e, 1e9), 7.0, 1e-9);
+    energy_file(root, "intel-rapl:0", "energy_uj", "10671149\n");                // 10 J of somebody else
+    energy_skip(&e, 1e9);
+    energy_file(root, "intel-rapl:0", "energy_uj", "10771149\n");
+    CHECK_NEAR(energy_take(&e, 2e9), 0.1, 1e-9);
+    CHECK_NEAR(e.joules, 7.1, 1e-9);
+    energy_gone(root);
+    energy_open(&e, root, 0.5);                                                  // nothing there
+    CHECK(e.counters == 0 && strcmp(energy_source(&e), "figure") == 0);
+    CHECK_NEAR(energy_take(&e, 4e9), 2.0, 1e-12);
+    CHECK_NEAR(energy_take(&e, 6e9), 1.0, 1e-12);
+    energy_skip(&e, 16e9);
+    CHECK_NEAR(energy_take(&e, 18e9), 1.0, 1e-12);
+    CHECK_NEAR(e.joules, 4.0, 1e-12);
+    CHECK(strstr(energy_words(&e), "0.5"));
+}
+
 static void plan_failures(void)
 {
     glam_ctx *ctx = test_ctx();
@@ -153,5 +453,12 @@ static void test_22_plan(void)
     RUN(plan_saves_in_gradients);
     RUN(plan_of_giants);
     RUN(plan_of_absurd_recipes);
+    RUN(plan_flops_are_done);
+    RUN(plan_training_is_done);
+    RUN(plan_in_report);
     RUN(plan_failures);
+    RUN(device_identities);
+    RUN(device_published);
+    RUN(device_meshes);
+    RUN(energy_counted);
 }

@@ -323,6 +323,9 @@ static void corners_configs(void)
         C_INT(moe.top_k, 5), C_INT(moe.experts, -1), C_INT(moe.normalise, 3), C_INT(moe.group, -1), C_INT(moe.capacity, -1),
         C_REAL(moe.capacity_factor, -1), C_REAL(moe.capacity_factor, NAN), C_REAL(moe.aux_weight, -1),
         C_REAL(moe.router_z_weight, -1), C_REAL(moe.router_cap, -1), C_INT(moe.activation, 5), C_INT(moe.hidden, -1),
+        C_INT(moe.router, 6), C_INT(moe.router, -1), C_INT(moe.score, 2), C_REAL(moe.temperature, 0),
+        C_REAL(moe.temperature, NAN), C_REAL(moe.threshold, -1), C_REAL(moe.weight_scale, 0),
+        C_REAL(moe.bias_rate, -1), C_INT(moe.shared, -1),
     };
     glam_ctx *ctx = test_ctx();
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

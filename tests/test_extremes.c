@@ -66,7 +66,10 @@ static const extreme_field extreme_config[] = {
     FIELD(glam_config, moe.offset, 'i'), FIELD(glam_config, moe.hidden, 'i'),
     FIELD(glam_config, moe.capacity_factor, 'f'), FIELD(glam_config, moe.capacity, 'i'),
     FIELD(glam_config, moe.group, 'i'), FIELD(glam_config, moe.aux_weight, 'f'),
-    FIELD(glam_config, moe.router_z_weight, 'f'), FIELD(glam_config, moe.router_cap, 'f'), { NULL, 0, 0 } };
+    FIELD(glam_config, moe.router_z_weight, 'f'), FIELD(glam_config, moe.router_cap, 'f'),
+    FIELD(glam_config, moe.temperature, 'f'), FIELD(glam_config, moe.threshold, 'f'),
+    FIELD(glam_config, moe.weight_scale, 'f'), FIELD(glam_config, moe.bias, 'i'),
+    FIELD(glam_config, moe.bias_rate, 'f'), FIELD(glam_config, moe.shared, 'i'), { NULL, 0, 0 } };
 
 static const extreme_field extreme_recipe[] = {
     FIELD(glam_recipe, lr, 'd'), FIELD(glam_recipe, embed_lr, 'd'), FIELD(glam_recipe, bias_lr, 'd'),

@@ -539,7 +539,7 @@ static void mesh_use_rank(glam_comm *comm, void *arg)
     glam_perplexity(model, text, 0, &j->perplexity[rank]);
     static const glam_query queries[3] = { { "one, two", " buckle" }, { "", "a" }, { "fish", "es!" } };
     glam_score scores[3];
-    glam_loglikelihood(model, queries, 3, NULL, scores);
+    glam_loglikelihood(model, queries, 3, 0, scores);
     for (int i = 0; i < 3; i++) j->score[rank] += scores[i].loglik;
     glam_beam_search(model, prompt, 5, j->answer[rank], 6, NULL, NULL);
     glam_text_split(text, 0.3f, &train, &valid);

@@ -390,6 +390,519 @@ static void router_stats_failures(void)
     glam_stats_finish(NULL);
 }
 
+// --- the rows of the router table ----------------------------------------------------------------
+
+typedef struct router_case { glam_ctx *ctx; glam_moe_config c; glam_moe_weights w; glam_tensor *x; int T; }
+    router_case;
+
+// T tokens of 5 numbers, all the same where `same`.
+static router_case router_new(glam_router router, int T, int same, int E, int k)
+{
+    router_case r;
+    glam_options o = test_options();
+    memset(&r, 0, sizeof r);
+    r.ctx = glam_open(&o);
+    r.c = glam_moe_config_default();
+    r.c.router = router;
+    r.c.experts = E;
+    r.c.top_k = k;
+    r.c.hidden = 6;
+    r.T = T;
+    r.w = glam_moe_init(r.ctx, "w", 5, &r.c);
+    float *x = (float *)malloc((size_t)T * 5 * sizeof *x);
+    for (int i = 0; i < T * 5; i++) x[i] = glam_normal(3, 1, (uint64_t)(same ? i % 5 : i));
+    r.x = glam_input(r.ctx, x, glam_dim2(T, 5));
+    free(x);
+    return r;
+}
+
+static glam_routing router_run(router_case *r)
+{
+    glam_routing routing;
+    glam_moe(r->ctx, r->x, &r->w, &r->c, &routing, NULL);
+    CHECK(glam_error(r->ctx) == GLAM_OK);
+    return routing;
+}
+
+// The others are drawn without putting back, by their share of what the first leaves.
+static void router_sampled_shares(void)
+{
+    router_case c = router_new(GLAM_ROUTER_SAMPLED, 20000, 1, 4, 2);
+    glam_routing r = router_run(&c);
+    double count[4] = { 0 }, first = (double)r.probability[r.expert[0]];
+    int wrong = 0;
+    for (int t = 0; t < c.T; t++) {
+        wrong += r.expert[2 * t] != r.expert[0] || r.expert[2 * t + 1] == r.expert[0];
+        count[r.expert[2 * t + 1]]++;
+    }
+    CHECK(wrong == 0);
+    for (int e = 0; e < 4; e++)
+        if (e != r.expert[0]) {
+            double share = (double)r.probability[e] / (1 - first);
+            CHECK_NEAR(count[e] / c.T, share, 5 * sqrt(share * (1 - share) / c.T));   // five sigmas
+            CHECK(count[e] > 0);
+        }
+    glam_close(c.ctx);
+}
+
+// The second stays with probability weight / threshold; who stays keeps the weight.
+static void router_random_shares(void)
+{
+    for (int i = 0; i < 2; i++) {
+        router_case c = router_new(GLAM_ROUTER_RANDOM, 20000, 1, 4, 2);
+        c.c.threshold = i ? 0.2f : 0.8f;
+        glam_routing r = router_run(&c);
+        double second = (double)r.probability[r.expert[1]], kept = 0;
+        int wrong = 0;
+        second /= second + (double)r.probability[r.expert[0]];
+        for (int t = 0; t < c.T; t++) {
+            int at = 2 * t + 1;
+            kept += r.kept[at];
+            wrong += !r.kept[at - 1] || (!r.kept[at] && (r.slot[at] != -2 || r.weight[at] != 0));
+            wrong += r.kept[at] && !router_is((double)r.weight[at], second);
+        }
+        double share = second / (double)c.c.threshold < 1 ? second / (double)c.c.threshold : 1;
+        CHECK(wrong == 0 && r.dropped == 0);
+        CHECK_NEAR(kept / c.T, share, 5 * sqrt(share * (1 - share) / c.T));
+        CHECK(i == 1 || share < 1);
+        glam_close(c.ctx);
+    }
+}
+
+// Logits are x Wr plus normal noise of softplus(x Wn).
+typedef struct router_moments { double sum[4], square[4]; int T; } router_moments;
+
+static void router_hear_moments(void *user, const glam_trace *t)
+{
+    router_moments *m = (router_moments *)user;
+    m->T = t->routing->tokens;
+    for (int i = 0; i < m->T * 4; i++) {
+        m->sum[i % 4] += (double)t->logit[i];
+        m->square[i % 4] += (double)t->logit[i] * (double)t->logit[i];
+    }
+}
+
+static void router_noisy_moments(void)
+{
+    router_moments m;
+    router_case c = router_new(GLAM_ROUTER_NOISY, 20000, 1, 4, 2);
+    memset(&m, 0, sizeof m);
+    c.ctx->options.trace = router_hear_moments;
+    c.ctx->options.trace_user = &m;
+    CHECK(c.w.noise && c.w.noise->data[7] == 0);           // it starts at softplus(0) = ln 2 for all
+    for (int i = 0; i < 20; i++) c.w.noise->data[i] = 0.3f * (float)(i % 4);
+    router_run(&c);
+    for (int e = 0; e < 4; e++) {
+        double l = 0, z = 0, mean = m.sum[e] / m.T;
+        for (int i = 0; i < 5; i++) {
+            l += (double)c.x->data[i] * (double)c.w.router->data[i * 4 + e];
+            z += (double)c.x->data[i] * (double)c.w.noise->data[i * 4 + e];
+        }
+        double sigma = log(1 + exp(z)), var = m.square[e] / m.T - mean * mean;
+        CHECK_NEAR(mean, l, 5 * sigma / sqrt(m.T));
+        CHECK_NEAR(var / (sigma * sigma), 1, 5 * sqrt(2.0 / m.T));
+    }
+    glam_close(c.ctx);
+}
+
+// Each expert's best tokens, by a loop over all of them; the sum in double.
+static void router_expert_choice_values(void)
+{
+    for (int i = 0; i < 4; i++) {
+        enum { T = 24, E = 5 };
+        int group = i % 2 ? 8 : T, C = i / 2 ? 3 : (group * 2 + E - 1) / E, wrong = 0;
+        int32_t mask[T];
+        router_case c = router_new(GLAM_ROUTER_EXPERT_CHOICE, T, 0, E, 2);
+        glam_routing r;
+        c.c.group = group;
+        c.c.capacity = i / 2 ? 3 : 0;
+        for (int t = 0; t < T; t++) mask[t] = i != 1 || t % 5 != 2;
+        glam_tensor *balance, *y = glam_moe_masked(c.ctx, c.x, mask, &c.w, &c.c, &r, &balance);
+        CHECK(r.top_k == E && r.capacity == C && r.dropped == 0);
+        for (int t = 0; t < T; t++) {
+            int count = 0;
+            double out[5] = { 0 };
+            for (int e = 0; e < E; e++) {
+                int before = 0, has = 0, from = t / group * group;
+                float p = r.probability[t * E + e];
+                for (int o = from; o < from + group; o++) {
+                    float q = r.probability[o * E + e];
+                    before += mask[o] && (q > p || (q == p && o < t));
+                }
+                int takes = mask[t] && before < C;
+                count += takes;
+                for (int j = 0; j < E; j++)
+                    if (r.expert[t * E + j] == e) {
+                        has++;
+                        wrong += r.slot[t * E + j] != before || !r.kept[t * E + j];
+                        wrong += r.weight[t * E + j] != p;
+                    }
+                wrong += has != takes;
+                for (int h = 0; h < 6 && takes; h++) {
+                    double g = 0, u = 0;
+                    for (int m = 0; m < 5; m++) {
+                        g += (double)c.x->data[t * 5 + m] * (double)c.w.gate->data[(e * 5 + m) * 6 + h];
+                        u += (double)c.x->data[t * 5 + m] * (double)c.w.up->data[(e * 5 + m) * 6 + h];
+                    }
+                    double v = (double)p * slow_act(c.c.activation, g, u);
+                    for (int m = 0; m < 5; m++) out[m] += v * (double)c.w.down->data[(e * 6 + h) * 5 + m];
+                }
+            }
+            for (int j = count; j < E; j++)
+                wrong += r.expert[t * E + j] != -1 || r.slot[t * E + j] != (mask[t] ? -2 : -1);
+            for (int j = 1; j < count; j++)                // best first
+                wrong += r.probability[t * E + r.expert[t * E + j - 1]] <
+                         r.probability[t * E + r.expert[t * E + j]];
+            for (int m = 0; m < 5; m++) wrong += !router_is((double)y->data[t * 5 + m], out[m]);
+        }
+        CHECK(wrong == 0);
+        CHECK(balance && balance->data[0] == 0);           // there is nothing left to balance
+        CHECK(glam_error(c.ctx) == GLAM_OK);
+        glam_close(c.ctx);
+    }
+}
+
+// Sigmoid scores, a bias for the choice alone, a scale of the weights.
+static void router_sigmoid_and_bias(void)
+{
+    for (int i = 0; i < 4; i++) {
+        enum { T = 40, E = 6, K = 3 };
+        static const float shift[E] = { 0.4f, -0.3f, 0, 0.2f, -0.1f, 0.6f };
+        int sigmoid = i % 2, wrong = 0, moved = 0;
+        router_case c = router_new(GLAM_ROUTER_TOP_K, T, 0, E, K);
+        c.c.score = sigmoid ? GLAM_SCORE_SIGMOID : GLAM_SCORE_SOFTMAX;
+        c.c.weight_scale = i / 2 ? 2.5f : 1;
+        c.c.temperature = i / 2 ? 0.7f : 1;
+        c.w.bias = glam_input(c.ctx, shift, glam_dim1(E));
+        glam_routing r = router_run(&c);
+        double balance = 0, entropy = 0;
+        for (int t = 0; t < T; t++) {
+            double s[E], sum = 0, chosen = 0, top = -1e9, q = 0;
+            for (int e = 0; e < E; e++) {
+                s[e] = 0;
+                for (int m = 0; m < 5; m++)
+                    s[e] += (double)c.x->data[t * 5 + m] * (double)c.w.router->data[m * E + e];
+                s[e] /= (double)c.c.temperature;
+                top = s[e] > top ? s[e] : top;
+            }
+            for (int e = 0; e < E; e++) s[e] = sigmoid ? 1 / (1 + exp(-s[e])) : exp(s[e] - top);
+            for (int e = 0; e < E; e++) sum += s[e];
+            for (int e = 0; e < E && !sigmoid; e++) s[e] /= sum;
+            if (!sigmoid) sum = 1;
+            for (int j = 0; j < K; j++) {
+                int e = r.expert[t * K + j], better = 0, plain = 0;
+                for (int o = 0; o < E; o++) {
+                    better += s[o] + (double)shift[o] > s[e] + (double)shift[e] + 1e-6;
+                    plain += s[o] > s[e];
+                }
+                wrong += better > j;
+                moved += plain != j;
+                chosen += s[e];
+            }
+            for (int j = 0; j < K; j++)
+                wrong += !router_is((double)r.weight[t * K + j],
+                                    s[r.expert[t * K + j]] / chosen * (double)c.c.weight_scale);
+            for (int e = 0; e < E; e++) {
+                double f = 0;
+                for (int o = 0; o < T; o++) f += r.expert[o * K] == e;
+                q = s[e] / sum;
+                balance += E * f / T * q / T;
+                entropy -= q * log(q) / T;
+            }
+        }
+        CHECK(wrong == 0 && moved > 0);                    // the bias did change choices
+        CHECK_NEAR(r.balance, balance, 1e-5);
+        CHECK_NEAR(r.entropy, entropy, 1e-5);
+        glam_close(c.ctx);
+    }
+}
+
+// What granitemoe and gpt_oss do, a softmax of the k chosen logits, is before_drop.
+static void router_softmax_of_the_chosen(void)
+{
+    router_case c = router_new(GLAM_ROUTER_TOP_K, 50, 0, 8, 3);
+    glam_routing r = router_run(&c);
+    int wrong = 0;
+    for (int t = 0; t < 50; t++) {
+        double l[3], sum = 0;
+        for (int j = 0; j < 3; j++) {
+            l[j] = 0;
+            for (int m = 0; m < 5; m++)
+                l[j] += (double)c.x->data[t * 5 + m] *
+                        (double)c.w.router->data[m * 8 + r.expert[t * 3 + j]];
+            sum += exp(l[j]);
+        }
+        for (int j = 0; j < 3; j++) wrong += fabs((double)r.weight[t * 3 + j] - exp(l[j]) / sum) > 1e-6;
+    }
+    CHECK(wrong == 0);
+    glam_close(c.ctx);
+}
+
+static void router_bias_steps(void)
+{
+    router_case c = router_new(GLAM_ROUTER_TOP_K, 4, 0, 4, 2);
+    float start[4] = { 1, 1, 1, 1 };
+    int32_t load[4] = { 10, 2, 4, 0 };                     // the mean is 4
+    glam_tensor *b = glam_input(c.ctx, start, glam_dim1(4));
+    glam_moe_bias(b, load, 0.25f);
+    CHECK(b->data[0] == 0.75f && b->data[1] == 1.25f && b->data[2] == 1 && b->data[3] == 1.25f);
+    glam_moe_bias(NULL, load, 1);
+    glam_moe_bias(b, NULL, 1);
+    CHECK(b->data[0] == 0.75f);
+    glam_close(c.ctx);
+}
+
+// --- routers in models: training, recomputing, files, generation ----------------------------------
+
+static const char router_text[] = "the quick brown fox jumps over the lazy dog, again and again. ";
+
+static glam_config router_model_config(int row)
+{
+    glam_config c = router_config(2);
+    c.moe.router = (glam_router)(row % 6);
+    c.moe.experts = 5;
+    if (row >= 6) {                                        // what goes with any of them
+        c.moe.score = GLAM_SCORE_SIGMOID;
+        c.moe.shared = 12;
+        c.moe.weight_scale = 1.5f;
+        c.moe.bias = row % 6 < 4;
+        c.moe.bias_rate = 0.01f;
+    }
+    return c;
+}
+
+// Four steps, cut into so many parts, recomputed or not, on so many threads; the weights' hash, and the
+// file where there is room for one.
+static uint64_t router_four_steps(const glam_config *c, int recompute, int threads, char **file, size_t *n)
+{
+    glam_options o = test_options();
+    o.threads = threads;
+    glam_ctx *ctx = glam_open(&o);
+    glam_text *text = test_text(ctx, 3000);
+    glam_model *model = glam_model_new(ctx, c);
+    glam_recipe recipe = router_recipe(4);
+    recipe.accumulate = 2;
+    recipe.recompute = recompute;
+    glam_trainer *trainer = glam_trainer_new(model, text, NULL, &recipe);
+    glam_report report;
+    double first = 0;
+    while (glam_train_step(trainer, &report)) first = first > 0 ? first : report.loss;
+    CHECK(report.loss < first && !report.skipped);
+    uint64_t hash = test_model_hash(model);
+    if (c->moe.bias) {
+        const float *b = glam_model_tensor(model, "layers.1.moe.bias")->data;
+        double moved = 0;
+        for (int e = 0; e < c->moe.experts; e++) moved += fabs((double)b[e]);
+        CHECK(moved > 0.02 && moved < 4 * 0.01 * 5 + 1e-6);    // steps of 0.01, four of them
+    }
+    if (file) {
+        *n = glam_save_memory(model, NULL, 0);
+        *file = (char *)malloc(*n);
+        CHECK(glam_save_memory(model, *file, *n) == *n);
+    }
+    if (glam_error(ctx) != GLAM_OK) printf("%s\n", glam_error_text(ctx));
+    CHECK(glam_error(ctx) == GLAM_OK);
+    glam_close(ctx);
+    return hash;
+}
+
+static void router_rows_train(void)
+{
+    for (int row = 0; row < 12; row++) {
+        glam_config c = router_model_config(row);
+        char *file = NULL;
+        size_t bytes = 0;
+        uint64_t hash = router_four_steps(&c, 0, 1, &file, &bytes);
+        CHECK(hash == router_four_steps(&c, 1, 3, NULL, NULL));    // draws the same numbers again
+        glam_options o = test_options();
+        o.seed = 99;                                       // a model in use knows no seed
+        glam_ctx *ctx = glam_open(&o);
+        glam_model *model = glam_load_memory(ctx, file, bytes);
+        CHECK(model && test_model_hash(model) == hash);
+        CHECK(glam_model_config(model)->moe.router == c.moe.router);
+        CHECK(!glam_model_tensor(model, "layers.0.moe.router") == (c.moe.router == GLAM_ROUTER_HASH));
+        CHECK(!glam_model_tensor(model, "layers.0.moe.noise") == (c.moe.router != GLAM_ROUTER_NOISY));
+        int32_t ids[20];
+        glam_encode(NULL, router_text, 20, ids, 20);
+        glam_batch batch = { 1, 20, ids, NULL, NULL, NULL };
+        glam_tensor *y = glam_forward(model, &batch, GLAM_INFER);
+        CHECK(y != NULL);
+        glam_session *s = glam_session_new(model, 20);
+        if (c.moe.router == GLAM_ROUTER_EXPERT_CHOICE) {
+            CHECK(!s && glam_error(ctx) == GLAM_ERR_STATE && strstr(glam_error_text(ctx), "later"));
+        } else {
+            glam_next(s, ids, 13);
+            const float *logits = glam_next(s, ids + 13, 7);
+            CHECK(logits && y && !memcmp(logits, y->data + 19 * 256, 256 * sizeof(float)));
+        }
+        free(file);
+        glam_close(ctx);
+    }
+}
+
+// Hash: the same experts for the same id, wherever and with whatever seed; all experts are in use.
+static void router_hash_by_id(void)
+{
+    int32_t seen[2][256][2];
+    int used[8] = { 0 };
+    for (int run = 0; run < 2; run++) {
+        glam_options o = test_options();
+        o.seed = 5 + (uint64_t)run;
+        glam_ctx *ctx = glam_open(&o);
+        glam_config c = router_config(2);
+        c.moe.router = GLAM_ROUTER_HASH;
+        c.moe.experts = 8;
+        glam_model *model = glam_model_new(ctx, &c);
+        int32_t ids[512];
+        for (int i = 0; i < 512; i++) ids[i] = run ? 255 - i % 256 : i % 256;
+        glam_batch batch = { 1, 512, ids, NULL, NULL, NULL };
+        glam_forward(model, &batch, GLAM_TRAIN);
+        const glam_routing *a = glam_model_routing(model, 0), *b = glam_model_routing(model, 1);
+        int wrong = 0, differ = 0;
+        for (int i = 0; i < 512; i++) {
+            const int32_t *e = a->expert + 2 * i;
+            if (i < 256) memcpy(seen[run][ids[i]], e, sizeof seen[0][0]);
+            else wrong += memcmp(seen[run][ids[i]], e, sizeof seen[0][0]) != 0;
+            wrong += e[0] == e[1] || a->weight[2 * i] != 0.5f || a->weight[2 * i + 1] != 0.5f;
+            differ += e[0] != b->expert[2 * i];
+            used[e[0]]++;
+        }
+        CHECK(wrong == 0 && differ > 300);                 // layers hash apart
+        CHECK(glam_error(ctx) == GLAM_OK);
+        glam_close(ctx);
+    }
+    CHECK(memcmp(seen[0], seen[1], sizeof seen[0]) == 0);
+    for (int e = 0; e < 8; e++) CHECK(used[e] > 2 * 512 / 8 / 2 && used[e] < 2 * 512 / 8 * 2);
+}
+
+// A shared expert: with experts that give nothing the mixture is a dense layer; one that gives nothing
+// leaves the mixture as it is.
+static void router_shared_is_dense(void)
+{
+    glam_options o = test_options();
+    double loss[4];
+    for (int i = 0; i < 4; i++) {
+        glam_ctx *ctx = glam_open(&o);
+        glam_config c = router_config(1);
+        if (i == 1) c.moe.experts = 0;
+        c.hidden = 30;
+        c.moe.shared = i == 0 || i == 2 ? 30 : 0;
+        glam_model *model = glam_model_new(ctx, &c);
+        static const char *const part[3] = { "gate", "up", "down" };
+        for (int j = 0; j < 3 && i < 2; j++) {             // the same numbers in both
+            char name[64];
+            sprintf(name, i ? "layers.0.ffn.%s" : "layers.0.moe.shared.%s", part[j]);
+            glam_tensor *t = glam_model_tensor(model, name);
+            for (size_t k = 0; k < glam_size(t); k++) t->data[k] = 0.2f * glam_normal(7, (uint64_t)j, k);
+        }
+        if (i == 0) glam_fill(glam_model_tensor(model, "layers.0.moe.down"), 0);
+        if (i == 2) glam_fill(glam_model_tensor(model, "layers.0.moe.shared.down"), 0);
+        int32_t ids[20];
+        glam_encode(NULL, router_text, 20, ids, 20);
+        glam_batch batch = { 1, 19, ids, ids + 1, NULL, NULL };
+        glam_losses l;
+        glam_loss(model, &batch, GLAM_INFER, &l);
+        loss[i] = l.xent;
+        CHECK(glam_error(ctx) == GLAM_OK);
+        glam_close(ctx);
+    }
+    CHECK_NEAR(loss[0], loss[1], 1e-5);
+    CHECK_NEAR(loss[2], loss[3], 1e-6);
+    CHECK(fabs(loss[0] - loss[2]) > 1e-3);
+}
+
+static void router_failures(void)
+{
+    static const char *const word[8] = { "router", "temperature", "weight_scale", "z-loss", "bias means",
+                                         "noise", "token ids", "bias is" };
+    for (int i = 0; i < 8; i++) {
+        router_case c = router_new(GLAM_ROUTER_TOP_K, 4, 0, 4, 2);
+        float one[3] = { 0, 0, 0 };
+        if (i == 0) c.c.router = (glam_router)6;
+        if (i == 1) c.c.temperature = 0;
+        if (i == 2) c.c.weight_scale = -1;
+        if (i == 3) { c.c.score = GLAM_SCORE_SIGMOID; c.c.router_z_weight = 0.1f; }
+        if (i == 4) { c.c.router = GLAM_ROUTER_EXPERT_CHOICE; c.c.bias = 1; }
+        if (i == 5) c.c.router = GLAM_ROUTER_NOISY;
+        if (i == 6) c.c.router = GLAM_ROUTER_HASH;
+        if (i == 7) c.w.bias = glam_input(c.ctx, one, glam_dim1(3));
+        CHECK(!glam_moe(c.ctx, c.x, &c.w, &c.c, NULL, NULL));
+        CHECK(glam_error(c.ctx) != GLAM_OK && strstr(glam_error_text(c.ctx), word[i]));
+        glam_close(c.ctx);
+    }
+}
+
+// --- knobs ---------------------------------------------------------------------------------------
+
+static void router_tuned(void)
+{
+    static const unsigned char off[6] = { 0, 1, 0, 0, 1, 0 };
+    glam_options o = test_options();
+    glam_ctx *ctx = glam_open(&o);
+    glam_text *text = test_text(ctx, 3000);
+    glam_config c = router_config(3);
+    glam_model *model = glam_model_new(ctx, &c);
+    glam_recipe recipe = router_recipe(9);
+    glam_trainer *trainer = glam_trainer_new(model, text, NULL, &recipe);
+    glam_report report;
+    glam_train_step(trainer, &report);
+    double even = report.balance;
+    CHECK_NEAR(report.aux_loss, 3 * 0.01 * even, 1e-9);
+    glam_moe_config now = *glam_model_moe(model, 1);
+    now.aux_weight = 0.5f;
+    now.top_k = 4;
+    now.temperature = 10;
+    CHECK(glam_model_tune(model, 1, &now, off) == GLAM_OK);
+    CHECK(glam_model_moe(model, 1)->top_k == 4 && glam_model_moe(model, 0)->top_k == 2);
+    CHECK(glam_model_config(model)->moe.top_k == 2);
+    glam_train_step(trainer, &report);
+    const glam_routing *r = glam_trainer_routing(trainer, 1), *other = glam_trainer_routing(trainer, 0);
+    CHECK(r->top_k == 4 && other->top_k == 2);
+    CHECK(r->load[1] == 0 && r->load[4] == 0 && r->load[0] == 128 && r->load[5] == 128);
+    CHECK(other->load[1] + other->load[4] > 0);
+    CHECK(r->probability[1] == 0 && r->entropy > 1.3f);        // four experts, nearly even: ln 4
+    CHECK_NEAR(report.aux_loss, 0.01 * (double)(other->balance + glam_trainer_routing(trainer, 2)->balance) +
+               0.5 * (double)r->balance, 1e-6);
+    CHECK_NEAR(report.total, report.loss + report.z_loss + report.aux_loss, 1e-12);
+    now.capacity = 4;                                      // now all layers: 4 slots, top-1
+    now.top_k = 1;
+    now.normalise = GLAM_NORMALISE_NONE;
+    CHECK(glam_model_tune(model, -1, &now, NULL) == GLAM_OK);
+    CHECK(glam_model_config(model)->moe.top_k == 1);
+    glam_train_step(trainer, &report);
+    for (int i = 0; i < 3; i++) {
+        r = glam_trainer_routing(trainer, i);
+        CHECK(r->top_k == 1 && r->capacity == 4 && r->dropped >= 128 - 6 * 4);
+    }
+    CHECK(glam_error(ctx) == GLAM_OK);
+    uint64_t held = glam_memory(ctx).allocations;
+    for (int i = 0; i < 3; i++) glam_train_step(trainer, NULL);
+    CHECK(held == glam_memory(ctx).allocations);           // steady again
+    glam_close(ctx);
+}
+
+static void router_tune_failures(void)
+{
+    static const unsigned char off[6] = { 1, 1, 1, 1, 1, 0 };
+    static const char *const word[6] = { "no mixture", "no mixture", "belong", "switched off", "top_k", "made of" };
+    for (int i = 0; i < 6; i++) {
+        glam_options o = test_options();
+        glam_ctx *ctx = glam_open(&o);
+        glam_config c = router_config(2);
+        c.moe.every = 2;
+        glam_model *model = glam_model_new(ctx, &c);
+        glam_moe_config now = *glam_model_moe(model, 0);
+        if (i == 2) now.hidden = 3;
+        if (i == 4) now.top_k = 7;
+        if (i == 5) now.router = GLAM_ROUTER_HASH;
+        CHECK(glam_model_tune(model, i == 0, i == 1 ? NULL : &now, i == 3 ? off : NULL) == GLAM_ERR_VALUE);
+        CHECK(strstr(glam_error_text(ctx), word[i]) != NULL);
+        CHECK(!glam_model_moe(model, 1) && !glam_model_moe(NULL, 0) && !glam_model_moe(model, -1));
+        glam_close(ctx);
+    }
+    CHECK(glam_model_tune(NULL, 0, NULL, NULL) != GLAM_OK);
+}
+
 static void test_routers(void)
 {
     RUN(router_trace_training);
@@ -399,4 +912,17 @@ static void test_routers(void)
     RUN(router_stats_agreement);
     RUN(router_balance_is_no_proof);
     RUN(router_stats_failures);
+    RUN(router_sampled_shares);
+    RUN(router_random_shares);
+    RUN(router_noisy_moments);
+    RUN(router_expert_choice_values);
+    RUN(router_sigmoid_and_bias);
+    RUN(router_softmax_of_the_chosen);
+    RUN(router_bias_steps);
+    RUN(router_rows_train);
+    RUN(router_hash_by_id);
+    RUN(router_shared_is_dense);
+    RUN(router_failures);
+    RUN(router_tuned);
+    RUN(router_tune_failures);
 }

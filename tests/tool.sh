@@ -148,7 +148,7 @@ try 0 'optimizer' help train
 try 0 'attention-cap C' help race
 try 0 'saved' train $text $small --attention-cap 20 --router-cap 8.5 --logit-cap 30 --steps 2 \
     --out "$work/capped" --log "$work/capped.jsonl"
-grep -q '"attention_cap":20,.*"logit_cap":30,.*"router_cap":8.5}' "$work/capped.jsonl" && pass ||
+grep -q '"attention_cap":20,.*"logit_cap":30,.*"router_cap":8.5,' "$work/capped.jsonl" && pass ||
     fail "the caps are not in the log"
 try 0 '.' generate "$work/capped" --prompt 'static ' --tokens 5 --temperature 0
 try 0 'trains .* of .*' train $other --from "$model" --freeze experts,router --steps 3 \

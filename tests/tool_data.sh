@@ -166,5 +166,23 @@ try 2 'NAME=FILE' mix "$work/good.txt" --preset paper --draws 20
 try 2 'how much' mix "$work/good.txt"
 try 1 'no pipes' mix - --draws 3
 
+# --- train: documents packed into rows, weights, epochs told, the same after a stop
+small="--layers 2 --d-model 32 --heads 2 --experts 4 --context 32 --batch 4 --threads 1"
+cd "$work" || exit 1
+"$tool" train g.jsonl good.txt --weights 0.8,0.2 --documents blank $small --steps 6 --out whole.safetensors >t1 2>&1
+"$tool" train g.jsonl good.txt --weights 0.8,0.2 --documents blank $small --steps 3 --out half.safetensors --checkpoint c >t2 2>&1
+"$tool" train g.jsonl good.txt --weights 0.8,0.2 --documents blank --resume c --steps 6 --threads 1 --keep last --out again.safetensors >t3 2>&1
+grep -q '^epochs: g.jsonl 0.0' t1 && pass || { fail "train: no epochs"; tail -3 t1; }
+e1=$(grep '^epochs' t1)
+[ "$e1" = "$(grep '^epochs' t3)" ] && pass || { fail "train: a resumed run tells other epochs"; tail -3 t3; }
+"$tool" train g.jsonl good.txt --weights 0.8 $small --steps 1 >t4 2>&1
+grep -q 'for each of 2 texts' t4 && pass || fail "train: --weights 0.8 for two texts"
+"$tool" train g.jsonl good.txt --weights 0.8,0.3 --documents blank --resume c --steps 6 >t5 2>&1
+grep -q 'other weights' t5 && pass || fail "train: resumed with other weights"
+"$tool" eval whole.safetensors odd.jsonl >t6 2>&1
+grep -q 'fewer than a context' t6 && pass || { fail "eval reads lines of JSON"; tail -1 t6; }
+"$tool" eval whole.safetensors g.jsonl >t6 2>&1
+grep -q 'nats per token' t6 && pass || { fail "eval reads lines of JSON"; tail -1 t6; }
+
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

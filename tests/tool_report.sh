@@ -123,11 +123,17 @@ check "a file and standard input are the same text" cmp "$work/file.json" "$work
 check "and so are words" cmp "$work/file.json" "$work/words.json"
 "$tool" route "$model" "$(printf 'a\tb\"\\\377')" --layer 2 --json >"$work/odd.json"
 check "one layer of JSON" sh -c "grep -q '\"routing\":\[{\"layer\":2,' '$work/odd.json' && ! grep -q '\"layer\":0' '$work/odd.json'"
+"$tool" train $text $other $small --vocab 300 --steps 40 --out "$work/pieces" --quiet >/dev/null
+try 0 'layer 2: under each token its first expert' route "$work/pieces" 'static int x = 0;'
+narrow 60
+check "a digit under the first letter of each piece" awk '/^  static int x = 0;$/ { getline below; good = below ~ /^  [0-3]/ && below ~ /  +[0-3]/ && below !~ /[^0-3 ]/ } END { exit !good }' "$work/out"
+has "a piece of several letters" "^ *[0-9]*  '* *[a-z][a-z][a-z]*'*  *| "
+"$tool" route "$work/pieces" $text --json >"$work/pieces.json"
 if python3 -c 'import json' 2>/dev/null; then
-    check "JSON" python3 - "$work/file.json" "$work/odd.json" $text <<'EOF'
+    check "JSON" python3 - "$work/file.json" "$work/odd.json" "$work/pieces.json" $text <<'EOF'
 import json, sys
-text = open(sys.argv[3], 'rb').read()
-for path in sys.argv[1:3]:
+text = open(sys.argv[4], 'rb').read()
+for path in sys.argv[1:4]:
     d = json.load(open(path, encoding='utf-8'))
     assert d['experts'] == 4 and d['top_k'] == 2 and d['window'] == 32 or d['window'] == len(d['tokens'])
     for layer in d['routing']:
@@ -143,7 +149,8 @@ for path in sys.argv[1:3]:
             for e, k in zip(r['experts'], r['kept']): kept[e] += k
         assert first == layer['first'] and kept == layer['kept'], (first, layer['first'])
     if len(d['tokens']) > 10:
-        assert bytes(t['id'] for t in d['tokens']) == text
+        assert path.endswith('pieces.json') or bytes(t['id'] for t in d['tokens']) == text
+        assert ''.join(t['text'] for t in d['tokens']).encode() == text
         assert all((t['loss'] is None) == (i % 32 == 0) for i, t in enumerate(d['tokens']))
 EOF
 else
@@ -213,6 +220,8 @@ try 0 'page.html' report "$model" $text --out "$page" --force --layer 0 --expert
 check "it opens where it was told" grep -q '"start":\[0,3\]' "$page"
 check "that token is done by hand" grep -q 'number 7 of the text, in layer 0' "$page"
 check "without a log there is none" sh -c "! grep -q 'data-n=\"mix\"' '$page'"
+try 0 'pieces.html' report "$work/pieces" $text --out "$work/pieces.html"
+check "its letters are pieces" grep -q '"pieces":\["' "$work/pieces.html"
 try 0 'race.html' report "$model" 'a few words of my own' --log "$work/race.jsonl" --out "$work/race.html"
 check "both sides of a race" sh -c "grep -q 'data-n=\"mix\"' '$work/race.html' && grep -q 'data-n=\"dense\"' '$work/race.html'"
 before=$(ls "$work" | wc -l)
