@@ -823,7 +823,7 @@ typedef struct glam_vocabulary {
 
 // Bytes are tokens: 256 of them, any text, no table.  NULL means this one everywhere.
 GLAM_API glam_tokenizer *glam_tokenizer_bytes(glam_ctx *ctx);
-// Copies the vocabulary.  GLAM_ERR_FORMAT: a merge whose result is no piece, a byte without one.
+// Copies the vocabulary.  GLAM_ERR_FORMAT: a merge whose result is no piece, a letter without one.
 GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary *vocabulary);
 // Learns size - 256 merges from a text (fewer where no pair comes twice): the most frequent pair of
 // neighbours first, of equal ones that of smaller ids.  Ids below 256 are the bytes.
@@ -835,8 +835,8 @@ GLAM_API const glam_vocabulary *glam_tokenizer_vocabulary(const glam_tokenizer *
 // The bytes of a piece, not terminated; NULL: there is no such id, or bytes are tokens.
 GLAM_API const char *glam_tokenizer_piece(const glam_tokenizer *tokenizer, int32_t id, int *bytes);
 // Writes up to `most` ids and returns how many the text has (call with most 0 to learn the number).
-// No begin is put before the text, and control pieces are not looked for.  A byte from 0xc0
-// on that has no piece is left out.  0 and an error of the
+// No begin is put before the text, and control pieces are not looked for.  A byte that has
+// no piece is left out.  0 and an error of the
 // tokenizer's context: no memory for a word of more than 100 characters.
 GLAM_API size_t glam_encode(const glam_tokenizer *tokenizer, const char *text, size_t bytes,
                             int32_t *ids, size_t most);
@@ -10804,7 +10804,7 @@ GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary
     memset(t->ascii, GLAM__NOTHING, sizeof t->ascii);
     for (int c = 0; c < 128; c++) t->ascii[c] = (uint8_t)glam__class(t, (uint32_t)c);
     glam__index_pieces(t);
-    for (int i = 0; i < 192; i++)                  // of the others some begin no character
+    for (int i = ' '; i <= '~'; i++)               // of the others public models lack some
         if (t->byte_id[i] < 0) {
             glam_fail(ctx, GLAM_ERR_FORMAT, "tokenizer: byte %d has no piece", i);
             return NULL;

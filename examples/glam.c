@@ -92,6 +92,7 @@
 #include "glam_info.h"
 #include "glam_tokenizer.h"
 #include "glam_import.h"
+#include "glam_chat.h"
 #include "glam_data.h"
 #include "glam_plan.h"
 
@@ -126,6 +127,10 @@ static const command commands[] = {
      "The file is a tokenizer.json, which other programs read too; train --tokenizer takes it, and "
      "train --vocab N learns one on its own. It is stored with the model. With --show TEXT the "
      "file is a tokenizer.json, a tokenizer.model or a model, and nothing is learnt."},
+    {"chat", "MODEL", "talk with a model that was trained to", CHAT, run_chat,
+     "A line is a turn; the answer comes word by word and ends where the model ends it. What was said "
+     "stays in the cache. Turns are written in the format whose marks the tokenizer has; marks in "
+     "what you write are text, not marks. A system text that is not given is not invented."},
     {"import", "FOLDER", "a public model: llama, mixtral, olmoe ...", IMPORT, run_import,
      "Reads config.json, model.safetensors (whole or in shards; F32, F16, BF16) and tokenizer.json or "
      "tokenizer.model of the families llama, mistral, qwen3, mixtral, granitemoe, olmoe and "
@@ -159,7 +164,7 @@ static int help(void)
     printf("glam %s: a mixture of experts that you can train on a laptop and look into\n\n",
            GLAM_VERSION);
     for (int i = 0; i < COMMANDS; i++)
-        printf("    %s %-8s %-22s %s\n", program, commands[i].name, commands[i].words,
+        printf("    %s %-9s %-22s %s\n", program, commands[i].name, commands[i].words,
                commands[i].help);
     printf("    %s %-8s %-22s %s\n", program, "data", "VERB FILES...",
            "score, filter, mix, dedup, overlap: documents");

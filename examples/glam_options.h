@@ -21,6 +21,7 @@ enum { DONE = 0, FAILED = 1, USAGE = 2 };           // exit status; a signal's: 
 
 enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      // commands
        REPORT = 1 << 12, TOKENIZER = 1 << 13, IMPORT = 1 << 14, EXPORT = 1 << 15, PLAN = 1 << 21,
+       CHAT = 1 << 22,
        DATA_SCORE = 1 << 16, DATA_FILTER = 1 << 17, DATA_MIX = 1 << 18, DATA_DEDUP = 1 << 19,
        DATA_OVERLAP = 1 << 20, DATA_QUALITY = DATA_SCORE | DATA_FILTER,
        DATA = DATA_QUALITY | DATA_MIX | DATA_DEDUP | DATA_OVERLAP,
@@ -113,10 +114,10 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(weight_decay, "weight-decay", "R", NEW, REAL, 1e6, "of AdamW") \
     ROW(clip, "clip", "R", NEW, REAL, 1e30, "largest gradient norm; 0: any") \
     TITLE(NEW, "the run") \
-    ROW(seed, "seed", "N", NEW | GENERATE | EVAL | DATA_QUALITY | DATA_MIX, SEED, 0, \
+    ROW(seed, "seed", "N", NEW | GENERATE | CHAT | EVAL | DATA_QUALITY | DATA_MIX, SEED, 0, \
         "another seed, other random numbers") \
-    ROW(threads, "threads", "N", NEW | RESUME | GENERATE | EVAL | ROUTE | REPORT | DATA | PLAN, \
-        WHOLE, 1024, \
+    ROW(threads, "threads", "N", NEW | RESUME | GENERATE | EVAL | ROUTE | REPORT | DATA | \
+        PLAN | CHAT, WHOLE, 1024, \
         "else every core; of each rank, else 1") \
     ROW(simd, "simd", "NAME", NEW | GENERATE | EVAL | ROUTE | REPORT | PLAN, WORD, 0, \
         "base, sse2, avx2, avx512 or neon; else the best") \
@@ -187,7 +188,11 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "measure this machine, some ten seconds, and write it as a device") \
     ROW(prompt, "prompt", "TEXT", GENERATE, WORD, 0, "where it begins") \
     ROW(tokens, "tokens", "N", GENERATE, WHOLE, 1e8, "how many to write; 400") \
-    ROW(temperature, "temperature", "T", GENERATE, REAL, 1e6, "0: always the likeliest; 0.8") \
+    ROW(system, "system", "TEXT", CHAT, WORD, 0, "what the model is told before all") \
+    ROW(format, "format", "NAME", CHAT, WORD, 0, \
+        "of turns: chatml, granite, llama3, mistral or olmoe; else by the tokenizer's marks") \
+    ROW(room, "tokens", "N", CHAT, WHOLE, 1e8, "of a conversation; 2048") \
+    ROW(temperature, "temperature", "T", GENERATE | CHAT, REAL, 1e6, "0: always the likeliest; 0.8") \
     ROW(pick_top_k, "top-k", "N", GENERATE, WHOLE, SIZE, "only the N likeliest; 0: all") \
     ROW(top_p, "top-p", "P", GENERATE, REAL, 1, "the likeliest until they reach P; 1") \
     ROW(min_p, "min-p", "P", GENERATE, REAL, 1, "those with at least P of the best; 0.02") \

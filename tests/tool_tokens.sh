@@ -5,6 +5,7 @@
 set -u
 glam=$1
 case $glam in /*) ;; *) glam=$(pwd)/$glam ;; esac
+families=$(cd "$(dirname "$0")/families" && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/glam_tokens.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -57,5 +58,18 @@ try train text --tokenizer t.json --vocab 256 $quick --steps 2 --out h.safetenso
 is "more pieces than the vocabulary" 1 'it has 320 pieces'
 try train text --tokenizer none.json $quick --steps 2 --out h.safetensors
 is "no such tokenizer" 1 'cannot be opened'
+try chat a.safetensors;                               is "no marks of turns" 1 'has no marks of turns'
+try chat a.safetensors --format words;                is "unknown turns" 2 'chatml, granite'
+printf 'the hen\n/new\nthe pen\n' >said
+"$glam" chat a.safetensors --format olmoe --tokens 90 <said >out 2>&1; status=$?; echo . >>out
+is "talks" 0 .
+try import .;                                         is "a folder without a model" 1 'there is no config.json'
+try import text;                                      is "no folder" 1 'is no folder'
+try import "$families/mixtral" --out m.safetensors;   is "imports" 0 '4 experts, 2 at work'
+try export m.safetensors --out back;                  is "exports" 0 'saved     config.json'
+try export m.safetensors --out back;                  is "does not overwrite a folder" 1 'config.json already'
+try import back --out n.safetensors;                  is "imports what it wrote" 0 'saved     n.safetensors'
+cmp m.safetensors n.safetensors >out 2>&1; status=$?; echo . >>out; is "the same model" 0 .
+try export a.safetensors --out other;                 is "no family" 1 'no public family is like this'
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
