@@ -250,7 +250,8 @@ GLAM_API glam_bytes glam_memory(const glam_ctx *ctx);
 GLAM_API glam_traffic glam_sent(const glam_ctx *ctx);
 
 // Measure mode: ops check shapes and count bytes, nothing is computed or allocated for values
-// (tensors have data == NULL).  Run your own model code in it to learn what it needs.
+// (tensors have data == NULL).  Run your own model code in it to learn what it needs, and on a
+// mesh from glam_sent what its ops would send.
 // Only a fresh context may enter it.
 GLAM_API glam_status glam_measure(glam_ctx *ctx, int on);
 
@@ -1797,7 +1798,8 @@ typedef struct glam__mesh {
     uint32_t call;
     uint64_t config;               // hash of what must be equal on all ranks
     const char *operation;
-    glam_traffic sent;
+    glam_traffic sent;             // while measuring: what would be
+    const int *rows_out, *rows_in; // while measuring: of each mixture layer, to and from others
     const void **send;             // of an exchange, by peer; all zero between exchanges
     void   **recv;
     size_t  *send_bytes, *recv_bytes;
@@ -2139,6 +2141,18 @@ static glam_status glam__farewell(glam_ctx *ctx)
 // Places where the ranks of a group begin in n elements shared out evenly.
 static size_t glam__share(size_t n, int rank, int size)
 { return (size_t)((uint64_t)n * (uint64_t)rank / (uint64_t)size); }
+
+// Bytes that one rank sends when a group adds up n floats, or gathers n elements of
+// each: what measure mode counts in place of an exchange.
+static uint64_t glam__reduce_bytes(const glam_comm *c, uint64_t n)
+{
+    uint64_t own = glam__share((size_t)n, c->rank + 1, c->size) -
+                   glam__share((size_t)n, c->rank, c->size);
+    return c->size > 1 ? 4 * (n - own + own * (uint64_t)(c->size - 1)) : 0;
+}
+
+static uint64_t glam__gather_bytes(const glam_comm *c, uint64_t n, uint64_t element)
+{ return n * element * (uint64_t)(c->size - 1); }
 
 static int glam__talks(const glam_ctx *ctx, const glam_comm *c)
 { return !ctx->error && !ctx->measuring && c->size > 1; }
@@ -3819,6 +3833,13 @@ static void glam__sum_over_y(glam_ctx *ctx, const glam_tensor *w, const char *op
     glam__all_reduce(ctx, &ctx->mesh->y, &ctx->mesh->sent.model, data, n);
 }
 
+// The same while measuring, from shape(): counted, and no number is touched.
+static void glam__count_sum_over_y(const glam_ctx *ctx, const glam_tensor *w, uint64_t n)
+{
+    if (!ctx->measuring || !glam__is_over(w, GLAM__OVER_Y)) return;
+    ctx->mesh->sent.model += glam__reduce_bytes(&ctx->mesh->y, n);
+}
+
 // "[12,64,128]", for messages.
 typedef struct glam__words { char text[56]; } glam__words;
 
@@ -4107,6 +4128,18 @@ static void glam__shard_scatter(glam_ctx *ctx, glam_tensor *t)
     for (size_t i = 0; i < own; i++) shard->grad[i] = adds ? shard->grad[i] + from[i] : from[i];
 }
 
+// What a node's inputs of that kind will send, forward and, where it is recorded, backward.
+static void glam__count_shards(glam_ctx *ctx, const glam_node *n)
+{
+    for (int i = 0; i < n->op->inputs && ctx->mesh && ctx->mesh->store; i++) {
+        const glam_tensor *t = n->in[i];
+        if (!t || !t->split || !t->split->shard) continue;
+        uint64_t own = glam_size(t->split->shard), recorded = n->flags & GLAM__NODE_RECORDED;
+        ctx->mesh->sent.weights += (recorded ? 2 : 1) * glam__gather_bytes(&ctx->mesh->x, own, 4);
+        if (recorded && t->wants_grad) ctx->mesh->sent.gradients += 4 * (glam_size(t) - own);
+    }
+}
+
 // Before a node runs (begin), and after it: forward, or with back backward.
 static void glam__shards(glam_ctx *ctx, glam_node *n, int begin, int back)
 {
@@ -4172,7 +4205,8 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     if (n->saved_bytes)
         n->saved = glam__take_lent(ctx, (n->saved_bytes + sizeof(float) - 1) / sizeof(float));
     if (ctx->error) return NULL;
-    if (!ctx->measuring) glam__shards(ctx, n, 1, 0);
+    if (ctx->measuring) glam__count_shards(ctx, n);
+    else glam__shards(ctx, n, 1, 0);
     if (!ctx->error && (!ctx->measuring || op->flags & GLAM__OP_INSIDE)) op->forward(ctx, n);
     if (!ctx->measuring) glam__shards(ctx, n, 0, 0);
     ctx->scratch_used = 0;
@@ -5825,6 +5859,7 @@ static glam_status glam__embed_shape(glam_ctx *ctx, glam_node *n)
                              "%d", t, (int)e->ids[t], glam__whole(n->in[0]).dim[0] - 1);
     n->out_shape[0] = e->rows ? glam_dim3(e->rows, e->count / e->rows, s.dim[1])
                               : glam_dim2(e->count, s.dim[1]);
+    glam__count_sum_over_y(ctx, n->in[0], (uint64_t)e->count * (uint64_t)s.dim[1]);
     return GLAM_OK;
 }
 
@@ -6152,9 +6187,13 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
                                 3 * glam__floats((uint64_t)T) + glam__product_bytes(ctx, M) +
                                 glam__product_bytes(ctx, V) + glam__outer_bytes(ctx) +
                                 glam__floats(glam__norm_back_floats(T, M)));
-    if (glam__is_over(n->in[2], GLAM__OVER_Y))
-        n->scratch_bytes += glam__floats(2 * (uint64_t)ctx->mesh->Y * T);
     int training = n->flags & GLAM__NODE_RECORDED;
+    if (glam__is_over(n->in[2], GLAM__OVER_Y)) {
+        n->scratch_bytes += glam__floats(2 * (uint64_t)ctx->mesh->Y * T);
+        if (ctx->measuring)
+            ctx->mesh->sent.model += glam__gather_bytes(&ctx->mesh->y, 2 * (uint64_t)T, 4);
+        if (training) glam__count_sum_over_y(ctx, n->in[2], (uint64_t)T * (uint64_t)M);
+    }
     n->scratch_bytes += glam__want_panels(ctx, training, n->in[2], 1, T);
     if (training) n->scratch_bytes += glam__want_panels(ctx, training, n->in[2], 0, T);
     return ctx->error;
@@ -6584,6 +6623,20 @@ static glam_status glam__heads_fit(glam_ctx *ctx, const char *who, int heads, in
     return GLAM_OK;
 }
 
+// Sums over Y, of measure mode: y, dx, and the gains of queries and keys.
+static void glam__attention_count(const glam__heads *h)
+{
+    const glam_node *n = h->n;
+    const glam_tensor *o = n->in[GLAM__AT_O];
+    int whole = h->at->c.qk_norm == GLAM_QK_NORM_WHOLE;
+    int below = glam__wants(n, GLAM__AT_X) || glam__wants(n, GLAM__AT_NORM);
+    glam__count_sum_over_y(h->ctx, o, glam_size(n->in[0]));
+    if (below) glam__count_sum_over_y(h->ctx, o, glam_size(n->in[0]));
+    for (int side = 0; side < 2; side++)
+        if (glam__wants(n, GLAM__AT_QNORM + side))
+            glam__count_sum_over_y(h->ctx, o, (uint64_t)(!whole ? h->D : side ? h->K : h->A));
+}
+
 static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
 {
     const glam_attention_config *c = &((const glam__attention *)n->config)->c;
@@ -6610,6 +6663,7 @@ static glam_status glam__attention_shape(glam_ctx *ctx, glam_node *n)
     if (n->flags & GLAM__NODE_RECORDED)
         n->scratch_bytes = glam__larger(n->scratch_bytes, glam__attention_bytes(ctx, n, 1));
     if (n->in[GLAM__AT_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
+    glam__attention_count(&h);
     return glam__want_all(ctx, n, GLAM__AT_Q, 4, (int)glam__rows(n->in[0]));
 }
 
@@ -7410,6 +7464,8 @@ static glam_status glam__ffn_shape(glam_ctx *ctx, glam_node *n)
                                         glam__lay_count(glam__ffn_scratch, &v) + most);
     }
     if (n->in[GLAM__FF_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
+    glam__count_sum_over_y(ctx, down, glam_size(x));
+    if (v.below) glam__count_sum_over_y(ctx, down, glam_size(x));
     return glam__want_all(ctx, n, GLAM__FF_GATE, 3, v.T);
 }
 
@@ -8787,6 +8843,25 @@ static uint64_t glam__moe_inner_bytes(const glam__moe *m, int below)
     return steps + most;
 }
 
+// What measure mode counts: sums over Y; counts of routing, rows to experts and back, and backward
+// their gradients with those of the weights.
+static void glam__moe_count(glam_ctx *ctx, glam_node *n, const glam__moe *m)
+{
+    const glam_tensor *w = n->in[GLAM__MO_DOWN];
+    glam__mesh *mesh = ctx->mesh;
+    uint64_t M = (uint64_t)m->M, recorded = n->flags & GLAM__NODE_RECORDED;
+    uint64_t below = recorded && glam__moe_grads_of(ctx, n).below;
+    glam__count_sum_over_y(ctx, w, (uint64_t)m->T * M);
+    if (recorded) glam__count_sum_over_y(ctx, w, (uint64_t)m->T * (uint64_t)m->k);
+    if (below) glam__count_sum_over_y(ctx, w, (uint64_t)m->T * M);
+    if (!ctx->measuring || m->X == 1) return;
+    uint64_t out = mesh->rows_out ? (uint64_t)mesh->rows_out[mesh->layer] : 0;
+    uint64_t in = mesh->rows_in ? (uint64_t)mesh->rows_in[mesh->layer] : 0;
+    mesh->sent.routing += glam__gather_bytes(&mesh->x, (uint64_t)m->E + 1, 4);
+    mesh->sent.dispatch += 4 * M * (out + in);
+    if (recorded) mesh->sent.dispatch += 4 * ((M + 1) * out + (1 + below * M) * in);
+}
+
 static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
 {
     const glam__moe_setup *s = (const glam__moe_setup *)n->config;
@@ -8810,6 +8885,7 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
                                         glam__moe_inner_bytes(&m, d.below));
     }
     if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
+    glam__moe_count(ctx, n, &m);
     glam__want_all(ctx, n, GLAM__MO_ROUTER, 1, 0);
     glam__want_all(ctx, n, GLAM__MO_NOISE, 1, 0);
     return glam__want_all(ctx, n, GLAM__MO_GATE, 3, m.R);
@@ -16136,17 +16212,6 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
 
 // ---- what a step of a mesh sends
 
-// Bytes that one rank sends when a group adds up n floats, or gathers n doubles of each rank.
-static uint64_t glam__reduce_bytes(const glam_comm *c, uint64_t n)
-{
-    uint64_t own = glam__share((size_t)n, c->rank + 1, c->size) -
-                   glam__share((size_t)n, c->rank, c->size);
-    return c->size > 1 ? 4 * (n - own + own * (uint64_t)(c->size - 1)) : 0;
-}
-
-static uint64_t glam__gather_bytes(const glam_comm *c, uint64_t n, uint64_t element)
-{ return n * element * (uint64_t)(c->size - 1); }
-
 // Sums of one tensor's slices, as often as the optimiser asks, and its statistics.
 static uint64_t glam__plan_update(const glam__mesh *m, const glam_recipe *r, const glam_tensor *t)
 {
@@ -16186,81 +16251,29 @@ static uint64_t glam__plan_gradients(const glam__mesh *m, const glam_optimizer *
     return bytes + glam__reduce_bytes(&m->x, used);
 }
 
-static int glam__trains_any(glam_tensor *const *t, int count)
+// What the layers of a step send, counted by a step in measure mode; sent and received are of all
+// its rounds together, all else is the same in each.
+static glam_status glam__plan_layers(const glam_trainer *t, const int *sent, const int *received,
+                                     glam_traffic *plan)
 {
-    int any = 0;
-    for (int i = 0; i < count; i++) any |= t[i] && glam__kept(t[i])->wants_grad;
-    return any;
-}
-
-// Inputs of an op that are stored over X: gathered each time it runs, their gradients scattered.
-static void glam__plan_store(const glam_trainer *t, glam_tensor *const *in, int count, int forwards,
-                             int backward, glam_traffic *plan)
-{
-    const glam__mesh *m = t->model->ctx->mesh;
-    uint64_t rounds = (uint64_t)t->rounds;
-    for (int i = 0; i < count; i++) {
-        if (!in[i] || glam__kept(in[i]) == in[i]) continue;
-        const glam_tensor *shard = glam__kept(in[i]);
-        uint64_t own = glam_size(shard), all = glam_size(in[i]);
-        plan->weights += rounds * (uint64_t)(forwards + (backward != 0)) *
-                         glam__gather_bytes(&m->x, own, 4);
-        if (backward && shard->wants_grad) plan->gradients += rounds * 4 * (all - own);
+    glam_ctx *m = glam__measure_open(t->model->ctx);
+    if (m && m->mesh) {
+        m->mesh->rows_out = sent;
+        m->mesh->rows_in = received;
     }
-}
-
-// Sums over Y of one sub-layer [T,M]: forward, and backward where something below wants it.
-static uint64_t glam__plan_sum(const glam__mesh *m, uint64_t n, int forwards, int below)
-{ return glam__reduce_bytes(&m->y, n) * (uint64_t)(forwards + (below != 0)); }
-
-// The layers of one round; sent and received are of all rounds together.
-static void glam__plan_layers(const glam_trainer *t, const int *sent, const int *received,
-                              glam_traffic *plan)
-{
-    const glam_model *model = t->model;
-    const glam__mesh *m = model->ctx->mesh;
-    const glam_config *c = &model->config;
-    uint64_t T = (uint64_t)(t->recipe.batch / t->recipe.accumulate) * t->recipe.context;
-    uint64_t M = (uint64_t)c->d_model, n = T * M, rounds = (uint64_t)t->rounds, one = 0;
-    int forwards = t->recipe.recompute ? 2 : 1, below = glam__trains_any(&model->embed, 1);
-    glam_tensor *head[2];
-    for (int i = 0; i < c->layers; i++) {
-        const glam__layer *l = &model->layers[i];
-        below |= glam__trains_any(&l->attention.norm, 1);
-        int x_wants = below;
-        below |= glam__trains_any(&l->attention.q, 10);
-        glam__plan_store(t, &l->attention.norm, 11, forwards, below, plan);
-        one += (uint64_t)(glam__trains_any(&l->attention.q_norm, 1) +
-                          glam__trains_any(&l->attention.k_norm, 1)) *
-               glam__reduce_bytes(&m->y, (uint64_t)c->d_head);
-        one += glam__plan_sum(m, n, forwards, x_wants);
-        if (!l->mixture) {
-            one += glam__plan_sum(m, n, forwards, below || glam__trains_any(&l->ffn.norm, 1));
-            below |= glam__trains_any(&l->ffn.norm, 4);
-            glam__plan_store(t, &l->ffn.norm, 4, forwards, below, plan);
-        } else {
-            x_wants = below || glam__trains_any(&l->moe.norm, 1);
-            below |= glam__trains_any(&l->moe.norm, 5);
-            glam__plan_store(t, &l->moe.norm, 2, forwards, below, plan);
-            one += glam__plan_sum(m, n, forwards, x_wants);
-            if (below) one += glam__reduce_bytes(&m->y, T * (uint64_t)c->moe.top_k);
-            if (m->X > 1) {
-                uint64_t out = sent ? (uint64_t)sent[i] : 0;
-                uint64_t in = received ? (uint64_t)received[i] : 0;
-                plan->routing += rounds * (uint64_t)forwards *
-                                 glam__gather_bytes(&m->x, (uint64_t)c->moe.experts + 1, 4);
-                plan->dispatch += 4 * M * (out + in) * (uint64_t)forwards;
-                if (below) plan->dispatch += 4 * ((M + 1) * out + (1 + (x_wants ? M : 0)) * in);
-            }
-        }
-        if (t->recipe.recompute) below = 1;            // a block run again hands a gradient down
+    glam_trainer *step = m ? glam__measure_step(m, t->model, &t->model->config, &t->recipe) : NULL;
+    glam_status status = step ? GLAM_OK : m ? m->error : GLAM_ERR_MEMORY;
+    if (step) {
+        uint64_t ran = (uint64_t)(t->rounds > 2 ? 2 : t->rounds), all = (uint64_t)t->rounds;
+        const glam_traffic *s = &m->mesh->sent;
+        plan->routing = s->routing / ran * all;
+        plan->dispatch = s->dispatch / ran;
+        plan->model = s->model / ran * all;
+        plan->weights = s->weights / ran * all;
+        plan->gradients = s->gradients / ran * all;
     }
-    head[0] = model->norm;
-    head[1] = glam__unembed(model);
-    glam__plan_store(t, &model->embed, 1, 1, glam__trains_any(&model->embed, 1), plan);
-    glam__plan_store(t, head, 2, 1, 1, plan);
-    one += 2 * glam__reduce_bytes(&m->y, n) + glam__gather_bytes(&m->y, 2 * T, 4);   // embed, head
-    plan->model += rounds * one;
+    glam_close(m);
+    return status;
 }
 
 GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *sent,
@@ -16272,7 +16285,8 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
     const glam_optimizer *o = trainer->optimizer;
     if (!m) return GLAM_OK;                            // one rank sends nothing
     uint64_t rounds = (uint64_t)trainer->rounds;
-    glam__plan_layers(trainer, sent, received, plan);
+    glam_status status = glam__plan_layers(trainer, sent, received, plan);
+    if (status != GLAM_OK) return status;
     plan->gradients += rounds * glam__plan_gradients(m, o);
     plan->sums = rounds * glam__gather_bytes(&m->x, glam__round_bytes(trainer), 1);
     for (int i = 0; i < o->count; i++) plan->sums += glam__plan_update(m, &o->recipe, o->params[i]);
@@ -16288,7 +16302,9 @@ GLAM__PLAIN_CODE_ENDS
 
 /* Changes, newest first.
 
-   v0.1  CHANGED the products have a room of their own, 10; those after it moved up by one.
+   v0.1  ADDED   a quality filter; texts that stay in their file; documents, packed into rows with
+                 segments and split whole; the paper's sources, epochs of a mixture.
+         CHANGED the products have a room of their own, 10; those after it moved up by one.
          CHANGED balance loss and router z-loss are means over real tokens, not over padding.
          CHANGED a NaN in a model is GLAM_ERR_NUMERIC where it writes or is evaluated; an update
                  that would overflow is skipped.  The default threads follow a container's quota.

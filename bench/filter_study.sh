@@ -26,7 +26,7 @@ else
 fi
 cd "$folder"
 ./soil "$novels" .
-head -c 300000 valid.txt >valid_part.txt
+head -c 200000 valid.txt >valid_part.txt
 ./glam data filter raw.jsonl --curated good.txt --alpha "$alpha" --out kept.jsonl --force --threads "$threads"
 grep '"junk":""}$' raw.jsonl >clean.jsonl
 
@@ -41,7 +41,7 @@ echo
 echo "text   seed   validation loss, nats per byte   (of $steps steps of 16 x 128 bytes)"
 for seed in $seeds; do
     for text in raw kept clean; do
-        ./glam train $text.jsonl --steps "$steps" --layers 4 --d-model 96 --heads 4 --experts 4 --context 128 \
+        ./glam train $text.jsonl --steps "$steps" --layers 2 --d-model 64 --heads 4 --experts 4 --context 128 \
             --batch 16 --val-fraction 0 --seed "$seed" --threads "$threads" --force --quiet --out $text.safetensors >/dev/null
         loss=$(./glam eval $text.safetensors valid_part.txt --threads "$threads" | sed -n 's/.*loss \([0-9.]*\) nats.*/\1/p')
         printf '%-6s %4d   %s\n' $text "$seed" "$loss" | tee -a losses.txt

@@ -3,22 +3,22 @@
    Build:  cc -O2 bench/in_context.c -o in_context -lm
    Run:    ./in_context FOLDER [SEED]
 
-   writes into FOLDER: train.txt (4 MB), suite.jsonl, and for each of its tasks
-   NAME.jsonl (100 rows to be tested) and NAME_shots.jsonl (100 solved rows of the same rule).
-   The same seed gives the same bytes.
+   writes into FOLDER: train.txt (6 MB), suite.jsonl, and for each of its twelve tasks NAME.jsonl (100
+   rows to be answered) and NAME_shots.jsonl (100 solved rows of the same rule).  The same seed gives
+   the same bytes.
 
-   train.txt is a row of episodes.  Each has a rule of its own and twelve examples of it;
-   nothing says which rule it is.  There are three families:
+   train.txt is a row of episodes, eight examples each of one rule.  A rule is a sign and what it means
+   in this episode:
 
-       letters   bad>efg      a code for the six letters; training draws any of the 720 codes but the
-                              shifts, which are tested
-       places    bad~dab      an order for three places; training draws any of six but the reversal,
-                              which is tested
-       sums      3#2=5        a sign that means +, |a-b|, the first or the second: six signs times
-                              four meanings, four of these pairs are tested, the others trained
+       letters   bad>efg      each letter is moved on by 1, 2, 3 or 4 of eight
+       places    bad#dab      backwards, first to the end, last to the front, or the first two swapped
+       sums      3+2=5        the sum, the difference, the first or the second
 
-   So no tested rule is ever trained.  The options of a tested row are what four rules of its family
-   make of it: without an example all are as likely, chance is a quarter. */
+   Any of six signs may mean any of the four, but for one pair of each meaning in each family, twelve
+   in all: these are never trained, and they are what is tested.  So a model that goes by the sign is
+   wrong, and only one that reads the examples can be right.  The options of a row are what the four
+   meanings make of it: chance is a quarter, and who has learnt by heart what a sign has meant in
+   training is below that without an example. */
 
 #define GLAM_IMPLEMENTATION
 #include "../glam.h"
@@ -27,21 +27,19 @@
 #include <string.h>
 
 enum { LETTERS, PLACES, SUMS, FAMILIES };
-enum { ALPHABET = 6, WORD = 3, ORDERS = 6, SIGNS = 6, MEANINGS = 4, EXAMPLES = 12, ROWS = 100,
-       TRAIN_BYTES = 4000000 };
+enum { ALPHABET = 8, WORD = 3, SIGNS = 6, MEANINGS = 4, EXAMPLES = 8, ROWS = 100,
+       TRAIN_BYTES = 6000000 };
 
-typedef struct rule { int family, code[ALPHABET], sign, meaning; } rule;
+typedef struct rule { int family, sign, meaning; } rule;
+typedef struct question { int letters[ALPHABET], a, b; } question;
 typedef struct example { char query[16], answer[16]; } example;
-typedef struct task { const char *name; int family, number, sign; } task;
 
-// number: the shift; the order as an index of lexical order; the meaning.
-static const task tasks[] = {
-    {"shift_1", LETTERS, 1, 0}, {"shift_2", LETTERS, 2, 0}, {"shift_3", LETTERS, 3, 0},
-    {"shift_4", LETTERS, 4, 0}, {"reverse", PLACES, 5, 0},  {"sum", SUMS, 0, 0},
-    {"difference", SUMS, 1, 1}, {"first", SUMS, 2, 2},      {"second", SUMS, 3, 3}
-};
-enum { TASKS = sizeof tasks / sizeof tasks[0] };
-static const char signs[] = "#%&$@^";
+static const char *const signs[FAMILIES] = {"<>[]()", "#%&$@^", "+-*/|!"};
+static const char *const names[FAMILIES][MEANINGS] = {
+    {"shift_1", "shift_2", "shift_3", "shift_4"},
+    {"reverse", "first_to_end", "last_to_front", "swap"},
+    {"sum", "difference", "first", "second"}};
+static const int orders[MEANINGS][WORD] = {{2, 1, 0}, {1, 2, 0}, {2, 0, 1}, {1, 0, 2}};
 
 // A stream of random numbers: which one it is depends on the seed and on how many came before.
 typedef struct chance { uint64_t seed, stream, index; } chance;
@@ -58,65 +56,20 @@ static void shuffle(chance *c, int *x, int n)
     }
 }
 
-// The order of this number among all six, in lexical order.
-static void order_of(int number, int *out)
-{
-    int left[WORD] = {0, 1, 2}, block = ORDERS;
-    for (int i = 0; i < WORD; i++) {
-        block /= WORD - i;
-        int at = number / block;
-        number %= block;
-        out[i] = left[at];
-        for (; at + 1 < WORD; at++) left[at] = left[at + 1];
-    }
-}
-
-static rule rule_of(int family, int number, int sign)
-{
-    rule r;
-    memset(&r, 0, sizeof r);
-    r.family = family;
-    r.sign = sign;
-    r.meaning = number;
-    if (family == PLACES) order_of(number, r.code);
-    for (int i = 0; i < ALPHABET && family == LETTERS; i++) r.code[i] = (i + number) % ALPHABET;
-    return r;
-}
-
-static int is_shift(const rule *r)
-{
-    for (int i = 1; i < ALPHABET; i++)
-        if ((r->code[i] - r->code[0] - i) % ALPHABET) return 0;
-    return 1;
-}
-
-static int is_tested(int family, int number, int sign)
-{
-    for (int t = 0; t < TASKS; t++)
-        if (tasks[t].family == family && tasks[t].number == number &&
-            (family != SUMS || tasks[t].sign == sign)) return 1;
-    return 0;
-}
+static int is_tested(const rule *r) { return r->sign == r->meaning; }
 
 static rule trained_rule(chance *c)
 {
-    int family = draw(c, FAMILIES), number = 0, sign = 0;
-    rule r = rule_of(LETTERS, 0, 0);
-    while (family == LETTERS && is_shift(&r)) shuffle(c, r.code, ALPHABET);
-    if (family == LETTERS) return r;
+    rule r;
     do {
-        number = draw(c, family == PLACES ? ORDERS : MEANINGS);
-        sign = draw(c, SIGNS);
-    } while (is_tested(family, number, sign));
-    return rule_of(family, number, sign);
+        r.family = draw(c, FAMILIES);
+        r.sign = draw(c, SIGNS);
+        r.meaning = draw(c, MEANINGS);
+    } while (is_tested(&r));
+    return r;
 }
 
-static int meaning_of(int meaning, int a, int b)
-{ return meaning == 0 ? a + b : meaning == 1 ? abs(a - b) : meaning == 2 ? a : b; }
-
-// Answers of a row: of its rule first, then of the others, so that all can be told apart.
-typedef struct question { int letters[ALPHABET], a, b; } question;
-
+// Three different letters; two numbers of which all four meanings differ.
 static question ask(chance *c)
 {
     question q;
@@ -132,19 +85,22 @@ static question ask(chance *c)
 static example solve(const question *q, const rule *r)
 {
     example e;
-    int n = 0;
+    char sign = signs[r->family][r->sign];
     memset(&e, 0, sizeof e);
     if (r->family == SUMS) {
-        snprintf(e.query, sizeof e.query, "%d%c%d=", q->a, signs[r->sign], q->b);
-        snprintf(e.answer, sizeof e.answer, "%d", meaning_of(r->meaning, q->a, q->b));
+        int made = r->meaning == 0 ? q->a + q->b : r->meaning == 1 ? abs(q->a - q->b)
+                   : r->meaning == 2 ? q->a : q->b;
+        snprintf(e.query, sizeof e.query, "%d%c%d=", q->a, sign, q->b);
+        snprintf(e.answer, sizeof e.answer, "%d", made);
         return e;
     }
-    for (; n < WORD; n++) {
-        int from = r->family == PLACES ? q->letters[r->code[n]] : r->code[q->letters[n]];
-        e.query[n] = (char)('a' + q->letters[n]);
-        e.answer[n] = (char)('a' + from);
+    for (int i = 0; i < WORD; i++) {
+        int letter = r->family == PLACES ? q->letters[orders[r->meaning][i]]
+                                         : (q->letters[i] + 1 + r->meaning) % ALPHABET;
+        e.query[i] = (char)('a' + q->letters[i]);
+        e.answer[i] = (char)('a' + letter);
     }
-    strcpy(e.query + WORD, r->family == PLACES ? "~" : ">");
+    e.query[WORD] = sign;
     return e;
 }
 
@@ -163,34 +119,19 @@ static void write_training(FILE *f, uint64_t seed)
     }
 }
 
-// Three other rules of the family.
-static rule other_rule(chance *c, const task *t, int *used)
-{
-    int all = t->family == LETTERS ? ALPHABET : t->family == PLACES ? ORDERS : MEANINGS, number;
-    do number = draw(c, all);
-    while (used[number] || (t->family == LETTERS && number == 0));
-    used[number] = 1;
-    return rule_of(t->family, number, t->sign);
-}
-
-static void write_task(FILE *f, const task *t, uint64_t seed, uint64_t stream)
+static void write_task(FILE *f, rule r, uint64_t seed, uint64_t stream)
 {
     for (int row = 0; row < ROWS; row++) {
         chance c = {seed, stream, (uint64_t)row << 20};
         question q = ask(&c);
-        int used[ORDERS] = {0}, place[4] = {0, 1, 2, 3}, gold = 0;
-        example e[4];
-        rule r = rule_of(t->family, t->number, t->sign);
-        used[t->number] = 1;
-        for (int i = 0; i < 4; i++) {
-            e[i] = solve(&q, &r);
-            r = i < 3 ? other_rule(&c, t, used) : r;
-        }
-        shuffle(&c, place, 4);
-        fprintf(f, "{\"query\":\"%s\",\"choices\":[", e[0].query);
-        for (int i = 0; i < 4; i++) {
-            fprintf(f, "%s\"%s\"", i ? "," : "", e[place[i]].answer);
-            if (place[i] == 0) gold = i;
+        int means[MEANINGS] = {0, 1, 2, 3}, gold = 0;
+        shuffle(&c, means, MEANINGS);
+        fprintf(f, "{\"query\":\"%s\",\"choices\":[", solve(&q, &r).query);
+        for (int i = 0; i < MEANINGS; i++) {
+            rule other = r;
+            other.meaning = means[i];
+            if (means[i] == r.meaning) gold = i;
+            fprintf(f, "%s\"%s\"", i ? "," : "", solve(&q, &other).answer);
         }
         fprintf(f, "],\"gold\":%d}\n", gold);
     }
@@ -226,17 +167,17 @@ int main(int argc, char **argv)
     write_training(f, seed);
     end(f);
     FILE *suite = begin(argv[1], "suite", ".jsonl");
-    for (int t = 0; t < TASKS; t++) {
-        const char *name = tasks[t].name;
+    for (int t = 0; t < FAMILIES * MEANINGS; t++) {
+        rule r = {t / MEANINGS, t % MEANINGS, t % MEANINGS};
+        const char *name = names[r.family][r.meaning];
         f = begin(argv[1], name, ".jsonl");
-        write_task(f, &tasks[t], seed, (uint64_t)(10 + 2 * t));
+        write_task(f, r, seed, (uint64_t)(10 + 2 * t));
         end(f);
         f = begin(argv[1], name, "_shots.jsonl");
-        write_task(f, &tasks[t], seed, (uint64_t)(11 + 2 * t));
+        write_task(f, r, seed, (uint64_t)(11 + 2 * t));
         end(f);
-        fprintf(suite, "{\"task\":\"%s\",\"kind\":\"NLU\",\"metric\":\"accuracy\",\"normalise\":"
-                "\"tokens\",\"file\":\"%s.jsonl\",\"shots_from\":\"%s_shots.jsonl\",\"shots\":8,\"delimiter\":\"\"}\n",
-                name, name, name);
+        fprintf(suite, "{\"task\":\"%s\",\"kind\":\"NLU\",\"file\":\"%s.jsonl\",\"shots_from\":"
+                "\"%s_shots.jsonl\",\"shots\":7,\"delimiter\":\"\"}\n", name, name, name);
     }
     end(suite);
     return 0;

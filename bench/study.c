@@ -46,7 +46,7 @@ typedef struct mode {
     double tokens[BASES];
     int    seeds;                       // of the small base's mixtures, and of dense
     int    big_seeds;                   // of the other bases
-    int    big_all;                     // the other bases have every E, not only 16
+    int    big_all;                     // the other bases have every E, not only 16 and 64
     int    change_seeds;                // of the ablations
     int    most;                        // dense runs of 1/2, 1, 2 .. `most` times the tokens
     int    batch, checkpoint;           // sequences a step; seconds
@@ -60,7 +60,7 @@ static const mode modes[] = {
 };
 
 static const int counts[] = {0, 4, 8, 16, 32, 64};                   // experts; 0: dense
-enum { COUNTS = 6, CHANGED = 8, BIG = 16 };  // experts of the ablations; of the other bases
+enum { COUNTS = 6, CHANGED = 8, BIG = 16, BIGGEST = 64 };   // of the ablations; of other bases
 
 // What one ablation changes of the small base with CHANGED experts.
 typedef enum knob { NOTHING, BALANCE, EXPERTS, POSITION, OPTIMIZER, EVERY, CAPACITY } knob;
@@ -159,7 +159,7 @@ static void make_plan(plan *p, const mode *m)
     for (int seed = 1; seed <= m->big_seeds; seed++) {
         for (int b = 1; b < BASES; b++)
             for (int i = 0; i < COUNTS && m->tokens[b] > 0; i++)
-                if (m->big_all || counts[i] == 0 || counts[i] == BIG)
+                if (m->big_all || counts[i] == 0 || counts[i] == BIG || counts[i] == BIGGEST)
                     add_job(p, b, counts[i], NOVELS, seed);
         add_job(p, 0, 0, PLAYS, seed);
         add_job(p, 0, CHANGED, PLAYS, seed);

@@ -191,7 +191,7 @@ static int documents_lines(document_stream *d, document_place *p)
     lines *l = &d->in.in;
     int got, some = 0;
     p->text = d->used;
-    p->line_bytes = 0;
+    p->line = p->line_bytes = 0;
     while ((got = lines_next(l)) > 0) {
         int blank = d->cut == AT_BLANKS && is_blank(l->text, l->length);
         if (blank && some) break;

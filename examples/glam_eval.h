@@ -242,16 +242,13 @@ static int score_rows(evaluation *e, const eval_task *t, const task_rows *rows, 
 static int answer_row(evaluation *e, const eval_task *t, const task_row *r, int index,
                       const char *shots, outcome *o)
 {
-    static const char *const stops[] = {"\n", NULL};
     double loglik = 0, best = 0;
     int exact = 0;
-    glam_beam beam = glam_beam_default();
-    if (e->s->beam) beam.width = e->s->beam;
     char *ending = joined("%s%s", shots, r->query);
     int window = e->s->window ? e->s->window : glam_model_config(e->model)->context;
     size_t length = strlen(ending);                      // blanks at its end are the answer's
     while (length && strchr(" \t", ending[length - 1])) ending[--length] = 0;
-    char *answer = write_answer(e->model, ending, window, t->most, &beam, stops, &loglik);
+    char *answer = write_answer(e->model, t, ending, window, e->s->beam, &loglik);
     for (int i = 0; answer && i < r->count; i++) {
         int same;
         double f1 = compare_answers(answer, r->options[i], &same);
@@ -377,6 +374,7 @@ static void free_task(eval_task *t)
     free(t->delimiter);
     free(t->list);
     free_texts(t->labels, t->label_count);
+    free_texts(t->stops, t->stop_count);
     free_texts(t->choices, t->choice_count);
     memset(t, 0, sizeof *t);
 }
@@ -442,7 +440,8 @@ static int read_suite_line(jsonl *in, eval_task *t)
     t->metric = (metric)number;
     t->per = (glam_per)per;
     if (suite_list(in, "choices", &t->choices, &t->choice_count) < 0 ||
-        suite_list(in, "labels", &t->labels, &t->label_count) < 0) return -1;
+        suite_list(in, "labels", &t->labels, &t->label_count) < 0 ||
+        suite_list(in, "stops", &t->stops, &t->stop_count) < 0) return -1;
     if (t->name && t->file) return 1;
     return jsonl_wrong(in, "a task has a name \"task\" and a \"file\"");
 }
@@ -539,6 +538,10 @@ static int run_one_task(evaluation *e)
     t.delimiter = joined("%s", GIVEN(delimiter) ? e->s->delimiter : " ");
     t.gold = joined("gold");
     t.most = GIVEN(answer) ? e->s->answer : 32;
+    if (GIVEN(stop)) {
+        t.stops = (char **)need(sizeof *t.stops);
+        t.stops[t.stop_count++] = joined("%s", e->s->stop);
+    }
     t.metric = ACCURACY;
     t.per = GIVEN(per) ? (glam_per)find_word("normalise", e->s->per, per_names) : GLAM_PER_TOKEN;
     int status = run_task(e, &t, NULL, &o);
@@ -556,12 +559,12 @@ static int check_eval(const settings *s, int words)
                         "model.safetensors --task copa.jsonl" : "eval wants a model and a text: %s "
                         "eval model.safetensors book.txt", program);
     if ((GIVEN(shots) || GIVEN(shots_from) || GIVEN(lines_out) || GIVEN(per) || GIVEN(delimiter) ||
-         GIVEN(beam) || GIVEN(answer)) && !GIVEN(task) && !GIVEN(suite))
-        return complain(USAGE, "--shots, --shots-from, --normalise, --delimiter, --beam, --answer "
-                        "and --out are about a --task or a --suite");
-    if (GIVEN(suite) && (GIVEN(shots_from) || GIVEN(delimiter) || GIVEN(answer)))
-        return complain(USAGE, "--shots-from, --delimiter and --answer stand in the lines of a "
-                        "suite");
+         GIVEN(beam) || GIVEN(answer) || GIVEN(stop)) && !GIVEN(task) && !GIVEN(suite))
+        return complain(USAGE, "--shots, --shots-from, --normalise, --delimiter, --beam, --answer, "
+                        "--stop and --out are about a --task or a --suite");
+    if (GIVEN(suite) && (GIVEN(shots_from) || GIVEN(delimiter) || GIVEN(answer) || GIVEN(stop)))
+        return complain(USAGE, "--shots-from, --delimiter, --answer and --stop stand in the lines "
+                        "of a suite");
     if (GIVEN(data) && !GIVEN(suite)) return complain(USAGE, "--data is about a --suite");
     if (GIVEN(val_fraction) && ways) return complain(USAGE, "--val-fraction is about a text");
     if (GIVEN(shots_from) && !GIVEN(shots))

@@ -173,6 +173,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "before a choice, where it and its query have no blank there; a blank") \
     ROW(beam, "beam", "N", EVAL, WHOLE, 1000, "width of the search for an answer; 4") \
     ROW(answer, "answer", "N", EVAL, WHOLE, SIZE, "tokens of an answer at most; 32") \
+    ROW(stop, "stop", "TEXT", EVAL, WORD, 0, "what ends an answer; a new line") \
     ROW(window, "context", "N", EVAL, WHOLE, SIZE, \
         "tokens that the model looks at; else what it was trained with") \
     ROW(lines_out, "out", "FILE", EVAL, WORD, 0, "a line of JSON for each option") \

@@ -37,8 +37,9 @@ typedef struct eval_task {
     char    *delimiter;
     char    *list;                               // the field of the choices; NULL: "choices"
     char   **choices;                            // the same for all rows; count 0: each row's own
+    char   **stops;                              // strings that end an answer; count 0: a new line
     char   **labels;                             // what the gold calls them; count 0: nothing
-    int      choice_count, label_count, shots, most;    // most: tokens of an answer
+    int      choice_count, label_count, stop_count, shots, most;    // most: tokens of an answer
     metric   metric;
     glam_per per;
 } eval_task;
@@ -275,17 +276,21 @@ static char *draw_shots(const task_rows *from, int same, int index, int shots, u
 
 // == answers ================================================================================
 
-static size_t find_stop(const char *text, size_t bytes, const char *const *stops)
+// Where the first stop string of the task begins; `bytes` when there is none.
+static size_t find_stop(const char *text, size_t bytes, const eval_task *t)
 {
-    for (size_t at = 0; at < bytes; at++)
-        for (int i = 0; stops[i]; i++) {
-            size_t length = strlen(stops[i]);
-            if (length <= bytes - at && memcmp(text + at, stops[i], length) == 0) return at;
+    for (size_t at = 0; at < bytes; at++) {
+        if (!t->stop_count && text[at] == '\n') return at;
+        for (int i = 0; i < t->stop_count; i++) {
+            size_t length = strlen(t->stops[i]);
+            if (length && length <= bytes - at && memcmp(text + at, t->stops[i], length) == 0)
+                return at;
         }
+    }
     return bytes;
 }
 
-typedef struct answer_end { const glam_tokenizer *tokens; const char *const *stops; } answer_end;
+typedef struct answer_end { const glam_tokenizer *tokens; const eval_task *task; } answer_end;
 
 // For glam_beam: do these tokens end with the tokenizer's end, or hold a stop string?
 static int ends_answer(void *user, const int32_t *tokens, int count)
@@ -295,32 +300,33 @@ static int ends_answer(void *user, const int32_t *tokens, int count)
     int bytes;
     if (v && tokens[count - 1] == v->end) return 1;
     char *text = tokens_text(end->tokens, tokens, count, &bytes);
-    int ends = find_stop(text, (size_t)bytes, end->stops) < (size_t)bytes;
+    int ends = find_stop(text, (size_t)bytes, end->task) < (size_t)bytes;
     free(text);
     return ends;
 }
 
 // What the model writes behind a prompt until a stop string, found by a beam.  The caller frees it;
 // NULL: the context has the error.
-static char *write_answer(glam_model *model, const char *prompt, int window, int most,
-                          const glam_beam *with, const char *const *stops, double *loglik)
+static char *write_answer(glam_model *model, const eval_task *task, const char *prompt, int window,
+                          int width, double *loglik)
 {
     const glam_tokenizer *t = glam_model_tokenizer(model);
     const glam_vocabulary *v = glam_tokenizer_vocabulary(t);
-    glam_beam beam = *with;
-    answer_end end = {t, stops};
-    int begins = v && v->begin >= 0, bytes;
+    glam_beam beam = glam_beam_default();
+    answer_end end = {t, task};
+    int most = task->most, begins = v && v->begin >= 0, bytes;
     if (!*prompt) prompt = "\n";                         // something to continue
     int count = begins + (int)glam_encode(t, prompt, strlen(prompt), NULL, 0);
     int room = window > most ? window - most : 1, from = count > room ? count - room : 0;
     int32_t *ids = (int32_t *)need(((size_t)count + (size_t)most) * sizeof *ids);
     if (begins) ids[0] = v->begin;
     glam_encode(t, prompt, strlen(prompt), ids + begins, (size_t)(count - begins));
+    if (width) beam.width = width;
     beam.ends = ends_answer;
     beam.ends_user = &end;
     int made = glam_beam_search(model, ids + from, count - from, ids + count, most, &beam, loglik);
     char *text = tokens_text(t, ids + count, made, &bytes);
-    text[find_stop(text, (size_t)bytes, stops)] = 0;
+    text[find_stop(text, (size_t)bytes, task)] = 0;
     free(ids);
     if (made) return text;
     free(text);

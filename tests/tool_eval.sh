@@ -57,7 +57,13 @@ file() {
     printf '%s\n' "$@" >"$file_name"
 }
 
-"$tool" train "$top/README.md" --steps 60 --layers 2 --moe-every 2 --d-model 32 --heads 2 --experts 4 \
+# a text that it knows by heart after this
+i=0
+while [ $i -lt 300 ]; do
+    printf 'Q: where is the cat?\nA: on the old mat\n\n'
+    i=$((i + 1))
+done >cat.txt
+"$tool" train cat.txt --steps 80 --layers 2 --moe-every 2 --d-model 32 --heads 2 --experts 4 \
     --context 64 --batch 8 --quiet --out m.safetensors >out 2>&1 || fail "there is no model"
 
 # --- rows -------------------------------------------------------------------------------------
@@ -144,21 +150,20 @@ check "drawn alike each time" cmp n1.out n2.out
 check "another seed, other shots" sh -c '! cmp -s n1.out n3.out'
 
 # --- answers ----------------------------------------------------------------------------------
-file ask.jsonl '{"context":"| the ","answers":["zzz"]}'
-lines ask.out --task ask.jsonl --beam 1 --answer 20
-answer=$(sed 's/.*"answer":"\([^"]*\)".*/\1/' ask.out)
-greedy=$("$tool" generate m.safetensors --prompt "| the" --temperature 0 --tokens 20 | sed 's/^| the//;q')
-check "an answer by beam 1 is greedy" test "$answer" = "$greedy"
-set -f
-set -- $answer
-set +f
-words=$#
-file right.jsonl "{\"context\":\"| the \",\"answer\":\"zzz\",\"aliases\":[\"The $(echo "$answer" | tr a-z A-Z)!\"]}"
-try 0 'exact match 100.0 %.*F1 100.0 %; 1 row' eval m.safetensors --task right.jsonl --beam 1 --answer 20
-file half.jsonl "{\"context\":\"| the \",\"answers\":[\"zzz\",\"$answer qqq xxx\"]}"
-"$tool" eval m.safetensors --task half.jsonl --beam 1 --answer 20 >said 2>&1
-real=$(echo "$answer" | tr A-Z a-z | tr -d '[:punct:]' | tr ' ' '\n' | grep -vcx -e '' -e a -e an -e the)
-check "F1 of $words words" grep -q "exact match 0.0 %.*F1 $(awk "BEGIN { printf \"%.1f\", 200 * $real / (2 * $real + 2) }") %" said
+file ask.jsonl '{"context":"Q: where is the cat?\nA:","answers":["zzz"]}'
+lines ask.out --task ask.jsonl --answer 30
+check "what the model knows by heart" grep -q '"answer":" on the old mat","loglik":-[0-9.e-]*,"exact":false,"f1":0}' ask.out
+answer() {                      # answer PATTERN RIGHT-ANSWERS ARGUMENTS...
+    pattern=$1
+    file right.jsonl "{\"query\":\"Q: where is the cat?\nA:\",$2}"
+    shift 2
+    try 0 "$pattern" eval m.safetensors --task right.jsonl --answer 30 "$@"
+}
+answer 'exact match 100.0 %.*F1 100.0 %; 1 row' '"answer":"zzz","aliases":["q","On an OLD mat!"]' --beam 1
+answer 'exact match 0.0 %.*F1 44.4 %' '"answers":["zzz","the mat, on her bed of straw"]'   # 2 of 3 and 6
+answer 'exact match 0.0 %.*F1 80.0 %' '"answers":["on the mat"]'                            # 2 of 3 and 2
+answer 'exact match 100.0 %' '"answers":["on"]' --stop ' the'
+answer 'exact match 100.0 %' '"answers":[""]' --stop ' on'
 
 # --- a suite ----------------------------------------------------------------------------------
 file suite.jsonl '{"task":"One","kind":"NLU","file":"choices.jsonl","normalise":"sum","shots":2,"shots_from":"numbers.jsonl"}' \
@@ -196,7 +201,9 @@ dd if="$top/README.md" bs=65 count=1 of=start.txt 2>/dev/null
 od -An -v -tu1 start.txt | tr '\n' ' ' >ids.txt
 "$tool" eval m.safetensors start.txt >out 2>&1
 loss=$(sed 's/.*loss \([0-9.]*\) .*/\1/' out)
-try 0 "loss $loss.* 64 tokens predicted in 1 seq" eval m.safetensors --tokens ids.txt
+try 0 ' 64 tokens predicted in 1 seq' eval m.safetensors --tokens ids.txt
+ids=$(sed 's/.*loss \([0-9.]*\) .*/\1/' out)
+check "the loss of the text" awk "BEGIN { d = $loss - $ids; exit !(d < 6e-5 && d > -6e-5) }"
 file more.txt '1 2 3' '' '[72, 101, 108,108]'
 try 0 '5 tokens predicted in 2 sequences' eval m.safetensors --tokens more.txt
 
