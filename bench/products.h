@@ -23,8 +23,10 @@ typedef struct product {
 static glam__operand product_operand(const product *p)
 {
     glam__operand b;
-    if (p->w) return glam__weight(p->ctx, p->w, p->kind == NT, 0);
+    glam_tensor *w = p->w;
     memset(&b, 0, sizeof b);
+    if (w) glam__weights(p->ctx, &w, 1, p->kind == NT, 0, &b);
+    if (w) return b;
     b.data = p->b;
     b.ld = (size_t)(p->kind == NT ? p->k : p->n);
     b.k = p->k;
@@ -37,7 +39,9 @@ static void product_ours(void *state)
 {
     const product *p = (const product *)state;
     if (p->kind != TN) {
-        glam__times(p->ctx, p->m, p->a, (size_t)p->k, product_operand(p), p->c, (size_t)p->n, 0);
+        glam__product one = glam__product_of(p->m, p->a, (size_t)p->k, product_operand(p), p->c,
+                                             (size_t)p->n, 0);
+        glam__product_run(p->ctx, &one);
         return;
     }
     glam__outer o;
@@ -264,6 +268,7 @@ static void open_inner(bench *b, const int *v)
     s->at.c.d_head = D;
     s->at.c.position = GLAM_POSITION_NONE;
     s->at.c.scale = 1 / sqrtf((float)D);
+    s->at.scale = 1;
     s->x.shape = glam_dim3(B, S, A);
     s->node.in[0] = &s->x;
     s->node.config = &s->at;

@@ -165,16 +165,23 @@ static const char *short_float(float value)
 static void log_config(logfile *f, const glam_config *c)
 {
     log_put(f, ",\"config\":{\"vocab\":%d,\"context\":%d,\"layers\":%d,\"d_model\":%d,"
-            "\"heads\":%d,\"d_head\":%d,\"hidden\":%d,\"position\":\"%s\",\"buckets\":%d,"
+            "\"heads\":%d,\"d_head\":%d,\"kv_heads\":%d,\"hidden\":%d,\"position\":\"%s\",\"buckets\":%d,"
             "\"max_distance\":%d,\"attention_scale\":%s,\"attention_sink\":%s,"
             "\"attention_cap\":%s,\"activation\":\"%s\",\"norm_eps\":%s,\"tied\":%s,"
             "\"logit_scale\":%s,\"logit_cap\":%s,\"z_loss\":%s,",
-            c->vocab, c->context, c->layers, c->d_model, c->heads, c->d_head,
+            c->vocab, c->context, c->layers, c->d_model, c->heads, c->d_head, c->kv_heads,
             c->hidden, position_names[c->position], c->buckets, c->max_distance,
             short_float(c->attention_scale), c->attention_sink ? "true" : "false",
             short_float(c->attention_cap), activation_names[c->activation],
             short_float(c->norm_eps), c->tied ? "true" : "false", short_float(c->logit_scale),
             short_float(c->logit_cap), short_float(c->z_loss));
+    const glam_rotary *o = &c->rotary;
+    log_put(f, "\"qk_norm\":\"%s\",\"embed_scale\":%s,\"residual_scale\":%s,",
+            qk_norm_names[c->qk_norm], short_float(c->embed_scale), short_float(c->residual_scale));
+    log_put(f, "\"rotary\":{\"theta\":%s,\"scaling\":\"%s\",\"factor\":%s,\"context\":%d,"
+            "\"low\":%s,\"high\":%s,\"attention\":%s},", short_float(o->theta),
+            scaling_names[o->scaling], short_float(o->factor), o->context, short_float(o->low),
+            short_float(o->high), short_float(o->attention));
     const glam_moe_config *m = &c->moe;
     log_put(f, "\"moe\":{\"experts\":%d,\"top_k\":%d,\"every\":%d,\"offset\":%d,\"hidden\":%d,"
             "\"activation\":\"%s\",\"normalise\":\"%s\",\"capacity_factor\":%s,"

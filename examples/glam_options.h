@@ -67,8 +67,12 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(d_model, "d-model", "N", NEW | SHAPE, WHOLE, SIZE, "width") \
     ROW(heads, "heads", "N", NEW | SHAPE, WHOLE, SIZE, "attention heads") \
     ROW(d_head, "d-head", "N", NEW | SHAPE, WHOLE, SIZE, "width of one; else d-model / heads") \
+    ROW(kv_heads, "kv-heads", "N", NEW | SHAPE, WHOLE, SIZE, \
+        "of keys and values, which heads share; else as many as heads") \
     ROW(hidden, "hidden", "N", NEW | SHAPE, WHOLE, SIZE, "of a dense layer; else 4 d-model") \
-    ROW(position, "position", "KIND", NEW | SHAPE, WORD, 0, "buckets, transformer_xl or none") \
+    ROW(position, "position", "KIND", NEW | SHAPE, WORD, 0, "buckets, transformer_xl, rotary or none") \
+    ROW(qk_norm, "qk-norm", "KIND", NEW | SHAPE, WORD, 0, \
+        "of queries and keys: none, head or whole") \
     ROW(experts, "experts", "N", NEW | SHAPE, WHOLE, SIZE, \
         "per mixture layer; 0: all layers dense") \
     ROW(top_k, "top-k", "N", NEW | SHAPE, WHOLE, SIZE, "experts that work on a token") \

@@ -4,7 +4,10 @@
 #ifndef GLAM_SHAPE_H
 #define GLAM_SHAPE_H
 
-static const char *const position_names[]   = {"buckets", "transformer_xl", "none", NULL};
+static const char *const qk_norm_names[]    = {"none", "head", "whole", NULL};
+static const char *const scaling_names[]    = {"none", "linear", "llama3", "yarn", NULL};
+static const char *const position_names[]   = {"buckets", "transformer_xl", "none", "rotary",
+                                               NULL};
 static const char *const normalise_names[]  = {"before_drop", "after_drop", "none", NULL};
 static const char *const router_names[]     = {"top_k", "sampled", "random", "noisy", "hash",
                                                "expert_choice", NULL};
@@ -63,6 +66,8 @@ static int words_to_config(const settings *s, glam_config *c)
     if (word >= 0 && GIVEN(activation))
         c->moe.activation = (glam_activation)(word = find_word("expert-activation", s->activation,
                                                                activation_names));
+    if (word >= 0 && GIVEN(qk_norm))
+        c->qk_norm = (glam_qk_norm)(word = find_word("qk-norm", s->qk_norm, qk_norm_names));
     if (word >= 0 && GIVEN(normalise))
         c->moe.normalise = (glam_normalise)(word = find_word("normalise", s->normalise,
                                                              normalise_names));
@@ -84,6 +89,7 @@ static int make_config(const settings *s, glam_config *c)
     if (GIVEN(d_model))    c->d_model = s->d_model;
     if (GIVEN(heads))      c->heads = s->heads;
     if (GIVEN(d_head))     c->d_head = s->d_head;
+    if (GIVEN(kv_heads))   c->kv_heads = s->kv_heads;
     if (GIVEN(hidden))     c->hidden = s->hidden;
     if (GIVEN(experts))    c->moe.experts = s->experts;
     if (GIVEN(top_k))      c->moe.top_k = s->top_k;

@@ -168,7 +168,7 @@ static void simd_choice(void)
 }
 
 // A whole model agrees between sets to float accuracy: logits and gradients.
-static void simd_models_agree(void)
+static void simd_model_agrees(int family)
 {
     float *base_logits = NULL, *base_grad = NULL;
     for (int i = 0; i < 5; i++) {
@@ -178,6 +178,7 @@ static void simd_models_agree(void)
         options.simd = kernel_sets[i];
         glam_ctx *ctx = glam_open(&options);
         glam_config c = test_config();
+        if (family >= 0) test_family(&c, family);
         int32_t tokens[44];
         test_ids(tokens, 44, 3, 37);
         glam_model *model = glam_model_new(ctx, &c);
@@ -204,6 +205,11 @@ static void simd_models_agree(void)
     }
     free(base_logits);
     free(base_grad);
+}
+
+static void simd_models_agree(void)
+{
+    for (int family = -1; family < 4; family++) simd_model_agrees(family);
 }
 
 static void test_06_simd(void)

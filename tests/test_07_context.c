@@ -259,13 +259,14 @@ static void context_statuses_have_names(void)
 
 static void context_steady_training(void)
 {
-    for (int kind = 0; kind < 6; kind++) {
+    for (int kind = 0; kind < 9; kind++) {             // the last three: other families
         glam_options options = test_options();
         test_heap heap;
         test_heap_into(&heap, &options);
         glam_ctx *ctx = glam_open(&options);
         glam_config c = train_config();
         glam_recipe recipe = train_recipe(8);
+        if (kind > 5) test_family(&c, kind - 6);
         recipe.update_in_backward = kind > 3;
         if (kind > 3) recipe.clip = 0;
         recipe.accumulate = kind == 1 ? 2 : 1;
