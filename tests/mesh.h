@@ -53,6 +53,10 @@ static const mesh_case mesh_cases[] = {
     { "rotary", GLAM_ADAMW, GLAM_SWIGLU, GLAM_POSITION_ROTARY, GLAM_NORMALISE_BEFORE_DROP,
       MESH_EVEN, 2, 0, 1, 1, 0, 0.1, NULL, 1.5f },
 #endif
+#ifndef MESH_WITHOUT_ROUTERS
+    { "noise_bias_shared", GLAM_ADAMW, GLAM_GEGLU, GLAM_POSITION_NONE, GLAM_NORMALISE_BEFORE_DROP,
+      MESH_EVEN, 2, 0, 1, 0, 0, 0.1, NULL, 0 },
+#endif
 };
 enum { MESH_CASES = sizeof mesh_cases / sizeof mesh_cases[0] };
 
@@ -92,6 +96,15 @@ static glam_config mesh_config(const mesh_case *k)
         c.heads = 8;
         c.kv_heads = 4;
         c.moe.every = 2;
+    }
+#endif
+#ifndef MESH_WITHOUT_ROUTERS
+    if (strstr(k->name, "noise")) {
+        c.moe.router = GLAM_ROUTER_NOISY;
+        c.moe.bias = 1;
+        c.moe.bias_rate = 0.01f;
+        c.moe.shared = 16;
+        c.moe.temperature = 1.3f;
     }
 #endif
     return c;
