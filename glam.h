@@ -818,7 +818,7 @@ typedef struct glam_vocabulary {
     glam_split split;
     int whole_words;               // 1: a word that is a piece is not merged ("ignore_merges")
     int blank_before;              // 1: a blank is put before a text
-    int composed;                  // 1: a text is brought to Unicode's form C first
+    int composed;                  // 1: made for texts in Unicode's form C; the caller's affair
     int32_t begin, end;            // ids before a text and at an end; -1: none
 } glam_vocabulary;
 
@@ -1146,7 +1146,7 @@ GLAM_API int glam_choose(const glam_score *options, int count, glam_per per);
    are the fields of glam_config) and glam.checksum.  A damaged file is refused before any weight
    is touched; who edits one puts the word none in place of its checksum.  A model's tokenizer is
    a tensor of bytes.  A load holds at most twice the file, 256 KiB, some hundred bytes for each
-   tensor in it and six times its tokenizer.
+   tensor in it, and for the tables of a tokenizer up to 80 times its bytes (mostly 10).
    A save writes a fresh file, of a name that nobody has, beside what the path means (links are
    followed, and stay), syncs it, and puts it in place: whoever looks, at whatever moment, finds the
    old file or the new one, whole.  Rights and owner stay; a file with several names is written
