@@ -16304,6 +16304,7 @@ GLAM__PLAIN_CODE_ENDS
 
    v0.1  ADDED   a quality filter; texts that stay in their file; documents, packed into rows with
                  segments and split whole; the paper's sources, epochs of a mixture.
+         ADDED   glam_report.flops: what a run has computed so far.
          CHANGED the products have a room of their own, 10; those after it moved up by one.
          CHANGED balance loss and router z-loss are means over real tokens, not over padding.
          CHANGED a NaN in a model is GLAM_ERR_NUMERIC where it writes or is evaluated; an update

@@ -8,7 +8,7 @@
 # run, study.json with all of them, plots as SVG and study.md: tables, and what agrees with the
 # paper.  Needs a C compiler and no package.
 #
-# The modes take about 10 minutes, an hour and a night on two quiet cores; budgets are tokens, so a
+# The modes take about 13 minutes, an hour and a night on two quiet cores; budgets are tokens, so a
 # busy machine takes longer and finds the same losses.  Killed, it goes on where it was when called
 # again; `study.sh page MODE --out DIR` makes the page of what there is so far.  --jobs processes
 # (default: one a core; one where the machine counts its joules, which belong to all) share the work.

@@ -522,6 +522,7 @@ static void plot_flops(const results *r)
 }
 
 // Each ablation as a dot at its difference from the first row; the band is what chance may do.
+static const double MOST_CHANGE = 0.2;       // nats; what lies beyond is at the edge, with its number
 static void plot_changes(const results *r)
 {
     group base = main_group(r, 0, CHANGED);
@@ -532,7 +533,7 @@ static void plot_changes(const results *r)
     for (int i = 0; i < CHANGES; i++) {
         group g = change_group(r, i);
         if (!g.n || !base.n) continue;
-        most = fmax(most, fabs(g.mean - base.mean));
+        most = fmax(most, fmin(fabs(g.mean - base.mean), MOST_CHANGE));
         rows++;
         any += changes[i].knob != NOTHING;
         if (changes[i].knob != NOTHING)
@@ -563,7 +564,10 @@ static void plot_changes(const results *r)
         if (strcmp(last, changes[i].group))
             plot_text(&p, 16, plot_y(&p, y) + 4, "start", INK, "%s", changes[i].group);
         plot_text(&p, p.left - 10, plot_y(&p, y) + 4, "end", PALE, "%s", changes[i].name);
-        plot_mark(&p, g.mean - base.mean, y, changes[i].paper ? paper : other, 4.5, 0);
+        double off = g.mean - base.mean;
+        plot_mark(&p, fmin(off, most), y, changes[i].paper ? paper : other, 4.5, 0);
+        if (off > most)
+            plot_text(&p, plot_x(&p, most) - 9, plot_y(&p, y) + 4, "end", INK, "%+.2f, beyond", off);
         last = changes[i].group;
     }
     plot_close(f);
