@@ -11,10 +11,10 @@ enum { COUNTED = 65536,                          // most tokens of a text that a
        PROBABILITIES = 16 };                     // up to so many experts a letter has them all
 
 // One text that was counted.
-typedef struct source {
+typedef struct counted_text {
     const char *name;
     look        counted;
-} source;
+} counted_text;
 
 // One chart alone, for --svg.
 typedef struct drawing { char name[48]; json_out svg; } drawing;
@@ -25,7 +25,7 @@ typedef struct report {
     glam_ctx    *ctx;
     glam_model  *model;
     const glam_config *config;
-    source       source[SOURCES];
+    counted_text source[SOURCES];
     int          sources;
     tally        total;                          // of all texts
     look         read, used;                     // the letters of the page; as in use
@@ -346,7 +346,7 @@ static void put_pairs(report *r, int layer)
         snprintf(names + 16 * e, 16, "with %d", e);
         name[e] = names + 16 * e;
     }
-    snprintf(title, sizeof title, "layer %d: who works beside whom, %% of the row", layer);
+    snprintf(title, sizeof title, "layer %d: pairs, %% of each row", layer);
     snprintf(file, sizeof file, "pairs-layer-%d", layer);
     heat h = {file, title, "", name, share, NULL, E, E, 52};
     put_heat(r, &h);

@@ -53,7 +53,8 @@ static const char *const page_style[] = {
     "var(--rule);white-space:nowrap}th{font-weight:500;color:var(--soft)}th[scope=row]{text-ali"
     "gn:left}\n",
     ".scroll,.map{overflow-x:auto;max-width:100%}\n",
-    "figure{margin:10px 0}.plot svg{width:100%;height:auto;touch-action:pan-y}\n",
+    "section{scroll-margin-top:60px}.t{scroll-margin:64px 0 150px}figure{margin:10px 0}.plot "
+    "svg{width:100%;height:auto;touch-action:pan-y}\n",
     ".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(340px,100%),1fr));g"
     "ap:10px 18px}\n",
     ".read{font:12px/1.4 ui-monospace,monospace;color:var(--soft);min-height:2.8em}\n",

@@ -264,13 +264,15 @@ static void put_layer_row(report *r, int layer)
 
 static void put_glance(report *r)
 {
+    static const char *const columns[7] = {"fullest", "emptiest", "dead", "entropy, nats",
+        "balance", "mean weights", "the token alone tells the first expert"};
     json_out *o = &r->page;
-    put(o, "<div class=\"scroll\" tabindex=\"0\"><table><caption>First choices over an even share. "
-        "Balance is E &Sigma; f P; near 1 is no proof of even loads: look at the fullest and the "
-        "emptiest.</caption><tr><th scope=\"col\">layer</th><th scope=\"col\">fullest</th><th "
-        "scope=\"col\">emptiest</th><th scope=\"col\">dead</th><th scope=\"col\">entropy, nats</th>"
-        "<th scope=\"col\">balance</th><th scope=\"col\">mean weights</th><th scope=\"col\">the "
-        "token alone tells the first expert</th></tr>\n");
+    put(o, "<p class=\"small\">First choices over an even share, and whose. Balance is E &Sigma; f "
+        "P; near 1 is no proof of even loads: look at the fullest and the emptiest. Dead: chosen less "
+        "than 0.01 as often as the mean.</p>\n<div class=\"scroll\" tabindex=\"0\"><table><tr><th "
+        "scope=\"col\">layer</th>");
+    for (int i = 0; i < 7; i++) put_format(o, "<th scope=\"col\">%s</th>", columns[i]);
+    put(o, "</tr>\n");
     for (int layer = 0; layer < r->config->layers; layer++)
         if (is_mixture(r->config, layer)) put_layer_row(r, layer);
     end_table(o);
@@ -427,7 +429,7 @@ static void read_letters(report *r)
 static int count_sources(report *r, char **words, int count)
 {
     for (int i = 0; i < count; i++) {
-        source *to = &r->source[r->sources];
+        counted_text *to = &r->source[r->sources];
         int tokens = 0;
         int32_t *ids = text_tokens(r->model, words[i], COUNTED, 1, &tokens);
         if (!ids || glam_error(r->ctx) != GLAM_OK) {

@@ -230,10 +230,10 @@ static void chart_names(json_out *o, const chart *c)
     }
     for (int pass = 0; pass < 50; pass++)
         for (int i = 0; i + 1 < count; i++) {
-            double overlap = 11 - (at[i + 1].y - at[i].y);
-            if (overlap <= 0) continue;
-            at[i].y -= overlap / 2;
-            at[i + 1].y += overlap / 2;
+            double close = 11 - (at[i + 1].y - at[i].y);
+            if (close <= 0) continue;
+            at[i].y -= close / 2;
+            at[i + 1].y += close / 2;
         }
     double floor = CHART_BOTTOM;                         // below are the steps
     for (int i = count - 1; i >= 0; i--) {
@@ -281,6 +281,8 @@ static void heat_draw(json_out *o, const heat *h, int alone)
     enum { CELL = 32, ROW = 21, TOP = 40 };
     char number[40];
     int wide = h->name_wide + h->columns * CELL + (h->note ? 52 : 4);
+    int title = 7 * (int)strlen(h->title);
+    if (wide < title) wide = title;
     svg_begin(o, wide, TOP + h->rows * ROW + 4, h->title, alone);
     svg_text(o, 2, 14, "head", "start", h->title);
     svg_text(o, 2, TOP - 7, "", "start", h->corner);
@@ -300,7 +302,8 @@ static void heat_draw(json_out *o, const heat *h, int alone)
             snprintf(number, sizeof number, "%.0f", 100 * share);
             svg_text(o, h->name_wide + e * CELL + CELL / 2, y + 14, "number", "middle", number);
         }
-        if (h->note) svg_text(o, wide - 2, y + 15, "", "end", h->note[r]);
+        if (h->note)
+            svg_text(o, h->name_wide + h->columns * CELL + 50, y + 15, "", "end", h->note[r]);
     }
     put(o, "</svg>\n");
 }
