@@ -381,11 +381,11 @@ static void print_result(run *r)
     double seconds = r->now.seconds;
     int prompt;
     printf("\n%d steps in %s", glam_trainer_done(r->trainer), show_time(seconds));
-    if (r->fresh > 0)
-        printf(", %s (%s)", show_joules(r->meter.joules), energy_words(&r->meter));
     if (r->valid_loss >= 0)
         printf(", validation loss %.4f nats, %.3f bits per byte", r->valid_loss,
                r->valid_loss / log(2.0) / r->bytes_per_token);
+    if (r->fresh > 0)
+        printf(",\n%s (%s)", show_joules(r->meter.joules), energy_words(&r->meter));
     printf("%s\n\n", r->now.stopped ? "; stopped, as it no longer gained" : "");
     print_epochs(r);
     int count = write_sample(r, tokens, &prompt, 7);
