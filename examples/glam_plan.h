@@ -182,6 +182,15 @@ static work work_of(const glam_config *given, const glam_recipe *r)
     return w;
 }
 
+// What the formulas do not know of a layer (grouped heads, shared experts) they get from the
+// library's count, so that the FLOPs of both are the same.
+static void adopt_flops(work *w, double forward)
+{
+    work even = *w;
+    even.capacity = even.capacity > 0 ? 1 : 0;
+    if (w->layers > 0) w->attention += (forward - work_flops(&even) / w->passes) / (2 * w->layers);
+}
+
 // == calibration ============================================================================
 
 // Small and wide, shallow and deep, dense and mixtures; the last ones only check.
@@ -305,8 +314,8 @@ static int calibrate(const settings *s)
         show_trials(t, &d);
         printf("products  %.3g FLOP/s, threads %d, %s\n", d.flops, threads_of(s),
                glam_simd_name(t[0].ctx));
-        status = write_device(s->calibrate, &d, "glam plan --calibrate: this machine; flops is what "
-                              "products of matrices reach here");
+        status = write_device(s->calibrate, &d, "glam plan --calibrate: flops is what products reach here; "
+                              "watts, pue and links are the laptop's: yours?");
     }
     if (status == DONE) printf("wrote %s; use it with --device %s\n", s->calibrate, s->calibrate);
     for (int i = 0; i < TRIES; i++) glam_close(t[i].ctx);
@@ -362,29 +371,47 @@ static void show_term(const char *what, double seconds, double bytes)
     printf("\n");
 }
 
-static void show_estimate(const settings *s, const device *d, const work *w, int X, int Y)
+// "5.8 to 8.1 s", or one of them where nothing is sent.
+static const char *from_to(const char *low, const char *high, const char *unit)
+{
+    char *out = show_buffer();
+    int one = strcmp(low, high) == 0;
+    snprintf(out, 40, "%s%s%s%s", low, one ? "" : " to ", one ? "" : high, unit);
+    return out;
+}
+
+static const char *short_real(double value)
+{
+    char *out = show_buffer();
+    snprintf(out, 40, "%.3g", value);
+    return out;
+}
+
+// Where numbers are floats, as this library's are, it knows to the byte what is held.
+static void show_estimate(const settings *s, const device *d, const work *w, int X, int Y,
+                          const glam_plan *plan)
 {
     estimate e = estimate_step(w, d, X, Y, s->mesh_store);
-    double N = (double)X * Y;
-    printf("device    %s: %s; %.3g FLOP/s, eta %.2f%s\n", d->name, d->what, d->flops, d->eta,
-           N > 1 ? "" : ", one of them");
-    printf("time      %.3g to %.3g s a step of %s tokens; longest: %s\n", e.low, e.high,
+    double held = d->number >= 4 ? (double)plan->train_bytes : e.memory, many = 1e9 / w->tokens;
+    printf("device    %s: %s; %.3g FLOP/s, eta %.2f\n", d->name, d->what, d->flops, d->eta);
+    printf("time      %s a step of %s tokens; longest: %s\n",
+           from_to(short_real(e.low), short_real(e.high), " s"),
            show_commas((uint64_t)w->tokens), e.bottleneck);
     show_term("compute", e.compute, 0);
     show_term("sums over the model axis", e.model, e.sent_model);
     show_term("dispatch to experts", e.dispatch, e.sent_dispatch);
     show_term("dense weights and gradients", e.dense, e.sent_dense);
     show_term("sums of experts' gradients", e.replicas, e.sent_replicas);
-    printf("          %s to %s tokens/s", show_count(w->tokens / e.high),
-           show_count(w->tokens / e.low));
+    printf("          %s", from_to(show_count(w->tokens / e.high), show_count(w->tokens / e.low),
+                                   " tokens/s"));
     if (d->element <= 0) printf(", %.0f to %.0f %% of the peak", 100 * e.mfu_low, 100 * e.mfu_high);
-    printf("\nholds     %s of a device's %s%s%s\n", show_bytes(e.memory), show_bytes(d->memory),
-           e.memory > d->memory ? ": does not fit" : "",
-           w->passes < 4 ? "" : ", blocks recomputed");
-    printf("energy    %s to %s a step (%g W, PUE %g); 1 billion tokens: %.3g to %.3g kWh in %s to "
-           "%s\n", show_joules(e.joules_low), show_joules(e.joules_high), d->watts, d->pue,
-           e.joules_low / w->tokens * 1e9 / 3.6e6, e.joules_high / w->tokens * 1e9 / 3.6e6,
-           show_time(e.low / w->tokens * 1e9), show_time(e.high / w->tokens * 1e9));
+    printf("\nholds     %s of a device's %s%s\n", show_bytes(held), show_bytes(d->memory),
+           held > d->memory ? ": does not fit" : "");
+    printf("energy    %s a step (%g W, PUE %g)\n",
+           from_to(show_joules(e.joules_low), show_joules(e.joules_high), ""), d->watts, d->pue);
+    printf("          1 billion tokens: %s in %s\n",
+           from_to(short_real(e.joules_low * many / 3.6e6), short_real(e.joules_high * many / 3.6e6),
+                   " kWh"), from_to(show_time(e.low * many), show_time(e.high * many), ""));
 }
 
 // The recipe of a plan: the model's own, and what was asked for.
@@ -446,6 +473,7 @@ static int plan_model(const settings *s, const char *name)
     }
     if (status == DONE) {
         work w = work_of(&c, &r);
+        adopt_flops(&w, plan.flops_forward);
         show_printed("total", plan.parameters, p ? p->parameters : 0);
         show_printed("active", plan.active, p ? p->active : 0);
         printf("work      %s per token forward, %s training\n", show_flops(plan.flops_forward),
@@ -456,7 +484,7 @@ static int plan_model(const settings *s, const char *name)
         printf("          (%s, %d x %.0f tokens a step%s)\n", optimizer_names[r.optimizer], r.batch,
                w.context, r.recompute ? ", recomputed" : "");
         if (GIVEN(mesh)) status = show_traffic(s, &options, &c, &r, &w);
-        if (status == DONE && GIVEN(device)) show_estimate(s, &d, &w, X, Y);
+        if (status == DONE && GIVEN(device)) show_estimate(s, &d, &w, X, Y, &plan);
         else if (status == DONE)
             printf("time      --device NAME plans it on one of: laptop server a100 h100 tpuv3 tpuv4, "
                    "or FILE\n");
