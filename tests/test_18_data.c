@@ -805,8 +805,51 @@ static void data_filter_failures(void)
     CLOSE_CLEAN(ctx);
 }
 
+// Every allocation is refused once: an error that says so, nothing lost, nothing held.
+static void data_no_memory(void)
+{
+    const char *path = test_path("refused.txt");
+    const int32_t blank = ' ';
+    glam_filter_config config = glam_filter_config_default();
+    static char many[20000];
+    memset(many, ' ', sizeof many);              // more ends than the first block has room for
+    for (size_t i = 0; i < sizeof many; i += 2) many[i] = 'a';
+    FILE *f = fopen(path, "wb");
+    if (!CHECK(f && fwrite(many, 1, sizeof many, f) == sizeof many)) return;
+    fclose(f);
+    config.bits = 10;
+    data_make_documents(8);
+    for (long k = 1, failed = 1; failed; k++) {
+        test_heap heap;
+        glam_options options = test_options();
+        test_heap_into(&heap, &options);
+        heap.fail_at = k;
+        float scores[DATA_DOCS];
+        double epochs[2];
+        glam_batch b;
+        glam_text *two[2];
+        glam_ctx *ctx = glam_open(&options);
+        two[0] = glam_text_file(ctx, path);
+        two[1] = glam_text_from(ctx, many, sizeof many, NULL);
+        glam_text *mix = two[0] && two[1] ? glam_mix(ctx, two, NULL, 2) : NULL, *train, *valid;
+        glam_text_documents(mix, &blank, 1);
+        glam_text_split(mix, 0.1f, &train, &valid);
+        glam_next_batch(mix, 2, 30, 1, 1, &b);
+        glam_mix_epochs(mix, 2, 30, 1, 0, 2, epochs, 2);
+        glam_filter *filter = glam_filter_new(ctx, &config);
+        glam_filter_train(filter, data_docs, data_labels, NULL, DATA_DOCS, NULL);
+        glam_filter_score(filter, data_docs, DATA_DOCS, scores);
+        failed = heap.calls >= k;
+        CHECK(glam_error(ctx) == (failed ? GLAM_ERR_MEMORY : GLAM_OK));
+        glam_close(ctx);
+        CHECK(heap.live == 0 && heap.wrong == 0 && k < 200);
+    }
+    remove(path);
+}
+
 static void test_18_data(void)
 {
+    RUN(data_no_memory);
     RUN(data_long);
     RUN(data_extremes);
     RUN(data_out_of_range);
