@@ -14231,11 +14231,13 @@ static size_t glam__cut_windows(const glam_span *spans, int count, int size, gla
     return n;
 }
 
+// The longest first; those of one span stand in an order that is theirs alone.
 static int glam__by_length(const void *a, const void *b)
 {
-    const glam__window *x = *(glam__window *const *)a, *y = *(glam__window *const *)b;
+    const glam__window *x = (const glam__window *)a, *y = (const glam__window *)b;
     int m = x->end - x->from, n = y->end - y->from;
-    return m != n ? (m < n ? 1 : -1) : x < y ? -1 : x > y;
+    return m != n ? (m < n ? 1 : -1) : x->span != y->span ? (x->span < y->span ? -1 : 1)
+                  : x->scored < y->scored ? -1 : x->scored > y->scored;
 }
 
 typedef struct glam__scored {
@@ -14259,21 +14261,21 @@ static void glam__score_place(void *arg, int i, int worker GLAM__UNUSED)
 
 // Logits of the scored places alone, some rows at a time.  x: [rows,length,M].
 static void glam__score_places(glam_model *model, const glam_tensor *x, const glam_span *spans,
-                               glam__window *const *windows, int rows, int length)
+                               glam__window *windows, int rows, int length)
 {
     glam_ctx *ctx = model->ctx;
     int M = model->config.d_model, places = 0, n = 0;
-    for (int r = 0; r < rows; r++) places += windows[r]->end - windows[r]->scored;
+    for (int r = 0; r < rows; r++) places += windows[r].end - windows[r].scored;
     glam_tensor *picked = glam__tensor(ctx, &ctx->step, glam_dim2(places, M), "");
     glam__scored s = { ctx->kernels, NULL, NULL, NULL, NULL, model->config.vocab };
     int32_t *targets = (int32_t *)glam__take(ctx, &ctx->step, (uint64_t)places * sizeof *targets);
     s.loglik = (double *)glam__take(ctx, &ctx->step, (uint64_t)places * sizeof *s.loglik);
     s.hit = (int32_t *)glam__take(ctx, &ctx->step, (uint64_t)places * sizeof *s.hit);
     for (int r = 0; r < rows && !ctx->error; r++)
-        for (int t = windows[r]->scored; t < windows[r]->end; t++, n++) {
-            targets[n] = spans[windows[r]->span].tokens[t];
+        for (int t = windows[r].scored; t < windows[r].end; t++, n++) {
+            targets[n] = spans[windows[r].span].tokens[t];
             memcpy(picked->data + (size_t)n * M,
-                   x->data + ((size_t)r * length + (t - 1 - windows[r]->from)) * M,
+                   x->data + ((size_t)r * length + (t - 1 - windows[r].from)) * M,
                    (size_t)M * sizeof(float));
         }
     int chunk = glam__head_chunk(places, s.V);
@@ -14288,17 +14290,17 @@ static void glam__score_places(glam_model *model, const glam_tensor *x, const gl
         glam__step_back(ctx, place);
     }
     for (int r = 0, at = 0; r < rows && !ctx->error; r++)
-        for (int t = windows[r]->scored; t < windows[r]->end; t++, at++) {
-            windows[r]->loglik += s.loglik[at];
-            windows[r]->hits += s.hit[at];
+        for (int t = windows[r].scored; t < windows[r].end; t++, at++) {
+            windows[r].loglik += s.loglik[at];
+            windows[r].hits += s.hit[at];
         }
 }
 
 // Scores windows of unequal length, the longest first, as rows of one batch; -1 when cancelled.
 static int glam__score_batch(glam_model *model, const glam_span *spans,
-                             glam__window *const *windows, int rows)
+                             glam__window *windows, int rows)
 {
-    int length = windows[0]->end - 1 - windows[0]->from;
+    int length = windows[0].end - 1 - windows[0].from;
     glam_ctx *ctx = model->ctx;
     glam__run run;
     glam_batch batch = { rows, length, NULL, NULL, NULL, NULL };
@@ -14307,8 +14309,8 @@ static int glam__score_batch(glam_model *model, const glam_span *spans,
     if (!tokens) return 0;
     memset(tokens, 0, 2 * T * sizeof *tokens);
     for (int r = 0; r < rows; r++)
-        for (int t = windows[r]->from, at = r * length; t < windows[r]->end - 1; t++, at++) {
-            tokens[at] = spans[windows[r]->span].tokens[t];
+        for (int t = windows[r].from, at = r * length; t < windows[r].end - 1; t++, at++) {
+            tokens[at] = spans[windows[r].span].tokens[t];
             tokens[T + (size_t)at] = 1;
         }
     batch.tokens = tokens;
@@ -14316,7 +14318,7 @@ static int glam__score_batch(glam_model *model, const glam_span *spans,
     if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return 0;
     run.quiet = 1;
     glam_tensor *x = glam__run_layers(&run, &batch);
-    if (x) glam__score_places(model, x, spans, windows, rows, length);
+    if (x && x->data) glam__score_places(model, x, spans, windows, rows, length);
     return run.cancelled ? -1 : 0;
 }
 
@@ -14347,19 +14349,17 @@ GLAM_API glam_status glam_loglikelihood_tokens(glam_model *model, const glam_spa
     if (!window) window = model->config.context;
     size_t mark = glam_mark(ctx), n = glam__cut_windows(spans, count, window, NULL);
     glam__window *all = (glam__window *)glam__take(ctx, &ctx->life, n * sizeof *all);
-    glam__window **order = (glam__window **)glam__take(ctx, &ctx->life, n * sizeof *order);
-    if (all && order) {
+    if (all) {
         glam__cut_windows(spans, count, window, all);
-        for (size_t i = 0; i < n; i++) order[i] = &all[i];
-        qsort(order, n, sizeof *order, glam__by_length);
+        qsort(all, n, sizeof *all, glam__by_length);
     }
     ctx->epoch++;                                  // weights may have been written by hand
     int before = glam_no_grad(ctx, 1);
     for (size_t i = 0; i < n && !ctx->error && going == 0; ) {
-        int fit = 2048 / (order[i]->end - order[i]->from), rows = fit < 1 ? 1 : glam__min(fit, 64);
+        int fit = 2048 / (all[i].end - all[i].from), rows = fit < 1 ? 1 : glam__min(fit, 64);
         glam__place place = glam__arena_mark(&ctx->step);
         if ((size_t)rows > n - i) rows = (int)(n - i);
-        going = glam__score_batch(model, spans, order + i, rows);
+        going = glam__score_batch(model, spans, all + i, rows);
         glam__step_back(ctx, place);
         i += (size_t)rows;
     }
@@ -14369,7 +14369,7 @@ GLAM_API glam_status glam_loglikelihood_tokens(glam_model *model, const glam_spa
         if (!glam__is_number(all[i].loglik))
             glam_fail(ctx, GLAM_ERR_NUMERIC, "loglikelihood: span %d: it is not finite: the model "
                       "is spoilt; load it again, or an earlier checkpoint", all[i].span);
-        if (!s->tokens) s->cut = all[i].from;
+        if (all[i].scored == spans[all[i].span].from) s->cut = all[i].from;
         s->loglik += all[i].loglik;
         s->tokens += all[i].end - all[i].scored;
         s->greedy += all[i].hits;

@@ -8,17 +8,16 @@
    the same bytes.
 
    train.txt is a row of episodes, eight examples each of one rule.  A rule is a sign and what it means
-   in this episode:
+   in this episode, one of four things in three families:
 
-       letters   bad>efg      each letter is moved on by 1, 2, 3 or 4 of eight
+       letters   bad#efg      each letter is moved on by 1, 2, 3 or 4 of eight
        places    bad#dab      backwards, first to the end, last to the front, or the first two swapped
-       sums      3+2=5        the sum, the difference, the first or the second
+       sums      3#2=5        the sum, the difference, the first or the second
 
-   Any of six signs may mean any of the four, but for one pair of each meaning in each family, twelve
-   in all: these are never trained, and they are what is tested.  So a model that goes by the sign is
-   wrong, and only one that reads the examples can be right.  The options of a row are what the four
-   meanings make of it: chance is a quarter, and who has learnt by heart what a sign has meant in
-   training is below that without an example. */
+   There are eight signs.  Two of them never stand for anything of a family in training (though they do
+   in the other two), and these are tested there: so no tested rule was ever seen, the sign tells
+   nothing, and only the examples do.  The options of a row are what the four meanings make of it:
+   chance is a quarter. */
 
 #define GLAM_IMPLEMENTATION
 #include "../glam.h"
@@ -27,14 +26,14 @@
 #include <string.h>
 
 enum { LETTERS, PLACES, SUMS, FAMILIES };
-enum { ALPHABET = 8, WORD = 3, SIGNS = 6, MEANINGS = 4, EXAMPLES = 8, ROWS = 100,
+enum { ALPHABET = 8, WORD = 3, SIGNS = 8, MEANINGS = 4, EXAMPLES = 8, ROWS = 100,
        TRAIN_BYTES = 6000000 };
 
 typedef struct rule { int family, sign, meaning; } rule;
 typedef struct question { int letters[ALPHABET], a, b; } question;
 typedef struct example { char query[16], answer[16]; } example;
 
-static const char *const signs[FAMILIES] = {"<>[]()", "#%&$@^", "+-*/|!"};
+static const char signs[] = "#%&$@^+*";
 static const char *const names[FAMILIES][MEANINGS] = {
     {"shift_1", "shift_2", "shift_3", "shift_4"},
     {"reverse", "first_to_end", "last_to_front", "swap"},
@@ -56,7 +55,7 @@ static void shuffle(chance *c, int *x, int n)
     }
 }
 
-static int is_tested(const rule *r) { return r->sign == r->meaning; }
+static int is_tested(const rule *r) { return r->sign / 2 == r->family; }
 
 static rule trained_rule(chance *c)
 {
@@ -85,7 +84,7 @@ static question ask(chance *c)
 static example solve(const question *q, const rule *r)
 {
     example e;
-    char sign = signs[r->family][r->sign];
+    char sign = signs[r->sign];
     memset(&e, 0, sizeof e);
     if (r->family == SUMS) {
         int made = r->meaning == 0 ? q->a + q->b : r->meaning == 1 ? abs(q->a - q->b)
@@ -168,7 +167,7 @@ int main(int argc, char **argv)
     end(f);
     FILE *suite = begin(argv[1], "suite", ".jsonl");
     for (int t = 0; t < FAMILIES * MEANINGS; t++) {
-        rule r = {t / MEANINGS, t % MEANINGS, t % MEANINGS};
+        rule r = {t / MEANINGS, 2 * (t / MEANINGS) + t % 2, t % MEANINGS};
         const char *name = names[r.family][r.meaning];
         f = begin(argv[1], name, ".jsonl");
         write_task(f, r, seed, (uint64_t)(10 + 2 * t));

@@ -522,7 +522,7 @@ example_runs()
         else skip report_page "needs chromium and node"; fi
     fi
     # the benchmark looks into the header: what it calls must still be there
-    for file in bench/bench.c bench/recipe.c bench/study.c bench/mpi.c; do
+    for file in bench/bench.c bench/recipe.c bench/study.c bench/in_context.c bench/mpi.c; do
         [ -f "$file" ] || continue
         name=bench_$(basename "$file" .c)
         if [ "$file" = bench/mpi.c ] && ! have mpicc; then skip "$name" "no mpicc"; continue; fi

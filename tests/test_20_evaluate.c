@@ -362,6 +362,44 @@ static void evaluate_loglikelihood_is_perplexity(void)
     CLOSE_CLEAN(ctx);
 }
 
+// Each allocation refused in turn: an error and no scores, or the scores; nothing leaks.  A second
+// call of the same sizes allocates nothing.
+static void evaluate_without_memory(void)
+{
+    static const glam_query queries[2] = { { "a context", " and more" }, { "", "none" } };
+    static const int32_t prompt[3] = { 1, 2, 3 };
+    glam_score good[2], scores[2];
+    int32_t out[4];
+    int done = 0;
+    for (long fail = 0; fail < 400 && !done; fail++) {
+        test_heap heap;
+        glam_options options = test_options();
+        test_heap_into(&heap, &options);
+        glam_config c = train_config();
+        glam_ctx *ctx = glam_open(&options);
+        glam_model *model = glam_model_new(ctx, &c);
+        heap.fail_at = fail ? heap.calls + fail : 0;
+        long before = heap.calls;
+        glam_status status = glam_loglikelihood(model, queries, 2, 0, scores);
+        int made = glam_beam_search(model, prompt, 3, out, 4, NULL, NULL);
+        if (!fail) {
+            memcpy(good, scores, sizeof good);
+            before = heap.calls;
+            CHECK(glam_loglikelihood(model, queries, 2, 0, scores) == GLAM_OK);
+            CHECK(heap.calls == before);
+        } else if (heap.calls < heap.fail_at) {
+            done = 1;                              // all of them were refused
+            CHECK(fail > 3 && status == GLAM_OK && made == 4);
+        } else {
+            CHECK(glam_error(ctx) == GLAM_ERR_MEMORY && made == 0);
+            CHECK(status == GLAM_OK ? scores[0].loglik == good[0].loglik : scores[0].tokens == 0);
+        }
+        glam_close(ctx);
+        CHECK(heap.live == 0 && heap.wrong == 0);
+    }
+    CHECK(done);
+}
+
 static int score_cancel(void *user) { return *(int *)user; }
 
 static void evaluate_loglikelihood_failures(void)
@@ -400,6 +438,13 @@ static void evaluate_loglikelihood_failures(void)
     CHECK(glam_loglikelihood_tokens(model, &good, 1, 0, &s) == GLAM_OK);
     CHECK(s.tokens == 0 && s.loglik == 0 && s.greedy == 0);
     stop = 0;
+    glam_ctx *plan = test_ctx();                   // counting bytes alone
+    glam_config c = test_config();
+    CHECK(glam_measure(plan, 1) == GLAM_OK);
+    glam_model *counted = glam_model_new(plan, &c);
+    CHECK(glam_loglikelihood_tokens(counted, &good, 1, 0, &s) == GLAM_OK && s.loglik == 0);
+    CHECK(glam_beam_search(counted, ids, 4, ids, 1, NULL, NULL) == 0);
+    CLOSE_CLEAN(plan);
     CHECK(glam_loglikelihood_tokens(model, &good, 1, 0, &s) == GLAM_OK && s.tokens == 2);
     glam_query query = { "a", NULL };
     CHECK(glam_loglikelihood(NULL, &query, 1, 0, &s) == GLAM_ERR_MEMORY);
@@ -431,4 +476,5 @@ static void test_20_evaluate(void)
     RUN(evaluate_choices);
     RUN(evaluate_loglikelihood_is_perplexity);
     RUN(evaluate_loglikelihood_failures);
+    RUN(evaluate_without_memory);
 }
