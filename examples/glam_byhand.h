@@ -32,6 +32,14 @@ static void byhand_close(byhand *b)
     memset(b, 0, sizeof *b);
 }
 
+// The steps that are shown: the k best of a softmax, and nothing beside.
+static int byhand_knows(const glam_moe_config *c)
+{
+    return c->router == GLAM_ROUTER_TOP_K && c->score == GLAM_SCORE_SOFTMAX && !c->bias &&
+           !c->shared && !(c->temperature < 1) && !(c->temperature > 1) &&
+           !(c->weight_scale < 1) && !(c->weight_scale > 1) && c->top_k <= 8;
+}
+
 static void byhand_open(byhand *b, const glam_config *c)
 {
     size_t M = (size_t)c->d_model, E = (size_t)c->moe.experts, k = (size_t)c->moe.top_k;

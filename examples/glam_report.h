@@ -150,7 +150,10 @@ static void put_hand(report *r, int layer)
     json_out *o = &r->page;
     char name[NAME];
     if (!b->block || b->failed) {
-        put(o, "<p>This model has parts that are not taken apart here.</p>\n");
+        put(o, b->block || byhand_knows(&r->config->moe)
+            ? "<p>This model has parts that are not taken apart here, or its text is too short.</p>\n"
+            : "<p>The steps by hand are those of a router that takes the k best of a softmax; this "
+              "model has another, or an expert beside it.</p>\n");
         return;
     }
     put(o, "<h3>The token <b>");
@@ -184,7 +187,7 @@ static void run_hands(report *r)
 {
     r->by = (byhand *)need((size_t)r->config->layers * sizeof *r->by);
     memset(r->by, 0, (size_t)r->config->layers * sizeof *r->by);
-    if (r->read.top_k > 8) return;
+    if (!byhand_knows(&r->config->moe)) return;
     for (int layer = 0; layer < r->config->layers && r->hand >= 0; layer++) {
         if (!is_mixture(r->config, layer)) continue;
         byhand_open(&r->by[layer], r->config);

@@ -88,9 +88,11 @@ static void print_route(const look *k, int layer, int t)
 {
     char name[NAME];
     printf("%5d  %-5s", t, token_name(k->tokenizer, k->ids[t], name));
-    for (int j = 0; j < k->top_k && j < 4; j++)
-        printf(" %s%3d %.2f", j ? "" : "|", k->of[layer].expert[t * k->top_k + j],
-               (double)k->of[layer].weight[t * k->top_k + j]);
+    for (int j = 0; j < k->top_k && j < 4; j++) {
+        if (k->of[layer].expert[t * k->top_k + j] < 0) printf(" %s  -     ", j ? "" : "|");
+        else printf(" %s%3d %.2f", j ? "" : "|", k->of[layer].expert[t * k->top_k + j],
+                    (double)k->of[layer].weight[t * k->top_k + j]);
+    }
     if (isfinite(k->loss[t]) && k->top_k < 4) printf(" | %5.1f %%", 100 * exp(-(double)k->loss[t]));
     printf("\n");
 }

@@ -43,9 +43,11 @@ learn()
 learn mixture --steps 150 || exit 1
 learn dense --steps 150 --dense || exit 1
 learn crowded --steps 60 --layers 2 --d-model 48 --experts 16 --top-k 1 --normalise none --capacity 1 --aux 0 || exit 1
+learn chosen --steps 20 --layers 2 --d-model 48 --router expert_choice || exit 1
 page mixture "$work/mixture" examples/glam_show.h tests/README.md --log "$work/mixture.jsonl" --dense-log "$work/dense.jsonl"
 page crowded "$work/crowded" 'A short text: naïve, 中文.
 ' --log "$work/crowded.jsonl"
+page chosen "$work/chosen" examples/glam_show.h
 
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
