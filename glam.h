@@ -189,6 +189,15 @@ GLAM_API const char *glam_simd_name(const glam_ctx *ctx);
 
 struct glam_trace;             // what a mixture did with each token: room 14
 
+// What products multiply: in bf16 their operands are rounded to 8 bits of mantissa as they are
+// copied for the kernels.  Sums are f32 in a fixed order, and so is all else: weights, gradients,
+// the optimiser, norms, softmax, the router, losses.
+typedef enum glam_arithmetic {
+    GLAM_F32,
+    GLAM_BF16,                     // the same sums everywhere, but slow without the instruction
+    GLAM_AUTO                      // GLAM_BF16 where one does (AVX512-BF16), else GLAM_F32
+} glam_arithmetic;
+
 typedef struct glam_options {
     glam_allocator allocator;  // default: malloc and free
     int         threads;       // worker count; default 0: what OpenMP reports, at most the quota
@@ -198,6 +207,7 @@ typedef struct glam_options {
     void      (*parallel_for)(void *user, int chunks, glam_body *body, void *arg);
     void       *parallel_user;
     const char *simd;          // force "base", "sse2", "avx2", "avx512", "neon"; NULL: the best
+    glam_arithmetic arithmetic;    // of products; default GLAM_F32
     size_t      pack_bytes;    // budget for packed copies of weights in passes without training;
                                // default 64 MiB, 0: none
     uint64_t    seed;          // of the initialisers and of dropout; default 1
@@ -234,6 +244,9 @@ typedef struct glam_traffic {
 } glam_traffic;
 
 GLAM_API glam_options glam_options_default(void);
+
+// "f32" or "bf16": the arithmetic in use.
+GLAM_API const char *glam_arithmetic_name(const glam_ctx *ctx);
 
 // Opens a context: NULL options mean the defaults.  Returns NULL only when there is no memory;
 // options that make no sense give a context that is already in error.
@@ -1360,6 +1373,7 @@ typedef struct glam__spare { struct glam__spare *before; uint64_t count; float *
 // Panels of a weight, one slice per expert; see the products of room 11.
 typedef struct glam__pack {
     struct glam__pack *before; // of all that have panels
+    int      exact;            // multiplied in f32 whatever options.arithmetic says
     int      uses;             // of this weight, that backward has yet to walk (ctx->whole)
     uint64_t grad_at;          // floats before its gradient in its optimiser's set of them
     uint64_t at;               // where in the life arena the weight is
@@ -1377,6 +1391,7 @@ enum { GLAM__LEND_LEAST = 1024 };  // floats; what is smaller a report may read 
 struct glam_ctx {
     glam_options options;          // resolved
     struct glam__kernels *kernels;
+    const struct glam__kernels *products;  // kernels, or those on bf16: see options.arithmetic
     glam_status error;
     char        message[GLAM__LINES];
     glam__arena life, step;
@@ -2366,6 +2381,17 @@ enum {
       (NR, k, n, b, ldb, out)) \
     X(isa, attr, void, , pack_t, (int k, int n, const float *b, size_t ldb, float *out), \
       (NR, k, n, b, ldb, out)) \
+    /* Operands in bf16: out[q] holds x[2q], in its lower half, and x[2q+1]; the same of rows; \
+       panel and panel_t on such pairs, of which k terms make (k+1)/2. */ \
+    X(isa, attr, void, , narrow, (int n, const float *x, float *out), (n, x, out)) \
+    X(isa, attr, void, , narrow_rows, (int k, int n, const float *b, size_t ldb, float *out, \
+      size_t ldo), (k, n, b, ldb, out, ldo)) \
+    X(isa, attr, void, , pairs, (int m, int n, int k, const float *a, size_t lda, \
+      const float *b, size_t ldb, float *c, size_t ldc, int add), \
+      (NR, m, n, k, a, lda, b, ldb, c, ldc, add)) \
+    X(isa, attr, void, , pairs_t, (int m, int n, int k, const float *a, size_t lda, \
+      const float *b, size_t ldb, float *c, size_t ldc, int add), \
+      (NR, m, n, k, a, lda, b, ldb, c, ldc, add)) \
     X(isa, attr, float, return, dot, (int n, const float *a, const float *b), (n, a, b)) \
     X(isa, attr, double, return, sum, (size_t n, const float *x), (n, x)) \
     X(isa, attr, double, return, sum_squares, (size_t n, const float *x), (n, x)) \
@@ -2425,6 +2451,9 @@ enum {
 typedef struct glam__kernels {
     const char *name;
     int mr, nr;                // rows and columns of a tile
+    int pair;                  // terms of k that one element of A and B holds: 1, or 2 of bf16
+    int pairs_mr;              // mr of pairs; native: an instruction does them
+    int native;
 
     // C [m,n] = (or, with add, +=) A [m,k] B, one panel of n <= nr columns.  a[i*lda + p]; every
     // row of B has nr readable columns (ldb == nr when it is packed); n columns of C are written.
@@ -3090,6 +3119,45 @@ static GLAM__INLINE void glam__row_pack_t(int nr, int k, int n, const float *b, 
     }
 }
 
+// Two floats as a pair, each rounded to nearest, to even where two are as near; a NaN stays one.
+static GLAM__INLINE uint32_t glam__bf16_pair(float low, float high)
+{
+    uint32_t a, b;
+    memcpy(&a, &low, sizeof a);
+    memcpy(&b, &high, sizeof b);
+    a = (a & 0x7fffffffu) > 0x7f800000u ? a | 0x00400000u : a + 0x7fffu + (a >> 16 & 1);
+    b = (b & 0x7fffffffu) > 0x7f800000u ? b | 0x00400000u : b + 0x7fffu + (b >> 16 & 1);
+    return a >> 16 | (b & 0xffff0000u);
+}
+
+static GLAM__INLINE void glam__row_narrow(int n, const float *GLAM__RESTRICT x,
+                                          float *GLAM__RESTRICT out)
+{
+    GLAM__VECTOR
+    for (int q = 0; q < n / 2; q++) {
+        uint32_t pair = glam__bf16_pair(x[2 * q], x[2 * q + 1]);
+        memcpy(&out[q], &pair, sizeof pair);
+    }
+    if (n % 2) {
+        uint32_t pair = glam__bf16_pair(x[n - 1], 0);
+        memcpy(&out[n / 2], &pair, sizeof pair);
+    }
+}
+
+static GLAM__INLINE void glam__row_narrow_rows(int k, int n, const float *b, size_t ldb,
+                                               float *GLAM__RESTRICT out, size_t ldo)
+{
+    for (int p = 0; p < k; p += 2, b += 2 * ldb, out += ldo) {
+        const float *GLAM__RESTRICT low = b, *GLAM__RESTRICT high = p + 1 < k ? b + ldb : b;
+        uint32_t both = p + 1 < k ? 0xffffffffu : 0x0000ffffu;
+        GLAM__VECTOR
+        for (int j = 0; j < n; j++) {
+            uint32_t pair = glam__bf16_pair(low[j], high[j]) & both;
+            memcpy(&out[j], &pair, sizeof pair);
+        }
+    }
+}
+
 // Writes (or adds) n columns of a tile that was left in memory.
 static GLAM__APART void glam__put(int rows, int n, const float *tile, int nr, float *c,
                                   size_t ldc, int add)
@@ -3151,6 +3219,63 @@ static void glam__panel_t_base(int m, int n, int k, const float *a, size_t lda, 
                                size_t ldb, float *c, size_t ldc, int add)
 { glam__rows_base(m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
 
+// Products of bf16, in pairs: what AVX512-BF16 does in one instruction, bit for bit.  An element is
+// a chain over k as above, but within a pair the second term comes first.  A product is exact and
+// each addition rounded once, to nearest: the exact sum and its double round to one float.  What is
+// below the normal numbers counts as 0, and becomes 0 (Intel, VDPBF16PS).
+static GLAM__INLINE float glam__flush1(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits &= bits & 0x7f800000u ? 0xffffffffu : 0x80000000u;
+    memcpy(&x, &bits, sizeof bits);
+    return x;
+}
+
+static GLAM__INLINE float glam__half1(uint32_t bits)
+{
+    float x = 0;
+    memcpy(&x, &bits, sizeof bits);
+    return glam__flush1(x);
+}
+
+static GLAM__INLINE void glam__pairs_of(int nr, int m, int n, int k, const float *a, size_t ai,
+                                        size_t ap, const float *b, size_t ldb, float *c,
+                                        size_t ldc, int add)
+{
+    GLAM__ROUNDED
+    for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1) {
+        int steps = ((k - p < GLAM__KC ? k - p : GLAM__KC) + 1) / 2;
+        for (int i = 0; i < m; i++) {
+            float s[GLAM__LANES] = { 0 };
+            const float *x = a + (size_t)i * ai + (size_t)(p / 2) * ap;
+            const float *y = b + (size_t)(p / 2) * ldb;
+            for (int q = 0; q < steps; q++, x += ap, y += ldb) {
+                uint32_t of;
+                memcpy(&of, x, sizeof of);
+                double first = glam__half1(of << 16), second = glam__half1(of & 0xffff0000u);
+                GLAM__VECTOR
+                for (int j = 0; j < nr; j++) {
+                    uint32_t at;
+                    memcpy(&at, y + j, sizeof at);
+                    double t = (double)s[j] + second * (double)glam__half1(at & 0xffff0000u);
+                    t = (double)glam__flush1((float)t) + first * (double)glam__half1(at << 16);
+                    s[j] = glam__flush1((float)t);
+                }
+            }
+            glam__put(1, n, s, nr, c + (size_t)i * ldc, ldc, add);
+        }
+    }
+}
+
+static GLAM__INLINE void glam__row_pairs(int nr, int m, int n, int k, const float *a, size_t lda,
+                                         const float *b, size_t ldb, float *c, size_t ldc, int add)
+{ glam__pairs_of(nr, m, n, k, a, lda, 1, b, ldb, c, ldc, add); }
+static GLAM__INLINE void glam__row_pairs_t(int nr, int m, int n, int k, const float *a, size_t lda,
+                                           const float *b, size_t ldb, float *c, size_t ldc,
+                                           int add)
+{ glam__pairs_of(nr, m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
+
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC pop_options
 #endif
@@ -3170,12 +3295,76 @@ GLAM__ROWS(base, GLAM__NO_ATTRIBUTE, GLAM__BASE_NR)
 static void glam__table_base(glam__kernels *t)
 {
     t->name = "base";
-    t->mr = GLAM__BASE_MR;
+    t->mr = t->pairs_mr = GLAM__BASE_MR;
     t->nr = GLAM__BASE_NR;
+    t->pair = 1;
+    t->native = 0;
     t->panel = glam__panel_base;
     t->panel_t = glam__panel_t_base;
     glam__rows_of_base(t);
 }
+
+// The table of products whose operands are bf16.
+static glam__kernels glam__kernels_narrow(const glam__kernels *k)
+{
+    glam__kernels narrow = *k;
+    narrow.mr = k->pairs_mr;
+    narrow.pair = 2;
+    narrow.panel = k->pairs;
+    narrow.panel_t = k->pairs_t;
+    return narrow;
+}
+
+static int glam__steps(const glam__kernels *k, int terms)
+{ return (terms + k->pair - 1) / k->pair; }
+
+// Panels for either: as pack and pack_t above, of steps(k) rows.
+static void glam__pack_panel(const glam__kernels *t, int k, int n, const float *b, size_t ldb,
+                             float *out)
+{
+    if (t->pair == 1) {
+        t->pack(k, n, b, ldb, out);
+        return;
+    }
+    t->narrow_rows(k, n, b, ldb, out, (size_t)t->nr);
+    for (int q = 0; q < glam__steps(t, k) && n < t->nr; q++)
+        memset(out + q * t->nr + n, 0, (size_t)(t->nr - n) * sizeof(float));
+}
+
+static void glam__pack_panel_t(const glam__kernels *t, int k, int n, const float *b, size_t ldb,
+                               float *out)
+{
+    enum { STEPS = 32 };
+    float some[GLAM__LANES * STEPS];       // no panel is wider
+    if (t->pair == 1) {
+        t->pack_t(k, n, b, ldb, out);
+        return;
+    }
+    for (int p = 0; p < k; p += 2 * STEPS, out += STEPS * t->nr) {
+        int terms = k - p < 2 * STEPS ? k - p : 2 * STEPS;
+        for (int j = 0; j < n; j++) t->narrow(terms, b + (size_t)j * ldb + p, some + j * STEPS);
+        t->pack_t(glam__steps(t, terms), n, some, STEPS, out);
+    }
+}
+
+// Terms at, at+1, .. of k, as many as an element holds at most, into the element that has them.
+static void glam__put_terms(const glam__kernels *t, float *element, int at, int count,
+                            const float *x)
+{
+    uint32_t was, is;
+    if (t->pair == 1) {
+        *element = *x;
+        return;
+    }
+    memcpy(&was, element, sizeof was);
+    is = at % 2 ? (was & 0xffffu) | glam__bf16_pair(0, *x)
+                : glam__bf16_pair(*x, count > 1 ? x[1] : 0);
+    memcpy(element, &is, sizeof is);
+}
+
+static void glam__narrow_block(const glam__kernels *k, int rows, int n, const float *x, size_t ldx,
+                               float *out, size_t ld)
+{ for (int i = 0; i < rows; i++) k->narrow(n, x + (size_t)i * ldx, out + (size_t)i * ld); }
 
 // ---- the plain mixture
 
@@ -3315,7 +3504,7 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
 // tiles fetch it, a little at each step, the fewer they are the more of it.  Where B is a weight as
 // it is, that is the panel beside this one.  Rows that make no whole tile wait for B, as a model
 // that writes does: they fetch what they need 16 steps later.
-#define GLAM__TILES(isa, attr, W, MR, MT) \
+#define GLAM__TILE(isa, attr, W, MR, MT, PAIR, TAKE, MULTIPLY) \
     typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
     attr static GLAM__INLINE void glam__tile_##isa( \
         const int mr, const int nv, int n, int k, const float *a, size_t ai, size_t ap, \
@@ -3335,8 +3524,8 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
                 __builtin_prefetch((const void *)(ahead + sizeof old), 0, 2); \
             GLAM__UNROLL for (int v = 0; v < nv; v++) memcpy(&row[v], b + v * W, sizeof old); \
             GLAM__UNROLL for (int i = 0; i < mr; i++) { \
-                const float x = a[(size_t)i * ai]; \
-                GLAM__UNROLL for (int v = 0; v < nv; v++) sum[i][v] += row[v] * x; \
+                TAKE(x, a + (size_t)i * ai) \
+                GLAM__UNROLL for (int v = 0; v < nv; v++) MULTIPLY(sum[i][v], row[v], x); \
             } \
         } \
         if (n < nv * W) { \
@@ -3389,10 +3578,10 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
         const float *b, size_t ldb, float *c, size_t ldc, int add) \
     { \
         for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1) { \
-            int terms = k - p < GLAM__KC ? k - p : GLAM__KC; \
-            const float *ab = a + (size_t)p * ap, *bb = b + (size_t)p * ldb; \
-            if (n > W) glam__rows_##isa(tall, 2, m, n, terms, ab, ai, ap, bb, ldb, c, ldc, add); \
-            else glam__rows_##isa(tall, 1, m, n, terms, ab, ai, ap, bb, ldb, c, ldc, add); \
+            int steps = ((k - p < GLAM__KC ? k - p : GLAM__KC) + PAIR - 1) / PAIR; \
+            const float *ab = a + (size_t)(p / PAIR) * ap, *bb = b + (size_t)(p / PAIR) * ldb; \
+            if (n > W) glam__rows_##isa(tall, 2, m, n, steps, ab, ai, ap, bb, ldb, c, ldc, add); \
+            else glam__rows_##isa(tall, 1, m, n, steps, ab, ai, ap, bb, ldb, c, ldc, add); \
         } \
     } \
     attr static void glam__panel_##isa(int m, int n, int k, const float *a, size_t lda, \
@@ -3401,7 +3590,12 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
     attr static void glam__panel_t_##isa(int m, int n, int k, const float *a, size_t lda, \
                                          const float *b, size_t ldb, float *c, size_t ldc, \
                                          int add) \
-    { glam__blocks_##isa(MT, m, n, k, a, 1, lda, b, ldb, c, ldc, add); } \
+    { glam__blocks_##isa(MT, m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
+
+#define GLAM__TAKE(x, at) const float x = *(at);
+#define GLAM__FMA(sum, b, x) sum += b * x
+#define GLAM__TILES(isa, attr, W, MR, MT) \
+    GLAM__TILE(isa, attr, W, MR, MT, 1, GLAM__TAKE, GLAM__FMA) \
     attr static void glam__turn_##isa(int k, int n, const float *b, size_t ldb, float *out) \
     { \
         int whole = GLAM__TURNS && n == 2 * W ? k & ~3 : 0; \
@@ -3411,7 +3605,7 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
     static void glam__table_##isa(glam__kernels *t) \
     { \
         t->name = #isa; \
-        t->mr = MR; \
+        t->mr = t->pairs_mr = MR; \
         t->nr = 2 * W; \
         t->panel = glam__panel_##isa; \
         t->panel_t = glam__panel_t_##isa; \
@@ -3433,6 +3627,19 @@ GLAM__ROWS(avx2, GLAM__AVX2, 16)
 GLAM__TILES(avx2, GLAM__AVX2, 8, 6, 6)
 GLAM__ROWS(avx512, GLAM__AVX512, 32)
 GLAM__TILES(avx512, GLAM__AVX512, 16, 8, 12)
+
+// Pairs of bf16: compilers name the instruction each in its own way, assemblers agree.
+#if !defined(__clang__) ? __GNUC__ >= 10 : __clang_major__ >= 9
+#define GLAM__PAIRS_AVX512 1
+typedef int32_t glam__all_pairs __attribute__((vector_size(64)));
+#define GLAM__TAKE_PAIR(x, at) \
+    int32_t of_##x; \
+    memcpy(&of_##x, at, sizeof of_##x); \
+    const glam__all_pairs none_##x = { 0 }, x = none_##x + of_##x;
+#define GLAM__DOT_PAIRS(sum, b, x) \
+    __asm__("{vdpbf16ps %2, %1, %0|vdpbf16ps %0, %1, %2}" : "+v"(sum) : "v"(b), "v"(x))
+GLAM__TILE(pairs, GLAM__AVX512, 16, 12, 12, 2, GLAM__TAKE_PAIR, GLAM__DOT_PAIRS)
+#endif
 #else
 #define glam__rows_of_neon glam__rows_of_base
 GLAM__TILES(neon, GLAM__NO_ATTRIBUTE, 4, 8, 8)
@@ -3459,7 +3666,18 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
               && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
     if (!name || strcmp(name, "sse2") == 0) glam__table_sse2(out), found = 1;
     if (avx2 && (!name || strcmp(name, "avx2") == 0)) glam__table_avx2(out), found = 1;
-    if (avx512 && (!name || strcmp(name, "avx512") == 0)) glam__table_avx512(out), found = 1;
+    if (avx512 && (!name || strcmp(name, "avx512") == 0)) {
+        glam__table_avx512(out);
+        found = 1;
+#ifdef GLAM__PAIRS_AVX512
+        if (__builtin_cpu_supports("avx512bf16") && sizeof(float) == 4) {
+            out->pairs = glam__panel_pairs;
+            out->pairs_t = glam__panel_t_pairs;
+            out->pairs_mr = 12;
+            out->native = 1;
+        }
+#endif
+    }
 #elif defined(GLAM__SIMD)
     if (!name || strcmp(name, "neon") == 0) glam__table_neon(out), found = 1;
 #endif
@@ -3482,6 +3700,8 @@ static const char *glam__limits(const glam_options *o)
                "from glam_options_default()";
     if (o->parallel_for && o->threads < 1)
         return "options.parallel_for needs options.threads, the number of its workers";
+    if (o->arithmetic != GLAM_F32 && o->arithmetic != GLAM_BF16 && o->arithmetic != GLAM_AUTO)
+        return "options.arithmetic must be GLAM_F32, GLAM_BF16 or GLAM_AUTO";
     return NULL;
 }
 
@@ -3499,7 +3719,7 @@ GLAM_API glam_options glam_options_default(void)
 
 GLAM_API glam_ctx *glam_open(const glam_options *options)
 {
-    const size_t bytes = sizeof(glam_ctx) + sizeof(glam__kernels);
+    const size_t bytes = sizeof(glam_ctx) + 2 * sizeof(glam__kernels);
     glam_options o = options ? *options : glam_options_default();
     const char *wrong = glam__limits(&o);
     if (!o.allocator.alloc || !o.allocator.release) o.allocator = glam_options_default().allocator;
@@ -3519,9 +3739,20 @@ GLAM_API glam_ctx *glam_open(const glam_options *options)
         glam_fail(ctx, GLAM_ERR_VALUE, "options.simd \"%s\" is not to be had here; NULL picks the "
                   "best of base, sse2, avx2, avx512, neon", o.simd ? o.simd : "");
     }
+    ctx->products = ctx->kernels;
+    if (ctx->options.arithmetic == GLAM_AUTO)
+        ctx->options.arithmetic = ctx->kernels->native ? GLAM_BF16 : GLAM_F32;
+    if (ctx->options.arithmetic == GLAM_BF16 && sizeof(float) == 4) {
+        ctx->kernels[1] = glam__kernels_narrow(ctx->kernels);
+        ctx->products = ctx->kernels + 1;
+        ctx->plain = 0;                        // its sums have an order of their own
+    }
     glam__mesh_open(ctx);
     return ctx;
 }
+
+GLAM_API const char *glam_arithmetic_name(const glam_ctx *ctx)
+{ return !ctx ? "" : ctx->options.arithmetic == GLAM_BF16 ? "bf16" : "f32"; }
 
 GLAM_API const char *glam_simd_name(const glam_ctx *ctx) { return ctx ? ctx->kernels->name : ""; }
 GLAM_API glam_status glam_error(const glam_ctx *ctx) { return ctx ? ctx->error : GLAM_ERR_MEMORY; }
@@ -3685,7 +3916,7 @@ GLAM_API void glam_close(glam_ctx *ctx)
     glam__free(ctx, ctx->scratch_block, (size_t)ctx->scratch_bytes + GLAM__ALIGN);
     glam__mesh_close(ctx);
     glam_allocator a = ctx->options.allocator;
-    a.release(a.user, ctx, sizeof(glam_ctx) + sizeof(glam__kernels));
+    a.release(a.user, ctx, sizeof(glam_ctx) + 2 * sizeof(glam__kernels));
 }
 
 // The step ends: tape and activations go, packed weights are made anew at their next use.
@@ -4538,6 +4769,8 @@ GLAM_API double glam_check_grad(glam_ctx *ctx, glam_tensor *(*loss)(glam_ctx *ct
      product before them, which hands its columns over while they are near: a feed-forward.
    - Outer products C += A^T B are the gradients of weights; rows add up in their order.
    - Spans give each expert its own rows of A and C, and its own slice of B.
+   - In bf16 (options.arithmetic) an element of panels and of copied rows holds two terms of k,
+     rounded as they are written there.
    Invariants: a row of the result does not depend on the other rows, nor an element on how tasks
    are cut: it is a chain of multiply-adds over k in order, in blocks of KC (room 05). */
 
@@ -4545,6 +4778,7 @@ GLAM_API double glam_check_grad(glam_ctx *ctx, glam_tensor *(*loss)(glam_ctx *ct
 // B of a product: [k,n] row-major with row stride ld, or the transpose of [n,k]; slices are
 // the experts.
 typedef struct glam__operand {
+    const glam__kernels *kernels;  // those that multiply: f32, or bf16
     const float *data, *panels;
     size_t ld, slice, panel_slice;
     int k, n, transposed;
@@ -4598,7 +4832,11 @@ static int glam__product_rows(int k)
 }
 
 static size_t glam__worker_floats(const glam_ctx *ctx, int k)
-{ return (size_t)glam__product_rows(k) * glam__stride(k) + (size_t)GLAM__KC * ctx->kernels->nr; }
+{
+    size_t row = ctx->products->pair > 1 ? glam__stride(k) : 0;    // before it is narrow
+    return (size_t)glam__product_rows(k) * glam__stride(k) + row +
+           (size_t)GLAM__KC * ctx->kernels->nr;
+}
 
 // Scratch of a product with inner size k.
 static uint64_t glam__product_bytes(const glam_ctx *ctx, int k)
@@ -4612,13 +4850,15 @@ static glam__operand glam__operand_of(const glam_ctx *ctx, const glam_tensor *w,
 {
     glam__operand b;
     int d = w->shape.dims, rows = w->shape.dim[d - 2], cols = w->shape.dim[d - 1];
+    b.kernels = w->pack && w->pack->exact ? ctx->kernels : ctx->products;
     b.data = w->data;
     b.ld = (size_t)cols;
     b.slice = (size_t)rows * cols;
     b.k = transposed ? cols : rows;
     b.n = transposed ? rows : cols;
     b.transposed = transposed;
-    b.panel_slice = (size_t)glam__panels_of(ctx, b.n) * ctx->kernels->nr * b.k;
+    b.panel_slice = (size_t)glam__panels_of(ctx, b.n) * ctx->kernels->nr *
+                    glam__steps(b.kernels, b.k);
     b.panels = w->pack && w->pack->epoch[transposed] == ctx->epoch ? w->pack->data[transposed]
                                                                    : NULL;
     return b;
@@ -4636,10 +4876,9 @@ typedef struct glam__patch {
 } glam__patch;
 
 // For steps [p,p+terms) of panel j of slice s.
-static glam__patch glam__panel_source(const glam__kernels *k, const glam__operand *b, int s, int j,
-                                      int p, int terms)
+static glam__patch glam__panel_source(const glam__operand *b, int s, int j, int p, int terms)
 {
-    int col = j * k->nr, n = glam__min(b->n - col, k->nr);
+    int nr = b->kernels->nr, col = j * nr, n = glam__min(b->n - col, nr);
     glam__patch of = { NULL, b->ld, b->transposed ? n : terms, b->transposed ? terms : n, 0, 0 };
     if (n > 0)
         of.from = b->data + (size_t)s * b->slice +
@@ -4647,24 +4886,25 @@ static glam__patch glam__panel_source(const glam__kernels *k, const glam__operan
     return of;
 }
 
-static void glam__make_panel(const glam__kernels *k, const glam__operand *b, int s, int j, int p,
-                             int terms, float *out)
+static void glam__make_panel(const glam__operand *b, int s, int j, int p, int terms, float *out)
 {
-    glam__patch of = glam__panel_source(k, b, s, j, p, terms);
-    if (b->transposed) k->pack_t(terms, of.rows, of.from, of.ld, out);
-    else k->pack(terms, of.cols, of.from, of.ld, out);
+    glam__patch of = glam__panel_source(b, s, j, p, terms);
+    if (b->transposed) glam__pack_panel_t(b->kernels, terms, of.rows, of.from, of.ld, out);
+    else glam__pack_panel(b->kernels, terms, of.cols, of.from, of.ld, out);
 }
 
 // Where panels lie: by blocks of GLAM__KC rows of B, in a block panel after panel, so that what
 // follows one in memory is what a product takes next.
-static size_t glam__panel_at(const glam__operand *b, int panels, int nr, int s, int j, int p0,
-                             int terms)
-{ return (size_t)s * b->panel_slice + ((size_t)p0 * panels + (size_t)j * terms) * nr; }
+static size_t glam__panel_at(const glam__operand *b, int panels, int s, int j, int p0, int terms)
+{
+    const glam__kernels *k = b->kernels;
+    size_t before = (size_t)(p0 / k->pair) * panels, steps = (size_t)glam__steps(k, terms);
+    return (size_t)s * b->panel_slice + (before + (size_t)j * steps) * k->nr;
+}
 
 static void glam__packing_body(void *arg, int begin, int end, int worker GLAM__UNUSED)
 {
     const glam__packings *all = (const glam__packings *)arg;
-    int nr = all->ctx->kernels->nr;
     for (int i = begin; i < end; i++) {
         const glam__packing *p = all->job;
         int task = i;
@@ -4672,8 +4912,8 @@ static void glam__packing_body(void *arg, int begin, int end, int worker GLAM__U
         for (int p0 = 0; p0 < p->b.k; p0 += GLAM__KC) {
             int s = task / p->panels, j = task % p->panels;
             int terms = glam__min(p->b.k - p0, GLAM__KC);
-            glam__make_panel(all->ctx->kernels, &p->b, s, j, p0, terms,
-                             p->out + glam__panel_at(&p->b, p->panels, nr, s, j, p0, terms));
+            glam__make_panel(&p->b, s, j, p0, terms,
+                             p->out + glam__panel_at(&p->b, p->panels, s, j, p0, terms));
         }
     }
 }
@@ -4786,7 +5026,7 @@ static void glam__fetch_lines(glam__patch *s, int lines)
 static void glam__product_panels(const glam__product *p, const glam__span *s, const float *a,
                                  size_t lda, int p0, int terms, int from, int to, float *panel)
 {
-    const glam__kernels *k = p->ctx->kernels;
+    const glam__kernels *k = p->b[0].kernels;
     int first = 0, base = p->base && p0 == 0;
     for (int i = 0; i < p->parts; i++) {
         const glam__operand *b = &p->b[i];
@@ -4797,20 +5037,20 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
             const float *values = panel;
             size_t ldb = (size_t)k->nr;
             if (b->panels) {
-                values = b->panels + glam__panel_at(b, panels, k->nr, s->slice, j, p0, terms);
-            } else if (!b->transposed && n == k->nr && s->rows <= 2 * k->mr) {
+                values = b->panels + glam__panel_at(b, panels, s->slice, j, p0, terms);
+            } else if (!b->transposed && n == k->nr && s->rows <= 2 * k->mr && k->pair == 1) {
                 values = b->data + (size_t)s->slice * b->slice +    // too few rows to pay
                          (size_t)p0 * b->ld + col;                  // for packing
                 ldb = b->ld;
             } else {
-                glam__make_panel(k, b, s->slice, j, p0, terms, panel);
+                glam__make_panel(b, s->slice, j, p0, terms, panel);
             }
             for (int r = 0; r < s->rows && base; r++)
                 memcpy(c + (size_t)r * p->ldc, p->base + (size_t)(s->row + r) * p->ldc + col,
                        (size_t)n * sizeof(float));
             int some = b->panels || s->rows <= 2 * k->mr ? s->rows : 2 * k->mr;
             int lines = some < s->rows ? terms * k->nr / 16 * some / s->rows + 1 : 0;
-            glam__patch soon = glam__panel_source(k, b, s->slice, j + 1, p0, terms);
+            glam__patch soon = glam__panel_source(b, s->slice, j + 1, p0, terms);
             if (b->panels) soon.from = NULL;
             for (int r = 0; r < s->rows; r += some) {
                 int rows = glam__min(s->rows - r, some);
@@ -4823,17 +5063,34 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
     }
 }
 
+// The rows of A that a task takes, as its kernels take them: as they are, or made in `rows`, where
+// behind narrow ones is room for one as it was.
+static const float *glam__product_take(const glam__product *p, const glam__span *s, float *rows,
+                                       size_t *lda)
+{
+    const glam__kernels *k = p->b[0].kernels;
+    float *one = rows + (size_t)p->block * p->lds;
+    int made = p->fill || k->pair > 1;
+    *lda = made ? p->lds : p->lda;
+    if (p->fill && k->pair == 1) p->fill(p, s->row, s->rows, 0, p->k, rows, p->lds);
+    for (int r = s->row; r < s->row + s->rows && k->pair > 1; r++) {
+        if (p->fill) p->fill(p, r, 1, 0, p->k, one, (size_t)p->k);
+        k->narrow(p->k, p->fill ? one : p->a + (size_t)r * p->lda,
+                  rows + (size_t)(r - s->row) * p->lds);
+    }
+    return made ? rows : p->a + (size_t)s->row * p->lda;
+}
+
 // The same for all of k: in blocks of GLAM__KC, so that a block of A stays near while B passes by.
 static void glam__product_block(const glam__product *p, const glam__span *s, int from, int to,
                                 float *scratch)
 {
+    size_t lda;
     float *panel = scratch, *rows = scratch + (size_t)GLAM__KC * p->ctx->kernels->nr;
-    const float *a = p->fill ? rows : p->a + (size_t)s->row * p->lda;
-    size_t lda = p->fill ? p->lds : p->lda;
-    if (p->fill) p->fill(p, s->row, s->rows, 0, p->k, rows, lda);
+    const float *a = glam__product_take(p, s, rows, &lda);
     for (int p0 = 0; p0 == 0 || p0 < p->k; p0 += GLAM__KC)
-        glam__product_panels(p, s, a + p0, lda, p0, glam__min(p->k - p0, GLAM__KC),
-                             from, to, panel);
+        glam__product_panels(p, s, a + p0 / p->b[0].kernels->pair, lda, p0,
+                             glam__min(p->k - p0, GLAM__KC), from, to, panel);
 }
 
 // Spans are cut into blocks of at most p->block rows, as even as they can be.  Which block of which
@@ -4847,7 +5104,7 @@ static glam__span glam__find_block(const glam__product *p, int t)
             t -= blocks;
             continue;
         }
-        each = glam__up(glam__ceil_div(rows, blocks), p->ctx->kernels->mr);
+        each = glam__up(glam__ceil_div(rows, blocks), p->b[0].kernels->mr);
         found = p->spans[i];
         found.row += t * each;
         found.rows = glam__min(rows - t * each, each);
@@ -4882,7 +5139,7 @@ static void glam__fill_copy(const glam__product *p, int row, int rows, int at, i
 static void glam__product_ready(glam_ctx *ctx, glam__product *p)
 {
     p->ctx = ctx;
-    p->lds = glam__stride(p->k);
+    p->lds = glam__stride(glam__steps(p->b[0].kernels, p->k));
     p->worker_floats = glam__worker_floats(ctx, p->k);
     p->block = glam__product_rows(p->k);
     p->panels = 0;
@@ -4907,7 +5164,7 @@ enum { GLAM__BLOCK_ROWS = 48 };        // fewer do not pay for a look at B
 static void glam__cut_rows(const glam_ctx *ctx, glam__product *p, int most)
 {
     int workers = ctx->options.threads, tasks = glam__up(glam__ceil_div(p->m, most), workers);
-    p->block = p->m ? glam__up(glam__ceil_div(p->m, tasks), ctx->kernels->mr) : 0;
+    p->block = p->m ? glam__up(glam__ceil_div(p->m, tasks), p->b[0].kernels->mr) : 0;
     if (p->block < GLAM__BLOCK_ROWS) p->block = GLAM__BLOCK_ROWS;
 }
 
@@ -4916,13 +5173,15 @@ static void glam__product_run(glam_ctx *ctx, glam__product *p)
     size_t used = ctx->scratch_used;
     glam__product_ready(ctx, p);
     p->scratch = glam__scratch_floats(ctx, p->worker_floats * (size_t)ctx->options.threads);
-    if (!p->fill && p->lda % 1024 == 0 && p->m >= p->block) p->fill = glam__fill_copy;
+    int narrow = p->b[0].kernels->pair > 1;                // then A is copied by each task
+    if (!p->fill && !narrow && p->lda % 1024 == 0 && p->m >= p->block) p->fill = glam__fill_copy;
     // panels made at each use: better each by one task, over all rows
-    int apart = p->spans == &p->whole && !p->b[0].panels && !p->fill && p->m > p->block;
+    int apart = p->spans == &p->whole && !p->b[0].panels && !p->fill && !narrow &&
+                p->m > p->block;
     if (apart) p->block = p->m;
     else glam__cut_rows(ctx, p, glam__min(p->block, 128));
     int blocks = glam__block_count(p), workers = ctx->options.threads;
-    p->cols = blocks && blocks < workers ? glam__ceil_div(8 * workers, blocks) : 1;
+    p->cols = blocks && blocks < workers ? glam__ceil_div((narrow ? 2 : 8) * workers, blocks) : 1;
     if (apart) p->cols = p->panels;
     if (p->cols > p->panels) p->cols = p->panels;
     glam__parallel(ctx, blocks * p->cols, (double)p->m * p->k * p->panels * ctx->kernels->nr,
@@ -4976,7 +5235,9 @@ static int glam__chain_rows(int k, int n, int packed)
 static size_t glam__chain_floats(const glam_ctx *ctx, int k)
 {
     size_t rows = (size_t)glam__up(glam__chain_rows(k, k, 0), 24);
-    return rows * (glam__stride(k) + GLAM__HANDED_LD) + (size_t)GLAM__KC * ctx->kernels->nr;
+    size_t narrow = ctx->products->pair > 1 ? rows * GLAM__HANDED_LD + glam__stride(k) : 0;
+    return rows * (glam__stride(k) + GLAM__HANDED_LD) + (size_t)GLAM__KC * ctx->kernels->nr +
+           narrow;
 }
 
 // Scratch of a wide chain over T rows from width k to H and back, its short form included.
@@ -5005,31 +5266,38 @@ static void glam__chain_first(const glam__product *p, const glam__span *s, int a
     }
     for (int i = 0; i < p->parts; i++)
         for (int p0 = 0; p0 < p->k; p0 += GLAM__KC)
-            glam__product_panels(&piece, &here, a + p0, lda, p0, glam__min(p->k - p0, GLAM__KC),
-                                 i * panels + at / nr, i * panels + glam__up(at + terms, nr) / nr,
-                                 panel);
+            glam__product_panels(&piece, &here, a + p0 / p->b[0].kernels->pair, lda, p0,
+                                 glam__min(p->k - p0, GLAM__KC), i * panels + at / nr,
+                                 i * panels + glam__up(at + terms, nr) / nr, panel);
 }
 
 static void glam__chain_block(const glam__chain *c, const glam__span *s, int from, int to,
                               float *panel)
 {
     const glam__product *p = c->p, *last = c->p + c->count;
+    const glam__kernels *kernels = p->b[0].kernels;
     float *rows = panel + (size_t)GLAM__KC * p->ctx->kernels->nr, *handed = rows + c->first;
+    float *narrow = handed + (size_t)p->block * GLAM__HANDED_LD;
     int k = p[c->wide].k;
-    const float *a0 = p->fill ? rows : p->a + (size_t)s->row * p->lda;
-    if (c->wide && p->fill) p->fill(p, s->row, s->rows, 0, p->k, rows, p->lds);
+    size_t lda = 0, ld = GLAM__HANDED_LD;
+    const float *a0 = c->wide ? glam__product_take(p, s, rows, &lda) : NULL;
     for (int at = 0; at < k; at += GLAM__KC) {
         int terms = glam__min(k - at, GLAM__KC);
         if (c->wide)
-            glam__chain_first(p, s, at, terms, a0, p->fill ? p->lds : p->lda, handed, panel);
+            glam__chain_first(p, s, at, terms, a0, lda, handed, panel);
         for (const glam__product *q = p + c->wide; q < last; q++) {
             if (at >= q->k) continue;                      // later ones may be less wide
             terms = glam__min(q->k - at, GLAM__KC);
             const float *a = q->fill ? handed : q->a + (size_t)s->row * q->lda + at;
-            if (q->before) q->before(q, s->row, s->rows, at, terms, handed, GLAM__HANDED_LD);
-            if (q->fill) q->fill(q, s->row, s->rows, at, terms, handed, GLAM__HANDED_LD);
-            glam__product_panels(q, s, a, q->fill ? (size_t)GLAM__HANDED_LD : q->lda, at, terms,
-                                 from, to, panel);
+            size_t step = q->fill ? ld : q->lda;
+            if (q->before) q->before(q, s->row, s->rows, at, terms, handed, ld);
+            if (q->fill) q->fill(q, s->row, s->rows, at, terms, handed, ld);
+            if (kernels->pair > 1) {
+                glam__narrow_block(kernels, s->rows, terms, a, step, narrow, ld);
+                a = narrow;
+                step = ld;
+            }
+            glam__product_panels(q, s, a, step, at, terms, from, to, panel);
         }
     }
 }
@@ -5109,8 +5377,11 @@ static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count, int wide
     glam__chain c = { p, count, wide, 1, 0, 0, NULL };
     if (!wide && blocks) c.cols = glam__ceil_div(2 * workers, blocks);
     if (c.cols > p->panels) c.cols = p->panels;
-    c.first = wide && p->fill ? (size_t)p->block * p->lds : 0;
-    c.floats = c.first + (size_t)p->block * GLAM__HANDED_LD + (size_t)GLAM__KC * ctx->kernels->nr;
+    int narrow = p->b[0].kernels->pair > 1;
+    c.first = wide && (p->fill || narrow) ? (size_t)p->block * p->lds : 0;
+    if (wide && narrow) c.first += glam__stride(p->k);
+    c.floats = c.first + (size_t)p->block * GLAM__HANDED_LD * (1 + narrow) +
+               (size_t)GLAM__KC * ctx->kernels->nr;
     c.scratch = glam__scratch_floats(ctx, c.floats * (size_t)workers);
     glam__parallel(ctx, blocks * c.cols, work, glam__chain_body, &c);
     ctx->scratch_used = used;
@@ -5146,14 +5417,14 @@ typedef struct glam__outer {
     size_t lda, ldb;
     float *c;                      // NULL: no gradient is wanted
     size_t ldc, slice;             // C's row stride, and elements from one expert to the next
-    int add;
+    int add, exact;                // exact: see glam__pack
     const glam__span *spans;       // NULL: whole
     int span_count, panels, parts, cols;   // set by run: panels of B, and what tasks they make
     glam__span whole;
 } glam__outer;
 
 typedef struct glam__outers {
-    const glam__kernels *kernels;
+    const glam_ctx *ctx;
     const glam__outer *list;
     float *scratch;
     size_t worker_floats;
@@ -5189,7 +5460,11 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
         int rows = glam__min(s->rows - r0, GLAM__OUTER_ROWS);
         size_t at = (size_t)(s->row + r0), lda = o->lda;
         const float *a = o->a + at * lda + from;
-        if (last - first > k->nr) {
+        if (k->pair > 1) {
+            k->narrow_rows(rows, m, a, lda, copy, GLAM__OUTER_LD);
+            a = copy;
+            lda = GLAM__OUTER_LD;
+        } else if (last - first > k->nr) {
             for (int i = 0; i < rows; i++)
                 memcpy(copy + (size_t)i * GLAM__OUTER_LD, a + (size_t)i * lda,
                        (size_t)m * sizeof(float));
@@ -5204,11 +5479,12 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
                 glam__patch soon = { NULL, o->ldb, terms, k->nr, 0, 0 };
                 if (more) soon.from = b + (size_t)terms * o->ldb;
                 else if (j + k->nr < last) soon.from = o->b + at * o->ldb + j + k->nr;
-                k->pack(terms, n, b, o->ldb, panel);
+                const float *ar = a + (size_t)(r / k->pair) * lda;
+                glam__pack_panel(k, terms, n, b, o->ldb, panel);
                 for (int i = 0; i < m; i += some) {
                     glam__fetch_lines(&soon, terms * k->nr / 16 * some / m + 1);
-                    k->panel_t(glam__min(m - i, some), n, terms, a + (size_t)r * lda + i, lda,
-                               panel, (size_t)k->nr, c + (size_t)i * o->ldc + j, o->ldc,
+                    k->panel_t(glam__min(m - i, some), n, terms, ar + i, lda, panel,
+                               (size_t)k->nr, c + (size_t)i * o->ldc + j, o->ldc,
                                o->add || r0 + r > 0);
                 }
             }
@@ -5223,7 +5499,8 @@ static void glam__outer_body(void *arg, int begin, int end, int worker)
         int task = t;
         for (; task >= o->span_count * o->parts * o->cols; o++)
             task -= o->span_count * o->parts * o->cols;
-        glam__outer_task(all->kernels, o, task, all->scratch + (size_t)worker * all->worker_floats);
+        glam__outer_task(o->exact ? all->ctx->kernels : all->ctx->products, o, task,
+                         all->scratch + (size_t)worker * all->worker_floats);
     }
 }
 
@@ -5231,7 +5508,7 @@ static void glam__outer_body(void *arg, int begin, int end, int worker)
 static void glam__outer_run(glam_ctx *ctx, glam__outer *o, int count)
 {
     size_t used = ctx->scratch_used;
-    glam__outers all = { ctx->kernels, o, NULL, glam__outer_floats(ctx) };
+    glam__outers all = { ctx, o, NULL, glam__outer_floats(ctx) };
     int tasks = 0;
     double work = 0;
     all.scratch = glam__scratch_floats(ctx, all.worker_floats * (size_t)ctx->options.threads);
@@ -5263,6 +5540,7 @@ static glam__outer glam__outer_of(glam_tensor *w, int rows, const float *a, size
     memset(&o, 0, sizeof o);
     o.c = w ? glam__grad_of(w, &o.add) : NULL;
     o.whole.rows = rows;
+    o.exact = w && w->pack && w->pack->exact;
     o.m = w ? w->shape.dim[w->shape.dims - 2] : 0;
     o.n = w ? w->shape.dim[w->shape.dims - 1] : 0;
     o.a = a; o.lda = lda;
@@ -6373,11 +6651,18 @@ GLAM__OP(lm_loss, 3, GLAM__OP_FRESH);
 
 // Keys, values and projected sinusoids of one layer of a session, as panels; see room 17.
 typedef struct glam__cache {
-    float *k;                      // [kv_heads][panels of most][D][nr]
-    float *v;                      // [kv_heads][panels of D][most][nr]
-    float *r;                      // [heads][panels of most][D][nr], distance most-1-c in column c
+    float *k;                      // [kv_heads][panels of most][steps of D][nr]
+    float *v;                      // [kv_heads][panels of D][steps of most][nr]
+    float *r;                      // [heads], as k; distance most-1-c in column c
     int    most, length;
 } glam__cache;
+
+// Elements of panels over so many columns and k of a product.
+static size_t glam__panel_floats(const glam_ctx *ctx, int columns, int k)
+{
+    return (size_t)glam__panels_of(ctx, columns) * ctx->kernels->nr *
+           glam__steps(ctx->products, k);
+}
 
 typedef struct glam__attention {
     glam_attention_config c;
@@ -6393,7 +6678,7 @@ enum { GLAM__AT_X, GLAM__AT_NORM, GLAM__AT_Q, GLAM__AT_K, GLAM__AT_V, GLAM__AT_O
 // Everything that the loops over heads need.
 typedef struct glam__heads {
     glam_ctx *ctx;
-    const glam__kernels *kernels;
+    const glam__kernels *kernels, *products;
     const glam__attention *at;
     glam_node *n;
     int B, S, T, M, A, heads, D, start, keys;   // keys = start + S
@@ -6448,6 +6733,7 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n, int back)
     memset(&h, 0, sizeof h);
     h.ctx = ctx;
     h.kernels = ctx->kernels;
+    h.products = ctx->products;
     h.at = (const glam__attention *)n->config;
     h.n = n;
     glam_shape s = n->in[0]->shape;
@@ -6479,7 +6765,7 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n, int back)
 
 // Parts of a worker's slice; the last five are for backward.
 typedef struct glam__slice {
-    float *k, *v, *s, *rp, *raw, *q, *kn, *ds, *pack, *dq, *capped;
+    float *k, *v, *s, *rp, *raw, *q, *narrow, *kn, *ds, *pack, *dq, *capped;
 } glam__slice;
 
 static float *glam__cut(float *from, size_t *used, size_t count)
@@ -6503,6 +6789,8 @@ static glam__slice glam__slice_of(const glam__heads *h, float *at, int back, siz
     w.rp = glam__cut(at, n, xl * (size_t)glam__panels_of(h->ctx, h->distances) * nr * h->D);
     w.raw = glam__cut(at, n, xl * block * h->ldr);
     w.q = glam__cut(at, n, xl * 2 * block * (size_t)glam__up(h->D, 16));
+    int widest = glam__max((int)glam__larger(h->lds, xl * h->ldr), h->D) / 2 + 1;
+    w.narrow = glam__cut(at, n, h->products->pair > 1 ? block * glam__stride(widest) : 0);
     w.kn = glam__cut(at, n, b * (value + xl * (size_t)h->d_panels * nr * h->distances));
     w.ds = glam__cut(at, n, b * block * h->lds);
     w.pack = glam__cut(at, n, b * block * nr);
@@ -6842,24 +7130,36 @@ static void glam__attention_positions(const glam__heads *h)
 
 // ---- one (row of the batch, head)
 
-// Panels of rows [first, first+count) of x (stride ld) as columns: [panel][D][nr].
+// Panels of rows [first, first+count) of x (stride ld) as columns: [panel][steps of D][nr].
 static void glam__pack_columns(const glam__kernels *k, int count, int D, const float *x, size_t ld,
                                float *out)
 {
-    for (int j = 0; j < count; j += k->nr) {
-        int n = glam__min(count - j, k->nr);
-        k->pack_t(D, n, x + (size_t)j * ld, ld, out + (size_t)j * D);
-    }
+    for (int j = 0; j < count; j += k->nr, out += (size_t)glam__steps(k, D) * k->nr)
+        glam__pack_panel_t(k, D, glam__min(count - j, k->nr), x + (size_t)j * ld, ld, out);
 }
 
-// Panels of the columns of x [count,D]: [panel of D][count][nr].
+// Panels of the columns of x [count,D]: [panel of D][steps of count][nr].
 static void glam__pack_rows(const glam__kernels *k, int count, int D, const float *x, size_t ld,
                             float *out)
 {
-    for (int d = 0; d < D; d += k->nr) {
-        int n = glam__min(D - d, k->nr);
-        k->pack(count, n, x + d, ld, out + (size_t)d * count);
+    for (int d = 0; d < D; d += k->nr, out += (size_t)glam__steps(k, count) * k->nr)
+        glam__pack_panel(k, count, glam__min(D - d, k->nr), x + d, ld, out);
+}
+
+// C [rows,n] = A [rows,k] B, of B's panels over k of length `length`.
+static void glam__attend_times(const glam__heads *h, const glam__slice *w, int rows, int n, int k,
+                               const float *a, size_t lda, const float *b, int length, float *c,
+                               size_t ldc)
+{
+    const glam__kernels *t = h->products;
+    if (t->pair > 1) {
+        size_t ld = glam__stride(glam__steps(t, k));
+        glam__narrow_block(t, rows, k, a, lda, w->narrow, ld);
+        a = w->narrow;
+        lda = ld;
     }
+    for (int j = 0; j < n; j += t->nr, b += (size_t)glam__steps(t, length) * t->nr)
+        t->panel(rows, glam__min(n - j, t->nr), k, a, lda, b, (size_t)t->nr, c + j, ldc, 0);
 }
 
 // New keys and values go into the cache, each to its own place.
@@ -6867,17 +7167,22 @@ static void glam__cache_append(void *arg, int begin, int end, int worker GLAM__U
 {
     const glam__heads *h = (const glam__heads *)arg;
     glam__cache *c = h->at->cache;
-    int nr = h->kernels->nr, panels = glam__ceil_div(c->most, nr);
+    const glam__kernels *t = h->products;
+    int nr = t->nr, D = h->D;
     for (int kv = begin; kv < end; kv++) {
-        float *k = c->k + (size_t)kv * panels * h->D * nr;
-        float *v = c->v + (size_t)kv * h->d_panels * nr * c->most;
+        float *k = c->k + (size_t)kv * glam__panel_floats(h->ctx, c->most, D);
+        float *v = c->v + (size_t)kv * glam__panel_floats(h->ctx, D, c->most);
         for (int i = 0; i < h->S; i++) {
-            size_t at = (size_t)i * h->ld + (size_t)kv * h->D;
-            int to = h->start + i;
-            for (int d = 0; d < h->D; d++) {
-                k[(size_t)(to / nr) * h->D * nr + (size_t)d * nr + to % nr] = h->k[at + d];
-                v[((size_t)(d / nr) * c->most + to) * nr + d % nr] = h->v[at + d];
-            }
+            const float *key = h->k + (size_t)i * h->ld + (size_t)kv * D;
+            const float *value = h->v + (size_t)i * h->ld + (size_t)kv * D;
+            int to = h->start + i, steps = glam__steps(t, c->most);
+            float *column = k + (size_t)(to / nr) * nr * glam__steps(t, D) + to % nr;
+            for (int d = 0; d < D; d += t->pair)
+                glam__put_terms(t, column + (size_t)(d / t->pair) * nr, d,
+                                glam__min(D - d, t->pair), key + d);
+            for (int d = 0; d < D; d++)
+                glam__put_terms(t, v + ((size_t)(d / nr) * steps + to / t->pair) * nr + d % nr, to,
+                                1, value + d);
         }
     }
 }
@@ -6886,10 +7191,9 @@ static void glam__cache_append(void *arg, int begin, int end, int worker GLAM__U
 static void glam__scores(const glam__heads *h, const glam__slice *w, int b, int head, int i0,
                          int rows)
 {
-    const glam__kernels *k = h->kernels;
     const float *q = h->q + ((size_t)b * h->S + i0) * h->ld + (size_t)head * h->D;
     size_t ldq = h->ld;
-    int last = h->start + i0 + rows, nr = k->nr;
+    int last = h->start + i0 + rows, nr = h->kernels->nr;
     if (h->xl) {
         const float *u = h->n->in[GLAM__AT_U]->data + (size_t)head * h->D;
         const float *v = h->n->in[GLAM__AT_VBIAS]->data + (size_t)head * h->D;
@@ -6900,14 +7204,14 @@ static void glam__scores(const glam__heads *h, const glam__slice *w, int b, int 
                 w->q[i * wide + d] = q[i * ldq + d] + u[d];
                 qv[i * wide + d] = q[i * ldq + d] + v[d];
             }
-        for (int j = (h->distances - last) / nr * nr; j < h->distances; j += nr)
-            k->panel(rows, nr, h->D, qv, wide, w->rp + (size_t)j * h->D, (size_t)nr, w->raw + j,
-                     h->ldr, 0);
+        int j = (h->distances - last) / nr * nr;
+        glam__attend_times(h, w, rows, glam__up(h->distances - j, nr), h->D, qv, wide,
+                           w->rp + (size_t)j * glam__steps(h->products, h->D), h->D, w->raw + j,
+                           h->ldr);
         q = w->q;
         ldq = wide;
     }
-    for (int j = 0; j < last; j += nr)
-        k->panel(rows, nr, h->D, q, ldq, w->k + (size_t)j * h->D, (size_t)nr, w->s + j, h->lds, 0);
+    glam__attend_times(h, w, rows, glam__up(last, nr), h->D, q, ldq, w->k, h->D, w->s, h->lds);
 }
 
 // Scale, cap, position and mask of one row of scores; returns how many keys it may see, 0 at
@@ -6946,15 +7250,15 @@ static void glam__hide_keys(const glam__heads *h, int b, int i, float *s)
 // The keys and values that a head of queries looks at, as panels.
 static void glam__attend_keys(const glam__heads *h, glam__slice *w, int b, int kv)
 {
-    size_t at = (size_t)b * h->S * h->ld + (size_t)kv * h->D, nr = (size_t)h->kernels->nr;
+    size_t at = (size_t)b * h->S * h->ld + (size_t)kv * h->D;
     const glam__cache *c = h->at->cache;
     if (c) {
-        w->k = c->k + (size_t)kv * glam__panels_of(h->ctx, c->most) * nr * h->D;
-        w->v = c->v + (size_t)kv * h->d_panels * nr * c->most;
+        w->k = c->k + (size_t)kv * glam__panel_floats(h->ctx, c->most, h->D);
+        w->v = c->v + (size_t)kv * glam__panel_floats(h->ctx, h->D, c->most);
         return;
     }
-    glam__pack_columns(h->kernels, h->keys, h->D, h->k + at, h->ld, w->k);
-    glam__pack_rows(h->kernels, h->keys, h->D, h->v + at, h->ld, w->v);
+    glam__pack_columns(h->products, h->keys, h->D, h->k + at, h->ld, w->k);
+    glam__pack_rows(h->products, h->keys, h->D, h->v + at, h->ld, w->v);
 }
 
 static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
@@ -6962,10 +7266,10 @@ static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
     const glam__kernels *k = h->kernels;
     const glam__cache *c = h->at->cache;
     int length = c ? c->most : h->keys;        // rows that the values have room for
-    if (h->xl && c)
-        w->rp = c->r + (size_t)head * glam__panels_of(h->ctx, c->most) * k->nr * h->D;
+    if (h->xl && c) w->rp = c->r + (size_t)head * glam__panel_floats(h->ctx, c->most, h->D);
     else if (h->xl)
-        glam__pack_columns(k, h->distances, h->D, h->r + (size_t)head * h->D, (size_t)h->A, w->rp);
+        glam__pack_columns(h->products, h->distances, h->D, h->r + (size_t)head * h->D,
+                           (size_t)h->A, w->rp);
     for (int i0 = 0; i0 < h->S; i0 += h->block) {
         int rows = glam__min(h->S - i0, h->block), last = h->start + i0 + rows;
         glam__scores(h, w, b, head, i0, rows);
@@ -6977,14 +7281,10 @@ static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
             if (count) glam__hide_keys(h, b, i0 + i, s);
             memset(s + count, 0, (size_t)(last - count) * sizeof(float));
         }
-        for (int d = 0; d < h->D; d += k->nr)
-            k->panel(rows, glam__min(h->D - d, k->nr), last, w->s, h->lds,
-                     w->v + (size_t)d * length, (size_t)k->nr,
-                     h->o + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D + d,
-                     (size_t)h->A, 0);
+        float *o = h->o + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D;
+        glam__attend_times(h, w, rows, h->D, last, w->s, h->lds, w->v, length, o, (size_t)h->A);
         for (int i = 0; i < rows && h->at->scale != 1; i++)
-            k->scale(h->D, h->at->scale, h->o + ((size_t)b * h->S + i0 + i) * h->A +
-                                         (size_t)head * h->D);
+            k->scale(h->D, h->at->scale, o + (size_t)i * h->A);
     }
 }
 
@@ -7041,9 +7341,8 @@ static void glam__attend_back_scores(const glam__heads *h, const glam__slice *w,
     float scale = h->at->scale;                            // o was saved with it
     for (int i = 0; i < rows && scale != 1; i++) k->scale(h->D, scale, dout + (size_t)i * h->A);
     glam__scores(h, w, b, head, i0, rows);
-    for (int j = 0; j < last; j += k->nr)
-        k->panel(rows, k->nr, h->D, dout, (size_t)h->A, w->v + (size_t)j * h->D, (size_t)k->nr,
-                 w->ds + j, h->lds, 0);
+    glam__attend_times(h, w, rows, glam__up(last, k->nr), h->D, dout, (size_t)h->A, w->v, h->D,
+                       w->ds, h->lds);
     for (int i = 0; i < rows; i++) {
         float *s = w->s + (size_t)i * h->lds, *ds = w->ds + (size_t)i * h->lds;
         size_t t = (size_t)b * h->S + i0 + i;
@@ -7063,10 +7362,14 @@ static void glam__attend_outer(const glam__heads *h, const glam__slice *w, const
                                size_t lds, int m, int rows, const float *x, size_t ldx, float *c,
                                size_t ldc)
 {
-    const glam__kernels *k = h->kernels;
+    const glam__kernels *k = h->products;
+    if (k->pair > 1) {
+        k->narrow_rows(rows, m, s, lds, w->narrow, lds);
+        s = w->narrow;
+    }
     for (int d = 0; d < h->D; d += k->nr) {
         int n = glam__min(h->D - d, k->nr);
-        k->pack(rows, n, x + d, ldx, w->pack);
+        glam__pack_panel(k, rows, n, x + d, ldx, w->pack);
         k->panel_t(m, n, rows, s, lds, w->pack, (size_t)k->nr, c + d, ldc, 1);
     }
 }
@@ -7077,27 +7380,27 @@ static void glam__attend_back_xl(const glam__heads *h, const glam__slice *w, int
 {
     const glam__kernels *k = h->kernels;
     int last = i0 + rows, from = h->distances - last;
+    from -= from % h->products->pair;                    // pairs begin there
     size_t wide = (size_t)glam__up(h->D, 16);
     const float *qv = w->q + (size_t)h->block * wide;
     float *du = h->duv + ((size_t)b * 2) * h->A + (size_t)head * h->D, *dv = du + h->A;
     float *rn = w->kn + ((size_t)h->d_panels * k->nr * h->keys + 15) / 16 * 16;
     for (int i = 0; i < rows; i++) {                     // dS by distance instead of by key
         float *raw = w->raw + (size_t)i * h->ldr;
-        memset(raw + from, 0, (size_t)last * sizeof(float));
+        memset(raw + from, 0, (size_t)(h->distances - from) * sizeof(float));
         memcpy(raw + h->distances - (i0 + i + 1), w->ds + (size_t)i * h->lds,
                (size_t)(i0 + i + 1) * sizeof(float));
         k->add(h->D, dq + (size_t)i * h->ld, du);        // dq holds dS K: the content part
     }
-    for (int d = 0; d < h->D; d += k->nr)
-        k->panel(rows, glam__min(h->D - d, k->nr), last, w->raw + from, h->ldr,
-                 rn + (size_t)d * h->distances + (size_t)from * k->nr, (size_t)k->nr, w->dq + d,
-                 (size_t)h->D, 0);
+    glam__attend_times(h, w, rows, h->D, h->distances - from, w->raw + from, h->ldr,
+                       rn + (size_t)(from / h->products->pair) * k->nr, h->distances, w->dq,
+                       (size_t)h->D);
     for (int i = 0; i < rows; i++) {
         k->add(h->D, w->dq + (size_t)i * h->D, dv);
         k->add(h->D, w->dq + (size_t)i * h->D, dq + (size_t)i * h->ld);
     }
     if (!h->dr) return;
-    glam__attend_outer(h, w, w->raw + from, h->ldr, last, rows, qv, wide,
+    glam__attend_outer(h, w, w->raw + from, h->ldr, h->distances - from, rows, qv, wide,
                        h->dr + ((size_t)b * h->distances + from) * h->A + (size_t)head * h->D,
                        (size_t)h->A);
 }
@@ -7116,8 +7419,8 @@ static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b,
     }
     if (h->xl) {
         const float *r = h->r + (size_t)head * h->D;
-        glam__pack_columns(k, h->distances, h->D, r, (size_t)h->A, w->rp);
-        glam__pack_rows(k, h->distances, h->D, r, (size_t)h->A,
+        glam__pack_columns(h->products, h->distances, h->D, r, (size_t)h->A, w->rp);
+        glam__pack_rows(h->products, h->distances, h->D, r, (size_t)h->A,
                         w->kn + ((size_t)h->d_panels * k->nr * h->keys + 15) / 16 * 16);
     }
     for (int i0 = 0; i0 < h->S; i0 += h->block) {
@@ -7132,9 +7435,8 @@ static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b,
                 glam__cap_back(h->at->c.cap, i0 + i + 1, w->capped + (size_t)i * h->lds, ds);
             if (h->at->c.scale != 1) k->scale(last, h->at->c.scale, ds);
         }
-        for (int d = 0; d < h->D; d += k->nr)
-            k->panel(rows, glam__min(h->D - d, k->nr), last, w->ds, h->lds,
-                     w->kn + (size_t)d * h->keys, (size_t)k->nr, dq + (size_t)i0 * ld + d, ld, 0);
+        glam__attend_times(h, w, rows, h->D, last, w->ds, h->lds, w->kn, h->keys,
+                           dq + (size_t)i0 * ld, ld);
         if (h->xl) glam__attend_back_xl(h, w, b, head, i0, rows, dq + (size_t)i0 * ld);
         glam__attend_outer(h, w, w->ds, h->lds, last, rows, h->xl ? w->q : q + (size_t)i0 * ld,
                            h->xl ? wide : ld, dk, ld);
@@ -7149,9 +7451,9 @@ static void glam__attend_back_body(void *arg, int begin, int end, int worker)
     for (int t = begin; t < end; t++) {                    // heads of keys: each sums its own
         int b = t / h->kv_heads, kv = t % h->kv_heads;
         size_t at = (size_t)b * h->S * h->ld + (size_t)kv * h->D;
-        glam__pack_columns(h->kernels, h->keys, h->D, h->k + at, h->ld, w.k);
-        glam__pack_columns(h->kernels, h->keys, h->D, h->v + at, h->ld, w.v);
-        glam__pack_rows(h->kernels, h->keys, h->D, h->k + at, h->ld, w.kn);
+        glam__pack_columns(h->products, h->keys, h->D, h->k + at, h->ld, w.k);
+        glam__pack_columns(h->products, h->keys, h->D, h->v + at, h->ld, w.v);
+        glam__pack_rows(h->products, h->keys, h->D, h->k + at, h->ld, w.kn);
         for (int j = 0; j < h->keys; j++) {
             memset(h->dk + at + (size_t)j * h->ld, 0, bytes);
             memset(h->dv + at + (size_t)j * h->ld, 0, bytes);
@@ -8886,6 +9188,8 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     }
     if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
     glam__moe_count(ctx, n, &m);
+    // choices hang on small differences: the router's own products stay f32
+    if (n->in[GLAM__MO_ROUTER]->pack) n->in[GLAM__MO_ROUTER]->pack->exact = 1;
     glam__want_all(ctx, n, GLAM__MO_ROUTER, 1, 0);
     glam__want_all(ctx, n, GLAM__MO_NOISE, 1, 0);
     return glam__want_all(ctx, n, GLAM__MO_GATE, 3, m.R);
@@ -11317,7 +11621,7 @@ static void glam__cache_sinusoids(glam_ctx *ctx, const glam__layer *layer, const
 {
     glam_tensor *w = layer->attention.r;
     int stored = glam__kept(w) != w;
-    int A = w->shape.dim[1], heads = A / c->d_head, panels = glam__panels_of(ctx, cache->most);
+    int A = w->shape.dim[1], heads = A / c->d_head;
     if (glam__reserve_scratch(ctx, glam__product_bytes(ctx, c->d_model) +
                                    glam__floats((uint64_t)cache->most * A) +
                                    (stored ? glam__floats(glam_size(w)) : 0)) != GLAM_OK ||
@@ -11328,9 +11632,9 @@ static void glam__cache_sinusoids(glam_ctx *ctx, const glam__layer *layer, const
     float *r = glam__scratch_floats(ctx, (size_t)cache->most * A);
     glam__project_sinusoid(ctx, w, cache->most, r);
     for (int h = 0; h < heads; h++)
-        glam__pack_columns(ctx->kernels, cache->most, c->d_head, r + (size_t)h * c->d_head,
-                           (size_t)A,
-                           cache->r + (size_t)h * panels * ctx->kernels->nr * c->d_head);
+        glam__pack_columns(ctx->products, cache->most, c->d_head, r + (size_t)h * c->d_head,
+                           (size_t)A, cache->r + (size_t)h *
+                           glam__panel_floats(ctx, cache->most, c->d_head));
     if (stored) w->data = NULL;
     ctx->scratch_used = 0;
 }
@@ -11350,10 +11654,9 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
                   "(expert_choice) and look at later ones, which do not exist yet; to write text "
                   "train one with another router");
     if (ctx->error) return NULL;
-    uint64_t nr = (uint64_t)ctx->kernels->nr;
-    uint64_t panels = glam__panels_of(ctx, most) * nr * c->d_head;
+    uint64_t panels = glam__panel_floats(ctx, most, c->d_head);
     uint64_t heads = (uint64_t)glam__cache_heads(ctx, c), keys = heads * panels;
-    uint64_t values = heads * glam__panels_of(ctx, c->d_head) * nr * most;
+    uint64_t values = heads * glam__panel_floats(ctx, c->d_head, most);
     size_t mark = glam_mark(ctx);
     glam_session *s = (glam_session *)glam__take(ctx, &ctx->life, sizeof *s);
     glam__cache *caches = (glam__cache *)glam__take(ctx, &ctx->life,
@@ -11601,8 +11904,11 @@ static void glam__session_copy(glam_session *to, const glam_session *from, int f
     const glam_config *c = &from->model->config;
     const glam_ctx *ctx = from->model->ctx;
     int heads = glam__cache_heads(ctx, c), nr = ctx->kernels->nr;
-    size_t panels = (size_t)glam__panels_of(ctx, from->most), block = (size_t)c->d_head * nr;
-    size_t wide = (size_t)glam__panels_of(ctx, c->d_head), most = (size_t)from->most;
+    const glam__kernels *t = ctx->products;
+    size_t panels = (size_t)glam__panels_of(ctx, from->most);
+    size_t block = (size_t)glam__steps(t, c->d_head) * nr;
+    size_t wide = (size_t)glam__panels_of(ctx, c->d_head);
+    size_t most = (size_t)glam__steps(t, from->most);
     for (int i = 0; i < c->layers; i++) {
         const glam__cache *a = &from->caches[i];
         glam__cache *b = &to->caches[i];
@@ -11612,8 +11918,10 @@ static void glam__session_copy(glam_session *to, const glam_session *from, int f
             memcpy(b->k + (h * panels + begin) * block, a->k + (h * panels + begin) * block,
                    (end - begin) * block * sizeof *b->k);
         for (size_t h = 0; h < (size_t)heads * wide; h++) {
-            size_t at = (h * most + (size_t)first) * (size_t)nr;
-            memcpy(b->v + at, a->v + at, (size_t)(a->length - first) * (size_t)nr * sizeof *b->v);
+            int skip = first / t->pair;
+            size_t at = (h * most + (size_t)skip) * (size_t)nr;
+            memcpy(b->v + at, a->v + at, (size_t)(glam__steps(t, a->length) - skip) * (size_t)nr *
+                                         sizeof *b->v);
         }
     }
 }

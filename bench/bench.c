@@ -3,10 +3,11 @@
 
    Build: cc -O2 -fopenmp bench/bench.c -o bench -lm -ldl       (POSIX; bench/run.sh does it all)
    Run:   ./bench [ROW|GROUP ...] [--threads N] [--seconds S] [--rounds R] [--simd NAME]
-                  [--full] [--json] [--serve] [--list]
+                  [--arithmetic NAME] [--full] [--json] [--serve] [--list]
      ROW, GROUP   what --list shows; none: the short form, --full: everything
      --seconds    shortest time of one sample (default 0.1); --rounds: samples of each (default 5)
      --simd       base, sse2, avx2, avx512 or neon instead of the best
+     --arithmetic f32, bf16 or auto: what products multiply (default f32)
      --json       a line of JSON for each row instead of a table
      --serve      of one row: prints "ready", then for every line with a number of seconds takes
                   one sample of each entrant and prints it as a line of JSON, until "quit": so a
@@ -264,7 +265,8 @@ static void first_step(bench *b, const char *name)
 static int usage(void)
 {
     fprintf(stderr, "usage: bench [ROW|GROUP ...] [--threads N] [--seconds S] [--rounds R]\n"
-            "             [--simd NAME] [--full] [--json] [--serve] [--list]\n");
+            "             [--simd NAME] [--arithmetic f32|bf16|auto] [--full] [--json] [--serve]\n"
+            "             [--list]\n");
     return 2;
 }
 
@@ -297,6 +299,14 @@ static const char *simd_of(const char *asked)
     return name;
 }
 
+static int arithmetic_of(bench *b, const char *name)
+{
+    static const char *const names[] = { "f32", "bf16", "auto" };
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(name, names[i])) return b->arithmetic = (glam_arithmetic)i, 1;
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static bench b;
@@ -315,6 +325,7 @@ int main(int argc, char **argv)
         else if (!strcmp(a, "--seconds") && v) b.seconds = atof(argv[++i]);
         else if (!strcmp(a, "--rounds") && v) b.rounds = atoi(argv[++i]);
         else if (!strcmp(a, "--simd") && v) b.simd = argv[++i];
+        else if (!strcmp(a, "--arithmetic") && v && arithmetic_of(&b, v)) i++;
         else if (!strcmp(a, "--first") && v) first = argv[++i];
         else if (a[0] == '-') return usage();
         else argv[names++] = argv[i];              // the names move to the front

@@ -32,6 +32,7 @@ typedef struct bench {
     int     threads, rounds, full;
     double  seconds;
     const char *simd, *program;
+    glam_arithmetic arithmetic;
     char    shape[96];
     char    facts[400];            // further numbers of the row: , "name": value
     entrant list[ENTRANTS];
@@ -76,6 +77,7 @@ static glam_ctx *open_context(bench *b, int threads)
     glam_options options = glam_options_default();
     options.threads = threads;
     options.simd = b->simd;
+    options.arithmetic = b->arithmetic;
     glam_ctx *ctx = glam_open(&options);
     if (!ctx || b->opened == ENTRANTS) die("no context");
     if (glam_error(ctx)) die(glam_error_text(ctx));

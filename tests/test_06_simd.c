@@ -72,6 +72,16 @@ static void simd_twin_rows(const glam__kernels *f)
     }
 }
 
+static void simd_finite(float *pairs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, pairs + i, sizeof bits);
+        bits &= 0xffffbfffu;
+        memcpy(pairs + i, &bits, sizeof bits);
+    }
+}
+
 // Row i of an m-row product has the bits of the one-row product, wherever it stands, at any stride.
 static void simd_batch_invariance(const glam__kernels *f)
 {
@@ -82,6 +92,10 @@ static void simd_batch_invariance(const glam__kernels *f)
             float *c = test_floats((size_t)m * nr, 0, 0, 0), *t = test_floats((size_t)(m * k), 0, 0, 0);
             float *d = test_floats((size_t)m * nr, 0, 0, 0), one[64];
             int wrong = 0;
+            if (f->pair > 1) {                 // halves of a float: keep the lower one finite
+                simd_finite(a, (size_t)m * lda);
+                simd_finite(b, (size_t)k * nr);
+            }
             f->panel(m, f->nr, k, a, lda, b, nr, c, nr, 0);
             for (int i = 0; i < m; i++) {
                 for (int p = 0; p < k; p++) t[p * m + i] = a[(size_t)i * lda + (size_t)p];
@@ -212,6 +226,208 @@ static void simd_models_agree(void)
     for (int family = -1; family < 4; family++) simd_model_agrees(family);
 }
 
+// ---- pairs of bf16
+
+static float simd_bits(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static float simd_normal(float x) { return fabsf(x) < 1.17549435e-38f ? copysignf(0, x) : x; }
+
+// What Intel says of VDPBF16PS: the second of a pair first, each product added with one rounding, what
+// is not normal counts as zero and becomes it.
+static float simd_pair_sum(float s, uint32_t a, uint32_t b)
+{
+    s = simd_normal(fmaf(simd_normal(simd_bits(a & 0xffff0000u)), simd_normal(simd_bits(b & 0xffff0000u)), s));
+    return simd_normal(fmaf(simd_normal(simd_bits(a << 16)), simd_normal(simd_bits(b << 16)), s));
+}
+
+// Any bits at all, or, where sums matter, numbers whose exponents are near `middle`.
+static uint32_t simd_operand(uint64_t stream, uint64_t i, int middle)
+{
+    uint32_t bits = 0;
+    for (int half = 0; half < 2; half++) {
+        uint32_t h = (uint32_t)(glam_random(7, stream, 2 * i + (uint64_t)half) * 65535.5f) & 0xffffu;
+        if (middle) h = (h & 0x807fu) | ((uint32_t)(middle + (int)(h >> 7 & 15) - 8) << 7);
+        bits |= h << (16 * half);
+    }
+    return bits;
+}
+
+// Each set, with its instruction or without, has the bits of that formula: for ordinary numbers, for
+// sums on the edge of what is normal, on the edge of what is finite, and for anything.
+static void simd_pairs_of(const glam__kernels *f)
+{
+    static const int middle[] = { 127, 63, 64, 190, 0 };
+    glam__kernels narrow = glam__kernels_narrow(f);
+    int wrong = 0, cases = 0;
+    for (int i = 0; i < 60; i++) {
+        int m = 1 + i * 5 % 27, k = 1 + i * 37 % 600, n = 1 + i * 7 % f->nr, steps = (k + 1) / 2, nr = f->nr;
+        float *a = test_floats((size_t)(m * steps), 0, 0, 0), *b = test_floats((size_t)(steps * nr), 0, 0, 0);
+        float *c = test_floats((size_t)(m * n), 3, -1, 1), *d = test_floats((size_t)(m * n), 3, -1, 1);
+        for (int j = 0; j < m * steps; j++) {
+            uint32_t bits = simd_operand(1, (uint64_t)(j + i * 99991), middle[i % 5]);
+            memcpy(a + j, &bits, sizeof bits);
+        }
+        for (int j = 0; j < steps * nr; j++) {
+            uint32_t bits = simd_operand(2, (uint64_t)(j + i * 99991), middle[i % 5]);
+            memcpy(b + j, &bits, sizeof bits);
+        }
+        (i % 2 ? narrow.panel_t : narrow.panel)(m, n, k, a, (size_t)(i % 2 ? m : steps), b, (size_t)nr, c,
+                                                (size_t)n, i % 3 == 0);
+        for (int r = 0; r < m; r++)
+            for (int j = 0; j < n; j++) {
+                for (int p = 0; p < steps; p += 128) {
+                    float sum = 0;
+                    for (int q = p; q < steps && q < p + 128; q++) {
+                        uint32_t x, y;
+                        memcpy(&x, a + (i % 2 ? q * m + r : r * steps + q), sizeof x);
+                        memcpy(&y, b + q * nr + j, sizeof y);
+                        sum = simd_pair_sum(sum, x, y);
+                    }
+                    d[r * n + j] = p || i % 3 == 0 ? d[r * n + j] + sum : sum;
+                }
+                float got = c[r * n + j], want = d[r * n + j];
+                wrong += got != want && (got == got || want == want);
+                cases++;
+            }
+        free(a);
+        free(b);
+        free(c);
+        free(d);
+    }
+    CHECK(wrong == 0 && cases > 1000);
+}
+
+// Operands are the nearest of the numbers with eight bits, the even one of two; panels of either kind
+// hold the same pairs.
+static void simd_narrow_of(const glam__kernels *f)
+{
+    glam__kernels narrow = glam__kernels_narrow(f);
+    int nr = f->nr, wrong = 0;
+    for (int k = 1; k < 150; k += 12) {
+        int n = 1 + k % nr, steps = (k + 1) / 2;
+        float *b = test_floats((size_t)(k * n), 1, -3, 3), *t = test_floats((size_t)(k * n), 0, 0, 0);
+        float *one = test_floats((size_t)(steps * nr), 5, -1, 1), *two = test_floats((size_t)(steps * nr), 6, -1, 1);
+        for (int i = 0; i < k * n; i += 3) b[i] = simd_bits(0x3f808000u + ((uint32_t)i << 15));   // halfway
+        for (int p = 0; p < k; p++)
+            for (int j = 0; j < n; j++) t[j * k + p] = b[p * n + j];
+        glam__pack_panel(&narrow, k, n, b, (size_t)n, one);
+        glam__pack_panel_t(&narrow, k, n, t, (size_t)k, two);
+        wrong += memcmp(one, two, (size_t)(steps * nr) * sizeof(float)) != 0;
+        for (int p = 0; p < 2 * steps; p++)
+            for (int j = 0; j < nr; j++) {
+                uint32_t pair;
+                int e = 0;
+                memcpy(&pair, one + p / 2 * nr + j, sizeof pair);
+                double x = p < k && j < n ? (double)b[p * n + j] : 0, m = frexp(x, &e);
+                wrong += (double)simd_bits(p % 2 ? pair & 0xffff0000u : pair << 16) !=
+                         ldexp(nearbyint(ldexp(m, 8)), e - 8);
+            }
+        free(b);
+        free(t);
+        free(one);
+        free(two);
+    }
+    CHECK(wrong == 0);
+    float odd[4] = { NAN, INFINITY, 3.4e38f, -0.0f }, out[2];
+    uint32_t pairs[2];
+    f->narrow(4, odd, out);
+    memcpy(pairs, out, sizeof pairs);
+    CHECK((pairs[0] & 0x7fffu) > 0x7f80u && pairs[0] >> 16 == 0x7f80u);
+    CHECK((pairs[1] & 0xffffu) == 0x7f80u && pairs[1] >> 16 == 0x8000u);
+}
+
+static void simd_pairs(void)  { kernel_for_each(simd_pairs_of); }
+static void simd_narrow(void) { kernel_for_each(simd_narrow_of); }
+
+// A row's bits depend on the row alone, in pairs as well.
+static void simd_pairs_alone_of(const glam__kernels *f)
+{
+    glam__kernels narrow = glam__kernels_narrow(f);
+    simd_batch_invariance(&narrow);
+}
+static void simd_pairs_are_alone(void) { kernel_for_each(simd_pairs_alone_of); }
+
+static void simd_plain(int m, int n, int k, const float *a, size_t lda, const float *b, size_t nr, float *c,
+                       size_t ldc, int add)
+{ glam__pairs_of((int)nr, m, n, k, a, lda, 1, b, nr, c, ldc, add); }
+static void simd_plain_t(int m, int n, int k, const float *a, size_t lda, const float *b, size_t nr, float *c,
+                         size_t ldc, int add)
+{ glam__pairs_of((int)nr, m, n, k, a, 1, lda, b, nr, c, ldc, add); }
+
+// Loss and gradients of a model, one after the other, at most 1 << 16 numbers; plain: pairs without an
+// instruction for them.  Returns how many.
+static size_t simd_gradients(glam_arithmetic arithmetic, int threads, int plain, int experts, float *out)
+{
+    glam_options options = test_options();
+    options.arithmetic = arithmetic;
+    options.threads = threads;
+    glam_ctx *ctx = glam_open(&options);
+    CHECK(!strcmp(glam_arithmetic_name(ctx), arithmetic == GLAM_BF16 ? "bf16" : "f32"));
+    if (plain) {
+        ctx->kernels[1].panel = simd_plain;
+        ctx->kernels[1].panel_t = simd_plain_t;
+    }
+    glam_config c = test_config();
+    c.moe.experts = experts;
+    int32_t tokens[66];
+    test_ids(tokens, 66, 3, 37);
+    glam_model *model = glam_model_new(ctx, &c);
+    glam_batch batch = { 2, 33, tokens, tokens, NULL, NULL };
+    glam_tensor *loss = glam_loss(model, &batch, GLAM_TRAIN, NULL);
+    size_t n = 0;
+    out[n++] = loss ? loss->data[0] : 0;
+    CHECK(glam_backward(ctx, loss) == GLAM_OK);
+    for (int i = 0; glam_model_tensor_at(model, i); i++) {
+        const glam_tensor *t = glam_model_tensor_at(model, i);
+        if (!CHECK(t->grad && n + glam_size(t) <= 1 << 16)) break;
+        memcpy(out + n, t->grad, glam_size(t) * sizeof(float));
+        n += glam_size(t);
+    }
+    CLOSE_CLEAN(ctx);
+    return n;
+}
+
+// A step in bf16 has the same bits for any number of threads and without the instruction.  Its loss and
+// its gradients are those of f32 but for the rounding of operands, 2^-9 of each at most, of which a
+// gradient has passed some ten products: 10 2^-9 = 2 % of its length, were all errors of one sign.
+static void simd_bf16_model(void)
+{
+    float *want = test_floats(1 << 16, 0, 0, 0), *got = test_floats(1 << 16, 0, 0, 0);
+    for (int experts = 0; experts <= 4; experts += 4) {
+        size_t n = simd_gradients(GLAM_BF16, 1, 0, experts, want);
+        for (int i = 0; i < 3; i++) {
+            CHECK(simd_gradients(GLAM_BF16, i ? 3 : 1, i != 1, experts, got) == n);
+            CHECK(!memcmp(want, got, n * sizeof(float)));
+        }
+        if (experts) continue;                 // there a choice may turn, and then much is different
+        simd_gradients(GLAM_F32, 2, 0, experts, got);
+        double off = 0, all = 0;
+        for (size_t i = 1; i < n; i++) {
+            off += ((double)want[i] - (double)got[i]) * ((double)want[i] - (double)got[i]);
+            all += (double)got[i] * (double)got[i];
+        }
+        CHECK_NEAR(want[0], got[0], 0.005 * (double)got[0]);
+        CHECK(off > 0 && sqrt(off) < 0.02 * sqrt(all));
+    }
+    free(want);
+    free(got);
+    glam_options options = test_options();
+    options.arithmetic = GLAM_AUTO;
+    glam_ctx *ctx = glam_open(&options);
+    CHECK(!strcmp(glam_arithmetic_name(ctx), ctx->kernels->native ? "bf16" : "f32"));
+    CLOSE_CLEAN(ctx);
+    options.arithmetic = (glam_arithmetic)7;
+    ctx = glam_open(&options);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "options.arithmetic");
+    glam_close(ctx);
+    CHECK(!strcmp(glam_arithmetic_name(NULL), ""));
+}
+
 static void test_06_simd(void)
 {
     RUN(simd_choice);
@@ -219,4 +435,8 @@ static void test_06_simd(void)
     RUN(simd_rows_are_alone);
     RUN(simd_tails_are_equal);
     RUN(simd_models_agree);
+    RUN(simd_pairs);
+    RUN(simd_narrow);
+    RUN(simd_pairs_are_alone);
+    RUN(simd_bf16_model);
 }
