@@ -9188,8 +9188,9 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     }
     if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
     glam__moe_count(ctx, n, &m);
-    // choices hang on small differences: the router's own products stay f32
-    if (n->in[GLAM__MO_ROUTER]->pack) n->in[GLAM__MO_ROUTER]->pack->exact = 1;
+    static const int exact[] = { GLAM__MO_ROUTER, GLAM__MO_NOISE };
+    for (int i = 0; i < 2; i++)        // choices hang on small differences: the router stays f32
+        if (n->in[exact[i]] && n->in[exact[i]]->pack) n->in[exact[i]]->pack->exact = 1;
     glam__want_all(ctx, n, GLAM__MO_ROUTER, 1, 0);
     glam__want_all(ctx, n, GLAM__MO_NOISE, 1, 0);
     return glam__want_all(ctx, n, GLAM__MO_GATE, 3, m.R);
