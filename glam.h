@@ -785,6 +785,18 @@ GLAM_API glam_status glam_model_tune(glam_model *model, int layer, const glam_mo
 // A parameter by name ("layers.0.moe.router"), or by index 0, 1, ...; NULL when there is none.
 GLAM_API glam_tensor *glam_model_tensor(const glam_model *model, const char *name);
 GLAM_API glam_tensor *glam_model_tensor_at(const glam_model *model, int index);
+// A mixture grown from a dense model, in the same context: the layers that moe names get experts
+// that are all copies of what the dense layer was, so with weights that sum to 1 the loss is the
+// same, and a new router (sparse upcycling, Komatsuzaki et al. 2023).  Of moe, hidden and
+// activation follow the dense model.  One rank alone so far.
+GLAM_API glam_model *glam_upcycle(const glam_model *dense, const glam_moe_config *moe);
+// A copy with other experts: number e of layer l is a copy of number from[l * experts + e], with
+// what the router knows of it.  Twice the same: it is duplicated; left out: it is dropped.  from
+// is [layers,experts]; rows of dense layers do not count.
+GLAM_API glam_model *glam_select_experts(const glam_model *model, const int32_t *from, int experts);
+// The `keep` experts that were chosen most, in their order, as such a row; of equal ones the first.
+GLAM_API glam_status glam_stats_most(glam_ctx *ctx, const glam_routing_stats *stats, int keep,
+                                     int32_t *row);
 // Another context, on another thread, reads the weights of this model; the owner must not train
 // or close meanwhile.  The borrowed model cannot be trained.
 GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *model);
@@ -10139,6 +10151,115 @@ GLAM_API glam_status glam_model_tune(glam_model *model, int layer, const glam_mo
     if (layer == -1) {
         model->config.moe = *now;
         model->tuned = 0;
+    }
+    return GLAM_OK;
+}
+
+// ---- growing and pruning
+
+// A model of this config in the context of another, with the values of all tensors that both have
+// in one shape.
+static glam_model *glam__model_like(const glam_model *from, const glam_config *config)
+{
+    glam_model *model = NULL;
+    if (!from || from->ctx->error) return NULL;
+    if (from->ctx->mesh || from->ctx->measuring)
+        glam_fail(from->ctx, GLAM_ERR_STATE, "upcycle and select_experts work on one rank alone so "
+                  "far, and on models with weights");
+    else model = glam_model_new(from->ctx, config);
+    if (!model) return NULL;
+    model->tokenizer = from->tokenizer;
+    for (int i = 0; i < model->count; i++) {
+        glam_tensor *to = model->tensors[i], *t = glam_model_tensor(from, to->name);
+        if (t && glam__same_shape(t->shape, to->shape))
+            memcpy(to->data, t->data, glam_size(t) * sizeof(float));
+    }
+    return model;
+}
+
+// to[e] = from[which[e]]: slices of experts, or where each row has one number of each, columns.
+static void glam__copy_experts(glam_tensor *to, const glam_tensor *from, const int32_t *which,
+                               int experts)
+{
+    if (!to || !from) return;
+    size_t rows = to->shape.dims == 3 ? 1 : glam_size(to) / (size_t)experts;
+    size_t n = glam_size(to) / (size_t)experts / rows, old = glam_size(from) / n / rows;
+    for (size_t r = 0; r < rows; r++)
+        for (size_t e = 0; e < (size_t)experts; e++)
+            memcpy(to->data + (r * (size_t)experts + e) * n,
+                   from->data + (r * old + (size_t)(which ? which[e] : 0)) * n, n * sizeof(float));
+}
+
+GLAM_API glam_model *glam_upcycle(const glam_model *dense, const glam_moe_config *moe)
+{
+    if (!dense || dense->ctx->error) return NULL;
+    glam_config c = dense->config;
+    int a = 0, experts = c.moe.experts;
+    c.moe = moe ? *moe : glam_moe_config_default();
+    c.moe.hidden = c.hidden;
+    int kind = glam__act_kind(c.activation, 1);
+    while (a < 16 && glam__act_kind((glam_activation)a, 0) != kind) a++;
+    c.moe.activation = (glam_activation)a;
+    if (experts || a == 16) {
+        glam_fail(dense->ctx, GLAM_ERR_VALUE, experts ? "upcycle: the model is a mixture already" :
+                  "upcycle: experts cannot have the activation of these dense layers; gelu_tanh "
+                  "and swiglu they can");
+        return NULL;
+    }
+    glam_model *model = glam__model_like(dense, &c);
+    for (int i = 0; model && i < c.layers; i++) {
+        const glam_ffn_weights *from = &dense->layers[i].ffn;
+        glam_moe_weights *to = &model->layers[i].moe;
+        if (!model->layers[i].mixture) continue;
+        memcpy(to->norm->data, from->norm->data, glam_size(to->norm) * sizeof(float));
+        glam__copy_experts(to->gate, from->gate, NULL, c.moe.experts);
+        glam__copy_experts(to->up, from->up, NULL, c.moe.experts);
+        glam__copy_experts(to->down, from->down, NULL, c.moe.experts);
+    }
+    return model;
+}
+
+GLAM_API glam_model *glam_select_experts(const glam_model *model, const int32_t *from, int experts)
+{
+    if (!model || model->ctx->error) return NULL;
+    glam_config c = model->config;
+    int wrong = !from || !c.moe.experts || experts < 1 || experts > 1 << 16;
+    for (int i = 0; i < c.layers && !wrong; i++)
+        for (int e = 0; e < experts && model->layers[i].mixture; e++)
+            wrong |= from[(size_t)i * experts + e] < 0 ||
+                     from[(size_t)i * experts + e] >= c.moe.experts;
+    if (wrong) {
+        glam_fail(model->ctx, GLAM_ERR_VALUE, "select_experts: %d of the %d experts of each layer, "
+                  "numbered from 0, are wanted; 65536 at most", experts, c.moe.experts);
+        return NULL;
+    }
+    c.moe.experts = experts;
+    glam_model *made = glam__model_like(model, &c);
+    for (int i = 0; made && i < c.layers; i++) {
+        const glam_moe_weights *old = &model->layers[i].moe;
+        glam_moe_weights *now = &made->layers[i].moe;
+        glam_tensor *const to[] = { now->router, now->noise, now->bias, now->gate, now->up,
+                                    now->down };
+        glam_tensor *const was[] = { old->router, old->noise, old->bias, old->gate, old->up,
+                                     old->down };
+        for (int j = 0; j < 6 && made->layers[i].mixture; j++)
+            glam__copy_experts(to[j], was[j], from + (size_t)i * experts, experts);
+    }
+    return made;
+}
+
+GLAM_API glam_status glam_stats_most(glam_ctx *ctx, const glam_routing_stats *stats, int keep,
+                                     int32_t *row)
+{
+    if (!ctx || !stats || !row || keep < 1 || keep > stats->experts)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "stats: %d of %d experts cannot be kept", keep,
+                         stats ? stats->experts : 0);
+    for (int e = 0, kept = 0; e < stats->experts && kept < keep; e++) {
+        int better = 0;
+        for (int o = 0; o < stats->experts; o++)
+            better += stats->chosen[o] > stats->chosen[e] ||
+                      (stats->chosen[o] == stats->chosen[e] && o < e);
+        if (better < keep) row[kept++] = e;
     }
     return GLAM_OK;
 }

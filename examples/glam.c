@@ -95,6 +95,7 @@
 #include "glam_chat.h"
 #include "glam_data.h"
 #include "glam_plan.h"
+#include "glam_grow.h"
 
 // == the table of commands ==================================================================
 
@@ -131,6 +132,10 @@ static const command commands[] = {
      "A line is a turn; the answer comes word by word and ends where the model ends it. What was said "
      "stays in the cache. Turns are written in the format whose marks the tokenizer has; marks in "
      "what you write are text, not marks. A system text that is not given is not invented."},
+    {"upcycle", "MODEL", "a mixture grown from a dense model", UPCYCLE, run_upcycle,
+     "Each expert is a copy of the dense layer and the router is new, so the loss stays what it was; "
+     "train --from FILE goes on from there, at top-k times the work in those layers. The experts "
+     "drift apart slowly: give it as many steps as the dense model had."},
     {"import", "FOLDER", "a public model: llama, mixtral, olmoe ...", IMPORT, run_import,
      "Reads config.json, model.safetensors (whole or in shards; F32, F16, BF16) and tokenizer.json or "
      "tokenizer.model of the families llama, mistral, qwen3, mixtral, granitemoe, olmoe and "

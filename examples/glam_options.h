@@ -21,7 +21,7 @@ enum { DONE = 0, FAILED = 1, USAGE = 2 };           // exit status; a signal's: 
 
 enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      // commands
        REPORT = 1 << 12, TOKENIZER = 1 << 13, IMPORT = 1 << 14, EXPORT = 1 << 15, PLAN = 1 << 21,
-       CHAT = 1 << 22,
+       CHAT = 1 << 22, UPCYCLE = 1 << 25,
        DATA_SCORE = 1 << 16, DATA_FILTER = 1 << 17, DATA_MIX = 1 << 18, DATA_DEDUP = 1 << 19,
        DATA_OVERLAP = 1 << 20, DATA_QUALITY = DATA_SCORE | DATA_FILTER,
        DATA = DATA_QUALITY | DATA_MIX | DATA_DEDUP | DATA_OVERLAP,
@@ -39,7 +39,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(out, "out", "FILE", TRAIN | RESUME, WORD, 0, \
         "the model; else model.safetensors, model-2 ...: a name that no other run has") \
     ROW(force, "force", "", NEW | RESUME | REPORT | TOKENIZER | DATA | EVAL | PLAN | \
-        IMPORT | EXPORT, FLAG, 0, \
+        IMPORT | EXPORT | UPCYCLE, FLAG, 0, \
         "overwrite files that exist; train: even the model of --from") \
     ROW(from, "from", "MODEL", TRAIN, WORD, 0, \
         "fine-tune this model instead of making a new one") \
@@ -156,6 +156,10 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(mesh_store, "mesh-store", "", TRAIN | RESUME | INFO | PLAN, FLAG, 0, \
         "split the other weights over X as well, for memory") \
     ROW(import_out, "out", "FILE", IMPORT, WORD, 0, "where to; model.safetensors") \
+    ROW(grown_experts, "experts", "N", UPCYCLE, WHOLE, SIZE, "copies in each mixture; 8") \
+    ROW(grown_every, "every", "N", UPCYCLE, WHOLE, SIZE, "every Nth layer becomes a mixture; 1") \
+    ROW(grown_top_k, "top-k", "N", UPCYCLE, WHOLE, SIZE, "of them work on a token; 2") \
+    ROW(grown_out, "out", "FILE", UPCYCLE, WORD, 0, "where to; grown.safetensors") \
     ROW(folder_out, "out", "FOLDER", EXPORT, WORD, 0, "made if it is not there") \
     ROW(pieces, "vocab", "N", TOKENIZER, WHOLE, SIZE, "how many pieces to learn; 2048") \
     ROW(tokens_out, "out", "FILE", TOKENIZER, WORD, 0, "where to; tokenizer.json") \

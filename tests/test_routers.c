@@ -903,6 +903,106 @@ static void router_tune_failures(void)
     CHECK(glam_model_tune(NULL, 0, NULL, NULL) != GLAM_OK);
 }
 
+// --- growing and pruning -------------------------------------------------------------------------
+
+static double router_loss(glam_model *model)
+{
+    int32_t ids[49];
+    glam_losses l;
+    glam_encode(NULL, router_text, 49, ids, 49);
+    glam_batch batch = { 2, 24, ids, ids + 1, NULL, NULL };
+    glam_forget(glam_model_ctx(model));
+    glam_loss(model, &batch, GLAM_INFER, &l);
+    return l.xent;
+}
+
+static void router_upcycled(void)
+{
+    for (int i = 0; i < 2; i++) {
+        glam_options o = test_options();
+        glam_ctx *ctx = glam_open(&o);
+        glam_text *text = test_text(ctx, 3000);
+        glam_config c = router_config(4);
+        c.moe.experts = 0;
+        c.activation = i ? GLAM_SWIGLU : GLAM_GELU_TANH;
+        glam_model *dense = glam_model_new(ctx, &c);
+        glam_recipe recipe = router_recipe(20);
+        glam_trainer *trainer = glam_trainer_new(dense, text, NULL, &recipe);
+        while (glam_train_step(trainer, NULL)) {}
+        glam_moe_config moe = glam_moe_config_default();
+        moe.experts = 5;
+        moe.top_k = 3;
+        moe.every = 2;
+        glam_model *model = glam_upcycle(dense, &moe);
+        CHECK(model && glam_model_config(model)->moe.activation == (i ? GLAM_SWIGLU : GLAM_GEGLU));
+        CHECK(glam_model_moe(model, 0) && !glam_model_moe(model, 1) && glam_model_moe(model, 2));
+        double before = router_loss(dense);
+        CHECK_NEAR(router_loss(model), before, 1e-5);          // equal loss is the test
+        // twice the experts, then those of old again: the loss of what was there
+        glam_trainer *more = glam_trainer_new(model, text, NULL, &recipe);
+        while (glam_train_step(more, NULL)) {}
+        CHECK(fabs(router_loss(model) - before) > 1e-3);       // the copies have learnt
+        int32_t twice[40], again[20];
+        for (int e = 0; e < 40; e++) twice[e] = e % 10 % 5;
+        for (int e = 0; e < 20; e++) again[e] = 5 + e % 5;
+        glam_model *wide = glam_select_experts(model, twice, 10);
+        glam_model *back = glam_select_experts(wide, again, 5);
+        CHECK(wide && glam_model_config(wide)->moe.experts == 10 && back);
+        CHECK(test_model_hash(back) == test_model_hash(model));
+        CHECK(glam_error(ctx) == GLAM_OK);
+        glam_close(ctx);
+    }
+}
+
+// What nobody chooses can go: with the rest the loss is what it was.
+static void router_pruned(void)
+{
+    glam_options o = test_options();
+    glam_ctx *ctx = glam_open(&o);
+    glam_config c = router_config(2);
+    glam_model *model = glam_model_new(ctx, &c);
+    static const unsigned char off[6] = { 0, 1, 0, 0, 1, 0 };
+    int32_t ids[48], row[2 * 4], *at = row;
+    glam_encode(NULL, router_text, 48, ids, 48);
+    glam_batch batch = { 2, 24, ids, NULL, NULL, NULL };
+    CHECK(glam_model_tune(model, -1, glam_model_moe(model, 0), off) == GLAM_OK);
+    double loss = router_loss(model);
+    glam_forget(ctx);
+    glam_forward(model, &batch, GLAM_INFER);
+    for (int layer = 0; layer < 2; layer++, at += 4) {
+        glam_routing_stats *s = glam_stats_new(ctx, 6, 0, 0);
+        glam_stats_add(ctx, s, glam_model_routing(model, layer), NULL, NULL);
+        CHECK(glam_stats_most(ctx, s, 4, at) == GLAM_OK);
+        CHECK(at[0] == 0 && at[1] == 2 && at[2] == 3 && at[3] == 5);
+        CHECK(s->chosen[1] == 0 && s->chosen[4] == 0);
+    }
+    glam_model *small = glam_select_experts(model, row, 4);
+    CHECK(small && glam_model_count(small, NULL) < glam_model_count(model, NULL));
+    CHECK_NEAR(router_loss(small), loss, 1e-6);
+    CHECK(glam_error(ctx) == GLAM_OK);
+    glam_close(ctx);
+}
+
+static void router_growing_failures(void)
+{
+    static const char *const word[5] = { "already", "activation", "top_k", "select_experts", "cannot be kept" };
+    for (int i = 0; i < 5; i++) {
+        glam_options o = test_options();
+        glam_ctx *ctx = glam_open(&o);
+        glam_config c = router_config(2);
+        int32_t from[12] = { 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, i == 3 ? 6 : 5 };
+        if (i == 1) { c.moe.experts = 0; c.activation = GLAM_GEGLU_LITERAL; }
+        glam_model *model = glam_model_new(ctx, &c);
+        if (i < 2) CHECK(!glam_upcycle(model, NULL));
+        if (i == 2) CHECK(!glam_select_experts(model, from, 1));
+        if (i == 3) CHECK(!glam_select_experts(model, from, 6));
+        if (i == 4) CHECK(glam_stats_most(ctx, glam_stats_new(ctx, 3, 0, 0), 4, from) == GLAM_ERR_VALUE);
+        CHECK(glam_error(ctx) == GLAM_ERR_VALUE && strstr(glam_error_text(ctx), word[i]));
+        glam_close(ctx);
+    }
+    CHECK(!glam_upcycle(NULL, NULL) && !glam_select_experts(NULL, NULL, 1));
+}
+
 static void test_routers(void)
 {
     RUN(router_trace_training);
@@ -925,4 +1025,7 @@ static void test_routers(void)
     RUN(router_failures);
     RUN(router_tuned);
     RUN(router_tune_failures);
+    RUN(router_upcycled);
+    RUN(router_pruned);
+    RUN(router_growing_failures);
 }

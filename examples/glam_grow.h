@@ -1,0 +1,39 @@
+/* glam_grow.h - the command upcycle: a dense model becomes a mixture with the same loss.  A part of
+   glam.c. */
+
+#ifndef GLAM_GROW_H
+#define GLAM_GROW_H
+
+static int run_upcycle(settings *s, char **words, int count)
+{
+    if (count != 1)
+        return complain(USAGE, "upcycle wants a dense model: %s upcycle model.safetensors --experts "
+                        "4 --every 2 --out grown.safetensors", program);
+    const char *out = GIVEN(grown_out) ? s->grown_out : "grown.safetensors";
+    if (check_writable("out", out, s->force)) return FAILED;
+    glam_ctx *ctx = open_context(s);
+    glam_model *dense = load_model(ctx, words[0]), *model = NULL;
+    glam_moe_config moe = glam_moe_config_default();
+    moe.every = GIVEN(grown_every) ? s->grown_every : 1;
+    if (GIVEN(grown_experts)) moe.experts = s->grown_experts;
+    if (GIVEN(grown_top_k)) moe.top_k = s->grown_top_k;
+    if (dense) model = glam_upcycle(dense, &moe);
+    if (model) glam_save(model, out);
+    int status = failure(ctx);
+    if (status == DONE) {
+        int mixtures = 0;
+        for (int i = 0; i < glam_model_config(model)->layers; i++)
+            mixtures += glam_model_moe(model, i) != NULL;
+        printf("%d of %d layers are mixtures of %d copies of what they were, top %d;\n"
+               "%s parameters instead of %s, the same loss until they learn apart\nsaved     ",
+               mixtures, glam_model_config(model)->layers, moe.experts, moe.top_k,
+               show_commas(glam_model_count(model, NULL)),
+               show_commas(glam_model_count(dense, NULL)));
+        print_path(stdout, out);
+        printf("\n");
+    }
+    glam_close(ctx);
+    return status;
+}
+
+#endif
