@@ -48,12 +48,14 @@ typedef struct device {
 // (326 W a chip as measured), those of the others what the maker says for the board or the machine.
 // The inside of a TPU is an axis of its torus; a mesh of more than 8 along Y takes two.
 static const device devices[] = {
-    {"laptop", "8 cores with AVX2, 16 GB", 0.8e12, 0.5, 16e9, 4, 1e9, 1, 1e8, 0.6, 45, 1, 0, 0, 0, 0},
+    {"laptop", "8 cores with AVX2, 16 GB", 0.8e12, 0.5, 16e9, 4, 1e9, 1, 1e8, 0.6, 45, 1, 0, 0, 0,
+     0},
     {"server", "two sockets, 6 TFLOP/s of floats, 100 Gb/s", 6e12, 0.7, 512e9, 4, 12.5e9, 1, 12.5e9,
      0.6, 800, 1.2, 0, 0, 0, 0},
     {"a100", "80 GB, NVLink", 312e12, 0.5, 80e9, 2, 300e9, 8, 25e9, 0.6, 400, 1.1, 0, 0, 0, 0},
     {"h100", "80 GB, NVLink", 989e12, 0.5, 80e9, 2, 450e9, 8, 50e9, 0.6, 700, 1.1, 0, 0, 0, 0},
-    {"tpuv3", "one core, 16 GB", 70e12, 0.5, 16e9, 2, 100e9, 1e9, 100e9, 0.6, 140, 1.11, 0, 0, 0, 0},
+    {"tpuv3", "one core, 16 GB", 70e12, 0.5, 16e9, 2, 100e9, 1e9, 100e9, 0.6, 140, 1.11, 0, 0, 0,
+     0},
     {"tpuv4", "32 GB, torus", 275e12, 0.5, 32e9, 2, 90e9, 1e9, 90e9, 0.6, 326, 1.11, 0, 0, 0, 0},
 };
 enum { DEVICES = sizeof devices / sizeof devices[0] };
@@ -63,7 +65,7 @@ typedef struct work {
     double tokens, context;              // T of a step, S
     double d_model, width;               // M, A
     double layers, mixtures;             // those with experts; the others are dense
-    double attention, dense, expert;     // parameters of one layer's attention, feed-forward, expert
+    double attention, dense, expert;     // parameters of an attention, a feed-forward, an expert
     double embed;                        // parameters that the logits are made with
     double vocab, looked_up;             // V; parameters that are only looked up
     double experts, top_k, capacity;     // capacity: slots / even load, 1 where none is dropped

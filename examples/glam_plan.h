@@ -21,8 +21,8 @@ static void show_printed(const char *what, uint64_t have, double printed)
 static int table_of_presets(void)
 {
     glam_ctx *ctx = glam_open(NULL);
-    printf("%-10s %20s %9s %8s %17s %9s %8s %14s\n", "preset", "parameters", "printed", "", "active",
-           "printed", "", "forward");
+    printf("%-10s %20s %9s %8s %17s %9s %8s %14s\n", "preset", "parameters", "printed", "",
+           "active", "printed", "", "forward");
     for (int i = 0; glam_config_preset_name(i) && glam_error(ctx) == GLAM_OK; i++) {
         const char *name = glam_config_preset_name(i);
         const printed *p = printed_row(name);
@@ -284,8 +284,8 @@ static void show_trials(trial *t, const device *d)
         estimate e = estimate_step(&t[i].w, d, 1, 1, 0);
         double off = e.low / t[i].seconds - 1;
         if (tries[i].check) worst = fmax(worst, fabs(off));
-        printf("%d layers, width %3d, %2d experts, %2d x %3d tokens%s %8.2f ms %8.2f ms %+5.0f %%\n",
-               tries[i].layers, tries[i].d_model, tries[i].experts, tries[i].batch,
+        printf("%d layers, width %3d, %2d experts, %2d x %3d tokens%s %8.2f ms %8.2f ms %+5.0f "
+               "%%\n", tries[i].layers, tries[i].d_model, tries[i].experts, tries[i].batch,
                tries[i].context, tries[i].check ? ", not calibrated on" : "                   ",
                1e3 * t[i].seconds, 1e3 * e.low, 100 * off);
     }
@@ -314,8 +314,8 @@ static int calibrate(const settings *s)
         show_trials(t, &d);
         printf("products  %.3g FLOP/s, threads %d, %s\n", d.flops, threads_of(s),
                glam_simd_name(t[0].ctx));
-        status = write_device(s->calibrate, &d, "glam plan --calibrate: flops is what products reach here; "
-                              "watts, pue and links are the laptop's: yours?");
+        status = write_device(s->calibrate, &d, "glam plan --calibrate: flops is what products "
+                              "reach here; watts, pue and links are the laptop's: yours?");
     }
     if (status == DONE) printf("wrote %s; use it with --device %s\n", s->calibrate, s->calibrate);
     for (int i = 0; i < TRIES; i++) glam_close(t[i].ctx);
@@ -410,8 +410,9 @@ static void show_estimate(const settings *s, const device *d, const work *w, int
     printf("energy    %s a step (%g W, PUE %g)\n",
            from_to(show_joules(e.joules_low), show_joules(e.joules_high), ""), d->watts, d->pue);
     printf("          1 billion tokens: %s in %s\n",
-           from_to(short_real(e.joules_low * many / 3.6e6), short_real(e.joules_high * many / 3.6e6),
-                   " kWh"), from_to(show_time(e.low * many), show_time(e.high * many), ""));
+           from_to(short_real(e.joules_low * many / 3.6e6),
+                   short_real(e.joules_high * many / 3.6e6), " kWh"),
+           from_to(show_time(e.low * many), show_time(e.high * many), ""));
 }
 
 // The recipe of a plan: the model's own, and what was asked for.
@@ -429,8 +430,8 @@ static int plan_recipe(const settings *s, int preset, int X, glam_recipe *r)
     r->recompute = s->recompute;
     r->accumulate = X;
     if (r->batch > 0 && r->batch % X == 0) return DONE;
-    return complain(USAGE, "--batch %d: a whole number of sequences for each of %d rows of the mesh "
-                    "is wanted", r->batch, X);
+    return complain(USAGE, "--batch %d: a whole number of sequences for each of %d rows of the "
+                    "mesh is wanted", r->batch, X);
 }
 
 // The device of --device; the model's own machine, as far as it is known, without.
@@ -478,7 +479,8 @@ static int plan_model(const settings *s, const char *name)
         show_printed("active", plan.active, p ? p->active : 0);
         printf("work      %s per token forward, %s training\n", show_flops(plan.flops_forward),
                show_flops(plan.flops_train));
-        if (GIVEN(mesh)) printf("mesh      %d x %d ranks; of each, in this library's floats:\n", X, Y);
+        if (GIVEN(mesh))
+            printf("mesh      %d x %d ranks; of each, in this library's floats:\n", X, Y);
         printf("memory    ");
         show_memory(&plan);
         printf("          (%s, %d x %.0f tokens a step%s)\n", optimizer_names[r.optimizer], r.batch,
@@ -486,8 +488,8 @@ static int plan_model(const settings *s, const char *name)
         if (GIVEN(mesh)) status = show_traffic(s, &options, &c, &r, &w);
         if (status == DONE && GIVEN(device)) show_estimate(s, &d, &w, X, Y, &plan);
         else if (status == DONE)
-            printf("time      --device NAME plans it on one of: laptop server a100 h100 tpuv3 tpuv4, "
-                   "or FILE\n");
+            printf("time      --device NAME plans it on one of: laptop server a100 h100 tpuv3 "
+                   "tpuv4, or FILE\n");
     }
     glam_close(ctx);
     return status;
