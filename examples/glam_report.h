@@ -151,7 +151,8 @@ static void put_hand(report *r, int layer)
     char name[NAME];
     if (!b->block || b->failed) {
         put(o, b->block || byhand_knows(&r->config->moe)
-            ? "<p>This model has parts that are not taken apart here, or its text is too short.</p>\n"
+            ? "<p>This model has parts that are not taken apart here, or its text is too "
+              "short.</p>\n"
             : "<p>The steps by hand are those of a router that takes the k best of a softmax; this "
               "model has another, or an expert beside it.</p>\n");
         return;
@@ -271,8 +272,8 @@ static void put_glance(report *r)
         "balance", "mean weights", "the token alone tells the first expert"};
     json_out *o = &r->page;
     put(o, "<p class=\"small\">First choices over an even share, and whose. Balance is E &Sigma; f "
-        "P; near 1 is no proof of even loads: look at the fullest and the emptiest. Dead: chosen less "
-        "than 0.01 as often as the mean.</p>\n<div class=\"scroll\" tabindex=\"0\"><table><tr><th "
+        "P; near 1 is no proof of even loads: look at the fullest and the emptiest. Dead: chosen "
+        "less than 0.01 as often as the mean.</p>\n<div class=\"scroll\" tabindex=\"0\"><table><tr><th "
         "scope=\"col\">layer</th>");
     for (int i = 0; i < 7; i++) put_format(o, "<th scope=\"col\">%s</th>", columns[i]);
     put(o, "</tr>\n");
