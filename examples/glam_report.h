@@ -273,8 +273,8 @@ static void put_glance(report *r)
     json_out *o = &r->page;
     put(o, "<p class=\"small\">First choices over an even share, and whose. Balance is E &Sigma; f "
         "P; near 1 is no proof of even loads: look at the fullest and the emptiest. Dead: chosen "
-        "less than 0.01 as often as the mean.</p>\n<div class=\"scroll\" tabindex=\"0\"><table><tr><th "
-        "scope=\"col\">layer</th>");
+        "less than 0.01 as often as the mean.</p>\n<div class=\"scroll\" tabindex=\"0\"><table><tr>"
+        "<th scope=\"col\">layer</th>");
     for (int i = 0; i < 7; i++) put_format(o, "<th scope=\"col\">%s</th>", columns[i]);
     put(o, "</tr>\n");
     for (int layer = 0; layer < r->config->layers; layer++)
