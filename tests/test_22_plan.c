@@ -162,12 +162,14 @@ static glam_ctx *plan_counting(glam__kernels *own)
 {
     glam_options options = test_options();
     options.threads = 1;
+    options.arithmetic = GLAM_F32;
     glam_ctx *ctx = glam_open(&options);
     plan_kernels = ctx->kernels;
     *own = *ctx->kernels;
     own->panel = plan_panel;
     own->panel_t = plan_panel_t;
     ctx->kernels = own;
+    ctx->products = own;
     return ctx;
 }
 
