@@ -307,7 +307,7 @@ static void put_kinds(report *r, int layer)
     }
     snprintf(title, sizeof title, "layer %d: %% of each kind, by first expert", layer);
     snprintf(file, sizeof file, "kinds-layer-%d", layer);
-    heat h = {file, title, "kind", name, share, note, rows, E, 92};
+    heat h = {file, title, "kind", name, share, note, rows, E, 86};
     put_heat(r, &h);
     free(share);
 }

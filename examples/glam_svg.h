@@ -278,7 +278,7 @@ typedef struct heat {
 
 static void heat_draw(json_out *o, const heat *h, int alone)
 {
-    enum { CELL = 32, ROW = 21, TOP = 40 };
+    enum { CELL = 29, ROW = 21, TOP = 40 };
     char number[40];
     int wide = h->name_wide + h->columns * CELL + (h->note ? 52 : 4);
     int title = 7 * (int)strlen(h->title);
