@@ -116,6 +116,7 @@ typedef struct chart {
     int         from_zero, whole;                // the axis begins at 0; has whole numbers
     double      level, slots;                    // a dotted line each; 0: none
     double      x0, x1, y0, y1;
+    const char *across;                          // what x is; NULL: steps
 } chart;
 
 // 1, 2, 2.5 or 5 times a power of ten, so that about `count` steps cover the range.
@@ -166,7 +167,8 @@ static void chart_axes(json_out *o, const chart *c)
         snprintf(number, sizeof number, "%.6g", x);
         svg_text(o, chart_x(c, x), CHART_BOTTOM + 15, "", "middle", number);
     }
-    svg_text(o, CHART_RIGHT, CHART_BOTTOM + 27, "", "end", "step");
+    svg_text(o, CHART_RIGHT, CHART_BOTTOM + 27, "", "end",
+             c->across ? c->across : "step");
     svg_text(o, 2, 14, "head", "start", c->title);
     svg_text(o, CHART_WIDE - 2, 14, "", "end", c->unit);
 }
@@ -254,8 +256,8 @@ static void chart_draw(json_out *o, chart *c, int alone)
     char label[300];
     chart_range(c);
     const chart_line *l = &c->line[0];
-    snprintf(label, sizeof label, "%s, steps %.0f to %.0f; %s from %.4g to %.4g", c->title, c->x0,
-             c->x1, l->name, l->count ? l->y[0] : 0, l->count ? l->y[l->count - 1] : 0);
+    snprintf(label, sizeof label, "%s, %s %.4g to %.4g; %s from %.4g to %.4g", c->title,
+             c->across ? c->across : "steps", c->x0, c->x1, l->name, l->count ? l->y[0] : 0, l->count ? l->y[l->count - 1] : 0);
     svg_begin(o, CHART_WIDE, CHART_HIGH, label, alone);
     chart_axes(o, c);
     for (int i = 0; i < c->lines; i++) if (c->line[i].faint) chart_curve(o, c, &c->line[i]);

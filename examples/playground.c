@@ -22,10 +22,11 @@
 #endif
 
 enum { LAYERS = 2, WIDTH = 64, HEADS = 2, CONTEXT = 64, BATCH = 8, VALIDATE = 50,
-       HELD_BACK = 6000, SURVEY = 32, MOST_LAYERS = 32, MOST_EXPERTS = 256, WRITTEN = 400 };
+       FROZEN = 6, HELD_BACK = 6000, SURVEY = 32, MOST_LAYERS = 32, MOST_EXPERTS = 256, WRITTEN = 400 };
 
 // What the reader sets, and its value at first.
-#define KNOBS(K) K(experts, 8) K(top_k, 2) K(balance, 0.01) K(capacity, 0) K(router, 0) K(seed, 1)
+#define KNOBS(K) K(experts, 8) K(top_k, 2) K(balance, 0.01) K(capacity, 0) \
+                 K(temperature, 1) K(router, 0) K(seed, 1)
 
 typedef struct knob_values {
 #define K(name, value) double name;
@@ -46,6 +47,7 @@ static const char *simd;                       // NULL: the best; the program ma
 static char *text;                             // what is learnt
 static size_t text_bytes;
 static char complaint[600];
+static unsigned char off[MOST_LAYERS][MOST_EXPERTS];       // 1: this expert is switched off
 
 // glam_text_split's share for validation: a twentieth, but no more than a moment's work.
 static float held_back(void)
@@ -91,12 +93,15 @@ static void knobs_into(glam_config *c)
     c->moe.normalise = c->moe.top_k == 1 ? GLAM_NORMALISE_NONE : GLAM_NORMALISE_BEFORE_DROP;
     c->moe.capacity_factor = (float)knobs.capacity;
     c->moe.aux_weight = (float)knobs.balance;
+    c->moe.temperature = (float)knobs.temperature;
+    c->moe.router = knobs.router < FROZEN ? (glam_router)(int)knobs.router : GLAM_ROUTER_TOP_K;
 }
 
 static int failed(const side *s)
 {
     if (s->ctx && glam_error(s->ctx) == GLAM_OK) return 0;
     snprintf(complaint, sizeof complaint, "%s", s->ctx ? glam_error_text(s->ctx) : "no memory left");
+    glam_clear_error(s->ctx);                   // told once, and the run goes on
     return 1;
 }
 
@@ -112,7 +117,7 @@ static int side_begin(side *s, const glam_config *c, const void *file, size_t by
     s->model = file ? glam_load_memory(s->ctx, file, bytes) : glam_model_new(s->ctx, c);
     glam_text *all = glam_text_from(s->ctx, text, text_bytes, NULL), *valid = NULL;
     glam_text_split(all, held_back(), &s->train, &valid);
-    if (knobs.router == 1 && s == &mixture) glam_freeze(s->model, "router", 1);
+    if (knobs.router == FROZEN && s == &mixture) glam_freeze(s->model, "router", 1);
     glam_recipe recipe = glam_recipe_default();
     recipe.schedule   = GLAM_SCHEDULE_CONSTANT;      // the page has no last step
     recipe.warmup     = 30;
@@ -148,6 +153,9 @@ static int begin_both(const void *file, size_t bytes)
         knobs.top_k    = c.moe.top_k;
         knobs.balance  = (double)c.moe.aux_weight;
         knobs.capacity = (double)c.moe.capacity_factor;
+        knobs.temperature = (double)c.moe.temperature;
+        if (file) knobs.router = c.moe.router;
+        memset(off, 0, sizeof off);
         c = twin_of(&c);
         bad = side_begin(&dense, &c, NULL, 0);
         if (bad) glam_close(dense.ctx);
@@ -178,7 +186,10 @@ EXPORT(knob_names) const char *knob_names(void)
 }
 
 // The routers, in the order of the knob's values.
-EXPORT(choices) const char *choices(void) { return "learns frozen"; }
+EXPORT(choices) const char *choices(void)
+{
+    return "top_k sampled random noisy hash expert_choice frozen";
+}
 
 // The text stays where it is: room() gave the place.
 EXPORT(learn) void learn(char *place, int bytes)
@@ -190,12 +201,18 @@ EXPORT(learn) void learn(char *place, int bytes)
 EXPORT(begin) int begin(void) { return begin_both(NULL, 0); }
 EXPORT(open) int open_file(const void *file, int bytes) { return begin_both(file, (size_t)bytes); }
 
-// What the knobs say now, from the next step on.
+// What the knobs and switches say now, from the next step on.
 EXPORT(turn) int turn(void)
 {
-    knobs_into((glam_config *)glam_model_config(mixture.model));
+    glam_config c = *glam_model_config(mixture.model);
+    knobs_into(&c);
+    glam_model_tune(mixture.model, -1, &c.moe, NULL);
+    for (int l = 0; l < c.layers; l++)
+        if (memchr(off[l], 1, MOST_EXPERTS)) glam_model_tune(mixture.model, l, &c.moe, off[l]);
     return failed(&mixture);
 }
+
+EXPORT(off) unsigned char *off_at(int layer) { return off[layer]; }
 
 static int32_t load[MOST_LAYERS][2 * MOST_EXPERTS];
 
@@ -268,27 +285,35 @@ EXPORT(look) const int32_t *look(const char *words, int n)
 {
     static int32_t *out;
     const glam_config *c = glam_model_config(mixture.model);
-    int L = c->layers, E = c->moe.experts, K = c->moe.top_k;
+    int L = c->layers, E = c->moe.experts, K = 1;
     size_t each = (size_t)L * (size_t)n;
     int32_t *ids = (int32_t *)malloc((size_t)n * sizeof *ids + 1);
-    free(out);
-    out = (int32_t *)malloc((4 + each * (size_t)(2 * K + E)) * sizeof *out);
-    if (n < 1 || !ids || !out) { free(ids); return NULL; }
-    out[0] = n; out[1] = L; out[2] = K; out[3] = E;
+    if (n < 1 || !ids) { free(ids); return NULL; }
     glam_encode(NULL, words, (size_t)n, ids, (size_t)n);
     glam_batch batch = {1, n, ids, NULL, NULL, NULL};
     int tape = glam_no_grad(mixture.ctx, 1);
     glam_forward(mixture.model, &batch, GLAM_INFER);
     glam_no_grad(mixture.ctx, tape);
-    for (int l = 0; l < L; l++) {
+    for (int l = 0; l < L; l++) {                  // where experts choose a token may have many
+        const glam_routing *r = glam_model_routing(mixture.model, l);
+        if (r && r->top_k > K) K = r->top_k;
+    }
+    free(out);
+    out = (int32_t *)malloc((4 + each * (size_t)(2 * K + E)) * sizeof *out);
+    for (int l = 0; out && l < L; l++) {
         const glam_routing *r = glam_model_routing(mixture.model, l);
         size_t some = (size_t)n * (size_t)K, all = (size_t)n * (size_t)E;
         int32_t *expert = out + 4 + (size_t)l * some;
         float *weight = (float *)(out + 4 + each * (size_t)K) + (size_t)l * some;
         float *chance = (float *)(out + 4 + 2 * each * (size_t)K) + (size_t)l * all;
-        for (size_t i = 0; i < some; i++) expert[i] = r ? r->expert[i] : -1;
-        for (size_t i = 0; i < some; i++) weight[i] = r ? r->weight[i] : 0;
-        for (size_t i = 0; i < all; i++)  chance[i] = r ? r->probability[i] : 0;
+        out[0] = n; out[1] = L; out[2] = K; out[3] = E;
+        for (size_t i = 0; i < some; i++) {
+            size_t t = i / (size_t)K, k = i % (size_t)K;
+            int there = r && (int)k < r->top_k;
+            expert[i] = there ? r->expert[t * (size_t)r->top_k + k] : -1;
+            weight[i] = there ? r->weight[t * (size_t)r->top_k + k] : 0;
+        }
+        for (size_t i = 0; i < all; i++) chance[i] = r ? r->probability[i] : 0;
     }
     glam_forget(mixture.ctx);
     free(ids);

@@ -139,6 +139,21 @@ async function use(saved, opened) {
         await page.key(' ');
         await page.until('!running');
 
+        // an expert that is switched off works on nothing, and comes back
+        await page.key('2');
+        await page.run("document.getElementById('flip').click()");
+        await page.until('state.offs[layer][2] === 1');
+        await page.key('s');
+        await page.until('state.loads[layer] && state.loads[layer][2] === 0');
+        check(await page.run('[...seen.expert.slice(layer * seen.n * seen.K, (layer + 1) * seen.n * seen.K)].every(e => e !== 2)'), 'an expert is off');
+        await page.run("document.getElementById('flip').click()");
+        await page.until('state.offs[layer][2] === 0');
+        await turn('router', 1);
+        await page.until('state.knobs.router === 1');
+        check(await page.run(number('step')) > 0, 'a router of the same weights acts at once');
+        await turn('router', 0);
+        await page.until('state.knobs.router === 0');
+
         // knobs that begin anew, and the way back
         const before = await page.run(number('step'));
         await turn('experts', 16);
@@ -152,10 +167,11 @@ async function use(saved, opened) {
         check(await page.run('curve.length > 0 && curve[curve.length - 1][0]') === before, 'undo: the old run with its curve');
         for (const kind of await page.run("[...document.getElementById('knob_router').options].map(o => o.value)")) {
             await turn('router', kind);
-            await page.until(`${number('step')} === 0 && state.knobs.router === ${kind}`);
+            await page.until(`state.knobs.router === ${kind}`);
+            const step = await page.run(number('step'));
             await page.key('s');
-            await page.until(number('step') + ' === 1');
-            check(await page.run(number('loss') + ' > 4'), 'a step with router ' + kind);
+            await page.until(`${number('step')} === ${step + 1}`);
+            check(await page.run(number('loss') + ' > 1 && seen.n === 4'), 'a step with router ' + kind);
         }
         await turn('seed', 7);
         await page.until('state.knobs.seed === 7 && ' + number('step') + ' === 0');

@@ -6,7 +6,7 @@
 #   sh tests/run.sh moe model_is   the tests whose names begin so
 #   sh tests/run.sh full           the matrix of compilers, options and sanitizers as well
 #   sh tests/run.sh part NAME...   parts of it alone: strict macro fork simd sanitizer mesh other
-#                                  optimised memory target page analysis trust fuzz placed wine example
+#                                  optimised memory target page lesson analysis trust fuzz placed wine example
 #
 # One line per configuration; the last line is "N passed, N failed" and the exit status is the truth.
 # CC and CXX choose the compilers, GLAM_NO_SKIP=1 makes a skip a failure, GLAM_TEST_SIMD and
@@ -693,6 +693,14 @@ page_runs()
     run playground sh tests/playground.sh "$work/page_tool" $how
 }
 
+# What the lessons promise happens.
+lesson_runs()
+{
+    build lesson_tool $CC -O2 -w $openmp examples/glam.c -o "$work/lesson_tool" -lm
+    built
+    run lessons sh tests/lessons.sh "$work/lesson_tool"
+}
+
 works_wasm()
 {
     printf 'int main(void) { return 0; }\n' >"$work/probe.c"
@@ -724,6 +732,7 @@ optimised_runs
 memory_runs
 target_runs
 page_runs
+lesson_runs
 analysis_runs
 trust_runs
 fuzz_runs
