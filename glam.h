@@ -57,8 +57,8 @@
 
    LETTERS in shapes are the paper's: B batch, S sequence, M model width, H hidden width,
    E experts, L layers, N devices.  Ours: T = B*S tokens, C capacity, V vocabulary, D head width,
-   A = heads*D, k experts per token, R rows that experts work on, X*Y the mesh of ranks: experts and
-   batch along X, heads and widths along Y.  (GShard's S, the tokens of a group, is "group" here.)
+   A = heads*D, K = kv_heads*D, k experts per token, R rows that experts work on, X*Y the mesh of
+   ranks: experts and batch along X, heads and widths along Y.  (GShard's S is "group" here.)
 
    SOURCES.  "Paper": GLaM, Du et al., ICML 2022.  "GShard": Lepikhin et al., 2020.  "The code":
    what the paper's authors published of the same models, praxis (layers/glam.py, gshard_utils.py,
@@ -7056,21 +7056,22 @@ static void glam__ready_back_body(void *arg, int begin, int end, int worker)
 {
     const glam__heads *h = (const glam__heads *)arg;
     int whole = h->at->c.qk_norm == GLAM_QK_NORM_WHOLE;
-    float *dy = h->once + 2 * (size_t)worker * h->A, *y = dy + h->A;
+    float *dy = h->once ? h->once + 2 * (size_t)worker * h->A : NULL;
     for (int t = begin * GLAM__NORM_CHUNK; t < glam__min(end * GLAM__NORM_CHUNK, h->T); t++)
         for (int side = 0; side < 2; side++) {
             size_t at = (size_t)t * h->ld;
             const float *raw = h->raw + at + (side ? h->A : 0);
             const glam_tensor *gain = h->n->in[GLAM__AT_QNORM + side];
             float *dx = (side ? h->dk : h->dq) + at;
-            float *dgain = h->dgains + (size_t)(t / GLAM__NORM_CHUNK) * (h->A + h->K) +
-                           (side ? h->A : 0);
             int heads = side ? h->kv_heads : h->heads, n = whole ? heads * h->D : h->D;
             if (h->at->turn) glam__turn_heads(h, (size_t)t, -1, dx, heads);
-            if (h->q == h->raw) continue;
+            if (!dy) continue;                             // no norms
+            float *dgain = h->dgains + (size_t)(t / GLAM__NORM_CHUNK) * (h->A + h->K) +
+                           (side ? h->A : 0);
             if (t % GLAM__NORM_CHUNK == 0) memset(dgain, 0, (size_t)n * sizeof(float));
             for (int i = 0; i < heads * h->D; i += n) {
-                float r = h->kernels->rmsnorm(n, h->at->c.norm_eps, raw + i, gain->data, y);
+                float r = h->kernels->rmsnorm(n, h->at->c.norm_eps, raw + i, gain->data,
+                                              dy + h->A);
                 memcpy(dy, dx + i, (size_t)n * sizeof(float));
                 memset(dx + i, 0, (size_t)n * sizeof(float));
                 h->kernels->rmsnorm_back(n, r, raw + i, gain->data, dy, dx + i, dgain);
@@ -16732,7 +16733,9 @@ GLAM__PLAIN_CODE_ENDS
 
 /* Changes, newest first.
 
-   v0.1  ADDED   a quality filter; texts that stay in their file; documents, packed into rows with
+   v0.1  ADDED   what other families have: rotary positions, kv_heads, qk_norm, embed_scale,
+                 residual_scale, swiglu in dense layers.
+         ADDED   a quality filter; texts that stay in their file; documents, packed into rows with
                  segments and split whole; the paper's sources, epochs of a mixture.
          ADDED   glam_report.flops: what a run has computed so far.
          CHANGED the products have a room of their own, 10; those after it moved up by one.

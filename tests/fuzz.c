@@ -298,7 +298,7 @@ static glam_config fuzz_config(fuzz_in *in)
     c.heads = fuzz_int(in, 6);
     c.d_head = fuzz_int(in, 12);
     c.hidden = fuzz_int(in, 40);
-    c.position = (glam_position)(fuzz_byte(in) % 4);
+    c.position = (glam_position)(fuzz_byte(in) % 5);
     c.buckets = fuzz_int(in, 40);
     c.max_distance = fuzz_int(in, 200);
     c.attention_scale = fuzz_real(in);
@@ -323,6 +323,14 @@ static glam_config fuzz_config(fuzz_in *in)
     c.moe.aux_weight = fuzz_real(in);
     c.moe.router_z_weight = fuzz_real(in);
     c.moe.router_cap = fuzz_real(in);
+    c.kv_heads = fuzz_int(in, 5);
+    c.qk_norm = (glam_qk_norm)(fuzz_byte(in) % 4);
+    c.embed_scale = fuzz_real(in);
+    c.residual_scale = fuzz_real(in);
+    c.rotary.scaling = (glam_rotary_scaling)(fuzz_byte(in) % 5);
+    float *r[] = { &c.rotary.theta, &c.rotary.factor, &c.rotary.low, &c.rotary.high, &c.rotary.attention };
+    for (int i = 0; i < 5; i++) *r[i] = fuzz_byte(in) % 2 ? fuzz_real(in) : 0;
+    c.rotary.context = fuzz_int(in, 50);
     return c;
 }
 

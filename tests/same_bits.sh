@@ -20,7 +20,7 @@ older=""
 grep -q 'float \*gate; *// \[T,k\]\|\*gate;  *// \[T,k\] weight' "$work/before.h" && older=-DROUTED_WEIGHT=gate
 for which in before after; do
     lacks=""
-    grep -q kv_heads "$work/before.h" || lacks=-DMESH_WITHOUT_ROTARY
+    grep -q GLAM_POSITION_ROTARY "$work/before.h" || lacks=-DMESH_WITHOUT_ROTARY
     grep -q glam_router_score "$work/before.h" || lacks="$lacks -DMESH_WITHOUT_ROUTERS"
     [ $which = before ] && lacks="$lacks $older"
     $CC -std=c99 -O2 $openmp $lacks -pthread "-DGLAM_HEADER=\"$work/$which.h\"" tests/same_bits.c \
