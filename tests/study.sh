@@ -28,7 +28,7 @@ study="sh bench/study.sh tiny --novels $work/text --plays $work/text"
 mkdir "$work/once" "$work/often"
 cp "$study_program" "$work/once/study"
 check "study" $study --out "$work/once" --jobs 2
-grep -q '22 of 22 runs' "$work/out" && pass || fail "study: not all runs"
+grep -q '^\([0-9]*\) of \1 runs' "$work/out" && pass || fail "study: not all runs"
 cp "$work/once/study" "$work/often/study"
 i=0
 while [ $i -lt 6 ]; do
