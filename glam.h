@@ -7587,7 +7587,8 @@ GLAM_API glam_tensor *glam_attention(glam_ctx *ctx, glam_tensor *x, const glam_a
     at.scale = 1;
     at.segments = glam__keep_ints(ctx, segments, glam__rows(x), 0);
     glam__rotary_derive(&at.c.rotary, x->shape.dim[1]);
-    if (at.c.position == GLAM_POSITION_ROTARY && at.c.d_head > 0 && at.c.d_head < 1 << 24)
+    if (at.c.position == GLAM_POSITION_ROTARY && at.c.d_head > 0 && w->q &&
+        at.c.d_head <= glam__last(w->q))                   // else shape() refuses
         at.turn = glam__rotary_table(ctx, &at.c.rotary, at.c.d_head, 0, x->shape.dim[1]);
     return glam__attention_apply(ctx, x, w, &at);
 }

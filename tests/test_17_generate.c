@@ -525,7 +525,7 @@ static double beam_exhaustive(glam_model *model, const int32_t *prompt, int coun
 {
     double most = -1e300, loglik = 0;
     for (int n = 1; n <= BEAM_MOST; n++) {
-        int texts = (int)(pow(BEAM_VOCAB, n) + 0.5);
+        int texts = (int)(pow((double)BEAM_VOCAB, n) + 0.5);
         for (int i = 0; i < texts; i++) {
             int32_t tokens[BEAM_MOST];
             int rest = i, early = 0;

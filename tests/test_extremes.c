@@ -96,6 +96,11 @@ static const extreme_field extreme_attention[] = {
     FIELD(glam_attention_config, heads, 'i'), FIELD(glam_attention_config, d_head, 'i'),
     FIELD(glam_attention_config, buckets, 'i'), FIELD(glam_attention_config, max_distance, 'i'),
     FIELD(glam_attention_config, scale, 'f'), FIELD(glam_attention_config, sink, 'i'),
+    FIELD(glam_attention_config, kv_heads, 'i'), FIELD(glam_attention_config, qk_norm, 'i'),
+    FIELD(glam_attention_config, rotary.theta, 'f'), FIELD(glam_attention_config, rotary.scaling, 'i'),
+    FIELD(glam_attention_config, rotary.factor, 'f'), FIELD(glam_attention_config, rotary.context, 'i'),
+    FIELD(glam_attention_config, rotary.low, 'f'), FIELD(glam_attention_config, rotary.high, 'f'),
+    FIELD(glam_attention_config, rotary.attention, 'f'),
     FIELD(glam_attention_config, norm_eps, 'f'), FIELD(glam_attention_config, cap, 'f'), { NULL, 0, 0 } };
 
 // Puts extreme value number i into a field; 0: there are no more.
@@ -224,16 +229,25 @@ static void extremes_attention(void)
 {
     test_heap heap;
     glam_ctx *ctx = extreme_ctx(&heap);
-    for (int position = 0; position < 3; position++)
+    for (int position = 0; position < 4; position++)
         for (const extreme_field *f = extreme_attention; f->name; f++)
             for (int i = 0; ; i++) {
                 size_t mark = glam_mark(ctx);
-                glam_attention_config c = { 1, 2, GLAM_POSITION_BUCKETS, 4, 8, 1, 1, 1e-6f, 0 };
+                glam_attention_config c;
                 glam_attention_weights w;
+                memset(&c, 0, sizeof c);
+                c.heads = 1;
+                c.d_head = 2;
+                c.buckets = 4;
+                c.max_distance = 8;
+                c.scale = 1;
+                c.sink = 1;
+                c.norm_eps = 1e-6f;
                 memset(&w, 0, sizeof w);
                 c.position = (glam_position)position;
                 w.q = w.k = w.v = w.o = glam_param(ctx, "q", glam_dim2(2, 2));
                 w.r = w.q;
+                w.q_norm = w.k_norm = glam_param(ctx, "norm", glam_dim1(2));
                 w.bias = glam_param(ctx, "bias", glam_dim2(1, 4));
                 w.u = w.v_bias = glam_param(ctx, "u", glam_dim2(1, 2));
                 if (!extreme_set(&c, f, i)) break;
