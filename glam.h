@@ -15261,6 +15261,7 @@ typedef struct glam__file_state {
     GLAM__STATE_OF_TRAINER(GLAM__STATE_FIELD)
     uint64_t train_tokens, valid_tokens, train_checksum, valid_checksum, pieces;
     const char *frozen;            // for each tensor of the model '1' (frozen) or '0'
+    glam_arithmetic arithmetic;    // of an older file: f32
 } glam__file_state;
 
 #define GLAM__OF glam__file_state
@@ -15269,6 +15270,7 @@ static const glam__field glam__state_rows[] = {
     GLAM__FIELD(U64, train_tokens), GLAM__FIELD(U64, valid_tokens),
     GLAM__FIELD(DIGITS, train_checksum), GLAM__FIELD(DIGITS, valid_checksum),
     GLAM__FIELD(DIGITS, pieces), GLAM__FIELD(TEXT, frozen),
+    GLAM__ENUM(arithmetic, "f32|bf16"),
     GLAM__LAST(END)
 };
 #undef GLAM__OF
@@ -15765,6 +15767,7 @@ static glam__file_state *glam__file_state_of(glam__file *f, const glam_trainer *
     s->valid_tokens = glam_text_length(t->valid);
     s->valid_checksum = glam__text_checksum(t->valid);
     s->pieces = glam__text_pieces(t->train) ^ glam__mix64(glam__text_pieces(t->valid));
+    s->arithmetic = f->ctx->options.arithmetic;
     s->frozen = frozen;
     return s;
 }
@@ -16550,6 +16553,11 @@ static int glam__file_trainer(glam__file *f, glam_text *train, glam_text *valid,
         !glam__file_rows(f, "glam.recipe", f->meta.recipe, glam__recipe_rows, &recipe) ||
         !glam__file_same_texts(f, s, train, valid)) return 0;
     if (!train) return glam__file_fail(f, GLAM_ERR_VALUE, "no text to train on (NULL)");
+    if (s->arithmetic != f->ctx->options.arithmetic)
+        return glam__file_fail(f, GLAM_ERR_VALUE, "the run multiplies in %s, this context in %s; "
+                               "it goes on where options.arithmetic is the same",
+                               s->arithmetic == GLAM_BF16 ? "bf16" : "f32",
+                               glam_arithmetic_name(f->ctx));
     if (glam__mul((uint64_t)config.layers, 12 * ((uint64_t)config.moe.experts + 1)) > 2 * f->length)
         return glam__file_wrong(f, "the config", "has more experts in all than the file explains");
     // first in a context that measures: does the file have what the recipe's optimiser keeps?

@@ -99,6 +99,7 @@ static void log_start(const run *r)
     log_string(f, "version", GLAM_VERSION);
     log_string(f, "compiler", compiler());
     log_string(f, "simd", glam_simd_name(r->ctx));
+    log_string(f, "arithmetic", glam_arithmetic_name(r->ctx));
     log_int(f, "params", all);
     log_int(f, "active_params", active);
     log_real(f, "flops_per_token", r->plan.flops_forward);

@@ -121,9 +121,9 @@ static void show_run(const run *r)
            show_count((double)active));
     show_trained(r);
     printf("run       %d steps of %d x %d tokens, %s, rate %g %s,\n"
-           "          seed %" PRIu64 ", %s, threads %d\n", p->steps, p->batch, window(r),
+           "          seed %" PRIu64 ", %s, %s, threads %d\n", p->steps, p->batch, window(r),
            optimizer_names[p->optimizer], p->lr, schedule_names[p->schedule], p->seed,
-           glam_simd_name(r->ctx), threads_of(r->s));
+           glam_simd_name(r->ctx), glam_arithmetic_name(r->ctx), threads_of(r->s));
     if (GIVEN(resume)) printf("          going on after step %d\n", glam_trainer_done(r->trainer));
     printf("saves     %s%s\n", r->out, GIVEN(out) ? "" : " (--out chooses another name)");
     printf("          %s\n\n", !r->valid ? "the last weights: nothing validates"

@@ -287,6 +287,11 @@ fork_runs()
 
 simd_runs()
 {
+    # every promise about bits, with products in bf16
+    GLAM_TEST_ARITHMETIC=bf16
+    export GLAM_TEST_ARITHMETIC
+    run bf16 "$work/c" generate train_rec train_res mesh_x files_ch
+    unset GLAM_TEST_ARITHMETIC
     for simd in base sse2 avx2 avx512 neon; do
         if "$work/c" --has-simd $simd; then
             GLAM_TEST_SIMD=$simd
