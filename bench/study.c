@@ -379,10 +379,11 @@ static void write_start(worker *w)
 static void write_point(worker *w, const glam_report *r, const char *event)
 {
     journal_write(&w->n, "{\"event\":\"%s\",\"step\":%d,\"tokens\":%" PRIu64 ",\"flops\":%.9g,"
-                  "\"cpu_seconds\":%.6g,\"seconds\":%.6g,\"joules\":%.6g,\"train_loss\":%.6g,"
+                  "\"cpu_seconds\":%.6g,\"seconds\":%.6g,\"joules\":%.*g,\"train_loss\":%.6g,"
                   "\"dropped\":%.6g,\"load_max\":%.6g,\"loss\":%.6g}\n", event, r->step, r->tokens,
-                  w->cost.flops_train * (double)r->tokens, w->cpu, r->seconds, w->meter.joules,
-                  r->loss, r->dropped, r->load_max,
+                  w->cost.flops_train * (double)r->tokens, w->cpu, r->seconds,
+                  strcmp(event, "point") == 0 ? 6 : 17, w->meter.joules, r->loss, r->dropped,
+                  r->load_max,
                   strcmp(event, "point") == 0 ? sample_loss(w->model, w->sample, 0) : -1.0);
 }
 

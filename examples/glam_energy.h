@@ -112,8 +112,9 @@ static double energy_take(energy *e, double flops)
 // What was used since the last reading is somebody else's.
 static void energy_skip(energy *e, double flops)
 {
-    double theirs = energy_take(e, flops);
-    e->joules -= theirs;
+    double ours = e->joules;
+    energy_take(e, flops);
+    e->joules = ours;
 }
 
 static const char *energy_words(const energy *e)
