@@ -85,6 +85,7 @@ static glam_recipe router_recipe(int steps)
 static uint64_t router_train(router_ear *ear, const glam_config *config, const glam_recipe *recipe)
 {
     glam_options o = test_options();
+    o.threads = 1;
     if (ear) {
         o.trace = router_hear;
         o.trace_user = ear;
@@ -920,6 +921,7 @@ static void router_upcycled(void)
 {
     for (int i = 0; i < 2; i++) {
         glam_options o = test_options();
+        o.threads = 1;
         glam_ctx *ctx = glam_open(&o);
         glam_text *text = test_text(ctx, 3000);
         glam_config c = router_config(4);
