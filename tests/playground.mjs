@@ -47,7 +47,8 @@ async function longest(page, during) {
     await page.call('Tracing.end');
     await done;
     const main = new Set(events.filter(e => e.name === 'thread_name' && e.args.name === 'CrRendererMain').map(e => e.pid + '/' + e.tid));
-    const tasks = events.filter(e => /RunTask/.test(e.name) && main.has(e.pid + '/' + e.tid)).map(e => (e.tdur ?? e.dur) / 1000);
+    const tasks = events.filter(e => /RunTask/.test(e.name) && main.has(e.pid + '/' + e.tid)).map(e => (e.tdur ?? e.dur) / 1000)
+        .filter(ms => ms >= 0);            // what had begun before, or has not ended, has no length
     return { count: tasks.length, worst: Math.max(...tasks) };
 }
 
