@@ -371,12 +371,11 @@ static void show_term(const char *what, double seconds, double bytes)
     printf("\n");
 }
 
-// "5.8 to 8.1 s", or one of them where nothing is sent.
-static const char *from_to(const char *low, const char *high, const char *unit)
+// "5.8 to 8.1 s", or one of them where nothing is sent; into out [100].
+static const char *from_to(char *out, const char *low, const char *high, const char *unit)
 {
-    char *out = show_buffer();
     int one = strcmp(low, high) == 0;
-    snprintf(out, 40, "%s%s%s%s", low, one ? "" : " to ", one ? "" : high, unit);
+    snprintf(out, 100, "%s%s%s%s", low, one ? "" : " to ", one ? "" : high, unit);
     return out;
 }
 
@@ -393,26 +392,28 @@ static void show_estimate(const settings *s, const device *d, const work *w, int
 {
     estimate e = estimate_step(w, d, X, Y, s->mesh_store);
     double held = d->number >= 4 ? (double)plan->train_bytes : e.memory, many = 1e9 / w->tokens;
+    char range[3][100];
     printf("device    %s: %s; %.3g FLOP/s, eta %.2f\n", d->name, d->what, d->flops, d->eta);
     printf("time      %s a step of %s tokens; longest: %s\n",
-           from_to(short_real(e.low), short_real(e.high), " s"),
+           from_to(range[0], short_real(e.low), short_real(e.high), " s"),
            show_commas((uint64_t)w->tokens), e.bottleneck);
     show_term("compute", e.compute, 0);
     show_term("sums over the model axis", e.model, e.sent_model);
     show_term("dispatch to experts", e.dispatch, e.sent_dispatch);
     show_term("dense weights and gradients", e.dense, e.sent_dense);
     show_term("sums of experts' gradients", e.replicas, e.sent_replicas);
-    printf("          %s", from_to(show_count(w->tokens / e.high), show_count(w->tokens / e.low),
-                                   " tokens/s"));
+    printf("          %s", from_to(range[0], show_count(w->tokens / e.high),
+                                   show_count(w->tokens / e.low), " tokens/s"));
     if (d->element <= 0) printf(", %.0f to %.0f %% of the peak", 100 * e.mfu_low, 100 * e.mfu_high);
     printf("\nholds     %s of a device's %s%s\n", show_bytes(held), show_bytes(d->memory),
            held > d->memory ? ": does not fit" : "");
     printf("energy    %s a step (%g W, PUE %g)\n",
-           from_to(show_joules(e.joules_low), show_joules(e.joules_high), ""), d->watts, d->pue);
+           from_to(range[0], show_joules(e.joules_low), show_joules(e.joules_high), ""), d->watts,
+           d->pue);
     printf("          1 billion tokens: %s in %s\n",
-           from_to(short_real(e.joules_low * many / 3.6e6),
+           from_to(range[1], short_real(e.joules_low * many / 3.6e6),
                    short_real(e.joules_high * many / 3.6e6), " kWh"),
-           from_to(show_time(e.low * many), show_time(e.high * many), ""));
+           from_to(range[2], show_time(e.low * many), show_time(e.high * many), ""));
 }
 
 // The recipe of a plan: the model's own, and what was asked for.
