@@ -2398,12 +2398,15 @@ enum {
     X(isa, attr, void, , narrow, (int n, const float *x, float *out), (n, x, out)) \
     X(isa, attr, void, , narrow_rows, (int k, int n, const float *b, size_t ldb, float *out, \
       size_t ldo), (k, n, b, ldb, out, ldo)) \
+    X(isa, attr, void, , pairs_by, (int m, int n, int k, const float *a, size_t ai, size_t ap, \
+      const float *b, size_t ldb, float *c, size_t ldc, int add), \
+      (NR, m, n, k, a, ai, ap, b, ldb, c, ldc, add)) \
     X(isa, attr, void, , pairs, (int m, int n, int k, const float *a, size_t lda, \
       const float *b, size_t ldb, float *c, size_t ldc, int add), \
-      (NR, m, n, k, a, lda, b, ldb, c, ldc, add)) \
+      (glam__pairs_by_##isa, m, n, k, a, lda, b, ldb, c, ldc, add)) \
     X(isa, attr, void, , pairs_t, (int m, int n, int k, const float *a, size_t lda, \
       const float *b, size_t ldb, float *c, size_t ldc, int add), \
-      (NR, m, n, k, a, lda, b, ldb, c, ldc, add)) \
+      (glam__pairs_by_##isa, m, n, k, a, lda, b, ldb, c, ldc, add)) \
     X(isa, attr, float, return, dot, (int n, const float *a, const float *b), (n, a, b)) \
     X(isa, attr, double, return, sum, (size_t n, const float *x), (n, x)) \
     X(isa, attr, double, return, sum_squares, (size_t n, const float *x), (n, x)) \
@@ -3251,9 +3254,9 @@ static GLAM__INLINE float glam__half1(uint32_t bits)
     return glam__flush1(x);
 }
 
-static GLAM__INLINE void glam__pairs_of(int nr, int m, int n, int k, const float *a, size_t ai,
-                                        size_t ap, const float *b, size_t ldb, float *c,
-                                        size_t ldc, int add)
+static GLAM__INLINE void glam__row_pairs_by(int nr, int m, int n, int k, const float *a, size_t ai,
+                                            size_t ap, const float *b, size_t ldb, float *c,
+                                            size_t ldc, int add)
 {
     GLAM__ROUNDED
     for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1) {
@@ -3280,13 +3283,16 @@ static GLAM__INLINE void glam__pairs_of(int nr, int m, int n, int k, const float
     }
 }
 
-static GLAM__INLINE void glam__row_pairs(int nr, int m, int n, int k, const float *a, size_t lda,
-                                         const float *b, size_t ldb, float *c, size_t ldc, int add)
-{ glam__pairs_of(nr, m, n, k, a, lda, 1, b, ldb, c, ldc, add); }
-static GLAM__INLINE void glam__row_pairs_t(int nr, int m, int n, int k, const float *a, size_t lda,
-                                           const float *b, size_t ldb, float *c, size_t ldc,
-                                           int add)
-{ glam__pairs_of(nr, m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
+typedef void glam__pairs_fn(int m, int n, int k, const float *a, size_t ai, size_t ap,
+                            const float *b, size_t ldb, float *c, size_t ldc, int add);
+static GLAM__INLINE void glam__row_pairs(glam__pairs_fn *by, int m, int n, int k, const float *a,
+                                         size_t lda, const float *b, size_t ldb, float *c,
+                                         size_t ldc, int add)
+{ by(m, n, k, a, lda, 1, b, ldb, c, ldc, add); }
+static GLAM__INLINE void glam__row_pairs_t(glam__pairs_fn *by, int m, int n, int k, const float *a,
+                                           size_t lda, const float *b, size_t ldb, float *c,
+                                           size_t ldc, int add)
+{ by(m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC pop_options

@@ -354,10 +354,10 @@ static void simd_pairs_are_alone(void) { kernel_for_each(simd_pairs_alone_of); }
 
 static void simd_plain(int m, int n, int k, const float *a, size_t lda, const float *b, size_t nr, float *c,
                        size_t ldc, int add)
-{ glam__pairs_of((int)nr, m, n, k, a, lda, 1, b, nr, c, ldc, add); }
+{ glam__row_pairs_by((int)nr, m, n, k, a, lda, 1, b, nr, c, ldc, add); }
 static void simd_plain_t(int m, int n, int k, const float *a, size_t lda, const float *b, size_t nr, float *c,
                          size_t ldc, int add)
-{ glam__pairs_of((int)nr, m, n, k, a, 1, lda, b, nr, c, ldc, add); }
+{ glam__row_pairs_by((int)nr, m, n, k, a, 1, lda, b, nr, c, ldc, add); }
 
 // Loss and gradients of a model, one after the other, at most 1 << 16 numbers; plain: pairs without an
 // instruction for them.  Returns how many.
