@@ -3,40 +3,9 @@
 #
 #     sh tests/tool_data.sh PATH-OF-THE-BUILT-TOOL        last line "N passed, N failed"
 
-case $1 in /*) tool=$1 ;; *) tool=$PWD/$1 ;; esac
-cd "$(dirname "$0")/.." || exit 1
-[ -x "$tool" ] || { echo "$tool is not there: build examples/glam.c first"; exit 1; }
-work=${TMPDIR:-/tmp}/glam-data.$$
-mkdir "$work" || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-export OMP_WAIT_POLICY
-
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED: $*"; }
-
-# check NAME COMMAND...: the command must succeed
-check() {
-    name=$1
-    shift
-    if "$@" >"$work/out" 2>&1; then pass; else fail "$name"; tail -5 "$work/out"; fi
-}
-
-# try STATUS PATTERN ARGUMENTS...: the tool ends with that status and prints a line like that
-try() {
-    status=$1 pattern=$2
-    shift 2
-    "$tool" data "$@" >"$work/out" 2>&1
-    got=$?
-    if [ $got -ne "$status" ]; then
-        fail "glam data $*: status $got, not $status"
-        tail -3 "$work/out"
-    elif ! grep -q -e "$pattern" "$work/out"; then
-        fail "glam data $*: no line like '$pattern'"
-        tail -3 "$work/out"
-    else pass; fi
-}
+. "$(dirname "$0")/tooling.sh"
+verb=data
+unset NO_COLOR
 
 # documents KIND COUNT SEED: good ones are C of this repository's own header, cut into pieces; junk
 # is the same words in an order of chance

@@ -4,43 +4,8 @@
 #
 #     sh tests/tool_eval.sh PATH-OF-THE-BUILT-TOOL        last line "N passed, N failed"
 
-case $1 in /*) tool=$1 ;; *) tool=$PWD/$1 ;; esac
-cd "$(dirname "$0")/.." || exit 1
-[ -x "$tool" ] || { echo "$tool is not there: build examples/glam.c first"; exit 1; }
-top=$PWD
-work=${TMPDIR:-/tmp}/glam-tool-eval.$$
-mkdir "$work" || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-NO_COLOR=1
-OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}         # other tests want the cores too
-export NO_COLOR OMP_WAIT_POLICY
+. "$(dirname "$0")/tooling.sh"
 cd "$work" || exit 1
-
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED: $*"; }
-
-# check NAME COMMAND...: the command must succeed
-check() {
-    name=$1
-    shift
-    if "$@" >out 2>&1; then pass; else fail "$name"; tail -5 out; fi
-}
-
-# try STATUS PATTERN ARGUMENTS...: the tool ends with that status and prints a line like that
-try() {
-    status=$1 pattern=$2
-    shift 2
-    "$tool" "$@" >out 2>&1
-    got=$?
-    if [ $got -ne "$status" ]; then
-        fail "glam $*: status $got, not $status"
-        tail -3 out
-    elif ! grep -q -e "$pattern" out; then
-        fail "glam $*: no line like '$pattern'"
-        tail -3 out
-    else pass; fi
-}
 
 # lines FILE ARGUMENTS...: eval writes its lines there
 lines() {

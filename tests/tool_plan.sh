@@ -3,40 +3,7 @@
 #
 #     sh tests/tool_plan.sh PATH-OF-THE-BUILT-TOOL        last line "N passed, N failed"
 
-case $1 in /*) tool=$1 ;; *) tool=$PWD/$1 ;; esac
-cd "$(dirname "$0")/.." || exit 1
-[ -x "$tool" ] || { echo "$tool is not there: build examples/glam.c first"; exit 1; }
-work=${TMPDIR:-/tmp}/glam-plan.$$
-mkdir "$work" || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-NO_COLOR=1
-OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-export NO_COLOR OMP_WAIT_POLICY
-
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED: $*"; }
-check() {
-    name=$1
-    shift
-    if "$@" >"$work/out" 2>&1; then pass; else fail "$name"; tail -5 "$work/out"; fi
-}
-
-# try STATUS PATTERN ARGUMENTS...: the tool ends with that status and prints a line like that
-try() {
-    status=$1 pattern=$2
-    shift 2
-    "$tool" "$@" >"$work/out" 2>&1
-    got=$?
-    if [ $got -ne "$status" ]; then
-        fail "glam $*: status $got, not $status"
-        tail -3 "$work/out"
-    elif ! grep -q -e "$pattern" "$work/out"; then
-        fail "glam $*: no line like '$pattern'"
-        tail -3 "$work/out"
-    else pass; fi
-}
-also() { if grep -q -e "$1" "$work/out"; then pass; else fail "no line like '$1'"; fi; }
+. "$(dirname "$0")/tooling.sh"
 
 # --- the paper's table, published systems, devices ------------------------------------------
 try 0 '^64B/64E  *1,161,756,418,048 .* 96,604,528,640 *96.6B *+0.00%' plan
