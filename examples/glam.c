@@ -111,7 +111,8 @@ static const command commands[] = {
     {"race", "TEXT...", "a mixture against a dense model of the same work", RACE, run_race,
      "Both models see the same texts, recipe, seed and batches, in turns, and cost the same work "
      "per token. A race of 3 minutes takes 6 and some for evaluations; it says how much. When "
-     "nobody reads the output any more, it ends, unless there is a --log."},
+     "nobody reads the output any more, it ends, unless there is a --log. With --router twice, two "
+     "mixtures that differ in their router alone run in place of the mixture and its twin."},
     {"generate", "MODEL", "write text", GENERATE, run_generate,
      "Into a file or a pipe go the prompt and the text, byte for byte. A terminal is spared what "
      "could upset it: controls are shown as \\x1b, bytes that are no UTF-8 as a sign."},

@@ -83,6 +83,8 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(normalise, "normalise", "KIND", NEW | SHAPE, WORD, 0, "before_drop, after_drop or none") \
     ROW(router, "router", "KIND", NEW | SHAPE, WORD, 0, \
         "who chooses: top_k, sampled, random, noisy, hash or expert_choice") \
+    ROW(rival, "router", "KIND", RACE, WORD, 0, \
+        "a second one: in place of the dense twin the same mixture with this router") \
     ROW(score, "score", "KIND", NEW | SHAPE, WORD, 0, "of the router: softmax or sigmoid") \
     ROW(bias, "bias", "", NEW | SHAPE, FLAG, 0, \
         "balance by a bias on the choice, learned from loads; goes well with --aux 0") \
@@ -517,6 +519,7 @@ static int read_option(const command *c, settings *s, char **words, int left, in
         const option *o = &option_rows[i];
         if (o->kind == HEADING || !(o->where & c->bit)) continue;
         if (strlen(o->name) != length || memcmp(o->name, name, length) != 0) continue;
+        if (given[i] && o->at == offsetof(settings, router) && (c->bit & RACE)) continue;   // rival
         given[i] = 1;
         *used = o->kind == FLAG || equals ? 1 : 2;
         if (o->kind == FLAG) {

@@ -1,6 +1,6 @@
-/* glam_race.h - the command race: a mixture and a dense model of the same work per token learn the
-   same text in turns, in one process, and one sentence at the end tells who was ahead.  A part of
-   glam.c, from which it takes the run, the log and the texts.
+/* glam_race.h - the command race: a mixture and a dense model of the same work per token, or two
+   mixtures with different routers, learn the same text in turns, in one process, and one sentence at
+   the end tells who was ahead.  A part of glam.c, from which it takes the run, the log and the texts.
 
    Both have the same seconds of training: the learning rate ends with the number of steps, so that
    number follows from the pace.  The turns are short, and a machine that becomes busy is as slow
@@ -30,18 +30,23 @@ typedef struct racer {
     int        points, due;                   // there are; the next that is due
 } racer;
 
+// How the two are called: in tables and lines, in sentences, in the plot.
+typedef struct side { const char *name, *words; char mark; } side;
+static const side mixture_side = {"mixture", "the mixture", 'm'};
+static const side dense_side = {"dense", "the dense model", 'd'};
+
 typedef struct race {
-    racer  of[2];                             // the mixture, the dense model
+    racer  of[2];                             // the mixture, the dense model; or two routers
+    side   as[2];
+    int    routers;                           // 1: two routers
     double budget;                            // seconds of each; 0: --steps
     int    drawn, said;                       // lines of the plot on the terminal; how long
 } race;
 
-static const char *const side_names[2] = {"mixture", "dense"};
-
-// What came out.  Shares are of the dense model's whole run, at the moment when the mixture's
-// curve goes below the target for good.
+// What came out.  Shares are of the second's whole run, at the moment when the first's curve goes
+// below the target for good.
 typedef struct verdict {
-    double target;                            // where the dense model's curve ends
+    double target;                            // where the second's curve ends
     int    reached;
     double time_share, token_share, energy_share;   // NAN: not reached
     char   sentence[400];
@@ -60,7 +65,7 @@ static int equal_work(race *x)
             return failure(r->ctx);
     }
     double wanted = a->plan.flops_forward, had = b->plan.flops_forward;
-    if (fabs(had / wanted - 1) <= 0.02) return DONE;
+    if (x->routers || fabs(had / wanted - 1) <= 0.02) return DONE;
     int before = b->config.hidden;
     double one = 6.0 * b->config.d_model * b->config.layers;     // FLOPs of one more in each layer
     int hidden = before + (int)floor((wanted - had) / one + 0.5);
@@ -104,7 +109,7 @@ static void show_race(const race *x)
     const run *a = &x->of[0].r;
     const glam_recipe *p = &a->recipe;
     show_texts(a);
-    for (int i = 0; i < 2; i++) show_model(side_names[i], &x->of[i].r.config);
+    for (int i = 0; i < 2; i++) show_model(x->as[i].name, &x->of[i].r.config);
     if (x->budget > 0) printf("run       %s of training each, steps", show_time(x->budget));
     else printf("run       %d steps each", p->steps);
     printf(" of %d x %d tokens,\n          %s, rate %g %s, seed %" PRIu64 ", %s, threads %d,\n"
@@ -120,9 +125,11 @@ static int prepare_race(race *x)
         run *r = &x->of[i].r;
         int status = describe(r);
         if (status != DONE) return status;
+        if (x->routers)
+            r->config.moe.router = (glam_router)find_word("router", x->as[i].name, router_names);
         if (r->config.moe.experts == 0 && i == 0)
-            return complain(USAGE, "--experts 0: a race wants a mixture; its dense twin is made "
-                            "from it");
+            return complain(USAGE, "--experts 0: a race wants a mixture%s",
+                            x->routers ? "" : "; its dense twin is made from it");
         if (!r->valid)
             return complain(USAGE, "--val-fraction 0: a race wants a part to validate on");
         x->of[i].sample = take_sample(r, x->budget);
@@ -159,13 +166,13 @@ static double loss_at(const racer *p, double seconds, double slack)
     return end ? c[last].loss : NAN;
 }
 
-static void plot_cell(const int at[2], int row, int target)
+static void plot_cell(const race *x, const int at[2], int row, int target)
 {
     int a = at[0] == row, b = at[1] == row;
     if (a && b) putchar('*');
     else if (a || b) {
         show_paint(stdout, b);
-        putchar(a ? 'm' : 'd');
+        putchar(x->as[b].mark);
         show_plain(stdout);
     } else putchar(row == target ? '.' : ' ');
 }
@@ -183,9 +190,9 @@ static void plot(race *x, int last)
         }
     if (!(most > least)) return;                            // nothing to see yet
     double row = (most - least) / (HIGH - 1), column = to / (WIDE - 1);
-    const racer *dense = &x->of[1];
-    if (last && dense->points)
-        target = (int)((most - dense->curve[dense->points - 1].loss) / row + 0.5);
+    const racer *second = &x->of[1];
+    if (last && second->points)
+        target = (int)((most - second->curve[second->points - 1].loss) / row + 0.5);
     for (int i = 0; i < WIDE; i++)
         for (int k = 0; k < 2; k++) {
             double loss = loss_at(&x->of[k], i * column, column / 2);
@@ -194,13 +201,15 @@ static void plot(race *x, int last)
     if (x->drawn) printf("\033[%dA", x->drawn);
     for (int i = 0; i < HIGH; i++) {
         printf("%8.3f |", most - i * row);
-        for (int k = 0; k < WIDE; k++) plot_cell(at[k], i, target);
+        for (int k = 0; k < WIDE; k++) plot_cell(x, at[k], i, target);
         fputs(end, stdout);
     }
     printf("         +");
     for (int k = 0; k < WIDE; k++) putchar('-');
-    printf("%s          0:00%*s%s          nats by training time: m mixture, d dense, * both%s%s",
-           end, WIDE - 4, show_time(to), end, last ? ", . dense at the end" : "", end);
+    printf("%s          0:00%*s%s          nats by training time: %c %s, %c %s, * both", end,
+           WIDE - 4, show_time(to), end, x->as[0].mark, x->as[0].name, x->as[1].mark, x->as[1].name);
+    if (last) printf(", . %s at the end", x->as[1].name);
+    fputs(end, stdout);
     x->drawn = show_colour ? HIGH + 3 : 0;
     flush_output();
 }
@@ -323,7 +332,7 @@ static point last_point(const racer *p)
     return p->points > 0 ? p->curve[p->points - 1] : none;
 }
 
-// Where the mixture's curve goes below the target for good.
+// Where the first's curve goes below the target for good.
 static void find_crossing(const race *x, verdict *v)
 {
     const racer *m = &x->of[0];
@@ -352,18 +361,20 @@ static void judge(const race *x, verdict *v)
     double many = x->budget > 0 ? x->budget / 60 : x->of[1].r.recipe.steps;
     snprintf(length, sizeof length, "%.9g %s%s", many, x->budget > 0 ? "minute" : "step",
              fabs(many - 1) < 1e-9 ? "" : "s");
+    const char *first = x->as[0].words, *second = x->as[1].words;
     if (v->reached != (a <= b))
-        snprintf(v->sentence, sizeof v->sentence, "the two ended level: %.4f (mixture) against "
+        snprintf(v->sentence, sizeof v->sentence, "the two ended level: %.4f (%s) against "
                  "%.4f nats on the whole validation part, the other way round on the tokens of "
-                 "the curves", a, b);
+                 "the curves", a, x->as[0].name, b);
     else if (v->reached)
-        snprintf(v->sentence, sizeof v->sentence, "the mixture reached the dense model's final "
+        snprintf(v->sentence, sizeof v->sentence, "%s reached %s's final "
                  "loss in %.0f %% of its time and %.0f %% of its tokens, and ended at %.4f against "
-                 "%.4f nats%s", 100 * v->time_share, 100 * v->token_share, a, b, close);
+                 "%.4f nats%s", first, second, 100 * v->time_share, 100 * v->token_share, a, b,
+                 close);
     else
-        snprintf(v->sentence, sizeof v->sentence, "the mixture did not reach the dense model's "
-                 "final loss in %s: %.4f against %.4f nats%s; a mixture pays with more tokens",
-                 length, a, b, close);
+        snprintf(v->sentence, sizeof v->sentence, "%s did not reach %s's "
+                 "final loss in %s: %.4f against %.4f nats%s%s", first, second, length, a, b, close,
+                 x->routers ? "" : "; a mixture pays with more tokens");
 }
 
 static double speed(const run *r)
@@ -391,7 +402,7 @@ static void show_table(const race *x, int whole)
     char all[40];
     snprintf(all, sizeof all, "nats, %s tokens", show_commas(glam_text_length(a->valid)));
     printf("\n");
-    table_row("", side_names[0], side_names[1], "");
+    table_row("", x->as[0].name, x->as[1].name, "");
     if (whole) table_row("validation loss", four_digits(a->valid_loss), four_digits(b->valid_loss),
                          all);
     table_row("end of the curve", four_digits(last_point(&x->of[0]).loss),
@@ -419,8 +430,8 @@ static void log_verdict(const race *x, const verdict *v)
     if (!f) return;
     for (int i = 0; i < 2; i++) log_done(&x->of[i].r, NULL, 0);
     log_begin(f, "done");
-    log_real(f, "mixture_loss", x->of[0].r.valid_loss);
-    log_real(f, "dense_loss", x->of[1].r.valid_loss);
+    log_real(f, x->routers ? "first_loss" : "mixture_loss", x->of[0].r.valid_loss);
+    log_real(f, x->routers ? "second_loss" : "dense_loss", x->of[1].r.valid_loss);
     log_real(f, "target", v->target);
     log_int(f, "reached", (uint64_t)v->reached);
     log_real(f, "time_share", v->time_share);
@@ -472,9 +483,31 @@ static int stop_race(race *x)
     }
     printf("stopped after %d and %d steps", a->now.step, b->now.step);
     if (isnan(la) || isnan(lb)) printf(", too early to compare\n");
-    else printf("; after %s each the mixture was at %.4f nats, the dense model at %.4f\n",
-                show_time(common), la, lb);
+    else printf("; after %s each %s was at %.4f nats, %s at %.4f\n", show_time(common),
+                x->as[0].words, la, x->as[1].words, lb);
     return stopped_status();
+}
+
+// Who runs: a mixture and its dense twin, or the same mixture with two routers.
+static int name_sides(race *x, const settings *s)
+{
+    static char words[2][60];
+    x->routers = GIVEN(rival);
+    x->as[0] = mixture_side;
+    x->as[1] = dense_side;
+    for (int i = 0; i < 2; i++) {
+        x->of[i].s = *s;
+        x->of[i].s.dense = i && !x->routers;
+        if (!x->routers) continue;
+        const char *name = i ? s->rival : GIVEN(router) ? s->router : router_names[0];
+        if (find_word("router", name, router_names) < 0) return USAGE;
+        snprintf(words[i], sizeof words[i], "router %s", name);
+        side as = {name, words[i], (char)('a' + i)};
+        x->as[i] = as;
+    }
+    if (x->routers && strcmp(x->as[0].name, x->as[1].name) == 0)
+        return complain(USAGE, "--router %s twice: a race wants two", x->as[0].name);
+    return DONE;
 }
 
 static int run_race(settings *s, char **words, int count)
@@ -488,10 +521,9 @@ static int run_race(settings *s, char **words, int count)
         return complain(USAGE, "--minutes 0: a race takes some time");
     if (!GIVEN(steps) && !GIVEN(minutes)) s->minutes = 3;
     x.budget = 60 * s->minutes;
+    if (name_sides(&x, s)) return USAGE;
     for (int i = 0; i < 2 && status == DONE; i++) {
-        x.of[i].s = *s;
-        x.of[i].s.dense = i;
-        x.of[i].r.side = side_names[i];
+        x.of[i].r.side = x.as[i].name;
         status = open_run(&x.of[i].r, &x.of[i].s, words, count);
     }
     for (int k = 0; GIVEN(log) && k < count && status == DONE; k++)

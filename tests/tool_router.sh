@@ -39,6 +39,12 @@ try train text $small --score tanh;                   is "no such score" 2 'soft
 try train text $small --score sigmoid --bias --aux 0 --shared 16 --out s.m
 is "sigmoid, bias and shared" 0 'balanced by a bias'
 
+try race text $small --router hash --router top_k --log two.jsonl
+is "two routers race" 0 'router hash .* router top_k'
+grep -q '"side":"hash"' two.jsonl && grep -q '"second_loss"' two.jsonl; status=$?; is "both are in the log" 0 ''
+try race text $small --router hash --router hash;     is "a router against itself" 2 'hash twice'
+try race text $small --router hash --router best;     is "no such rival" 2 'top_k sampled random'
+
 try train text $quick --dense --out dense.m;          is "a dense model" 0 'saved'
 try upcycle dense.m --experts 4 --every 2 --out up.m; is "upcycles" 0 '1 of 2 layers are mixtures of 4'
 try upcycle dense.m --experts 4 --out up.m;           is "does not overwrite" 1 'exists already'
