@@ -10173,7 +10173,7 @@ static glam_model *glam__model_like(const glam_model *from, const glam_config *c
     if (!from || from->ctx->error) return NULL;
     if (from->ctx->mesh || from->ctx->measuring)
         glam_fail(from->ctx, GLAM_ERR_STATE, "upcycle and select_experts work on one rank alone so "
-                  "far, and on models with weights");
+                  "away, and on models with weights");
     else model = glam_model_new(from->ctx, config);
     if (!model) return NULL;
     model->tokenizer = from->tokenizer;
@@ -10693,8 +10693,8 @@ struct glam_tokenizer {
     glam_ctx *ctx;
     glam_vocabulary v;          // bytes NULL: bytes are tokens
     glam__couple *pairs;          // open addressing, as the next
-    int32_t *slots;             // 1 + id of a normal piece, by its bytes; 0: free
-    uint64_t pair_mask, slot_mask;
+    int32_t *places;             // 1 + id of a normal piece, by its bytes; 0: free
+    uint64_t pair_mask, place_mask;
     int32_t byte_id[256];       // -1: none
     uint8_t *whole;             // [size] 1: its bytes, merged, are this piece
     int32_t *added;             // ids of added and control pieces, long ones first
@@ -10987,11 +10987,12 @@ static const char *glam__piece_of(const glam_tokenizer *t, int32_t id, size_t *b
 
 static int32_t *glam__piece_slot(const glam_tokenizer *t, const char *bytes, size_t count)
 {
-    for (uint64_t i = glam__hash_piece(bytes, count) & t->slot_mask;; i = (i + 1) & t->slot_mask) {
+    uint64_t i = glam__hash_piece(bytes, count) & t->place_mask;
+    for (;; i = (i + 1) & t->place_mask) {
         size_t n;
-        if (!t->slots[i]) return &t->slots[i];
-        const char *piece = glam__piece_of(t, t->slots[i] - 1, &n);
-        if (n == count && !memcmp(piece, bytes, n)) return &t->slots[i];
+        if (!t->places[i]) return &t->places[i];
+        const char *piece = glam__piece_of(t, t->places[i] - 1, &n);
+        if (n == count && !memcmp(piece, bytes, n)) return &t->places[i];
     }
 }
 
@@ -11298,13 +11299,13 @@ GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary
     t->ctx = ctx;
     t->v = *v;
     t->blanks_cut = 1;
-    t->slot_mask = glam__table_mask(size);
+    t->place_mask = glam__table_mask(size);
     t->v.bytes = (const char *)glam__copy(ctx, v->bytes, v->ends[v->size - 1]);
     t->v.ends = (const uint32_t *)glam__copy(ctx, v->ends, size * 4);
     if (v->kinds) t->v.kinds = (const uint8_t *)glam__copy(ctx, v->kinds, size);
     if (v->score) t->v.score = (const float *)glam__copy(ctx, v->score, size * 4);
     t->v.merge = (const int32_t *)glam__copy(ctx, v->merge, (uint64_t)v->merges * 8);
-    t->slots = (int32_t *)glam__take(ctx, &ctx->life, (t->slot_mask + 1) * 4);
+    t->places = (int32_t *)glam__take(ctx, &ctx->life, (t->place_mask + 1) * 4);
     t->whole = (uint8_t *)glam__take(ctx, &ctx->life, size);
     t->added = (int32_t *)glam__take(ctx, &ctx->life, size * 4);
     t->runs = (glam__class_run *)glam__take(ctx, &ctx->life,
@@ -11365,33 +11366,33 @@ static int glam__learn_words(glam__learner *l, const glam_tokenizer *bytes_only,
 {
     glam__scan s = { bytes_only, text, bytes };
     uint64_t room = 0, mask = 0, letters = 0;
-    int32_t *slots = NULL;
+    int32_t *places = NULL;
     for (size_t at = 0, end; at < bytes; at = end) {
         end = glam__word_end(&s, at);
         if (end - at < 2) continue;
         if ((uint64_t)l->word_count == room) {
             l->words = (glam__word *)glam__larger_list(l, l->words, &room, sizeof *l->words);
             mask = glam__table_mask(room);
-            slots = l->words ? (int32_t *)glam__take(l->ctx, &l->arena, (mask + 1) * 4) : NULL;
-            if (!slots) return 0;
+            places = l->words ? (int32_t *)glam__take(l->ctx, &l->arena, (mask + 1) * 4) : NULL;
+            if (!places) return 0;
             for (int32_t w = 0; w < l->word_count; w++) {
                 uint64_t i = glam__hash_piece(text + l->words[w].at, (size_t)l->words[w].length);
-                while (slots[i & mask]) i++;
-                slots[i & mask] = w + 1;
+                while (places[i & mask]) i++;
+                places[i & mask] = w + 1;
             }
         }
         uint64_t i = glam__hash_piece(text + at, end - at);
-        for (; slots[i & mask]; i++) {
-            const glam__word *w = &l->words[slots[i & mask] - 1];
+        for (; places[i & mask]; i++) {
+            const glam__word *w = &l->words[places[i & mask] - 1];
             if ((size_t)w->length == end - at && !memcmp(text + w->at, text + at, end - at)) break;
         }
-        if (!slots[i & mask]) {
+        if (!places[i & mask]) {
             glam__word made = { at, (int32_t)glam__lesser(end - at, INT32_MAX), -1, 0 };
             l->words[l->word_count++] = made;
-            slots[i & mask] = l->word_count;
+            places[i & mask] = l->word_count;
             letters += end - at;
         }
-        l->words[slots[i & mask] - 1].count++;
+        l->words[places[i & mask] - 1].count++;
     }
     l->symbols = (int32_t *)glam__take(l->ctx, &l->arena, glam__mul(letters + 1, 4));
     size_t to = 0;
@@ -12180,7 +12181,7 @@ static glam_text *glam__text_new(glam_ctx *ctx, int pieces)
     return t;
 }
 
-static void glam__far_read(const glam__far *far, size_t at, size_t count, unsigned char *out);
+static void glam__far_read(const glam__far *away, size_t at, size_t count, unsigned char *out);
 
 // Copies tokens [from, from + count) of a piece.
 static void glam__piece_read(const glam__piece *p, size_t from, size_t count, int32_t *out)
@@ -12401,18 +12402,18 @@ GLAM_API glam_text *glam_text_open(glam_ctx *ctx, const char *path, const glam_t
 }
 
 // Bytes [at, at + count) of a file; zeros, and a failure, where they cannot be read.
-static void glam__far_read(const glam__far *far, size_t at, size_t count, unsigned char *out)
+static void glam__far_read(const glam__far *away, size_t at, size_t count, unsigned char *out)
 {
     size_t got = 0;
     errno = 0;
 #if GLAM__FILES
-    if (GLAM__LSEEK(far->file, (int64_t)at, SEEK_SET) >= 0)
-        got = glam__move_bytes(far->file, out, count, 0);
+    if (GLAM__LSEEK(away->file, (int64_t)at, SEEK_SET) >= 0)
+        got = glam__move_bytes(away->file, out, count, 0);
 #endif
     if (got == count) return;
     memset(out + got, 0, count - got);
-    glam_fail(far->ctx, GLAM_ERR_FILE, "text %s: its %.0f bytes from %.0f on cannot be read: %s",
-              far->path, (double)count, (double)at, errno ? strerror(errno)
+    glam_fail(away->ctx, GLAM_ERR_FILE, "text %s: its %.0f bytes from %.0f on cannot be read: %s",
+              away->path, (double)count, (double)at, errno ? strerror(errno)
               : "the file has become shorter");
 }
 
@@ -12438,7 +12439,7 @@ GLAM_API glam_text *glam_text_file(glam_ctx *ctx, const char *path)
     if (f >= 0 && !kind) bytes = (int64_t)GLAM__LSEEK(f, 0, SEEK_END);
 #endif
     glam_text *t = bytes > 0 && (uint64_t)bytes < SIZE_MAX ? glam__text_new(ctx, 1) : NULL;
-    glam__far *far = (glam__far *)glam__take(ctx, &ctx->life, sizeof *far);
+    glam__far *away = (glam__far *)glam__take(ctx, &ctx->life, sizeof *away);
     char *name = (char *)glam__take(ctx, &ctx->life, strlen(path) + 1);
     if (kind) glam_fail(ctx, GLAM_ERR_FILE, "text %s: is %s, and no file", path, kind);
     else if (bytes < 0)
@@ -12446,16 +12447,16 @@ GLAM_API glam_text *glam_text_file(glam_ctx *ctx, const char *path)
     else if (!t) glam_fail(ctx, GLAM_ERR_VALUE, "text %s: the file %s", path, bytes ? "is larger "
                            "than the addresses of this machine" : "is empty");
 #if GLAM__FILES
-    if (f >= 0 && (ctx->error || !far || !name)) GLAM__CLOSE(f);
+    if (f >= 0 && (ctx->error || !away || !name)) GLAM__CLOSE(f);
 #endif
-    if (!t || !far || !name || ctx->error) return NULL;
+    if (!t || !away || !name || ctx->error) return NULL;
     memcpy(name, path, strlen(path));
-    far->ctx = ctx;  far->path = name;  far->file = f;
-    t->pieces[0].tokens = far;  t->pieces[0].wide = 2;
+    away->ctx = ctx;  away->path = name;  away->file = f;
+    t->pieces[0].tokens = away;  t->pieces[0].wide = 2;
     t->pieces[0].count = (size_t)bytes;  t->pieces[0].weight = (double)bytes;
     t->largest = 255;
 #if GLAM__FILES
-    glam__on_rewind(ctx, glam__far_close, far);
+    glam__on_rewind(ctx, glam__far_close, away);
 #endif
     return ctx->error ? NULL : t;
 }
