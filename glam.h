@@ -846,7 +846,7 @@ typedef struct glam_vocabulary {
     int size;                      // ids are 0 .. size-1
     const char *bytes;             // of all pieces, one after the other
     const uint32_t *ends;          // [size] where each ends
-    const uint8_t *kinds;          // [size] glam_piece_kind
+    const uint8_t *kinds;          // [size] glam_piece_kind; NULL: all normal
     int merges;                    // pairs of ids that become one piece, the most urgent first
     const int32_t *merge;          // [merges][2]; merges 0:
     const float *score;            // [size] the highest of what two neighbours make is merged first
@@ -859,10 +859,12 @@ typedef struct glam_vocabulary {
 
 // Bytes are tokens: 256 of them, any text, no table.  NULL means this one everywhere.
 GLAM_API glam_tokenizer *glam_tokenizer_bytes(glam_ctx *ctx);
-// Copies the vocabulary.  GLAM_ERR_FORMAT: a merge whose result is no piece, a letter without one.
+// Copies the vocabulary.  GLAM_ERR_VALUE: parts of it are NULL; GLAM_ERR_FORMAT: ids or ends that do
+// not fit, a merge whose result is no piece, a letter without one.
 GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary *vocabulary);
 // Learns size - 256 merges from a text (fewer where no pair comes twice): the most frequent pair of
-// neighbours first, of equal ones that of smaller ids.  Ids below 256 are the bytes.
+// neighbours first, of equal ones that of smaller ids.  Ids below 256 are the bytes.  GLAM_ERR_VALUE:
+// size not from 256 to 2^24, or GLAM_SPLIT_NONE.
 GLAM_API glam_tokenizer *glam_tokenizer_train(glam_ctx *ctx, const char *text, size_t bytes,
                                               int size, glam_split split);
 GLAM_API int glam_tokenizer_size(const glam_tokenizer *tokenizer);
@@ -940,8 +942,8 @@ typedef struct glam_beam {
 GLAM_API glam_beam glam_beam_default(void);
 // Continues prompt by up to `most` tokens with the text worth most of those that a beam meets: of
 // the 2 width likeliest next steps those that end a text are finished, and the first width others
-// go on.  Returns its tokens, 0 on failure; *loglik (NULL: not wanted) becomes the log of its
-// probability.
+// go on.  beam NULL: the defaults.  Returns its tokens, 0 on failure; *loglik (NULL: not wanted)
+// becomes the log of its probability, in nats.  It holds 2 width key/value caches meanwhile.
 GLAM_API int glam_beam_search(glam_model *model, const int32_t *prompt, int count, int32_t *out,
                               int most, const glam_beam *beam, double *loglik);
 
@@ -962,7 +964,8 @@ GLAM_API glam_text *glam_text_file(glam_ctx *ctx, const char *path);
 // Cuts a text into documents: each ends behind the separator (1 to 8 tokens), or behind several in
 // a row.  From here on batches have segments (the documents of a row, from 1) and a mask: the last
 // token of a document has no successor.  A split keeps documents whole.  Returns how many there
-// are, 0 on failure.  Mixtures and splits made before know nothing of it.
+// are, 0 on failure (GLAM_ERR_VALUE: no such separator).  Mixtures and splits made before know
+// nothing of it.
 GLAM_API size_t glam_text_documents(glam_text *text, const int32_t *separator, int count);
 GLAM_API size_t glam_text_length(const glam_text *text);                  // tokens
 // Copies up to count tokens, from token `from` on, and returns how many there were.
@@ -1009,10 +1012,12 @@ GLAM_API glam_filter *glam_filter_new(glam_ctx *ctx, const glam_filter_config *c
 GLAM_API glam_tensor *glam_filter_weights(const glam_filter *filter);
 // One step for each document in turn, down the logistic loss.  labels [count]: 1 curated, 0 not;
 // weights [count] (NULL: 1) multiply losses.  A stream is many calls; the bits do not depend on how
-// it is cut, nor on threads.  *loss (NULL: not wanted): the weighted mean, before each was learnt.
+// it is cut, nor on threads.  *loss (NULL: not wanted): the weighted mean in nats, each before it was
+// learnt.  GLAM_ERR_VALUE, and nothing is learnt: a label not from 0 to 1, a negative weight, a NULL.
 GLAM_API glam_status glam_filter_train(glam_filter *filter, const glam_document *documents,
                                        const float *labels, const float *weights, int count,
                                        double *loss);
+// The score of each document, from 0 to 1, into scores [count].
 GLAM_API glam_status glam_filter_score(glam_filter *filter, const glam_document *documents,
                                        int count, float *scores);
 // Does document number index stay?  1 when a draw from the Pareto distribution of alpha (> 0; as
@@ -8872,7 +8877,7 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
     glam__moe m = glam__moe_view(ctx, n);      // names for the saved arrays
     glam_routing own, *record = m.s->record ? m.s->record : &own;
     glam__lay_scratch(ctx, glam__moe_scratch, &m);
-    glam__moe_scores(&m);                      // p = softmax(x Wr)                     [T,E]
+    glam__moe_scores(&m);                      // p, the scores of x Wr                 [T,E]
     glam__moe_route(&m);                       // best experts, their slots, drops      [T,k]
     glam__moe_dispatch(&m);                    // choices, sorted by expert             [R]
     if (!glam__moe_send(&m)) return;           // rows to the ranks that have their experts
