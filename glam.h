@@ -859,12 +859,12 @@ typedef struct glam_vocabulary {
 
 // Bytes are tokens: 256 of them, any text, no table.  NULL means this one everywhere.
 GLAM_API glam_tokenizer *glam_tokenizer_bytes(glam_ctx *ctx);
-// Copies the vocabulary.  GLAM_ERR_VALUE: parts of it are NULL; GLAM_ERR_FORMAT: ids or ends that do
-// not fit, a merge whose result is no piece, a letter without one.
+// Copies the vocabulary.  GLAM_ERR_VALUE: parts of it are NULL; GLAM_ERR_FORMAT: ids or ends that
+// do not fit, a merge whose result is no piece, a letter without one.
 GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary *vocabulary);
 // Learns size - 256 merges from a text (fewer where no pair comes twice): the most frequent pair of
-// neighbours first, of equal ones that of smaller ids.  Ids below 256 are the bytes.  GLAM_ERR_VALUE:
-// size not from 256 to 2^24, or GLAM_SPLIT_NONE.
+// neighbours first, of equal ones that of smaller ids.  Ids below 256 are the bytes.
+// GLAM_ERR_VALUE: size not from 256 to 2^24, or GLAM_SPLIT_NONE.
 GLAM_API glam_tokenizer *glam_tokenizer_train(glam_ctx *ctx, const char *text, size_t bytes,
                                               int size, glam_split split);
 GLAM_API int glam_tokenizer_size(const glam_tokenizer *tokenizer);
@@ -1012,8 +1012,8 @@ GLAM_API glam_filter *glam_filter_new(glam_ctx *ctx, const glam_filter_config *c
 GLAM_API glam_tensor *glam_filter_weights(const glam_filter *filter);
 // One step for each document in turn, down the logistic loss.  labels [count]: 1 curated, 0 not;
 // weights [count] (NULL: 1) multiply losses.  A stream is many calls; the bits do not depend on how
-// it is cut, nor on threads.  *loss (NULL: not wanted): the weighted mean in nats, each before it was
-// learnt.  GLAM_ERR_VALUE, and nothing is learnt: a label not from 0 to 1, a negative weight, a NULL.
+// it is cut, nor on threads.  *loss (NULL: not wanted): the weighted mean in nats, each before it
+// was learnt.  GLAM_ERR_VALUE, and nothing is learnt: a label not from 0 to 1, a negative weight.
 GLAM_API glam_status glam_filter_train(glam_filter *filter, const glam_document *documents,
                                        const float *labels, const float *weights, int count,
                                        double *loss);
