@@ -19,7 +19,7 @@
      03 comm       the only room that knows MPI: glam_comm, ranks, exchange
      04 random     numbers that depend on where they are used, not on who asks first
      05 kernels    plain C on float arrays: the reference for everything below
-     06 simd       the same kernels per instruction set, and who picks them
+     06 simd       the same kernels per instruction set, bf16 among them, and who picks them
      07 context    glam_open, glam_close: the front door, where the machine is put together
    First floor - numbers
      08 tensor     glam_tensor: a shape, its values, its gradient
@@ -27,19 +27,19 @@
    Second floor - layers
      10 products   C = A B in panels, blocks, chains: what every layer is made of
      11 ops        add, matmul, norm, embed, gelu, cross entropy, ...
-     12 attention  causal attention with relative position bias, one fused op
+     12 attention  causal attention: buckets, rotary positions, grouped queries; one fused op
      13 ffn        GLU-GELU feed-forward, one fused op
-     14 moe        gate, top-2, capacity, experts, combine, auxiliary loss   <- start here
+     14 moe        routers, capacity, experts, balance loss, traces and counts   <- start here
    Third floor - the language model
-     15 model      glam_config, glam_model: blocks, forward, loss, routing, glam_freeze
-     16 text       bytes and tokens
+     15 model      glam_config, glam_model: forward, loss, glam_freeze, glam_model_tune, upcycling
+     16 text       bytes or pieces as tokens: tokenizers, learnt or taken from public models
      17 generate   key/value cache, sampling, beam search, glam_complete
    Roof - using it
-     18 data       texts, documents, batches, mixtures of sources, quality filter, duplicates
+     18 data       texts, documents, batches, mixtures of sources, words, the quality filter
      19 train      Adafactor, AdamW, schedules, glam_train_step
-     20 evaluate   log-likelihood, multiple choice, F1, perplexity
+     20 evaluate   perplexity, log-likelihood of continuations, multiple choice
      21 files      safetensors: glam_save, glam_load, checkpoints
-     22 plan       parameters, memory and FLOPs before you run
+     22 plan       parameters, memory, FLOPs and bytes sent, before you run
 
    QUICK START
        glam_ctx     *ctx     = glam_open(NULL);                        // malloc, every core, silent
@@ -189,9 +189,9 @@ GLAM_API const char *glam_simd_name(const glam_ctx *ctx);
 
 struct glam_trace;             // what a mixture did with each token: room 14
 
-// What products multiply: in bf16 their operands are rounded to 8 bits of mantissa as they are
-// copied for the kernels.  Sums are f32 in a fixed order, and so is all else: weights, gradients,
-// the optimiser, norms, softmax, the router, losses.
+// What products multiply: in bf16 their operands are rounded to 8 significant bits, to nearest, as
+// they are copied for the kernels.  Sums are f32 in a fixed order, and so is all else: weights,
+// gradients, the optimiser, norms, softmax, the router, losses.
 typedef enum glam_arithmetic {
     GLAM_F32,
     GLAM_BF16,                     // the same sums everywhere, but slow without the instruction
@@ -445,11 +445,11 @@ typedef struct glam_rotary {
     float theta;                   // pair i turns by theta^(-2i/D) a position; 0: 10000
     glam_rotary_scaling scaling;
     float factor;                  // 0: 1
-    int   context;                 // that the model had before; 0: the model's own
-    float low, high;               // llama3: slower than context / low turns is stretched, faster
-                                   // than context / high not (0: 1, 4); yarn: beta_slow and
-                                   // beta_fast, turns within the context (0: 1, 32)
-    float attention;               // yarn: factor of cos and sin; 0: 0.1 ln(factor) + 1
+    int   context;                 // that it had before; 0: the model's own, in glam_attention S
+    float low, high;               // turns of a pair within context.  llama3: up to low all is
+                                   // stretched, from high on nothing (0: 1, 4); yarn: beta_slow
+                                   // and beta_fast (0: 1, 32)
+    float attention;               // yarn: factor of cos and sin; 0: 0.1 ln(factor) + 1, at least 1
 } glam_rotary;
 
 // RMS norm of queries and keys, before positions: of each head, or of the whole row.
@@ -534,9 +534,10 @@ typedef enum glam_router {
                                // (Shazeer et al. 2017, section 2.1)
     GLAM_ROUTER_HASH    = 4,   // a fixed draw for each (layer, token id), weights 1/k; no router to
                                // learn (Roller et al. 2021, Hash Layers, "random")
-    GLAM_ROUTER_EXPERT_CHOICE = 5    // each expert takes the `capacity` tokens of a group (0: its
-                               // share, tokens * k / E) that score it best, weight = score (Zhou et
-                               // al. 2022).  Not causal: a token's experts depend on later tokens
+    GLAM_ROUTER_EXPERT_CHOICE = 5    // each expert takes the `capacity` tokens of a group (none
+                               // set: its share, group * k / E, rounded up) that score it best,
+                               // weight = score (Zhou et al. 2022).  Not causal: a token's experts
+                               // depend on later tokens, so glam_session_new refuses it
 } glam_router;
 
 typedef enum glam_router_score {
@@ -637,7 +638,7 @@ typedef struct glam_trace {
 // Counts of one layer over any number of passes, and what follows from them (glam_stats_finish).
 // A choice counts where the router made it, before drops, unless it says kept.
 typedef struct glam_routing_stats {
-    int experts, vocab, texts;   // E, V, D; without ids or texts V or D is 0
+    int experts, vocab, texts;   // E, V, and D for texts here; without ids or texts V or D is 0
     uint64_t tokens;             // real ones
     uint64_t choices, dropped;   // choices of them, and those without a slot
     uint64_t *first;             // [E] tokens that chose it first
@@ -665,9 +666,11 @@ typedef struct glam_routing_stats {
                                  // saturation, OLMoE 5.1)
 } glam_routing_stats;
 
-// For a layer of so many experts; vocab and texts may be 0.  It lives as long as ctx.
+// For a layer of so many experts; vocab and texts may be 0.  It lives as long as ctx.  Below,
+// GLAM_ERR_VALUE says: another number of experts, or an id, text or pass that does not fit.
 GLAM_API glam_routing_stats *glam_stats_new(glam_ctx *ctx, int experts, int vocab, int texts);
-// Counts one pass.  token [T] are ids (NULL: none), text [T] says whose each token is (NULL: none).
+// Counts one pass, or when it fails nothing of it.  token [T] are ids (NULL: none), text [T] says
+// which text each token is of, from 0 (NULL: none).
 GLAM_API glam_status glam_stats_add(glam_ctx *ctx, glam_routing_stats *stats,
                                     const glam_routing *routing, const int32_t *token,
                                     const int32_t *text);
@@ -681,12 +684,15 @@ GLAM_API glam_status glam_stats_merge(glam_ctx *ctx, glam_routing_stats *stats,
 GLAM_API void glam_stats_finish(glam_routing_stats *stats);
 
 GLAM_API glam_moe_config glam_moe_config_default(void);
-// Router, up, down (and gate) as parameters named name.router and so on, uniform by fan-in.
+// Router, up, down (and gate) as parameters named name.router and so on, uniform by fan-in; noise
+// and bias, where config has them, start at 0.  config.hidden must be set: here is no dense layer
+// that it could follow, so NULL for config is GLAM_ERR_VALUE.
 GLAM_API glam_moe_weights glam_moe_init(glam_ctx *ctx, const char *name, int d_model,
                                         const glam_moe_config *config);
-// y = sum over the k best experts of gate * expert(x).  x [...,M].  routing and balance may be
-// NULL; balance becomes a one-element tensor, aux_weight * balance loss + router_z_weight *
-// router z-loss, to be added to your own loss.
+// y = sum over a token's k experts of weight * expert(x), chosen as config.router says; hash needs
+// ids, which a model alone has.  x [...,M].  routing and balance may be NULL; balance becomes a
+// one-element tensor, aux_weight * balance loss + router_z_weight * router z-loss, to be added to
+// your own loss.  GLAM_ERR_VALUE: config; GLAM_ERR_SHAPE: weights, or no multiple of config.group.
 GLAM_API glam_tensor *glam_moe(glam_ctx *ctx, glam_tensor *x, const glam_moe_weights *w,
                                const glam_moe_config *config, glam_routing *routing,
                                glam_tensor **balance);
@@ -694,8 +700,8 @@ GLAM_API glam_tensor *glam_moe(glam_ctx *ctx, glam_tensor *x, const glam_moe_wei
 GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32_t *mask,
                                       const glam_moe_weights *w, const glam_moe_config *config,
                                       glam_routing *routing, glam_tensor **balance);
-// Balancing without a loss: b_e += rate * sign(mean load - load_e) (Wang et al. 2024,
-// auxiliary-loss-free load balancing; DeepSeek-V3).  A trainer does it after each step.
+// Balancing without a loss: b_e += rate * sign(mean load - load_e), bias and load [E] (Wang et al.
+// 2024, auxiliary-loss-free load balancing; DeepSeek-V3).  A trainer does it after each step.
 GLAM_API void glam_moe_bias(glam_tensor *bias, const int32_t *load, float rate);
 
 /* == 15 model : interface ================================================================= */
@@ -779,7 +785,8 @@ GLAM_API const glam_moe_config *glam_model_moe(const glam_model *model, int laye
 // then a file has them too.  Which weights there are may not change with them, nor
 // router_z_weight; with a larger top_k the next step takes more memory.  off [E]: 1 switches an
 // expert off (it is never chosen, its score is 0); NULL: all are on.  The switches, and what a
-// single layer was told, are in no file.  On a mesh all ranks do it alike.
+// single layer was told, are in no file.  On a mesh all ranks do it alike.  GLAM_ERR_VALUE, and
+// nothing changes: no mixture there, other weights, fewer than top_k experts left on.
 GLAM_API glam_status glam_model_tune(glam_model *model, int layer, const glam_moe_config *now,
                                      const unsigned char *off);
 // A parameter by name ("layers.0.moe.router"), or by index 0, 1, ...; NULL when there is none.
@@ -787,14 +794,17 @@ GLAM_API glam_tensor *glam_model_tensor(const glam_model *model, const char *nam
 GLAM_API glam_tensor *glam_model_tensor_at(const glam_model *model, int index);
 // A mixture grown from a dense model, in the same context: the layers that moe names get experts
 // that are all copies of what the dense layer was, so with weights that sum to 1 the loss is the
-// same, and a new router (sparse upcycling, Komatsuzaki et al. 2023).  Of moe, hidden and
-// activation follow the dense model.  One rank alone so far.
+// same, and a new router (sparse upcycling, Komatsuzaki et al. 2023).  Of moe (NULL: the defaults)
+// hidden and activation follow the dense model, whose own must be gelu_tanh or swiglu, else
+// GLAM_ERR_VALUE.  One rank alone so far, else GLAM_ERR_STATE.
 GLAM_API glam_model *glam_upcycle(const glam_model *dense, const glam_moe_config *moe);
 // A copy with other experts: number e of layer l is a copy of number from[l * experts + e], with
 // what the router knows of it.  Twice the same: it is duplicated; left out: it is dropped.  from
-// is [layers,experts]; rows of dense layers do not count.
+// is [layers,experts]; rows of dense layers do not count.  GLAM_ERR_VALUE: a number that no expert
+// has.  One rank alone so far, else GLAM_ERR_STATE.
 GLAM_API glam_model *glam_select_experts(const glam_model *model, const int32_t *from, int experts);
-// The `keep` experts that were chosen most, in their order, as such a row; of equal ones the first.
+// The `keep` experts that were chosen most, in their order, as such a row [keep]; of equal ones the
+// first.
 GLAM_API glam_status glam_stats_most(glam_ctx *ctx, const glam_routing_stats *stats, int keep,
                                      int32_t *row);
 // Another context, on another thread, reads the weights of this model; the owner must not train
@@ -836,7 +846,7 @@ typedef struct glam_vocabulary {
     int size;                      // ids are 0 .. size-1
     const char *bytes;             // of all pieces, one after the other
     const uint32_t *ends;          // [size] where each ends
-    const uint8_t *kinds;          // [size] glam_piece_kind
+    const uint8_t *kinds;          // [size] glam_piece_kind; NULL: all normal
     int merges;                    // pairs of ids that become one piece, the most urgent first
     const int32_t *merge;          // [merges][2]; merges 0:
     const float *score;            // [size] the highest of what two neighbours make is merged first
@@ -849,10 +859,12 @@ typedef struct glam_vocabulary {
 
 // Bytes are tokens: 256 of them, any text, no table.  NULL means this one everywhere.
 GLAM_API glam_tokenizer *glam_tokenizer_bytes(glam_ctx *ctx);
-// Copies the vocabulary.  GLAM_ERR_FORMAT: a merge whose result is no piece, a letter without one.
+// Copies the vocabulary.  GLAM_ERR_VALUE: parts of it are NULL; GLAM_ERR_FORMAT: ids or ends that
+// do not fit, a merge whose result is no piece, a letter without one.
 GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary *vocabulary);
 // Learns size - 256 merges from a text (fewer where no pair comes twice): the most frequent pair of
 // neighbours first, of equal ones that of smaller ids.  Ids below 256 are the bytes.
+// GLAM_ERR_VALUE: size not from 256 to 2^24, or GLAM_SPLIT_NONE.
 GLAM_API glam_tokenizer *glam_tokenizer_train(glam_ctx *ctx, const char *text, size_t bytes,
                                               int size, glam_split split);
 GLAM_API int glam_tokenizer_size(const glam_tokenizer *tokenizer);
@@ -861,9 +873,9 @@ GLAM_API const glam_vocabulary *glam_tokenizer_vocabulary(const glam_tokenizer *
 // The bytes of a piece, not terminated; NULL: there is no such id, or bytes are tokens.
 GLAM_API const char *glam_tokenizer_piece(const glam_tokenizer *tokenizer, int32_t id, int *bytes);
 // Writes up to `most` ids and returns how many the text has (call with most 0 to learn the number).
-// No begin is put before the text, and control pieces are not looked for.  A byte that has
-// no piece is left out.  0 and an error of the
-// tokenizer's context: no memory for a word of more than 100 characters.
+// No begin is put before the text, and control pieces are not looked for.  A byte that has no piece
+// is left out.  0 and an error of the tokenizer's context: no memory for a word of more than 100
+// characters.
 GLAM_API size_t glam_encode(const glam_tokenizer *tokenizer, const char *text, size_t bytes,
                             int32_t *ids, size_t most);
 // The same for what a program writes between texts (the marks of a turn): control pieces are found.
@@ -879,7 +891,8 @@ GLAM_API size_t glam_decode(const glam_tokenizer *tokenizer, const int32_t *ids,
 GLAM_API size_t glam_whole_characters(const char *text, size_t bytes);
 // A model's own tokenizer; NULL: bytes.  It is saved and loaded with the model.
 GLAM_API const glam_tokenizer *glam_model_tokenizer(const glam_model *model);
-// tokenizer NULL: bytes.  GLAM_ERR_VALUE: more pieces than the model's vocabulary.
+// tokenizer NULL: bytes.  It is not copied: it must live as long as the model.  GLAM_ERR_VALUE: it
+// has more pieces than the model's vocabulary.
 GLAM_API glam_status glam_model_set_tokenizer(glam_model *model, const glam_tokenizer *tokenizer);
 
 /* == 17 generate : interface ============================================================== */
@@ -929,8 +942,8 @@ typedef struct glam_beam {
 GLAM_API glam_beam glam_beam_default(void);
 // Continues prompt by up to `most` tokens with the text worth most of those that a beam meets: of
 // the 2 width likeliest next steps those that end a text are finished, and the first width others
-// go on.  Returns its tokens, 0 on failure; *loglik (NULL: not wanted) becomes the log of its
-// probability.
+// go on.  beam NULL: the defaults.  Returns its tokens, 0 on failure; *loglik (NULL: not wanted)
+// becomes the log of its probability, in nats.  It holds 2 width key/value caches meanwhile.
 GLAM_API int glam_beam_search(glam_model *model, const int32_t *prompt, int count, int32_t *out,
                               int most, const glam_beam *beam, double *loglik);
 
@@ -944,13 +957,15 @@ GLAM_API glam_text *glam_text_open(glam_ctx *ctx, const char *path,
 GLAM_API glam_text *glam_text_from(glam_ctx *ctx, const char *text, size_t bytes,
                                    const glam_tokenizer *tokenizer);
 GLAM_API glam_text *glam_text_from_tokens(glam_ctx *ctx, const int32_t *tokens, size_t count);
-// The bytes of a file that is read where and when they are needed: it may be larger than memory.
+// The bytes of a file as tokens, read where and when they are needed: it may be larger than memory.
 // It must stay as it is until glam_close.  Batches have the bits that glam_text_open's have.
+// GLAM_ERR_FILE: no plain file that can be read; GLAM_ERR_VALUE: an empty one.
 GLAM_API glam_text *glam_text_file(glam_ctx *ctx, const char *path);
 // Cuts a text into documents: each ends behind the separator (1 to 8 tokens), or behind several in
 // a row.  From here on batches have segments (the documents of a row, from 1) and a mask: the last
 // token of a document has no successor.  A split keeps documents whole.  Returns how many there
-// are, 0 on failure.  Mixtures and splits made before know nothing of it.
+// are, 0 on failure (GLAM_ERR_VALUE: no such separator).  Mixtures and splits made before know
+// nothing of it.
 GLAM_API size_t glam_text_documents(glam_text *text, const int32_t *separator, int count);
 GLAM_API size_t glam_text_length(const glam_text *text);                  // tokens
 // Copies up to count tokens, from token `from` on, and returns how many there were.
@@ -967,7 +982,7 @@ GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float
 typedef struct glam_source { const char *name; double tokens, weight; } glam_source;
 GLAM_API const glam_source *glam_mix_preset(int index);       // 0 to 5, else NULL
 // What steps [from, to) of glam_next_batch draw of each of the `count` texts that glam_mix was
-// given, counted: tokens drawn / tokens there are.
+// given, counted: epochs [count], tokens drawn / tokens there are.
 GLAM_API glam_status glam_mix_epochs(const glam_text *mix, int rows, int length, uint64_t seed,
                                      uint64_t from, uint64_t to, double *epochs, int count);
 // Fills batch with rows windows of length tokens and their next tokens.  Row r starts at a place
@@ -997,15 +1012,17 @@ GLAM_API glam_filter *glam_filter_new(glam_ctx *ctx, const glam_filter_config *c
 GLAM_API glam_tensor *glam_filter_weights(const glam_filter *filter);
 // One step for each document in turn, down the logistic loss.  labels [count]: 1 curated, 0 not;
 // weights [count] (NULL: 1) multiply losses.  A stream is many calls; the bits do not depend on how
-// it is cut, nor on threads.  *loss (NULL: not wanted): the weighted mean, before each was learnt.
+// it is cut, nor on threads.  *loss (NULL: not wanted): the weighted mean in nats, each before it
+// was learnt.  GLAM_ERR_VALUE, and nothing is learnt: a label not from 0 to 1, a negative weight.
 GLAM_API glam_status glam_filter_train(glam_filter *filter, const glam_document *documents,
                                        const float *labels, const float *weights, int count,
                                        double *loss);
+// The score of each document, from 0 to 1, into scores [count].
 GLAM_API glam_status glam_filter_score(glam_filter *filter, const glam_document *documents,
                                        int count, float *scores);
-// Does document number index stay?  1 when a draw from the Pareto distribution of alpha (numpy's,
-// from 0) exceeds 1 - score: with the chance (2 - score)^-alpha.  The paper names no alpha; 9 is
-// that of GPT-3, which it cites.
+// Does document number index stay?  1 when a draw from the Pareto distribution of alpha (> 0; as
+// numpy has it, from 0) exceeds 1 - score: with the chance (2 - score)^-alpha.  The paper names no
+// alpha; 9 is that of GPT-3, which it cites.
 GLAM_API int glam_filter_keep(double score, double alpha, uint64_t seed, uint64_t index);
 
 /* == 19 train : interface ================================================================= */
@@ -1147,16 +1164,17 @@ typedef struct glam_score {
     int    tokens;             // of the continuation
     int    chars, bytes;       // of the continuation, UTF-8, as it was given; 0 for spans
     int    greedy;             // 1: each of its tokens was the likeliest
-    int    cut;                // tokens at the begin of the context that had no room
+    int    cut;                // tokens at the start of the context that had no room
 } glam_score;
 
 // Scores count continuations, as lm-evaluation-harness defines it: context and continuation are
 // tokenized as one text, the tokenizer's begin before it; blanks at the end of the context go to
 // the continuation.  Without a begin, an end or a new line stands for an empty context.  What is
-// longer than the window (tokens; 0: the model's context) loses the begin of its context.  A
+// longer than the window (tokens; 0: the model's context) loses the start of its context.  A
 // continuation longer than the window is rolled over: each token is scored once, in windows as full
-// as may be.  The bits do not depend on what else is scored in the call.  Cancelled: all zero.  On
-// a mesh every rank scores everything.
+// as may be.  The bits do not depend on what else is scored in the call.  Cancelled or failed: all
+// zero.  GLAM_ERR_VALUE: a NULL or an empty continuation; GLAM_ERR_NUMERIC: a result that is not
+// finite.  On a mesh every rank scores everything.
 GLAM_API glam_status glam_loglikelihood(glam_model *model, const glam_query *queries, int count,
                                         int window, glam_score *scores);
 // The same for tokens; from is 1 or more.
@@ -1225,7 +1243,8 @@ typedef struct glam_plan {
 GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
                                    const glam_recipe *recipe, glam_plan *plan);
 // On a mesh: the payload bytes, as glam_sent counts them, of one training step of this rank.
-// sent, received [layers]: of each mixture layer, summed over the rounds (from glam_routing).
+// sent, received [layers]: of each mixture layer, summed over the rounds (from glam_routing); NULL:
+// rows to experts count as none.
 GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *sent,
                                        const int *received, glam_traffic *plan);
 
@@ -2328,7 +2347,8 @@ static uint64_t glam__hash_name(const char *name)
    Arithmetic on plain float arrays: the only code that touches numbers in bulk.  Everything
    above reaches it through one table, so that room 06 can offer the same rows per instruction
    set.  The one idea: each kernel is an inline body in plain C that compilers turn into vector
-   code; a macro instantiates all of them once per instruction set.
+   code; a macro instantiates all of them once per instruction set.  Last stand the products of
+   bf16, in pairs of terms, with the bits of the instruction that some processors have for them.
    Invariants.  A result's bits depend on its own operands only:
    - an element of a product is a chain of multiply-adds over p in order, in blocks of GLAM__KC
      terms at fixed multiples, the block sums added in order.  Neither the number of rows in the
@@ -3459,7 +3479,8 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
    one register, because no compiler finds it by itself: mr rows of A times two registers of B,
    all sums in registers, mr and nv constants at every call so that every loop over them is
    unrolled away.  The invariants are room 05's; a tile never sees an edge of B (rows are
-   readable to nr) and leaves a ragged edge of C to glam__put.
+   readable to nr) and leaves a ragged edge of C to glam__put.  Where there is AVX512-BF16 the
+   products of pairs have a tile of their own; elsewhere they are room 05's body.
    Vectors are never parameters or results of a function: those have no stable ABI. */
 
 #if !defined(GLAM_NO_SIMD) && defined(__GNUC__) && !defined(__TINYC__)
@@ -7853,9 +7874,9 @@ GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_wei
 
 /* == 14 moe : implementation ==============================================================
    A router scores every expert for every token; the best k do the work, their outputs are mixed by
-   the router's own weights (paper section 4; GShard algorithm 1).
+   the router's own weights (paper section 4; GShard algorithm 1).  So it is with top_k:
 
-     p = softmax(cap(x Wr)), cap as in room 12            scores     [T,E]
+     p = softmax(cap(x Wr) / temperature), cap: room 12   scores     [T,E]
      e_1..e_k = the k best, w_i = p[e_i] / (sum + 1e-9)   route      [T,k]
      slot of each choice, first choices first; no slot left: dropped
      rows = tokens sorted by expert                       dispatch   [R,M], R <= T*k
@@ -7864,7 +7885,12 @@ GLAM_API glam_tensor *glam_ffn(glam_ctx *ctx, glam_tensor *x, const glam_ffn_wei
      aux = mean over real tokens of E sum_e f_e P_e       balance
 
    f_e is the share of first choices of the real tokens of a token's group, before capacity, and a
-   constant; P_e is their mean of p.  Invariants: the sort is by (expert, token), so an expert's
+   constant; P_e is their mean of p.  Another router is another row of GLAM__EACH_ROUTER, with a
+   chooser of its own; sigmoid scores, noise, a bias and switched-off experts change p or the
+   choice, and all from the slots on is the same.  What was done is told in a glam_routing, seen
+   choice by choice in options.trace, and counted by glam_stats, last in the room.
+
+   Invariants: the sort is by (expert, token), so an expert's
    rows come in the same order however many workers there are; every buffer is sized by T*k, not by
    where tokens happen to go; padding is not routed and not counted, in no sum and no divisor.
 
@@ -8851,7 +8877,7 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
     glam__moe m = glam__moe_view(ctx, n);      // names for the saved arrays
     glam_routing own, *record = m.s->record ? m.s->record : &own;
     glam__lay_scratch(ctx, glam__moe_scratch, &m);
-    glam__moe_scores(&m);                      // p = softmax(x Wr)                     [T,E]
+    glam__moe_scores(&m);                      // p, the scores of x Wr                 [T,E]
     glam__moe_route(&m);                       // best experts, their slots, drops      [T,k]
     glam__moe_dispatch(&m);                    // choices, sorted by expert             [R]
     if (!glam__moe_send(&m)) return;           // rows to the ranks that have their experts
@@ -10666,11 +10692,12 @@ static const glam_op *const glam__ops[] GLAM__UNUSED = {
 enum { glam__ops_count = (int)(sizeof glam__ops / sizeof glam__ops[0]) };
 
 /* == 16 text : implementation =============================================================
-   Byte-pair encoding.  A text is cut into words (the scanners), a word into symbols: bytes, or
-   characters where the vocabulary is SentencePiece's; then the most urgent pair of neighbours
-   becomes one, again and again, until none is left that the vocabulary knows.  Words never look at
-   each other, so a text may be cut anywhere between them.  Whether a piece comes out of its own
-   bytes is known from the start: most words are looked up and never merged. */
+   Bytes as tokens, or byte-pair encoding, given or learnt, and kept with a model.  A text is cut
+   into words (the scanners), a word into symbols: bytes, or characters where the vocabulary is
+   SentencePiece's; then the most urgent pair of neighbours becomes one, again and again, until
+   none is left that the vocabulary knows.  Words never look at each other, so a text may be cut
+   anywhere between them.  Whether a piece comes out of its own bytes is known from the start: most
+   words are looked up and never merged. */
 
 typedef struct glam__couple { uint64_t pair; uint32_t rank; int32_t id; } glam__couple;  // 0: free
 typedef struct glam__symbol { int32_t id, before, next, at; } glam__symbol;
@@ -12148,8 +12175,10 @@ GLAM_API int glam_beam_search(glam_model *model, const int32_t *prompt, int coun
 }
 
 /* == 18 data : implementation =============================================================
-   A text is a list of pieces of tokens, one byte each where they are bytes.  Where a row of a
-   batch starts is a function of (seed, step, row) alone, so resuming needs no cursor. */
+   A text is a list of pieces of tokens, one byte each where they are bytes, in memory or still in
+   their file.  Where a row of a batch starts is a function of (seed, step, row) alone, so resuming
+   needs no cursor.  Documents are ends kept beside a piece.  Last stands what is done with
+   documents before they are a text: their words, and the filter that learns to tell good ones. */
 
 typedef struct glam__piece {
     const void *tokens;            // bytes or int32_t; of glam_text_file: its glam__far
@@ -14626,7 +14655,9 @@ GLAM_API glam_status glam_trainer_steps(glam_trainer *trainer, int steps)
 }
 
 /* == 20 evaluate : implementation =========================================================
-   How well a model predicts a text, without drops and without overlap. */
+   How well a model predicts a text, without drops and without overlap; and how likely it finds
+   continuations.  These are cut into windows, sorted by length and scored in batches, whose rows
+   know nothing of each other; each adds its windows up in an order of its own. */
 
 GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int context,
                                      glam_perplexity_report *report)
@@ -16598,7 +16629,8 @@ GLAM_API glam_trainer *glam_load_checkpoint(glam_ctx *ctx, const char *path, gla
 }
 
 /* == 22 plan : implementation =============================================================
-   A plan is the run itself in measure mode: the code that will allocate says what it would. */
+   A plan is the run itself in measure mode: the code that will allocate says what it would, and on
+   a mesh the code that will send says how much. */
 
 static uint64_t glam__slot_bytes(const glam_optimizer *o)
 {
@@ -16749,7 +16781,14 @@ GLAM__PLAIN_CODE_ENDS
 
 /* Changes, newest first.
 
-   v0.1  ADDED   what other families have: rotary positions, kv_heads, qk_norm, embed_scale,
+   v0.1  ADDED   routers beside top-k, sigmoid scores, a bias in place of the balance loss, a shared
+                 expert; options.trace, glam_routing_stats; glam_model_tune, glam_upcycle,
+                 glam_select_experts.
+         CHANGED glam_routing.gate is called weight; its probability and entropy follow the score.
+         ADDED   byte-pair tokenizers, learnt or taken over, stored with a model.
+         ADDED   products in bf16: options.arithmetic.
+         ADDED   log-likelihoods of continuations, glam_choose, beam search.
+         ADDED   what other families have: rotary positions, kv_heads, qk_norm, embed_scale,
                  residual_scale, swiglu in dense layers.
          ADDED   a quality filter; texts that stay in their file; documents, packed into rows with
                  segments and split whole; the paper's sources, epochs of a mixture.

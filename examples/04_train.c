@@ -5,7 +5,7 @@
 
    "aux" is the balance loss that is added to the loss: aux_weight (0.01) times E * sum of f_e P_e
    for each mixture layer, f_e the share of first choices and P_e the mean probability of expert e.
-   Two such layers with even loads give 0.02; more says that some experts get more than others.
+   Two such layers give about 0.02.  That is no proof of even loads: they stand in the lines below.
 
    Build: cc -O2 -fopenmp examples/04_train.c -o train -lm && ./train
 

@@ -13,6 +13,7 @@
    This is the one file to compile; each command has a file beside it, and what commands share is
    above them in the list of includes:
 
+       glam_hub.h       folders of public models: weights, tokenizers; for other programs, too
        glam_options.h   the table of options: parsing, help, hints
        glam_show.h      numbers with units, text, colours, bars
        glam_files.h     files that will be written
