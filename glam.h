@@ -10199,7 +10199,7 @@ static glam_model *glam__model_like(const glam_model *from, const glam_config *c
     if (!from || from->ctx->error) return NULL;
     if (from->ctx->mesh || from->ctx->measuring)
         glam_fail(from->ctx, GLAM_ERR_STATE, "upcycle and select_experts work on one rank alone so "
-                  "away, and on models with weights");
+                  "far, and on models with weights");
     else model = glam_model_new(from->ctx, config);
     if (!model) return NULL;
     model->tokenizer = from->tokenizer;
