@@ -125,7 +125,9 @@ static void families_like_transformers(void)
         const float *last = NULL;
         for (int k = 12; k < 24; k++) last = glam_next(session, tokens + k, 1);
         CHECK(last && difference(last, logits + 23 * VOCAB, VOCAB) < 1e-5);
-        model->config.moe.aux_weight = 0;                // transformers adds none, unless asked
+        glam_moe_config moe = glam_model_config(model)->moe;
+        moe.aux_weight = 0;                              // transformers adds none, unless asked
+        if (moe.experts) CHECK(glam_model_tune(model, -1, &moe, NULL) == GLAM_OK);
         glam_losses losses;
         glam_backward(ctx, glam_loss(model, &batch, GLAM_TRAIN, &losses));
         double grads = gradients(&f, family_of(names[i % FAMILIES]), model);
