@@ -537,14 +537,15 @@ typedef enum glam_router {
     GLAM_ROUTER_EXPERT_CHOICE = 5    // each expert takes the `capacity` tokens of a group (none
                                // set: its share, group * k / E, rounded up) that score it best,
                                // weight = score (Zhou et al. 2022).  Not causal: a token's experts
-                               // depend on later tokens, so glam_session_new refuses it
+                               // depend on later tokens, so glam_session_new refuses it; one rank
+                               // alone so far
 } glam_router;
 
 typedef enum glam_router_score {
     GLAM_SCORE_SOFTMAX = 0,    // over all experts; with normalise before_drop the weights are also
                                // a softmax of the k chosen logits
     GLAM_SCORE_SIGMOID = 1     // of each logit (DeepSeek-V3, 2.1.2); the balance loss and entropy
-                               // are of s / sum s, and there is no router z-loss
+                               // are of s / sum s, and router_z_weight must be 0
 } glam_router_score;
 
 typedef struct glam_moe_config {
@@ -572,7 +573,8 @@ typedef struct glam_moe_config {
     float threshold;           // of GLAM_ROUTER_RANDOM; default 0.5; 0: nothing is left out
     float weight_scale;        // factor on the weights in the sum; default 1
     int   bias;                // 1: a term of each expert that is added to its score for the choice
-                               // alone, learned from loads (glam_moe_bias); default 0
+                               // alone, learned from loads (glam_moe_bias); default 0.  Not with
+                               // hash and expert_choice
     float bias_rate;           // its step; default 0.001
     int   shared;              // in a model: H of an expert that works on every token beside the
                                // chosen ones, of the form of a dense layer; default 0: none
@@ -650,7 +652,7 @@ typedef struct glam_routing_stats {
     uint64_t compared, same_first, same, of;   // see glam_stats_compare
     double   sums[4];            // balance, entropy, weight of the first choice, of the second
     // From here on of glam_stats_finish; 0 where nothing was counted.
-    double fullest, emptiest;    // largest and smallest first[e] / (tokens / E)
+    double fullest, emptiest;    // largest and smallest first[e] / (their mean); 1, 1: even
     double kept_fullest, kept_emptiest;    // the same of kept[e] / (their mean)
     int    dead;                 // experts that are chosen less than 1/100 as often as the mean
     double dropped_share;        // dropped / choices
