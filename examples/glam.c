@@ -173,7 +173,7 @@ static int help(void)
     for (int i = 0; i < COMMANDS; i++)
         printf("    %s %-9s %-22s %s\n", program, commands[i].name, commands[i].words,
                commands[i].help);
-    printf("    %s %-8s %-22s %s\n", program, "data", "VERB FILES...",
+    printf("    %s %-9s %-22s %s\n", program, "data", "VERB FILES...",
            "score, filter, mix, dedup, overlap: documents");
     printf("    %s help COMMAND                     its options\n\n", program);
     printf("Start with any text file:   %s train book.txt --minutes 2\n", program);

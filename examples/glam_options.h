@@ -153,6 +153,10 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(expert, "expert", "E", ROUTE | REPORT, WHOLE, SIZE, \
         "this expert alone; report: the one that is lit when the page opens") \
     ROW(json, "json", "", ROUTE, FLAG, 0, "all of it as one JSON object") \
+    ROW(documents, "documents", "HOW", DATA | NEW | RESUME | EVAL, WORD, 0, \
+        "what is not .jsonl: lines (of JSON), blank (lines between) or file; else by its start") \
+    ROW(weights, "weights", "LIST", NEW | RESUME, WORD, 0, \
+        "how often the texts are drawn from, such as 0.7,0.3; else by length") \
     TITLE(TRAIN, "many machines (built with mpicc -DGLAM_MPI, started by mpirun)") \
     TITLE(INFO, "bytes of each rank of many machines") \
     ROW(mesh, "mesh", "XxY", TRAIN | RESUME | INFO | PLAN, WORD, 0, \
@@ -229,10 +233,6 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(megabytes, "megabytes", "M", DATA_MIX, REAL, 1e9, "write so much, or more by a document") \
     ROW(draws, "draws", "N", DATA_MIX, WHOLE, MANY, "write so many documents") \
     ROW(start, "start", "N", DATA_MIX, SEED, 0, "go on behind the first N documents") \
-    ROW(documents, "documents", "HOW", DATA | NEW | RESUME | EVAL, WORD, 0, \
-        "what is not .jsonl: lines (of JSON), blank (lines between) or file; else by its start") \
-    ROW(weights, "weights", "LIST", NEW | RESUME, WORD, 0, \
-        "how often the texts are drawn from, such as 0.7,0.3; else by length") \
     ROW(data_out, "out", "FILE", DATA, WORD, 0, "what comes out of it; else standard output")
 
 // From the rows: the settings, the number of each option, and the table.
