@@ -98,6 +98,15 @@ static void enter_bandwidth(bench *b, const limit *l, const machine *m, size_t b
     }
 }
 
+static void enter_peak(bench *b, const limit *l, const machine *m)
+{
+    long n = 300000;
+    char name[32];
+    snprintf(name, sizeof name, "peak %s", m->name);
+    entrant *e = enter_limit(b, name, l, PEAK, m, 0, n);
+    e->flops = 2.0 * (double)n * MACHINE_CHAINS * m->width * l->threads;
+}
+
 #ifndef _SC_PHYS_PAGES
 #define MEMORY_BYTES 4e9
 #else
@@ -119,13 +128,11 @@ static void open_machine(bench *b, const int *v)
     snprintf(b->shape, sizeof b->shape, "%s of this machine", "limits");
     for (int i = 0; i < MACHINES; i++) {
         glam__kernels k;
-        char name[32];
-        if (!glam__kernels_pick(machines[i]->name, &k)) continue;
-        long n = 300000;
-        snprintf(name, sizeof name, "peak %s", machines[i]->name);
-        entrant *e = enter_limit(b, name, &l, PEAK, machines[i], 0, n);
-        e->flops = 2.0 * (double)n * MACHINE_CHAINS * machines[i]->width * l.threads;
+        if (glam__kernels_pick(machines[i]->name, &k)) enter_peak(b, &l, machines[i]);
     }
+#ifdef GLAM__PAIRS_AVX512
+    if (l.ctx->kernels->native) enter_peak(b, &l, &machine_bf16);
+#endif
     entrant *e = enter_limit(b, "exp", &l, EXPS, m, 2048, 100);
     e->items = 2048.0 * 100 * l.threads;
     enter_limit(b, "parallel region", &l, REGION, m, 0, 1);
@@ -301,9 +308,8 @@ static const char *simd_of(const char *asked)
 
 static int arithmetic_of(bench *b, const char *name)
 {
-    static const char *const names[] = { "f32", "bf16", "auto" };
     for (int i = 0; i < 3; i++)
-        if (!strcmp(name, names[i])) return b->arithmetic = (glam_arithmetic)i, 1;
+        if (!strcmp(name, arithmetics[i])) return b->arithmetic = (glam_arithmetic)i, 1;
     return 0;
 }
 

@@ -97,6 +97,22 @@ static const machine *const machines[] = { &machine_base, &machine_neon };
 #else
 static const machine *const machines[] = { &machine_base };
 #endif
+#ifdef GLAM__PAIRS_AVX512
+// Multiply-adds of pairs of bf16, by the instruction that glam.h uses.
+GLAM__AVX512 static void peak_bf16(long n, float *out)
+{
+    volatile int halves = 0x3f003f00;              // 0.5, 0.5
+    machine_v_avx512 s[MACHINE_CHAINS], zero = { 0 };
+    const glam__all_pairs none = { 0 }, x = none + halves;
+    GLAM__UNROLL for (int i = 0; i < MACHINE_CHAINS; i++) s[i] = zero + (float)i;
+    for (long r = 0; r < n; r++) {
+        GLAM__UNROLL for (int i = 0; i < MACHINE_CHAINS; i++) GLAM__DOT_PAIRS(s[i], x, x);
+    }
+    GLAM__UNROLL for (int i = 1; i < MACHINE_CHAINS; i++) s[0] += s[i];
+    *out = s[0][0];
+}
+static const machine machine_bf16 = { "bf16", peak_bf16, NULL, NULL, NULL, 32 };
+#endif
 enum { MACHINES = (int)(sizeof machines / sizeof machines[0]) };
 
 #if defined(__GNUC__) && !defined(__clang__)

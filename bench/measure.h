@@ -164,12 +164,15 @@ static double peak_rss_mb(void)
 #endif
 }
 
+static const char *const arithmetics[] = { "f32", "bf16", "auto" };
+
 // One line of JSON.  last: the last sample only, else medians.
 static void say_json(const bench *b, int last)
 {
     printf("{\"row\": \"%s\", \"group\": \"%s\", \"shape\": \"%s\", \"threads\": %d, "
-           "\"simd\": \"%s\", \"rss_mb\": %.1f%s", b->row->name, b->row->group, b->shape,
-           b->threads, b->simd, peak_rss_mb(), b->facts);
+           "\"simd\": \"%s\", \"arithmetic\": \"%s\", \"rss_mb\": %.1f%s", b->row->name,
+           b->row->group, b->shape, b->threads, b->simd, arithmetics[b->arithmetic],
+           peak_rss_mb(), b->facts);
     for (int i = 0; i < b->count; i++) {
         const entrant *e = &b->list[i];
         int n = e->taken < ROUNDS ? e->taken : ROUNDS;

@@ -2,7 +2,8 @@
 """report.py - drives the benchmark: takes turns between our program and its peers, and writes
 Markdown tables (stdout and OUT/report.md), plots (OUT/*.svg) and raw samples (OUT/samples.jsonl).
 
-    report.py quick|full --bench PROGRAM --out DIR [--threads N] [ROW|GROUP ...]
+    report.py quick|full --bench PROGRAM --out DIR [--threads N] [--arithmetic NAME]
+              [ROW|GROUP|bf16 ...]
                                                                 (bench/run.sh calls it)
 
 Needs the standard library alone.  With torch in this python, PyTorch takes part: through
@@ -27,7 +28,10 @@ FULL = "full" in sys.argv[1:2]
 OUT = sys.argv[sys.argv.index("--out") + 1]
 BENCH = sys.argv[sys.argv.index("--bench") + 1]
 WANTED = [a for i, a in enumerate(sys.argv) if i > 1 and not a.startswith("--")
-          and sys.argv[i - 1] not in ("--out", "--bench", "--threads")]
+          and sys.argv[i - 1] not in ("--out", "--bench", "--threads", "--arithmetic")]
+ARITHMETIC = "f32"
+if "--arithmetic" in sys.argv:
+    ARITHMETIC = sys.argv[sys.argv.index("--arithmetic") + 1]
 LOAD = os.getloadavg()[0]
 TORCH = importlib.util.find_spec("torch") is not None
 THREADS = sorted({1, 2, os.cpu_count() or 1} & set(range(1, (os.cpu_count() or 1) + 1)))
@@ -51,14 +55,17 @@ middle = statistics.median
 # ---- processes that take samples
 
 class Server:
-    """A process with the protocol above.  alive is False when it could not start or has failed."""
+    """A process with the protocol above.  alive is False when it could not start or has failed.
+    Processes get ready side by side: wait() for all, then ask()."""
 
     def __init__(self, *command, patience=180):
-        self.alive, self.rest = True, b""
+        self.alive, self.rest, self.ready, self.patience = True, b"", False, patience
         self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
-        while self.alive and self.read(patience) != "ready":
-            pass
+
+    def wait(self):
+        while self.alive and not self.ready:
+            self.ready = self.read(self.patience) == "ready"
 
     def read(self, patience):
         while b"\n" not in self.rest:
@@ -103,21 +110,41 @@ class Server:
         self.process.stderr.close()
 
 
-def ours(row, threads=MOST):
-    return Server(BENCH, row, "--serve", "--threads", threads, *(["--full"] if FULL else []))
+def ours(row, threads=MOST, arithmetic=None):
+    return Server(BENCH, row, "--serve", "--threads", threads, "--arithmetic",
+                  arithmetic or ARITHMETIC, *(["--full"] if FULL else []))
 
 
-def torch_peer(mode, *arguments, threads=MOST):
+def torch_peer(mode, *arguments, threads=MOST, variant="best" if FULL else "eager",
+               arithmetic=None):
     """PyTorch as it comes in the short form; the full one lets it compile, where that is faster."""
     script = os.path.join(HERE, "torch_peer.py")
     if not TORCH or not os.path.exists(script):
         return None
     return Server(sys.executable, script, mode, *arguments, "--threads", threads, "--serve",
-                  "--variant", "best" if FULL else "eager", patience=900)
+                  "--variant", variant, *bf16_option(arithmetic), patience=900)
+
+
+def torch_product(threads=MOST, arithmetic=None):
+    return Server(sys.executable, os.path.join(HERE, "torch_product.py"), "--threads", threads,
+                  *bf16_option(arithmetic)) if TORCH else None
+
+
+def bf16_option(arithmetic):
+    return ["--bf16"] if (arithmetic or ARITHMETIC) == "bf16" else []
+
+
+def close(servers):
+    for s, _ in servers.values():
+        if s:
+            s.close()
 
 
 def turns(servers, rounds=ROUNDS):
     """servers: {name: (Server, line)}.  Answers of each, taken in turn; nothing of who failed."""
+    for server, _ in servers.values():
+        if server:
+            server.wait()
     servers = {n: s for n, s in servers.items() if s[0] and s[0].alive}
     answers = {n: [] for n in servers}
     for _ in range(rounds):
@@ -272,7 +299,8 @@ class Machine:
             sys.exit("report.py: the machine could not be measured")
         self.simd = self.answer["simd"]
         self.peaks = {n[5:]: e["flops"] / s for n, (s, e) in found.items() if n.startswith("peak")}
-        self.peak = self.peaks[self.simd]
+        self.used = "bf16" if ARITHMETIC == "bf16" and "bf16" in self.peaks else self.simd
+        self.peak = self.peaks[self.used]
         self.exps = found["exp"][1]["items"] / found["exp"][0]
         self.region = found["parallel region"][0]
         self.curves = {k: [(float(n.split()[1]), e["moved"] / s) for n, (s, e) in found.items()
@@ -303,6 +331,9 @@ machine = {}
 
 
 def limits():
+    global ARITHMETIC
+    if ARITHMETIC == "auto":
+        ARITHMETIC = "bf16" if "bf16" in Machine(1).peaks else "f32"
     for t in THREADS:
         machine[t] = Machine(t)
     m = machine[MOST]
@@ -312,14 +343,14 @@ def limits():
             model = next(l.split(":")[1].strip() for l in f if l.startswith("model name")) + ", "
     except (OSError, StopIteration):
         pass
-    say(f"# Benchmark of glam.h\n\n{model}{os.cpu_count()} cores, kernels: {m.simd}; "
+    say(f"# Benchmark of glam.h\n\n{model}{os.cpu_count()} cores, kernels: {m.simd}, {ARITHMETIC}; "
         f"{'full' if FULL else 'quick'} form, {time.strftime('%Y-%m-%d')}, load at the start "
         f"{LOAD:.2f}.")
     if LOAD > 0.5:
         say("**The machine was not idle when this began: judge nothing by it.**")
     table("Machine: multiply-adds, GFLOP/s",
           ["instruction set"] + [f"{t} thread{'s' * (t > 1)}" for t in THREADS],
-          [[f"**{n}** (used)" if n == m.simd else n] +
+          [[f"**{n}** (used)" if n == m.used else n] +
            [number(machine[t].peaks[n] / 1e9) for t in THREADS] for n in m.peaks],
           f"A parallel region of {CORES} costs {m.region * 1e6:.1f} us; an exponential "
           f"{machine[1].exps / 1e9:.2f} G/s a thread.")
@@ -335,6 +366,15 @@ def limits():
 
 # ---- the groups
 
+def ceiling(a, m, peak):
+    """Tokens per second of a step whose parts each run at the machine's limit, one by one."""
+    e = a["entrants"][0]
+    return e["items"] / (e["flops"] / peak + a["exps"] / m.exps +
+                         a["streamed"] * 4 / m.bandwidth("triad",
+                                                         (a.get("l2") or 1 << 19) * m.threads)
+                         + a["parameters"] * 28 / m.bandwidth("triad", a["parameters"] * 16))
+
+
 def steps(rows):
     found, plot = [], []
     for name, p in rows:
@@ -346,17 +386,13 @@ def steps(rows):
         if FULL and 1 in others:
             servers["torch 1"] = (torch_peer("train", name, threads=1), seconds)
         got = turns(servers, 3 if big else ROUNDS)
-        for s, _ in servers.values():
-            if s:
-                s.close()
+        close(servers)
         if f"ours {MOST}" not in got:
             continue
         speed = {k: [a["tokens_per_s"] for a in v] for k, v in got.items()}
         a, us = got[f"ours {MOST}"][-1], speed[f"ours {MOST}"]
         e, m, tokens = a["entrants"][0], machine[MOST], a["entrants"][0]["items"]
-        ideal = tokens / (e["flops"] / m.peak + a["exps"] / m.exps +
-                          a["streamed"] * 4 / m.bandwidth("triad", (a.get("l2") or 1 << 19) * MOST)
-                          + a["parameters"] * 28 / m.bandwidth("triad", a["parameters"] * 16))
+        ideal = ceiling(a, m, m.peak)
         share = middle(us) * e["flops"] / tokens / m.peak
         torch = speed.get("torch")
         best = ratio(us, torch) if torch else None
@@ -389,9 +425,7 @@ def layers(rows):
         for E in (8, 32, 64) if FULL else (8, 64):
             servers[E] = (torch_peer("layer", *shape, "--experts", E), 0.5)
         got = turns(servers)
-        for s, _ in servers.values():
-            if s:
-                s.close()
+        close(servers)
         flops = 24.0 * p[0] * p[1] * p[2]
         by = {}                                    # who: (dense seconds, {E: ratio}, {E: skewed})
         if "ours" in got:
@@ -419,8 +453,7 @@ def layers(rows):
 
 
 def products(rows):
-    torch = Server(sys.executable, os.path.join(HERE, "torch_product.py"), "--threads", MOST) \
-        if TORCH else None
+    torch = torch_product()
     found, attention, plot = [], [], []
     libraries = ("openblas", "blis", "onednn", "onednn3")
     for name, p in rows:
@@ -457,7 +490,8 @@ def products(rows):
             "PyTorch"]
     table(f"Products, GFLOP/s, {CORES}", head + ["over the best"], found,
           "Packed: the weight's panels are made once, as in a training step; the peers get it as "
-          "it is.")
+          "it is." + (" In bf16: ours and PyTorch's; the libraries stay in f32."
+                      if ARITHMETIC == "bf16" else ""))
     table(f"Attention between its projections, GFLOP/s, {CORES}",
           head + ["over PyTorch", "over the best BLAS"], attention,
           "FLOPs of the causal half for all. glam.h and PyTorch (scaled_dot_product_attention) do "
@@ -474,9 +508,7 @@ def decode(rows):
         for t in THREADS:
             servers[f"torch {t}"] = (torch_peer("gen", config, threads=t), 0.3)
         got = turns(servers)
-        for s, _ in servers.values():
-            if s:
-                s.close()
+        close(servers)
         best = None
         for t in THREADS:
             if f"ours {t}" not in got:
@@ -563,17 +595,96 @@ def costs(rows):
           found)
 
 
+BF16 = ["nano", "nano-moe", "small", "small-moe8"] + \
+       [f"{kind}-{n}" for kind in ("nn", "nt", "tn") for n in (256, 512, 1024, 2048)]
+BF16_NOTE = "A turn: ours in f32, ours in bf16, PyTorch {0}. Shares are of the peak of bf16{1}."
+
+
+def bf16_steps(rows):
+    found = []
+    for name, p in rows:
+        big = p[1] > 512                           # gigabytes each: not for all threads at once
+        for some in [[t] for t in THREADS] if big else [THREADS]:
+            seconds, servers = 0.7 if not FULL else 2, {}
+            for t in some:
+                servers["f32", t] = ours(name, t, "f32"), seconds
+                servers["bf16", t] = ours(name, t, "bf16"), seconds
+                for v in ("eager", "compile"):
+                    servers[v, t] = torch_peer("train", name, threads=t, variant=v,
+                                               arithmetic="bf16"), seconds
+            got = turns(servers, 3 if big else max(5, ROUNDS))
+            close(servers)
+            for t in reversed(some):
+                found += bf16_step(name, t, {v: a for (v, n), a in got.items() if n == t})
+    table("Training steps in bf16, tokens/s",
+          ["model", "threads", "f32", "bf16", "over f32", "of peak", "ceiling", "of ceiling",
+           "RSS MB", "PyTorch bf16, eager", "compiled", "its peak share", "over the faster",
+           "its RSS MB"], found,
+          BF16_NOTE.format("under autocast, eager and compiled", ", ceilings too"))
+
+
+def bf16_step(name, t, got):
+    if "bf16" not in got or "f32" not in got:
+        return []
+    speed = {v: [a["tokens_per_s"] for a in answers] for v, answers in got.items()}
+    a, m = got["bf16"][-1], machine[t]
+    us, wide, e = speed["bf16"], speed["f32"], a["entrants"][0]
+    best = max((v for v in ("eager", "compile") if v in speed), default=None,
+               key=lambda v: middle(speed[v]))
+    peak = m.peaks.get("bf16")
+    share = lambda v: middle(v) * e["flops"] / e["items"] / peak if peak else None
+    ideal = ceiling(a, m, peak) if peak else None
+    theirs = [percent(share(speed[best])), times(ratio(us, speed[best])),
+              number(got[best][-1]["peak_rss_mb"])] if best else ["–"] * 3
+    return [[name, t, number(middle(wide)), number(middle(us)), times(ratio(us, wide)),
+             percent(share(us)), number(ideal), percent(middle(us) / ideal if ideal else None),
+             number(a["rss_mb"])] + [number(middle(speed[v]) if v in speed else None)
+                                     for v in ("eager", "compile")] + theirs]
+
+
+def bf16_products(rows):
+    found = []
+    torch = {t: torch_product(t, "bf16") for t in THREADS}
+    for name, p in (r for r in rows if r[0][:3] in ("nn-", "nt-", "tn-")):
+        for t in reversed(THREADS):
+            seconds = 0.05
+            line = " ".join(["product"] + [str(v) for v in p[:4]] + [str(seconds)])
+            servers = {v: (ours(name, t, v), seconds) for v in ("f32", "bf16")}
+            got = turns({**servers, "torch": (torch[t], line)}, max(5, ROUNDS))
+            close(servers)
+            if "f32" not in got or "bf16" not in got:
+                continue
+            flops, peak = got["bf16"][0]["entrants"][0]["flops"], machine[t].peaks.get("bf16")
+            speed = {v: [flops / (a if v == "torch" else a["entrants"][0])["seconds"] / 1e9
+                         for a in answers] for v, answers in got.items()}
+            share = lambda v: middle(v) * 1e9 / peak if peak and v else None
+            us, peer = speed["bf16"], speed.get("torch")
+            found.append([got["bf16"][0]["shape"], t, number(middle(speed["f32"])),
+                          number(middle(us)), times(ratio(us, speed["f32"])), percent(share(us)),
+                          number(middle(peer) if peer else None), percent(share(peer)),
+                          times(ratio(us, peer) if peer else None)])
+    close({t: (s, 0) for t, s in torch.items()})
+    table("Products in bf16, GFLOP/s",
+          ["shape", "threads", "f32", "bf16", "over f32", "of peak", "PyTorch bf16",
+           "its peak share", "over PyTorch"], found,
+          BF16_NOTE.format("(oneDNN)", "") + " Ours reads f32, rounds as it packs and writes f32; "
+          "PyTorch's operands and results are bf16 already.")
+
+
 def main():
     started = time.time()
     listed = subprocess.run([BENCH, "--list", "--full"], capture_output=True, text=True, check=True)
+    wanted = [w for w in WANTED if w != "bf16"] or (BF16 if WANTED else [])
     rows = {}
     for line in listed.stdout.splitlines():
         group, name, quick, *p = line.split()
-        if WANTED and name not in WANTED and group not in WANTED:
+        if wanted and name not in wanted and group not in wanted:
             continue
-        if name in WANTED or FULL or quick == "1":
+        if name in wanted or FULL or quick == "1":
             rows.setdefault(group, []).append((name, [int(v) for v in p]))
-    unknown = [w for w in WANTED if w not in rows and
+    if "bf16" in WANTED:
+        rows = {g: r for g, r in rows.items() if g in ("steps", "products")}
+    unknown = [w for w in wanted if w not in rows and
                not any(w == n for g in rows.values() for n, _ in g)]
     if unknown:
         sys.exit(f"report.py: no such row: {' '.join(unknown)}; {BENCH} --list --full shows them")
@@ -582,9 +693,11 @@ def main():
         say("\n(no PyTorch in this python: its columns are empty)")
     elif not os.path.exists(os.path.join(HERE, "torch_peer.py")):
         say("\n(no bench/torch_peer.py: PyTorch takes part in products only)")
-    for group in (steps, layers, products, decode, growth, costs):
-        if group.__name__ in rows:
-            group(rows[group.__name__])
+    groups = (steps, layers, products, decode, growth, costs)
+    for group in (bf16_steps, bf16_products) if "bf16" in WANTED else groups:
+        name = group.__name__.split("_")[-1]
+        if name in rows:
+            group(rows[name])
     say(f"\n{time.time() - started:.0f} seconds; tables, plots and samples in {OUT}")
 
 

@@ -1,10 +1,15 @@
 #!/bin/sh
-# run.sh [quick|full] [--out DIR] [--threads N] [ROW|GROUP ...] - builds the benchmark and runs it.
+# run.sh [quick|full] [--out DIR] [--threads N] [--arithmetic NAME] [ROW|GROUP ...] - builds the
+# benchmark and runs it.
 #
 #   quick   the default: about two minutes;  full: every row, more samples, about half an hour
 #   GROUP   machine products layers steps decode growth costs; ROW: what bench --list shows
+#   bf16    in place of other groups: ours in f32 and in bf16 and PyTorch in bf16, in turn, of the
+#           steps and products named beside it (none: nano, nano-moe, small, small-moe8 and
+#           squares of 256 to 2048, about seven minutes with PyTorch)
 #   --out   where tables, plots and raw numbers go (default build/bench, which git ignores)
 #   --threads  the most to use (default: all cores; one thread is always measured beside it)
+#   --arithmetic  f32, bf16 or auto: what products multiply, PyTorch's too (default f32)
 #
 # Tables are Markdown, on stdout and in DIR/report.md.  With python3, bench/report.py drives it
 # all: peers interleaved with ours, shares of the machine's limits, plots.  Without, our own rows
@@ -16,16 +21,21 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=$here/../build/bench
 how=quick
 case ${1:-} in quick|full) how=$1; shift ;; esac
-rows= threads=
+rows= threads= arithmetic=f32
 while [ $# -gt 0 ]; do
     case $1 in
         --out) out=$2; shift ;;
         --threads) threads=$2; shift ;;
-        -*) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        --arithmetic) arithmetic=$2; shift ;;
+        -*) sed -n '2,20s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
         *) rows="$rows $1" ;;
     esac
     shift
 done
+case $arithmetic in
+    f32|bf16|auto) ;;
+    *) echo "run.sh: --arithmetic takes f32, bf16 or auto" >&2; exit 2 ;;
+esac
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 CC=${CC:-cc}
@@ -44,10 +54,11 @@ python=${BENCH_PYTHON:-python3}
 if [ "$python" != none ] && command -v "$python" >/dev/null 2>&1; then
     # shellcheck disable=SC2086
     exec "$python" "$here/report.py" "$how" --bench "$out/bench" --out "$out" \
-        ${threads:+--threads "$threads"} $rows
+        --arithmetic "$arithmetic" ${threads:+--threads "$threads"} $rows
 fi
 echo "(no python3: our own rows only)"
-[ "$how" = full ] && set -- --full || set --
+set -- --arithmetic "$arithmetic"
+[ "$how" = full ] && set -- "$@" --full
 [ "$threads" ] && set -- "$@" --threads "$threads"
 # shellcheck disable=SC2086
 "$out/bench" "$@" $rows | tee "$out/report.md"

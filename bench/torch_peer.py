@@ -9,6 +9,8 @@ Usage: torch_peer.py MODE CONFIG [options]     (--help lists them; CONFIG is not
   layer   a mixture of two-matrix ReLU experts against the dense layer with twice the hidden width, forward + backward
 --serve: print "ready" after the warm-up; then each line of the standard input, "2.5" (seconds) or "20 steps", runs that
 long and prints one line of JSON; "quit" ends. A driver can so alternate between two programs without paying their start.
+--bf16: products and attention in bfloat16 under torch.autocast, weights, gradients and optimizer in float32 (decoding:
+everything in bfloat16).
 """
 import argparse, ctypes, inspect, json, math, os, resource, shutil, statistics, sys, time
 
@@ -31,6 +33,7 @@ def arguments():
     p.add_argument("--batch", type=int, help="instead of the configuration's")
     p.add_argument("--data", help="curve: the text")
     p.add_argument("--recipe", choices=["nanogpt"])
+    p.add_argument("--bf16", action="store_true", help="torch.autocast to bfloat16")
     p.add_argument("--json", action="store_true", help="a result is one line of JSON")
     p.add_argument("--serve", action="store_true")
     args = p.parse_args()
@@ -51,6 +54,12 @@ except ImportError:
 torch.set_flush_denormal(True)      # before the first parallel region: its threads inherit the mode
 torch.set_num_threads(args.threads)
 torch.manual_seed(args.seed)
+
+def autocast():
+    return torch.autocast("cpu", torch.bfloat16, enabled=args.bf16)
+
+def narrow(t):      # autocast does not look into operations of our own: their operands are cast before, once
+    return t.bfloat16() if args.bf16 else t
 
 class Config:
     def __init__(self, row):
@@ -130,12 +139,25 @@ def expert_rows(count):
         yield e, slice(first, first + n)
         first += n
 
+# oneDNN, which has bf16, makes code for every new shape: there an expert's rows are filled up to a multiple, with copies
+# of a token that get no weight.
+MULTIPLE = 32 if args.bf16 else 1
+
+def mixture_rows(T, E):
+    return 2 * T + E * (MULTIPLE - 1)
+
 def mixture(x, weight, choice, up, down):
     T, M = x.shape
-    order = choice.view(-1).argsort(stable=True)            # row of the sorted copy -> 2 * token + rank of the choice
-    slot = torch.empty_like(order).index_copy_(0, order, torch.arange(2 * T))   # and back: rows move by gathers only
+    order, place = choice.view(-1).argsort(stable=True), torch.arange(2 * T)
     count = torch.bincount(choice.view(-1), minlength=len(up))
-    xs, h, ys = x.index_select(0, order // 2), x.new_empty(2 * T, up.shape[1]), x.new_empty(2 * T, M)
+    if MULTIPLE > 1:
+        real, count = count, (count + MULTIPLE - 1) // MULTIPLE * MULTIPLE
+        place += ((count - real).cumsum(0) - (count - real)).repeat_interleave(real)
+    slot = torch.empty_like(order).index_copy_(0, order, place)     # 2 * token + rank of the choice -> row of the sorted copy
+    if MULTIPLE > 1:
+        order = order.new_zeros(mixture_rows(T, len(up))).index_copy_(0, place, order)
+    xs = x.index_select(0, order // 2)                      # there and back, rows move by gathers only
+    h, ys = x.new_empty(len(xs), up.shape[1]), torch.empty_like(xs)
     for e, rows in expert_rows(count):
         torch.mm(xs[rows], up[e].t(), out=h[rows]).relu_()
         torch.mm(h[rows], down[e].t(), out=ys[rows])
@@ -145,7 +167,7 @@ def mixture(x, weight, choice, up, down):
 def mixture_back(dy, x, weight, choice, up, down, order, slot, count, xs, h, ys):
     T, M = dy.shape
     dweight = torch.bmm(ys.index_select(0, slot).view(T, 2, M), dy.view(T, M, 1)).view(T, 2)
-    dys = dy.index_select(0, order // 2).mul_(weight.view(-1).index_select(0, order)[:, None])
+    dys = dy.index_select(0, order // 2).mul_(weight.new_zeros(len(xs)).index_copy_(0, slot, weight.view(-1))[:, None])
     dup, ddown, dxs = torch.empty_like(up), torch.empty_like(down), torch.empty_like(xs)
     for e, rows in expert_rows(count):
         torch.mm(dys[rows].t(), h[rows], out=ddown[e])      # an expert without rows gets zeros
@@ -155,8 +177,8 @@ def mixture_back(dy, x, weight, choice, up, down, order, slot, count, xs, h, ys)
     return dxs.index_select(0, slot).view(T, 2, M).sum(1), dweight, dup, ddown
 
 def mixture_shapes(x, weight, choice, up, down):
-    rows, flat = 2 * len(x), choice.new_empty
-    return (torch.empty_like(x), flat(rows), flat(rows), flat(len(up)), x.new_empty(rows, x.shape[1]),
+    rows, flat = mixture_rows(len(x), len(up)), choice.new_empty
+    return (torch.empty_like(x), flat(rows), flat(2 * len(x)), flat(len(up)), x.new_empty(rows, x.shape[1]),
             x.new_empty(rows, up.shape[1]), x.new_empty(rows, x.shape[1]))
 
 def one_token(x, weight, choice, up, down):
@@ -207,12 +229,13 @@ class Attention(nn.Module):
             y = F.scaled_dot_product_attention(q, keys, values, attn_mask=bias.index_select(2, at), scale=1.0)
         else:
             k, v = (F.pad(t, (0, 0, 1, 0)).reshape(B * self.N, S + 1, self.D) for t in (k, v))
-            y = attend(q.reshape(B * self.N, S, self.D), k, v, self.line(S))[0].view(B, self.N, S, self.D)
+            y = attend(q.reshape(B * self.N, S, self.D), k, v, narrow(self.line(S)))[0].view(B, self.N, S, self.D)
         return F.linear(y.transpose(1, 2).reshape(B, S, M), self.out)
 
     def cache(self, S):     # keys, values, biases; place 0 stays zero: the extra logit
         bias = F.pad(self.line(S).unfold(1, S, 1).flip(1), (1, 0))[None].contiguous()
-        return torch.zeros(1, self.N, S + 1, self.D), torch.zeros(1, self.N, S + 1, self.D), bias
+        keys = bias.new_zeros(1, self.N, S + 1, self.D)
+        return keys, torch.zeros_like(keys), bias
 
 class Dense(nn.Module):
     def __init__(self, c):
@@ -230,13 +253,13 @@ class Mixture(nn.Module):
         self.up, self.down = parameter(c.E, c.H, c.M, fan=c.M), parameter(c.E, c.M, c.H, fan=c.H)
 
     def forward(self, x):
-        rows, E = x.reshape(-1, x.shape[-1]), len(self.router)
-        p = F.softmax(F.linear(rows, self.router), -1)
+        rows, E = narrow(x.reshape(-1, x.shape[-1])), len(self.router)
+        p = F.softmax(F.linear(rows, self.router), -1, dtype=torch.float)
         weight, choice = p.topk(2, -1)
-        weight = weight / (weight.sum(-1, keepdim=True) + 1e-9)
+        weight = narrow(weight / (weight.sum(-1, keepdim=True) + 1e-9))
         if len(rows) == 1:
-            return mix_one(rows, weight, choice, self.up, self.down).view(x.shape), 0.0
-        y = mix(rows, weight, choice, self.up, self.down)[0]
+            return mix_one(rows, weight, choice, narrow(self.up), narrow(self.down)).view(x.shape), 0.0
+        y = mix(rows, weight, choice, narrow(self.up), narrow(self.down))[0]
         first = (choice[:, :1] == torch.arange(E)).float().mean(0)
         return y.view(x.shape), E * (p.mean(0) * first).sum()
 
@@ -261,7 +284,7 @@ class GLaM(nn.Module):
 
     def loss(self, ids, targets):
         x, aux = self(ids)
-        logits = self.logits(x).view(-1, self.c.V)
+        logits = self.logits(x).view(-1, self.c.V).float()
         lse = torch.logsumexp(logits, -1)
         picked = logits.gather(1, targets.reshape(-1, 1))[:, 0]
         return (lse - picked + 1e-4 * lse.square()).mean() + 0.01 * aux
@@ -291,18 +314,20 @@ class GPT(GLaM):        # nanoGPT's: LayerNorm, GELU, learned positions, scaled 
         return norm(x, -1), 0.0
 
     def loss(self, ids, targets):
-        return F.cross_entropy(self.logits(self(ids)[0]).view(-1, self.c.V), targets.reshape(-1))
+        return F.cross_entropy(self.logits(self(ids)[0]).view(-1, self.c.V).float(), targets.reshape(-1))
 
 # ---- modes: each makes a function that does one unit of work and returns its tokens and its seconds ----
 
 def say(**result):
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    result = dict(mode=args.mode, config=args.config, variant=args.variant, threads=args.threads, **result)
+    result = dict(mode=args.mode, config=args.config, variant=args.variant, threads=args.threads,
+                  arithmetic="bf16" if args.bf16 else "f32", **result)
     result["peak_rss_mb"] = round(rss)
     print(json.dumps(result) if args.json or args.serve else " ".join(f"{k}={v}" for k, v in result.items()), flush=True)
 
 def compiled(f):
-    return f if args.variant == "eager" else torch.compile(f, dynamic=False, fullgraph=True)
+    f = f if args.variant == "eager" else torch.compile(f, dynamic=False, fullgraph=True)
+    return autocast()(f) if args.bf16 else f
 
 class Trainer:
     def __init__(self, model, decay=0.0):
@@ -337,6 +362,8 @@ def train(c):
 
 def gen(c):
     model, data, prefill, extra = GLaM(c).eval(), zipf(c, 16)[None], [], {}
+    if args.bf16:       # nothing is trained, so weights, too: autocast would cast them for every token
+        model.bfloat16()
     step, ids, caches, at = compiled(model.next), None, [], c.S
 
     @torch.inference_mode()
@@ -401,9 +428,10 @@ def curve(c):
     inputs, targets = (valid[i:i + rows * c.S].view(rows, c.S) for i in (0, 1))
 
     @torch.inference_mode()
+    @autocast()
     def validate():
         model.eval()
-        total = sum(F.cross_entropy(model.logits(model(x)[0]).view(-1, c.V), y.reshape(-1), reduction="sum").item()
+        total = sum(F.cross_entropy(model.logits(model(x)[0]).view(-1, c.V).float(), y.reshape(-1), reduction="sum").item()
                     for x, y in zip(inputs.split(32), targets.split(32)))
         model.train()
         return round(total / (rows * c.S), 4)

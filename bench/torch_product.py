@@ -1,12 +1,12 @@
 """torch_product.py - PyTorch's matrix products and attention, as one of report.py's entrants.
 
-    torch_product.py --threads N
+    torch_product.py --threads N [--bf16]
 
 Prints "ready", then answers lines until "quit":
     product KIND M N K SECONDS               KIND 0 NN, 1 NT, 2 TN, as in bench/products.h
     matmul M N K SECONDS                     forward and backward of x @ w
     attention B S HEADS D BACK SECONDS       scaled_dot_product_attention, causal; BACK 1: backward
-with {"seconds": mean seconds of one run}.
+with {"seconds": mean seconds of one run}.  --bf16: operands and results are bfloat16.
 """
 import json
 import os
@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 
 torch.set_num_threads(threads)
+if "--bf16" in sys.argv:
+    torch.set_default_dtype(torch.bfloat16)
 made = {}
 
 
