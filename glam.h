@@ -10294,7 +10294,7 @@ GLAM_API glam_status glam_stats_most(glam_ctx *ctx, const glam_routing_stats *st
         int better = 0;
         for (int o = 0; o < stats->experts; o++)
             better += stats->chosen[o] > stats->chosen[e] ||
-                      (stats->chosen[o] == stats->chosen[e] && o < e);
+                      (o < e && stats->chosen[o] == stats->chosen[e]);
         if (better < keep) row[kept++] = e;
     }
     return GLAM_OK;
@@ -10773,7 +10773,7 @@ static const char glam__categories[] =
 
 static uint32_t glam__category_digit(const char **at)
 {
-    int c = *(*at)++;
+    int c = (unsigned char)*(*at)++;
     return (uint32_t)(c - '#' - (c > '?') - (c > '\\'));
 }
 
@@ -12481,7 +12481,7 @@ GLAM_API glam_text *glam_text_file(glam_ctx *ctx, const char *path)
     if (f >= 0 && (ctx->error || !away || !name)) GLAM__CLOSE(f);
 #endif
     if (!t || !away || !name || ctx->error) return NULL;
-    memcpy(name, path, strlen(path));
+    memcpy(name, path, strlen(path) + 1);
     away->ctx = ctx;  away->path = name;  away->file = f;
     t->pieces[0].tokens = away;  t->pieces[0].wide = 2;
     t->pieces[0].count = (size_t)bytes;  t->pieces[0].weight = (double)bytes;
