@@ -520,16 +520,18 @@ static int read_option(const command *c, settings *s, char **words, int left, in
         if (o->kind == HEADING || !(o->where & c->bit)) continue;
         if (strlen(o->name) != length || memcmp(o->name, name, length) != 0) continue;
         if (given[i] && o->at == offsetof(settings, router) && (c->bit & RACE)) continue;   // rival
-        given[i] = 1;
         *used = o->kind == FLAG || equals ? 1 : 2;
         if (o->kind == FLAG) {
             int on = 1;
+            given[i] = 1;
             memcpy((char *)s + o->at, &on, sizeof on);
             return equals ? complain(USAGE, "--%s takes no value", o->name) : DONE;
         }
         if (!equals && left < 2)
             return complain(USAGE, "--%s wants a value: %s", o->name, o->value);
-        return read_value(s, o, equals ? equals + 1 : words[1]);
+        int status = read_value(s, o, equals ? equals + 1 : words[1]);
+        given[i] |= status == DONE;
+        return status;
     }
     char *unknown = joined("%.*s", (int)(length < 1000 ? length : 1000), name);
     unknown_option(c, unknown);

@@ -478,9 +478,18 @@ static void fuzz_tool(const uint8_t *data, size_t size)
 
 static void fuzz_texts(const uint8_t *data, size_t size)
 {
-    static const glam_config small = { 256, 8, 2, 4, 1, 2, 0, 3, GLAM_POSITION_BUCKETS, 4, 8, 1,
-        1, 0, GLAM_QK_NORM_NONE, { 0, GLAM_ROTARY_UNSCALED, 0, 0, 0, 0, 0 }, GLAM_GELU_TANH, 1e-6f, 1, 1, 1, 0, 0, 0, { 2, 2, 2, 0, 2, GLAM_RELU, GLAM_NORMALISE_BEFORE_DROP,
-        0, 0, 0, 0.01f, 0, 0 } };
+    glam_config small = glam_config_default();
+    small.context = 8;
+    small.layers = 2;
+    small.d_model = 4;
+    small.heads = 1;
+    small.d_head = 2;
+    small.hidden = 3;
+    small.buckets = 4;
+    small.max_distance = 8;
+    small.moe.experts = 2;
+    small.moe.hidden = 2;
+    small.moe.activation = GLAM_RELU;
     fuzz_in in = { data, data + (size < 16 ? size : 16) };
     const char *bytes = (const char *)in.end;
     size_t count = size - (size_t)(in.end - data);
