@@ -207,13 +207,13 @@ static void files_config(void)
         CHECK(y->moe.router_cap == (float)1.10000002f);
         CHECK(y->moe.router == GLAM_ROUTER_NOISY && y->moe.score == GLAM_SCORE_SIGMOID);
         CHECK(y->moe.temperature == (float)0.3f && y->moe.bias == 1 && y->moe.shared == 7);
-        CHECK(y->moe.weight_scale == 1 && y->moe.threshold == 0.5f && y->moe.bias_rate == 0.001f);
+        CHECK(y->moe.weight_scale == 1 && y->moe.threshold == 0.5f && y->moe.bias_rate == (float)0.001f);
         CHECK(y->moe.normalise == GLAM_NORMALISE_AFTER_DROP);
         CHECK(memcmp(&x->attention_scale, &y->attention_scale, sizeof(float)) == 0);
         CHECK(y->position == GLAM_POSITION_ROTARY && y->kv_heads == 1 && y->qk_norm == GLAM_QK_NORM_WHOLE);
         CHECK(memcmp(&x->rotary, &y->rotary, sizeof x->rotary) == 0 && y->rotary.context == 9);
         CHECK(y->rotary.theta == 1234567.0f && y->rotary.scaling == GLAM_ROTARY_YARN);
-        CHECK(y->embed_scale == 12 && y->residual_scale == 0.22f);
+        CHECK(y->embed_scale == 12 && y->residual_scale == (float)0.22f);
         CHECK(memcmp(&x->norm_eps, &y->norm_eps, sizeof(float)) == 0);
         CHECK(memcmp(&x->logit_scale, &y->logit_scale, sizeof(float)) == 0);
         CHECK(memcmp(&x->z_loss, &y->z_loss, sizeof(float)) == 0);
