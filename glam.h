@@ -3356,7 +3356,7 @@ static glam__kernels glam__kernels_narrow(const glam__kernels *k)
 }
 
 static int glam__steps(const glam__kernels *k, int terms)
-{ return (terms + k->pair - 1) / k->pair; }
+{ return glam__ceil_div(terms, k->pair); }
 
 // Panels for either: as pack and pack_t above, of steps(k) rows.
 static void glam__pack_panel(const glam__kernels *t, int k, int n, const float *b, size_t ldb,
@@ -14798,7 +14798,8 @@ static void glam__span_check(const glam_model *model, const glam_span *s, int i)
 {
     if (!s->tokens || s->from < 1 || s->from >= s->count)
         glam_fail(model->ctx, GLAM_ERR_VALUE, "loglikelihood: span %d: tokens %d to %d are to be "
-                  "scored; at least one, with one before it", i, s->from, s->count - 1);
+                  "scored; at least one, with one before it", i, s->from,
+                  glam__max(s->count, 0) - 1);
     for (int t = 0; t < s->count && !model->ctx->error; t++)
         if (s->tokens[t] < 0 || s->tokens[t] >= model->config.vocab)
             glam_fail(model->ctx, GLAM_ERR_VALUE, "loglikelihood: span %d: token %d is %d; the "
