@@ -398,16 +398,12 @@ static void put_pieces(json_out *o, const look *k)
 {
     put(o, ",\"pieces\":[");
     for (int t = 0; t < k->tokens; t++) {
-        char byte;
-        int bytes;
-        json_out text = {NULL, 0, 0};
-        const char *piece = piece_of(k->tokenizer, k->ids[t], &byte, &bytes);
-        json_put_text(&text, piece, (size_t)bytes);
+        char *text = piece_as_json(k, t);
         if (t) put(o, ",");
-        for (const char *c = text.text; *c; c++)         // no end of the script inside of it
+        for (const char *c = text; *c; c++)              // no end of the script inside of it
             if (*c == '<') put(o, "\\u003c");
             else json_put(o, c, 1);
-        free(text.text);
+        free(text);
     }
     put(o, "]");
 }

@@ -57,29 +57,27 @@ static void chat_room(chat_tokens *c, size_t more)
     c->room = room;
 }
 
-// Marks are found only in what the format writes, never in what somebody says; between two marks all
-// is cut as one text, as the model's own template does.
+// Marks are found only in what the format writes, never in what somebody says; what stands between
+// the prefix's last mark and the suffix is cut as one text, as the model's own template does.
 static void chat_turn(chat_tokens *c, const glam_tokenizer *t, const char *prefix, const char *text,
                       const char *suffix)
 {
     const glam_vocabulary *v = glam_tokenizer_vocabulary(t);
-    const char *plain = prefix, *rest = suffix;
-    char *between;
+    const char *plain = prefix;
     for (const char *p = prefix; *p; p++)            // behind the last mark of the prefix
         for (int32_t i = 0; v && i < v->size && v->kinds; i++) {
             int bytes;
             if (v->kinds[i] != GLAM_PIECE_CONTROL) continue;
             const char *piece = glam_tokenizer_piece(t, i, &bytes);
             if (strncmp(p, piece, (size_t)bytes) == 0) plain = p + bytes;
-            rest = strncmp(suffix, piece, (size_t)bytes) == 0 ? suffix : rest;
         }
     size_t marks = (size_t)(plain - prefix), n = marks + strlen(plain) + strlen(text) + strlen(suffix);
     chat_room(c, 2 * n + 8);
     c->count += glam_encode_control(t, prefix, marks, c->ids + c->count, c->room - c->count);
-    between = joined("%s%s", plain, text);
+    char *between = joined("%s%s", plain, text);
     c->count += glam_encode(t, between, strlen(between), c->ids + c->count, c->room - c->count);
     free(between);
-    c->count += glam_encode_control(t, rest, strlen(rest), c->ids + c->count, c->room - c->count);
+    c->count += glam_encode_control(t, suffix, strlen(suffix), c->ids + c->count, c->room - c->count);
 }
 
 typedef struct chat {
@@ -97,16 +95,16 @@ typedef struct chat {
 // The answer, word by word; 0: the room of the conversation is used up.
 static int chat_answer(chat *c)
 {
-    const glam_ctx *ctx = glam_model_ctx(c->model);
+    glam_ctx *ctx = glam_model_ctx(c->model);
+    const glam_vocabulary *v = glam_tokenizer_vocabulary(c->t);
     show_stream out = {{0}, 0};
     int left = c->most - glam_session_length(c->session) - (int)c->said.count;
     const float *logits = left > 1 ? glam_next(c->session, c->said.ids, (int)c->said.count) : NULL;
     c->said.count = 0;
     for (int made = 0, shown = 0; logits && made < left - 1; made++) {
         int bytes, place = glam_session_length(c->session);
-        int32_t id = glam_pick((glam_ctx *)ctx, logits, glam_model_config(c->model)->vocab, &c->sampling,
-                               c->said.ids, (int)c->said.count, (uint64_t)place);
-        const glam_vocabulary *v = glam_tokenizer_vocabulary(c->t);
+        int32_t id = glam_pick(ctx, logits, glam_model_config(c->model)->vocab, &c->sampling, NULL, 0,
+                               (uint64_t)place);
         if (id < 0) return 0;
         chat_room(&c->said, 1);
         if (id == c->end || (v && id == v->end) || interrupted) {
@@ -122,7 +120,6 @@ static int chat_answer(chat *c)
         shown += bytes > 0;
         fflush(stdout);
         free(text);
-        c->said.count = 0;
         logits = glam_next(c->session, &id, 1);
     }
     show_more(&out, NULL, 0, 1);

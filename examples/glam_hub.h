@@ -738,6 +738,22 @@ static glam_tokenizer *hub_tokenizer_read(glam_ctx *ctx, const char *path, int32
 glam_tokenizer *hub_tokenizer_open(glam_ctx *ctx, const char *path)
 { return hub_tokenizer_read(ctx, path, -1); }
 
+// ---- writing
+
+static FILE *hub_create(glam_ctx *ctx, const char *path)
+{
+    FILE *f = path ? fopen(path, "wb") : NULL;
+    if (!f) glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", path ? path : "a file", strerror(errno));
+    return f;
+}
+
+static void hub_finish(glam_ctx *ctx, const char *path, FILE *f, int ok)
+{
+    int bad = !ok || ferror(f);
+    if (fclose(f)) bad = 1;
+    if (bad) glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", path, strerror(errno));
+}
+
 // ---- writing tokenizer.json
 
 static void hub_put_text(FILE *f, const char *text, size_t bytes)
@@ -831,12 +847,12 @@ glam_status hub_tokenizer_save(glam_ctx *ctx, const glam_tokenizer *t, const cha
     if (glam_error(ctx)) return glam_error(ctx);
     if (!v || v->split == GLAM_SPLIT_NONE || v->blank_before)
         return glam_fail(ctx, GLAM_ERR_VALUE, "%s: only byte-level tokenizers are written", path);
-    FILE *f = fopen(path, "wb");
-    if (f) hub_put_vocabulary(f, t);
-    int bad = !f || ferror(f);
-    if (f && fclose(f)) bad = 1;
-    return bad ? glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", path, strerror(errno))
-               : GLAM_OK;
+    FILE *f = hub_create(ctx, path);
+    if (f) {
+        hub_put_vocabulary(f, t);
+        hub_finish(ctx, path, f, 1);
+    }
+    return glam_error(ctx);
 }
 
 // ---- folders: config.json, the tensors of all shards
@@ -1528,22 +1544,6 @@ static int hub_put_tensors(FILE *f, const glam_model *model, const hub_family *y
     return 1;
 }
 
-static FILE *hub_create(glam_ctx *ctx, const char *folder, const char *name)
-{
-    char *path = hub_joined(folder, name);
-    FILE *f = path ? fopen(path, "wb") : NULL;
-    if (!f) glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", path ? path : name, strerror(errno));
-    free(path);
-    return f;
-}
-
-static void hub_finish(glam_ctx *ctx, const char *folder, const char *name, FILE *f, int ok)
-{
-    int bad = !ok || ferror(f);
-    if (fclose(f)) bad = 1;
-    if (bad) glam_fail(ctx, GLAM_ERR_FILE, "%s/%s: cannot be written: %s", folder, name, strerror(errno));
-}
-
 glam_status hub_export(const glam_model *model, const char *folder)
 {
     glam_ctx *ctx = glam_model_ctx(model);
@@ -1553,12 +1553,14 @@ glam_status hub_export(const glam_model *model, const char *folder)
     const hub_family *y = hub_family_of(c, &why);
     if (!y) return glam_fail(ctx, GLAM_ERR_VALUE, "%s: no public family is like this model: %s", folder, why);
     const glam_tokenizer *t = glam_model_tokenizer(model);
-    FILE *f = hub_create(ctx, folder, "config.json");
+    char *paths[3] = { hub_joined(folder, "config.json"), hub_joined(folder, "model.safetensors"),
+                       hub_joined(folder, "tokenizer.json") };
+    FILE *f = hub_create(ctx, paths[0]);
     if (f) {
         hub_put_config(f, y, c, glam_tokenizer_vocabulary(t));
-        hub_finish(ctx, folder, "config.json", f, 1);
+        hub_finish(ctx, paths[0], f, 1);
     }
-    f = glam_error(ctx) ? NULL : hub_create(ctx, folder, "model.safetensors");
+    f = glam_error(ctx) ? NULL : hub_create(ctx, paths[1]);
     if (f) {
         unsigned char length[8] = { 0 };
         int ok = fwrite(length, 1, 8, f) == 8 && hub_put_tensors(f, model, y, 0);
@@ -1567,14 +1569,12 @@ glam_status hub_export(const glam_model *model, const char *folder)
         ok = ok && hub_put_tensors(f, model, y, 1);
         for (int i = 0; i < 8; i++) length[i] = (unsigned char)(n >> 8 * i);
         ok = ok && !hub_seek(f, 0) && fwrite(length, 1, 8, f) == 8;
-        hub_finish(ctx, folder, "model.safetensors", f, ok);
+        hub_finish(ctx, paths[1], f, ok);
     }
-    if (!glam_error(ctx) && glam_tokenizer_vocabulary(t) &&
-        glam_tokenizer_vocabulary(t)->split != GLAM_SPLIT_NONE) {
-        char *path = hub_joined(folder, "tokenizer.json");
-        if (path) hub_tokenizer_save(ctx, t, path);
-        free(path);
-    }
+    if (!glam_error(ctx) && paths[2] && glam_tokenizer_vocabulary(t) &&
+        glam_tokenizer_vocabulary(t)->split != GLAM_SPLIT_NONE)
+        hub_tokenizer_save(ctx, t, paths[2]);
+    for (int i = 0; i < 3; i++) free(paths[i]);
     return glam_error(ctx);
 }
 

@@ -275,6 +275,17 @@ static void print_letters(const look *k, int layer, int expert, int count)
     free(text.text);
 }
 
+// What token t of a look stands for, as a JSON string.  The caller frees it.
+static char *piece_as_json(const look *k, int t)
+{
+    char byte;
+    int bytes;
+    json_out text = {NULL, 0, 0};
+    const char *piece = piece_of(k->tokenizer, k->ids[t], &byte, &bytes);
+    json_put_text(&text, piece, (size_t)bytes);
+    return text.text;
+}
+
 // A few tokens in colours: the look of a run at what it has just written.
 static void print_look(glam_model *model, const int32_t *tokens, int count)
 {

@@ -142,13 +142,9 @@ static void json_tokens(logfile *f, const look *k)
 {
     log_put(f, ",\"tokens\":[");
     for (int t = 0; t < k->tokens; t++) {
-        char byte;
-        int bytes;
-        json_out text = {NULL, 0, 0};
-        const char *piece = piece_of(k->tokenizer, k->ids[t], &byte, &bytes);
-        json_put_text(&text, piece, (size_t)bytes);
-        log_put(f, "%s{\"id\":%d,\"text\":%s", t ? "," : "", k->ids[t], text.text);
-        free(text.text);
+        char *text = piece_as_json(k, t);
+        log_put(f, "%s{\"id\":%d,\"text\":%s", t ? "," : "", k->ids[t], text);
+        free(text);
         log_real(f, "loss", (double)k->loss[t]);
         log_put(f, "}");
     }

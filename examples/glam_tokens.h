@@ -40,7 +40,7 @@ static char *texts_to_learn(glam_ctx *ctx, char **paths, int count, double fract
                      paths[i]);
             break;
         }
-        if (count > 0 && kind_of(paths[i]) == OTHER) {
+        if (kind_of(paths[i]) == OTHER) {
             complain(FAILED, "%s can be read only once, but a tokenizer that is learnt reads it "
                      "twice; put it into a file", paths[i]);
             break;

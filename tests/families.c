@@ -190,6 +190,28 @@ static void put(const char *dir, const char *name, const char *text, size_t byte
     CHECK(f && fwrite(text, 1, bytes, f) == bytes && fclose(f) == 0);
 }
 
+// A copy of a family's folder, into dir, which is made; what the caller does to it is then refused by a
+// sentence that has `says` in it, and the copy goes.
+static void copy_family(const char *family, char *dir)
+{
+    char command[700];
+    CHECK(mkdtemp(dir) != NULL);
+    snprintf(command, sizeof command, "cp %s/%s/* %s/", folder, family, dir);
+    CHECK(system(command) == 0);
+}
+
+static void is_refused(const char *dir, const char *says)
+{
+    char command[700];
+    glam_ctx *ctx = glam_open(NULL);
+    CHECK(!hub_import(ctx, dir, NULL, NULL) && glam_error(ctx) == GLAM_ERR_FORMAT);
+    if (!strstr(glam_error_text(ctx), says)) printf("    %s: %s\n", says, glam_error_text(ctx));
+    CHECK(strstr(glam_error_text(ctx), says) != NULL);
+    glam_close(ctx);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    CHECK(system(command) == 0);
+}
+
 // A folder with config.json edited, or its weights cut: each refused by a sentence that names what.
 static void families_refused(void)
 {
@@ -208,27 +230,19 @@ static void families_refused(void)
         {"llama", "\"attention_bias\": false", "\"attention_bias\": true", "attention_bias"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        char path[512], dir[64] = "/tmp/glam_families.XXXXXX", command[700];
+        char path[512], dir[64] = "/tmp/glam_families.XXXXXX";
         size_t bytes;
-        CHECK(mkdtemp(dir) != NULL);
-        snprintf(command, sizeof command, "cp %s/%s/* %s/", folder, rows[i].family, dir);
-        CHECK(system(command) == 0);
+        copy_family(rows[i].family, dir);
         snprintf(path, sizeof path, "%s/config.json", dir);
         char *text = whole(path, &bytes), *at = strstr(text, rows[i].from), *edited = (char *)malloc(bytes + 200);
         if (!at) printf("    %s has no %s\n", rows[i].family, rows[i].from);
         if (CHECK(at != NULL)) {
             snprintf(edited, bytes + 200, "%.*s%s%s", (int)(at - text), text, rows[i].to, at + strlen(rows[i].from));
             put(dir, "config.json", edited, strlen(edited));
-            glam_ctx *ctx = glam_open(NULL);
-            CHECK(!hub_import(ctx, dir, NULL, NULL) && glam_error(ctx) == GLAM_ERR_FORMAT);
-            if (!strstr(glam_error_text(ctx), rows[i].says)) printf("    %s: %s\n", rows[i].to, glam_error_text(ctx));
-            CHECK(strstr(glam_error_text(ctx), rows[i].says) != NULL);
-            glam_close(ctx);
         }
+        is_refused(dir, rows[i].says);
         free(text);
         free(edited);
-        snprintf(command, sizeof command, "rm -r %s", dir);
-        CHECK(system(command) == 0);
     }
 }
 
@@ -244,17 +258,10 @@ static void families_damaged(void)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char dir[64] = "/tmp/glam_families.XXXXXX", command[700];
-        CHECK(mkdtemp(dir) != NULL);
-        snprintf(command, sizeof command, "cp %s/%s/* %s/ && %s %s/%s", folder, rows[i].family, dir, rows[i].command,
-                 dir, rows[i].file);
+        copy_family(rows[i].family, dir);
+        snprintf(command, sizeof command, "%s %s/%s", rows[i].command, dir, rows[i].file);
         CHECK(system(command) == 0);
-        glam_ctx *ctx = glam_open(NULL);
-        CHECK(!hub_import(ctx, dir, NULL, NULL) && glam_error(ctx) != GLAM_OK);
-        if (!strstr(glam_error_text(ctx), rows[i].says)) printf("    %s: %s\n", rows[i].says, glam_error_text(ctx));
-        CHECK(strstr(glam_error_text(ctx), rows[i].says) != NULL);
-        glam_close(ctx);
-        snprintf(command, sizeof command, "rm -r %s", dir);
-        CHECK(system(command) == 0);
+        is_refused(dir, rows[i].says);
     }
 }
 

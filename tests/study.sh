@@ -3,21 +3,8 @@
 #
 #     sh tests/study.sh PATH-OF-BENCH/STUDY.C-BUILT        last line "N passed, N failed"
 
-case $1 in /*) study_program=$1 ;; *) study_program=$PWD/$1 ;; esac
-cd "$(dirname "$0")/.." || exit 1
-work=${TMPDIR:-/tmp}/glam-study.$$
-mkdir "$work" || exit 1
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED: $*"; }
-check() {
-    name=$1
-    shift
-    if "$@" >"$work/out" 2>&1; then pass; else fail "$name"; tail -5 "$work/out"; fi
-}
-also() { if grep -q -e "$1" "$work/out"; then pass; else fail "no line like '$1'"; fi; }
+. "$(dirname "$0")/tooling.sh"
+study_program=$tool
 
 # killed over and over, it finds what it finds undisturbed
 cat examples/*.c >"$work/text"

@@ -1,13 +1,13 @@
 # What the tests of the tool have in common; they begin with
 #
-#     . "$(dirname "$0")/tooling.sh"          $1 is the built tool
+#     . "$(dirname "$0")/tooling.sh"          $1 is the built tool (or another program to try)
 #
 # and are then at the top of the repository, with a folder $work of their own.  $verb stands before all that
 # try gives the tool; what check says goes to $work/$said.
 
 case $1 in /*) tool=$1 ;; *) tool=$PWD/$1 ;; esac
 cd "$(dirname "$0")/.." || exit 1
-[ -x "$tool" ] || { echo "$tool is not there: build examples/glam.c first"; exit 1; }
+[ -x "$tool" ] || { echo "$tool is not there: build it first"; exit 1; }
 top=$PWD
 work=$(mktemp -d "${TMPDIR:-/tmp}/glam-tool.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -41,6 +41,25 @@ try()
         fail "glam $verb $*: no line like '$pattern'"
         tail -3 "$work/out"
     else pass; fi
+}
+
+# The other way to say it, in a line: ask ARGUMENTS...; is NAME STATUS PATTERN: the last command (what it
+# printed is in $work/out, its status in $status) ended so and printed a line like that.
+ask() { "$tool" $verb "$@" >"$work/out" 2>&1 </dev/null; status=$?; }
+is()
+{
+    if [ "$status" = "$2" ] && grep -q -e "$3" "$work/out"; then pass
+    else fail "$1 (status $status)"; head -5 "$work/out"; fi
+}
+
+# A text of so many lines that a small model learns fast.
+hens()
+{
+    hen=0
+    while [ $hen -lt "$1" ]; do
+        echo "The $hen hen and the pen: then the ten of them went to the glen, again and again."
+        hen=$((hen + 1))
+    done
 }
 
 # and the same output has such a line too
