@@ -53,10 +53,19 @@ glam_status hub_export(const glam_model *model, const char *folder);
 #ifdef GLAM_HUB_IMPLEMENTATION
 
 #include <errno.h>
+#include <fcntl.h>
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef _WIN32
+#include <io.h>
+#define HUB_BINARY O_BINARY
+#else
+#include <unistd.h>
+#define HUB_BINARY 0
+#endif
 
 // ---- files and JSON
 
@@ -740,18 +749,40 @@ glam_tokenizer *hub_tokenizer_open(glam_ctx *ctx, const char *path)
 
 // ---- writing
 
-static FILE *hub_create(glam_ctx *ctx, const char *path)
+// A file that gets its name when it is whole; until then it has one that no other process takes.
+typedef struct hub_out { const char *path; char *fresh; FILE *file; } hub_out;
+
+static FILE *hub_create(glam_ctx *ctx, const char *path, hub_out *o)
 {
-    FILE *f = path ? fopen(path, "wb") : NULL;
-    if (!f) glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", path ? path : "a file", strerror(errno));
-    return f;
+    size_t room = (path ? strlen(path) : 0) + 32;
+    memset(o, 0, sizeof *o);
+    o->path = path;
+    o->fresh = path && !glam_error(ctx) ? (char *)malloc(room) : NULL;
+    for (int i = 0; o->fresh && !o->file && i < 1000; i++) {
+        snprintf(o->fresh, room, "%s.%d.part", path, i);
+        int handle = open(o->fresh, O_WRONLY | O_CREAT | O_EXCL | HUB_BINARY, 0666);
+        if (handle >= 0 && !(o->file = fdopen(handle, "wb"))) { close(handle); remove(o->fresh); }
+        if (handle < 0 && errno != EEXIST) break;
+    }
+    if (!o->file) {
+        glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", path ? path : "a file", strerror(errno));
+        free(o->fresh);
+    }
+    return o->file;
 }
 
-static void hub_finish(glam_ctx *ctx, const char *path, FILE *f, int ok)
+// ok 0: it is thrown away.
+static void hub_finish(glam_ctx *ctx, hub_out *o, int ok)
 {
-    int bad = !ok || ferror(f);
-    if (fclose(f)) bad = 1;
-    if (bad) glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", path, strerror(errno));
+    int bad = !ok || ferror(o->file);
+    if (fclose(o->file)) bad = 1;
+#ifdef _WIN32
+    if (!bad) remove(o->path);                   // it renames over nothing
+#endif
+    if (!bad && rename(o->fresh, o->path)) bad = 1;
+    if (bad) glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", o->path, strerror(errno));
+    if (bad) remove(o->fresh);
+    free(o->fresh);
 }
 
 // ---- writing tokenizer.json
@@ -847,10 +878,11 @@ glam_status hub_tokenizer_save(glam_ctx *ctx, const glam_tokenizer *t, const cha
     if (glam_error(ctx)) return glam_error(ctx);
     if (!v || v->split == GLAM_SPLIT_NONE || v->blank_before)
         return glam_fail(ctx, GLAM_ERR_VALUE, "%s: only byte-level tokenizers are written", path);
-    FILE *f = hub_create(ctx, path);
+    hub_out out;
+    FILE *f = hub_create(ctx, path, &out);
     if (f) {
         hub_put_vocabulary(f, t);
-        hub_finish(ctx, path, f, 1);
+        hub_finish(ctx, &out, 1);
     }
     return glam_error(ctx);
 }
@@ -1507,6 +1539,16 @@ static void hub_put_float(FILE *f, float x)
     for (int i = 0; i < 4; i++) fputc((int)(bits >> 8 * i & 255), f);
 }
 
+// Behind the header: blanks up to a multiple of 8, and its length before it.
+static int hub_put_header_end(FILE *f, int ok)
+{
+    unsigned char length[8];
+    uint64_t n = (uint64_t)hub_tell(f) - 8;
+    for (; n % 8; n++) fputc(' ', f);
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)(n >> 8 * i);
+    return ok && !hub_seek(f, 0) && fwrite(length, 1, 8, f) == 8 && !hub_seek(f, n + 8);
+}
+
 // One of their tensors after the other, in the order of ours: pass 0 the header, 1 the numbers.
 static int hub_put_tensors(FILE *f, const glam_model *model, const hub_family *y, int pass)
 {
@@ -1555,25 +1597,21 @@ glam_status hub_export(const glam_model *model, const char *folder)
     const glam_tokenizer *t = glam_model_tokenizer(model);
     char *paths[3] = { hub_joined(folder, "config.json"), hub_joined(folder, "model.safetensors"),
                        hub_joined(folder, "tokenizer.json") };
-    FILE *f = hub_create(ctx, paths[0]);
-    if (f) {
-        hub_put_config(f, y, c, glam_tokenizer_vocabulary(t));
-        hub_finish(ctx, paths[0], f, 1);
-    }
-    f = glam_error(ctx) ? NULL : hub_create(ctx, paths[1]);
+    hub_out out;
+    FILE *f = hub_create(ctx, paths[1], &out);
     if (f) {
         unsigned char length[8] = { 0 };
         int ok = fwrite(length, 1, 8, f) == 8 && hub_put_tensors(f, model, y, 0);
-        uint64_t n = (uint64_t)hub_tell(f) - 8;
-        for (; n % 8; n++) fputc(' ', f);
-        ok = ok && hub_put_tensors(f, model, y, 1);
-        for (int i = 0; i < 8; i++) length[i] = (unsigned char)(n >> 8 * i);
-        ok = ok && !hub_seek(f, 0) && fwrite(length, 1, 8, f) == 8;
-        hub_finish(ctx, paths[1], f, ok);
+        hub_finish(ctx, &out, hub_put_header_end(f, ok) && hub_put_tensors(f, model, y, 1));
     }
-    if (!glam_error(ctx) && paths[2] && glam_tokenizer_vocabulary(t) &&
+    if (!glam_error(ctx) && glam_tokenizer_vocabulary(t) &&
         glam_tokenizer_vocabulary(t)->split != GLAM_SPLIT_NONE)
         hub_tokenizer_save(ctx, t, paths[2]);
+    f = glam_error(ctx) ? NULL : hub_create(ctx, paths[0], &out);    // last: a folder with it is whole
+    if (f) {
+        hub_put_config(f, y, c, glam_tokenizer_vocabulary(t));
+        hub_finish(ctx, &out, 1);
+    }
     for (int i = 0; i < 3; i++) free(paths[i]);
     return glam_error(ctx);
 }
