@@ -170,7 +170,7 @@ def limits(seconds):
     resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 28, 1 << 28))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 33, 1 << 33))     # a test makes a file of 4 GB, all holes
 
 
 def run(work, fault, program, words, seconds):
