@@ -297,6 +297,7 @@ typedef struct glam_tensor {
     int         flags;         // internal
     struct glam__pack *pack;   // internal: this weight in the kernels' order
     struct glam__split *split; // internal: which block of a whole tensor this is; NULL: all of it
+    struct glam__low *low;     // internal: the low-rank adapter of this weight, or NULL
 } glam_tensor;
 
 GLAM_API glam_shape glam_dim1(int a);
@@ -319,6 +320,7 @@ GLAM_API void glam_fill_normal(glam_tensor *t, uint64_t seed, float std);
 /* == 09 autograd : interface ============================================================== */
 
 #define GLAM_MAX_INPUTS 12
+#define GLAM_MAX_ADAPTERS 8    // two operands for each weight of an op that has an adapter
 
 typedef struct glam_node glam_node;
 
@@ -336,7 +338,8 @@ typedef struct glam_op {
 // One op that ran.  Filled by glam_apply; shape() sets the sizes.
 struct glam_node {
     const glam_op *op;
-    glam_tensor   *in[GLAM_MAX_INPUTS];
+    glam_tensor   *in[GLAM_MAX_INPUTS + GLAM_MAX_ADAPTERS];    // the op's, then those of adapters
+    int            inputs;         // of both kinds
     glam_tensor   *out[2];
     glam_shape     out_shape[2];   // set by shape(); dims 0: no second output
     const void    *config;         // the op's own copy of what the caller passed
@@ -818,6 +821,44 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *model);
 // before glam_trainer_new.
 GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen);
 
+// Low-rank adapters (LoRA, Hu et al. 2022): y = x W + s (x A) B, W [k,n] frozen, A [k,r] uniform in
+// +-1/sqrt(k), B [r,n] zero; of experts a pair each, A [E,k,r] and B [E,r,n], and each row meets
+// the pair of its own expert alone.  They are parameters, "layers.0.attn.q.lora_a" and "..._b",
+// behind the weights of glam_model_tensor_at, and in files.  From the first adapter on a model
+// trains them and nothing else, until glam_freeze says otherwise; before a trainer is made.
+typedef enum glam_role {       // which weights, by what they do
+    GLAM_ROLE_ATTENTION = 1,   // q, k, v, o
+    GLAM_ROLE_EXPERTS   = 2,   // of mixtures: gate, up, down of each expert
+    GLAM_ROLE_ROUTER    = 4,
+    GLAM_ROLE_DENSE     = 8,   // of dense layers: gate, up, down
+    GLAM_ROLE_SHARED    = 16   // the same of shared experts
+} glam_role;
+
+typedef struct glam_lora {
+    int   roles;               // a sum of glam_role                  [GLAM_ROLE_ATTENTION]
+    int   rank;                // r                                   [8]
+    int   expert_rank;         // of experts; 0: rank                 [0]
+    float alpha;               // s = alpha / r                       [16]
+    int   rslora;              // 1: s = alpha / sqrt(r) (Kalajdzievski 2023)   [0]
+} glam_lora;
+
+// How weight W is adapted.
+typedef struct glam_adapter { glam_tensor *a, *b; float scale; } glam_adapter;
+
+GLAM_API glam_lora glam_lora_default(void);
+// Adapters for all weights of some roles (NULL: the defaults).  GLAM_ERR_VALUE, and none is added:
+// a role that no weight of the model has, a rank below 1; GLAM_ERR_STATE: a mesh (one rank alone
+// so far), a borrowed model, weights that have one or belong to a trainer.
+GLAM_API glam_status glam_model_adapt(glam_model *model, const glam_lora *lora);
+// One adapter, for a weight by name; fails in the same way.
+GLAM_API glam_status glam_adapt(glam_model *model, const char *weight, int rank, float scale);
+// 1 and *out: the adapter of this weight; 0: it has none.
+GLAM_API int glam_adapter_of(const glam_model *model, const char *weight, glam_adapter *out);
+// 0: passes go as if there were no adapters, until 1.  How it was before.
+GLAM_API int glam_model_use_adapters(glam_model *model, int on);
+// W += s A B, in float32; the adapters are gone, and all weights train.
+GLAM_API glam_status glam_model_merge(glam_model *model);
+
 /* == 16 text : interface ================================================================== */
 
 typedef struct glam_tokenizer glam_tokenizer;
@@ -1199,6 +1240,10 @@ GLAM_API int glam_choose(const glam_score *options, int count, glam_per per);
    Paths are UTF-8. */
 
 GLAM_API glam_status glam_save(const glam_model *model, const char *path);
+// The adapters of a model alone, and onto a model of the same shapes that has none: it fails, and
+// nothing changes, where a weight is missing or is of another shape (GLAM_ERR_SHAPE).
+GLAM_API glam_status glam_save_adapter(const glam_model *model, const char *path);
+GLAM_API glam_status glam_load_adapter(glam_model *model, const char *path);
 GLAM_API glam_model *glam_load(glam_ctx *ctx, const char *path);
 // The same in memory.  Returns the bytes that the file has; writes them when buffer is not NULL
 // and size is enough.  0 on failure.
@@ -4050,6 +4095,20 @@ typedef struct glam__split {
     glam_tensor *shard;            // mesh_store: what is kept of it between uses (room 09)
 } glam__split;
 
+// A low-rank adapter of a weight W [k,n]: what is multiplied is W + scale A B, with A [k,r] and
+// B [r,n]; of experts W [E,k,n] a pair each, A [E,k,r] and B [E,r,n].
+typedef struct glam__low {
+    glam_tensor *a, *b;
+    float scale;
+    int off;                       // see glam_model_use_adapters
+} glam__low;
+
+static const glam__low *glam__low_of(const glam_tensor *w)
+{ return w->low && !w->low->off ? w->low : NULL; }
+
+static int glam__low_rank(const glam_tensor *w)
+{ return w && glam__low_of(w) ? w->low->b->shape.dim[w->low->b->shape.dims - 2] : 0; }
+
 // The tensor that holds the values: itself, or its shard.
 static glam_tensor *glam__kept(glam_tensor *t)
 { return t->split && t->split->shard ? t->split->shard : t; }
@@ -4312,6 +4371,16 @@ enum {
 // out, so that is settled when it is applied.
 static int glam__wants(const glam_node *n, int i) { return n->flags >> (GLAM__NODE_WANTS + i) & 1; }
 
+// The same of a weight or of its adapter.
+static int glam__learns(const glam_node *n, int i)
+{
+    const glam__low *low = n->in[i] ? glam__low_of(n->in[i]) : NULL;
+    int learns = glam__wants(n, i);
+    for (int j = n->op->inputs; j < n->inputs && low; j++)
+        learns |= (n->in[j] == low->a || n->in[j] == low->b) && glam__wants(n, j);
+    return learns;
+}
+
 // A built-in op, written right after its three functions.
 #define GLAM__OP(name, inputs, flags) \
     static const glam_op glam__op_##name = { #name, inputs, flags, glam__##name##_shape, \
@@ -4362,7 +4431,7 @@ static void glam__shard_blocks(const glam__mesh *m, const glam_tensor *t, float 
 static uint64_t glam__shard_bytes(const glam_node *n)
 {
     uint64_t bytes = 0;
-    for (int i = 0; i < n->op->inputs; i++) {
+    for (int i = 0; i < n->inputs; i++) {
         const glam_tensor *t = n->in[i];
         if (!t || !t->split || !t->split->shard) continue;
         int arrays = 1 + glam__shard_dim(t) + (n->flags & GLAM__NODE_RECORDED && t->wants_grad);
@@ -4403,7 +4472,7 @@ static void glam__shard_scatter(glam_ctx *ctx, glam_tensor *t)
 // What a node's inputs of that kind will send, forward and, where it is recorded, backward.
 static void glam__count_shards(glam_ctx *ctx, const glam_node *n)
 {
-    for (int i = 0; i < n->op->inputs && ctx->mesh && ctx->mesh->store; i++) {
+    for (int i = 0; i < n->inputs && ctx->mesh && ctx->mesh->store; i++) {
         const glam_tensor *t = n->in[i];
         if (!t || !t->split || !t->split->shard) continue;
         uint64_t own = glam_size(t->split->shard), recorded = n->flags & GLAM__NODE_RECORDED;
@@ -4416,7 +4485,7 @@ static void glam__count_shards(glam_ctx *ctx, const glam_node *n)
 static void glam__shards(glam_ctx *ctx, glam_node *n, int begin, int back)
 {
     int agreed = 0;
-    for (int i = 0; i < n->op->inputs && ctx->mesh && ctx->mesh->store; i++) {
+    for (int i = 0; i < n->inputs && ctx->mesh && ctx->mesh->store; i++) {
         glam_tensor *t = n->in[i];
         if (!t || !t->split || !t->split->shard) continue;
         if (begin && !agreed++) glam__agree(ctx, "weights", 0);
@@ -4430,6 +4499,20 @@ static void glam__shards(glam_ctx *ctx, glam_node *n, int begin, int back)
         if (back && t->wants_grad && !ctx->error) glam__shard_scatter(ctx, t);
         t->data = t->grad = NULL;
         glam__grad_put(t, GLAM__NONE);
+    }
+}
+
+// The operands of an op, and behind them what belongs to their adapters.
+static void glam__take_inputs(glam_node *n, glam_tensor *const *in)
+{
+    n->inputs = n->op->inputs;
+    for (int i = 0; i < n->op->inputs; i++) {
+        const glam__low *low = in[i] ? glam__low_of(in[i]) : NULL;
+        n->in[i] = in[i];
+        if (!low) continue;
+        GLAM_ASSERT(n->inputs + 2 <= GLAM_MAX_INPUTS + GLAM_MAX_ADAPTERS);
+        n->in[n->inputs++] = low->a;
+        n->in[n->inputs++] = low->b;
     }
 }
 
@@ -4453,8 +4536,10 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     if (ctx && (!op || !in)) glam_fail(ctx, GLAM_ERR_VALUE, "apply: no op or no operands (NULL)");
     if (!ctx || ctx->error || glam__check_inputs(ctx, op, in) != GLAM_OK) return NULL;
     for (int i = 0; i < op->inputs; i++) {
+        const glam__low *low = in[i] ? glam__low_of(in[i]) : NULL;
         if (in[i]) in[i]->wants_grad = glam__kept(in[i])->wants_grad;
-        wants |= in[i] && in[i]->wants_grad;
+        wants |= (in[i] && in[i]->wants_grad) ||
+                 (low && (low->a->wants_grad || low->b->wants_grad));
     }
     wants = (wants || op->flags & GLAM__OP_INSIDE) && !ctx->no_grad;
     glam__record *r = (glam__record *)glam__take(ctx, &ctx->step, sizeof *r);
@@ -4463,12 +4548,12 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     glam_node *n = &r->node;
     r->layer = ctx->mesh ? ctx->mesh->layer : -1;
     n->op = op;
-    for (int i = 0; i < op->inputs; i++) n->in[i] = in[i];
+    glam__take_inputs(n, in);
     if (copy) memcpy(copy, config, config_bytes);
     n->config = copy;
     n->flags = wants ? GLAM__NODE_RECORDED : 0;
-    for (int i = 0; i < op->inputs && wants; i++)
-        if (in[i] && in[i]->wants_grad) n->flags |= 1 << (GLAM__NODE_WANTS + i);
+    for (int i = 0; i < n->inputs && wants; i++)
+        if (n->in[i] && n->in[i]->wants_grad) n->flags |= 1 << (GLAM__NODE_WANTS + i);
     if (op->shape(ctx, n) != GLAM_OK || ctx->error) return NULL;
     n->scratch_bytes += glam__shard_bytes(n);
     if (glam__node_memory(ctx, n, wants) != GLAM_OK) return NULL;
@@ -4500,7 +4585,7 @@ static void glam__lend_since(glam_ctx *ctx, const glam__record *stop)
     glam__lend *l = &ctx->lend;
     int first = !l->end;
     for (const glam__record *r = ctx->tape; r != stop && l->on; r = r->before)
-        for (int i = 0; i < r->node.op->inputs; i++) {
+        for (int i = 0; i < r->node.inputs; i++) {
             const glam_tensor *t = r->node.in[i] ? glam__kept(r->node.in[i]) : NULL;
             uint64_t from = t && t->pack ? t->pack->grad_at : 0;
             if (!t || !(t->flags & GLAM__OWNED) || (l->base && t->grad != l->base + from)) continue;
@@ -4529,7 +4614,7 @@ static glam_status glam__open_inputs(glam_ctx *ctx, glam_node *n)
         glam__grad_put(x, GLAM__SUM);
         n->flags |= GLAM__NODE_MOVED;
     }
-    for (int i = 0; i < n->op->inputs; i++) {
+    for (int i = 0; i < n->inputs; i++) {
         if (!n->in[i] || !n->in[i]->wants_grad) continue;
         if (!glam__wants(n, i))
             return glam_fail(ctx, GLAM_ERR_STATE, "backward: operand %d of %s (%s) was frozen when "
@@ -4544,7 +4629,7 @@ static glam_status glam__open_inputs(glam_ctx *ctx, glam_node *n)
 // What backward does to the state of gradients, without the numbers.
 static void glam__measure_backward(glam_node *n)
 {
-    for (int i = 0; i < n->op->inputs; i++)
+    for (int i = 0; i < n->inputs; i++)
         if (n->in[i] && n->in[i]->wants_grad) glam__grad_adds(glam__kept(n->in[i]));
 }
 
@@ -4588,7 +4673,7 @@ static glam_status glam__backward_node(glam_ctx *ctx, glam_node *n)
 // Counts the node's uses of parameters up or down; whoever asked (room 19) hears of the last one.
 static void glam__count_uses(glam_ctx *ctx, const glam_node *n, int by)
 {
-    for (int i = 0; i < n->op->inputs; i++) {
+    for (int i = 0; i < n->inputs; i++) {
         glam_tensor *t = n->in[i];
         if (!t || !t->wants_grad || !(t->flags & GLAM__LIFE)) continue;
         t->pack->uses += by;
@@ -4810,6 +4895,8 @@ GLAM_API double glam_check_grad(glam_ctx *ctx, glam_tensor *(*loss)(glam_ctx *ct
      product before them, which hands its columns over while they are near: a feed-forward.
    - Outer products C += A^T B are the gradients of weights; rows add up in their order.
    - Spans give each expert its own rows of A and C, and its own slice of B.
+   - B may have an adapter: its two thin halves take the same way, C = A B + (s A B1) B2, the second
+     as one more block of k after the last.
    - In bf16 (options.arithmetic) an element of panels and of copied rows holds two terms of k,
      rounded as they are written there.
    Invariants: a row of the result does not depend on the other rows, nor an element on how tasks
@@ -4823,6 +4910,9 @@ typedef struct glam__operand {
     const float *data, *panels;
     size_t ld, slice, panel_slice;
     int k, n, transposed;
+    const glam__low *low;          // its adapter, or NULL
+    float *down;                   // of an adapter: scale A times its first half, [rows,r]
+    int made;                      // that is there already
 } glam__operand;
 
 // Rows [row, row+rows) of A and C, which use slice number `slice` of B.
@@ -4902,6 +4992,9 @@ static glam__operand glam__operand_of(const glam_ctx *ctx, const glam_tensor *w,
                     glam__steps(b.kernels, b.k);
     b.panels = w->pack && w->pack->epoch[transposed] == ctx->epoch ? w->pack->data[transposed]
                                                                    : NULL;
+    b.low = glam__low_of(w);
+    b.down = NULL;
+    b.made = 0;
     return b;
 }
 
@@ -5007,8 +5100,15 @@ static uint64_t glam__want_panels(glam_ctx *ctx, int training, const glam_tensor
 // The same for inputs [first,first+count): as they are in forward, turned round in backward.
 static glam_status glam__want_all(glam_ctx *ctx, glam_node *n, int first, int count, int rows)
 {
-    int training = n->flags & GLAM__NODE_RECORDED;
+    int training = n->flags & GLAM__NODE_RECORDED, widest = 0;
     uint64_t bytes[2] = { 0, 0 };
+    for (int i = first; i < first + count; i++) {          // of adapters, around the products
+        const glam_tensor *w = n->in[i];
+        if (!w || !glam__low_of(w)) continue;
+        for (int d = w->shape.dims - 2; d < w->shape.dims; d++)
+            widest = glam__max(widest, w->shape.dim[d]);
+    }
+    if (widest) n->scratch_bytes += glam__product_bytes(ctx, widest);
     for (int back = 0; back <= training; back++)
         for (int i = first; i < first + count; i++)
             bytes[back] += glam__want_panels(ctx, training, n->in[i], back, rows);
@@ -5062,6 +5162,30 @@ static void glam__fetch_lines(glam__patch *s, int lines)
     }
 }
 
+// The first half of an operand's adapter, or the second: A and B, or turned B^T and A^T.
+static glam__operand glam__low_half(const glam_ctx *ctx, const glam__operand *b, int second)
+{
+    const glam__low *low = b->low;
+    glam__operand half = glam__operand_of(ctx, second == b->transposed ? low->a : low->b,
+                                          b->transposed);
+    half.kernels = second ? ctx->kernels : b->kernels;
+    return half;
+}
+
+// C += what the first half made, times panel j of the second, always in f32.
+static void glam__low_panel(const glam_ctx *ctx, const glam__operand *b, const glam__span *s, int j,
+                            int n, float *c, size_t ldc, float *panel)
+{
+    glam__operand half = glam__low_half(ctx, b, 1);
+    const glam__kernels *k = half.kernels;
+    for (int p0 = 0; p0 < half.k; p0 += GLAM__KC) {
+        int terms = glam__min(half.k - p0, GLAM__KC);
+        glam__make_panel(&half, s->slice, j, p0, terms, panel);
+        k->panel(s->rows, n, terms, b->down + (size_t)s->row * half.k + p0, (size_t)half.k, panel,
+                 (size_t)k->nr, c, ldc, 1);
+    }
+}
+
 // Panels [from,to) of the parts laid side by side, for one block of rows and `terms` steps of k
 // from p0 on.
 static void glam__product_panels(const glam__product *p, const glam__span *s, const float *a,
@@ -5099,6 +5223,8 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
                 k->panel(rows, n, terms, a + (size_t)r * lda, lda, values, ldb,
                          c + (size_t)r * p->ldc, p->ldc, p->add || p->base || p0 > 0);
             }
+            if (b->low && p0 + terms == b->k)
+                glam__low_panel(p->ctx, b, s, j, n, c, p->ldc, panel);
         }
         first += panels;
     }
@@ -5209,9 +5335,12 @@ static void glam__cut_rows(const glam_ctx *ctx, glam__product *p, int most)
     if (p->block < GLAM__BLOCK_ROWS) p->block = GLAM__BLOCK_ROWS;
 }
 
+static void glam__low_make(glam_ctx *ctx, glam__product *p);
+
 static void glam__product_run(glam_ctx *ctx, glam__product *p)
 {
     size_t used = ctx->scratch_used;
+    glam__low_make(ctx, p);
     glam__product_ready(ctx, p);
     p->scratch = glam__scratch_floats(ctx, p->worker_floats * (size_t)ctx->options.threads);
     int narrow = p->b[0].kernels->pair > 1;                // then A is copied by each task
@@ -5250,6 +5379,47 @@ static void glam__each_row(glam_ctx *ctx, int rows, double work, void (*row)(voi
 {
     glam__each e = { row, arg, rows, 32 };
     glam__parallel(ctx, glam__ceil_div(rows, e.chunk), work * rows, glam__each_body, &e);
+}
+
+// ---- the first half of adapters
+
+// Of part i of a product whose rows of A are at hand: a product of its own, over as many columns as
+// the adapter has ranks.
+static glam__product glam__low_product(const glam_ctx *ctx, const glam__product *p, int i)
+{
+    glam__product q = *p;
+    q.b[0] = glam__low_half(ctx, &p->b[i], 0);
+    q.c[0] = p->b[i].down;
+    q.ldc = (size_t)q.b[0].n;
+    q.parts = 1;
+    q.skip = q.add = 0;
+    q.base = NULL;
+    q.before = NULL;
+    return q;
+}
+
+// Before the product itself, unless it is there already.
+static void glam__low_make(glam_ctx *ctx, glam__product *p)
+{
+    for (int i = 0; i < p->parts; i++) {
+        if (!p->b[i].low || p->b[i].made) continue;
+        glam__product q = glam__low_product(ctx, p, i);
+        glam__product_run(ctx, &q);
+        for (int r = 0; r < p->m; r++)
+            ctx->kernels->scale(q.b[0].n, p->b[i].low->scale, q.c[0] + (size_t)r * q.ldc);
+        p->b[i].made = 1;
+    }
+}
+
+// Block by block of k, in a chain that makes its rows on the way.
+static void glam__low_block(const glam__product *p, const glam__span *s, const float *a, size_t lda,
+                            int p0, int terms, float *panel)
+{
+    if (!p->b[0].low || p->b[0].made) return;
+    glam__product q = glam__low_product(p->ctx, p, 0);
+    glam__product_panels(&q, s, a, lda, p0, terms, 0, glam__panels_of(p->ctx, q.b[0].n), panel);
+    for (int r = s->row; r < s->row + s->rows && p0 + terms == p->k; r++)
+        p->ctx->kernels->scale(q.b[0].n, p->b[0].low->scale, q.c[0] + (size_t)r * q.ldc);
 }
 
 // Products over the same rows that add up to one C: C = A_1 B_1 + A_2 B_2 + ..., in blocks of
@@ -5304,6 +5474,7 @@ static void glam__chain_first(const glam__product *p, const glam__span *s, int a
         piece.ldc = GLAM__HANDED_LD;
         piece.skip = at;
         here.row = 0;
+        if (p->b[0].down) piece.b[0].down += (size_t)s->row * glam__low_half(p->ctx, p->b, 0).n;
     }
     for (int i = 0; i < p->parts; i++)
         for (int p0 = 0; p0 < p->k; p0 += GLAM__KC)
@@ -5338,6 +5509,7 @@ static void glam__chain_block(const glam__chain *c, const glam__span *s, int fro
                 a = narrow;
                 step = ld;
             }
+            glam__low_block(q, s, a, step, at, terms, panel);
             glam__product_panels(q, s, a, step, at, terms, from, to, panel);
         }
     }
@@ -5404,6 +5576,7 @@ static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count, int wide
     }
     int workers = ctx->options.threads;
     double work = 0;
+    for (int i = 0; i < (wide ? 1 : count); i++) glam__low_make(ctx, &p[i]);
     for (int i = 0; i < count; i++) {
         glam__product_ready(ctx, &p[i]);
         work += (double)p[i].m * p[i].k * p[i].panels * ctx->kernels->nr;
@@ -5414,6 +5587,7 @@ static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count, int wide
         glam__chain_apart(ctx, p);
         p[1].block = p->block;
         p++, count--, wide = 0;
+        for (int i = 0; i < count; i++) glam__low_make(ctx, &p[i]);
     }
     glam__chain c = { p, count, wide, 1, 0, 0, NULL };
     if (!wide && blocks) c.cols = glam__ceil_div(2 * workers, blocks);
@@ -5602,6 +5776,7 @@ typedef struct glam__linear {
     int rows, span_count;
     const glam__span *spans;       // NULL: one slice for all rows
     glam__operand b[4];
+    float *down[4];                // of adapters: s x A, made in forward    [rows,r]
 } glam__linear;
 
 static glam__linear glam__linear_of(glam_ctx *ctx, glam_tensor *const *w, int count, int turned,
@@ -5614,6 +5789,28 @@ static glam__linear glam__linear_of(glam_ctx *ctx, glam_tensor *const *w, int co
     l.rows = rows;
     glam__weights(ctx, w, count, turned, rows, l.b);
     return l;
+}
+
+// Floats for what the adapters of some weights make of so many rows.
+static uint64_t glam__low_floats(glam_tensor *const *w, int count, uint64_t rows)
+{
+    uint64_t ranks = 0;
+    for (int i = 0; i < count; i++) ranks += (uint64_t)glam__low_rank(w[i]);
+    return glam__mul(rows, ranks);
+}
+
+// Gives the adapters their memory: s x A, made in forward and read in backward; and there the same
+// of dy, s dy B^T.
+static void glam__linear_low(glam__linear *l, int count, int rows, float *down, float *back)
+{
+    for (int i = 0; i < count; i++) {
+        size_t n = (size_t)rows * (size_t)glam__low_rank(l->w[i]);
+        if (!n) continue;
+        l->down[i] = down;
+        l->b[i].down = back ? back : down;
+        down += n;
+        if (back) back += n;
+    }
 }
 
 // C = or += A times operand i, rows side by side; for a product of its own or in a chain.
@@ -5652,6 +5849,36 @@ static glam__outer glam__linear_outer(const glam__linear *l, int i, const float 
     o.spans = l->spans;
     o.span_count = l->span_count;
     return o;
+}
+
+// The same with stride ldy of dy (0: side by side), and those of its adapter: dB (+)= (s x A)^T dy,
+// dA (+)= x^T (s dy B^T).  How many they are, of three at most.
+static int glam__linear_outers(glam__linear *l, int i, const float *x, const float *dy, size_t ldy,
+                               glam__outer *o)
+{
+    const glam__low *low = l->w[i] ? glam__low_of(l->w[i]) : NULL;
+    glam_tensor *half[2];
+    o[0] = glam__linear_outer(l, i, x, dy);
+    if (ldy) o[0].ldb = ldy;
+    if (!low) return 1;
+    glam__linear part = *l;
+    part.w = half;
+    half[0] = low->b;
+    half[1] = low->a;
+    o[1] = glam__linear_outer(&part, 0, l->down[i], dy);
+    if (ldy) o[1].ldb = ldy;
+    o[2] = glam__linear_outer(&part, 1, x, l->b[i].down);
+    return 3;
+}
+
+// Before them, where no product with W^T has made s dy B^T.
+static void glam__linear_down(glam__linear *l, int i, const float *dy, size_t ldy)
+{
+    if (!l->w[i] || !glam__low_of(l->w[i]) || l->b[i].made) return;
+    glam__product p = glam__linear_times(l, i, dy, NULL, 0);
+    if (ldy) p.lda = ldy;
+    glam__low_make(l->ctx, &p);
+    l->b[i].made = 1;
 }
 
 static void glam__add_all(const glam__kernels *k, size_t n, const float *from, float *to)
@@ -6741,6 +6968,8 @@ typedef struct glam__heads {
     int   *bucket;                              // [keys]
     float *dr_all, *sinusoid;                   // [distances,A] [distances,M]
     float *normed, *rms, *dn;                   // [norm_rows,M] [T] [T,M]
+    float *down, *back_down;                    // of adapters; see glam__linear_low
+    uint64_t down_floats;
     int   norm_rows;
 } glam__heads;
 
@@ -6765,6 +6994,7 @@ static void glam__attention_saved(void *arg, glam__layout *l)
     h->raw = h->q;
     h->o = glam__lay_floats(l, T * (uint64_t)h->A);
     h->lse = glam__lay_floats(l, T * (uint64_t)h->heads);
+    h->down = glam__lay_floats(l, h->down_floats);
 }
 
 // Sizes that shape, forward and backward share.
@@ -6797,9 +7027,10 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n, int back)
     h.xl = h.at->c.position == GLAM_POSITION_TRANSFORMER_XL;
     h.back = back;
     h.below = glam__wants(n, GLAM__AT_X) || glam__wants(n, GLAM__AT_NORM);
-    h.qkv = glam__wants(n, GLAM__AT_Q) || glam__wants(n, GLAM__AT_K) || glam__wants(n, GLAM__AT_V);
+    for (int i = GLAM__AT_Q; i <= GLAM__AT_V; i++) h.qkv |= glam__learns(n, i);
     for (int i = GLAM__AT_BIAS; i < GLAM__AT_INPUTS; i++) h.tables |= glam__wants(n, i);
     h.norm_rows = h.qkv ? h.T : ctx->options.threads;
+    h.down_floats = glam__low_floats(n->in + GLAM__AT_Q, 4, (uint64_t)h.T);
     glam__lay_over(glam__attention_saved, &h, n->saved);
     return h;
 }
@@ -6911,6 +7142,7 @@ static void glam__attention_scratch(void *arg, glam__layout *l)
     h->normed = glam__lay_floats(l, (uint64_t)h->norm_rows * h->M);
     h->rms = glam__lay_floats(l, T);
     h->dn = h->below ? glam__lay_floats(l, T * (uint64_t)h->M) : NULL;
+    h->back_down = glam__lay_floats(l, h->down_floats);
 }
 
 static uint64_t glam__attention_bytes(glam_ctx *ctx, glam_node *n, int back)
@@ -7350,6 +7582,7 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
     glam__normed w = glam__normed_of(ctx, x, norm, h.at->c.norm_eps);
     glam__lay_scratch(ctx, glam__attention_scratch, &h);
     glam__linear l = glam__linear_of(ctx, n->in + GLAM__AT_Q, 4, 0, h.T);
+    glam__linear_low(&l, 4, h.T, h.down, NULL);
     glam__product p = glam__linear_times(&l, 0, NULL, h.raw, 0);   // q, k, v = RMS(x) [Wq Wk Wv]
     glam__linear_beside(&l, 1, &p, h.raw + h.A);
     glam__linear_beside(&l, 2, &p, h.v);
@@ -7552,11 +7785,15 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     size_t T = (size_t)h.T, M = (size_t)h.M, A = (size_t)h.A;
     const float *dy = n->out[0]->grad;
     glam__product p[3];
-    glam__outer o[4];
+    glam__outer o[12];
+    int outers = 0;
 
     glam__lay_scratch(ctx, glam__attention_scratch, &h);
     float *dqkv[3] = { h.dq, h.dk, h.dv };
-    glam__linear l = glam__linear_of(ctx, in + GLAM__AT_Q, h.work ? 4 : 0, 1, h.T);
+    int count = h.work || h.down_floats ? 4 : 0;
+    glam__linear l = glam__linear_of(ctx, in + GLAM__AT_Q, count, 1, h.T);
+    glam__linear_low(&l, 4, h.T, h.down, h.back_down);
+    glam__linear_down(&l, 3, dy, 0);
     if (h.work) {                                          // more than Wo trains
         glam__linear_run(&l, 3, dy, h.dout, 0);            // do = dy Wo^T
         if (h.q != h.raw) glam__ready(&h);                 // else they were turned in place
@@ -7570,12 +7807,12 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     }
 
     glam__norm_all(ctx, w, h.T, h.normed, h.rms, h.qkv);
-    for (int i = 0; i < 3; i++) {
-        o[i] = glam__linear_outer(&l, i, h.normed, dqkv[i]);
-        o[i].ldb = h.ld;
+    for (int i = 0; i < 3 && h.work; i++) {
+        glam__linear_down(&l, i, dqkv[i], h.ld);
+        outers += glam__linear_outers(&l, i, h.normed, dqkv[i], h.ld, o + outers);
     }
-    o[3] = glam__linear_outer(&l, 3, h.o, dy);
-    glam__outer_run(ctx, o, 4);
+    outers += glam__linear_outers(&l, 3, h.o, dy, 0, o + outers);
+    glam__outer_run(ctx, o, outers);
     if (!h.below) return;
     for (int i = 0; i < 3; i++) {
         p[i] = glam__linear_times(&l, i, dqkv[i], h.dn, i > 0);
@@ -7716,9 +7953,10 @@ static void glam__glu_forward(glam__glu *f, const float *x,
     glam__chain_run(f->l.ctx, p, 2, 1);
 }
 
-// dx = dg Wg^T + du Wu^T (NULL: nobody is below), and in o the gradients of the three weights.
-static void glam__glu_backward(glam__glu *f, const float *x, const float *dy, float *dx,
-                               glam__outer o[3])
+// dx = dg Wg^T + du Wu^T (NULL: nobody is below), and in o the gradients of the three weights and of
+// their adapters; how many they are.
+static int glam__glu_backward(glam__glu *f, const float *x, const float *dy, float *dx,
+                              glam__outer o[9])
 {
     int one = f->first, other = !one;
     float *made[2] = { f->g, f->u };
@@ -7729,9 +7967,13 @@ static void glam__glu_backward(glam__glu *f, const float *x, const float *dy, fl
     p[1].arg = f;
     if (f->g) p[2] = glam__linear_times(&f->l, other, made[other], dx, 1);
     glam__chain_run(f->l.ctx, p, !dx ? 1 : f->g ? 3 : 2, 1);
-    o[0] = glam__linear_outer(&f->l, GLAM__GLU_DOWN, f->h, dy);
-    o[1] = glam__linear_outer(&f->l, GLAM__GLU_GATE, x, f->g);
-    o[2] = glam__linear_outer(&f->l, GLAM__GLU_UP, x, f->u);
+    for (int i = 0; i < 2 && !dx; i++) glam__linear_down(&f->l, i, made[i], 0);
+    int rank = f->weight ? glam__low_rank(f->l.w[GLAM__GLU_DOWN]) : 0;
+    for (int r = 0; r < f->l.rows && rank; r++)            // as h was
+        f->l.ctx->kernels->scale(rank, f->weight[r], f->l.down[GLAM__GLU_DOWN] + (size_t)r * rank);
+    int outers = glam__linear_outers(&f->l, GLAM__GLU_DOWN, f->h, dy, 0, o);
+    outers += glam__linear_outers(&f->l, GLAM__GLU_GATE, x, f->g, 0, o + outers);
+    return outers + glam__linear_outers(&f->l, GLAM__GLU_UP, x, f->u, 0, o + outers);
 }
 
 typedef struct glam__ffn { int kind; float norm_eps, scale; } glam__ffn;
@@ -7744,6 +7986,8 @@ typedef struct glam__ffn_view {
     int below, hidden, down;       // who wants a gradient: what is below, Wg or Wu, Wd
     float *g, *u;                  // saved: [T,H] before the activation
     float *h, *normed, *r, *dn;    // scratch of backward: [T,H] [norm_rows,M] [T] [T,M]
+    uint64_t low;                  // floats of adapters; see glam__linear_low
+    float *down_low, *back_low;    // saved; scratch of backward
 } glam__ffn_view;
 
 static void glam__ffn_saved(void *arg, glam__layout *l)
@@ -7751,6 +7995,7 @@ static void glam__ffn_saved(void *arg, glam__layout *l)
     glam__ffn_view *v = (glam__ffn_view *)arg;
     v->g = glam__lay_floats(l, (uint64_t)v->T * v->H);
     v->u = glam__lay_floats(l, (uint64_t)v->T * v->H);
+    v->down_low = glam__lay_floats(l, v->low);
 }
 
 static void glam__ffn_scratch(void *arg, glam__layout *l)
@@ -7760,6 +8005,7 @@ static void glam__ffn_scratch(void *arg, glam__layout *l)
     v->normed = glam__lay_floats(l, (uint64_t)v->norm_rows * v->M);
     v->r = glam__lay_floats(l, (uint64_t)v->T);
     v->dn = v->below ? glam__lay_floats(l, (uint64_t)v->T * v->M) : NULL;
+    v->back_low = glam__lay_floats(l, v->low);
 }
 
 static glam__ffn_view glam__ffn_view_of(const glam_ctx *ctx, const glam_node *n)
@@ -7771,8 +8017,9 @@ static glam__ffn_view glam__ffn_view_of(const glam_ctx *ctx, const glam_node *n)
     v.M = glam__last(n->in[0]);
     v.H = n->in[GLAM__FF_UP]->shape.dim[1];
     v.below = glam__wants(n, GLAM__FF_X) || glam__wants(n, GLAM__FF_NORM);
-    v.hidden = glam__wants(n, GLAM__FF_GATE) || glam__wants(n, GLAM__FF_UP);
-    v.down = glam__wants(n, GLAM__FF_DOWN);
+    v.hidden = glam__learns(n, GLAM__FF_GATE) || glam__learns(n, GLAM__FF_UP);
+    v.down = glam__learns(n, GLAM__FF_DOWN);
+    v.low = glam__low_floats(n->in + GLAM__FF_GATE, 3, (uint64_t)v.T);
     v.norm_rows = v.hidden ? v.T : ctx->options.threads;
     glam__lay_over(glam__ffn_saved, &v, n->saved);
     return v;
@@ -7819,6 +8066,7 @@ static glam__glu glam__ffn_glu(glam_ctx *ctx, const glam_node *n, const glam__ff
     glam__glu f;
     memset(&f, 0, sizeof f);
     f.l = glam__linear_of(ctx, n->in + GLAM__FF_GATE, 3, back, v->T);
+    glam__linear_low(&f.l, 3, v->T, v->down_low, back ? v->back_low : NULL);
     f.kind = v->f->kind;
     f.scale = v->f->scale;
     f.H = v->H;
@@ -7842,12 +8090,11 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     glam__ffn_view v = glam__ffn_view_of(ctx, n);
     glam_tensor **in = n->in;
     glam__normed w = glam__normed_of(ctx, in[0], in[GLAM__FF_NORM], v.f->norm_eps);
-    glam__outer o[3];
+    glam__outer o[9];
     glam__lay_scratch(ctx, glam__ffn_scratch, &v);
     glam__glu f = glam__ffn_glu(ctx, n, &v, 1);
     glam__norm_all(ctx, w, v.T, v.normed, v.r, v.hidden);
-    glam__glu_backward(&f, v.normed, n->out[0]->grad, v.dn, o);
-    glam__outer_run(ctx, o, 3);
+    glam__outer_run(ctx, o, glam__glu_backward(&f, v.normed, n->out[0]->grad, v.dn, o));
     if (!v.below) return;
     glam__sum_over_y(ctx, in[GLAM__FF_DOWN], "ffn backward", v.dn, (size_t)v.T * v.M);
     glam__norm_backward(ctx, n, in[GLAM__FF_NORM], w, v.T, v.r, v.dn);
@@ -8000,6 +8247,7 @@ typedef struct glam__moe {
     // Where the experts are: all here (X = 1), or E / X of them on each of X ranks
     int X, own, room;              // own: experts here; room: for so many rows
     int here, spans_here;          // rows that my experts work on, and in how many spans
+    int plain;                     // token by token; see the plain mixture in room 05
     glam__span *at_work;           // those spans; X > 1: [X][own], by who sent them
     float *xr, *made;              // X > 1: [room,M] those rows; what experts made of them
     int32_t *loads;                // X > 1: [X,E+1] of all ranks, and their room
@@ -8008,7 +8256,15 @@ typedef struct glam__moe {
     int traced;
     float *logit, *before;
     int32_t *fate;
+    float *down, *back_down;       // of adapters: saved; scratch of backward, else NULL
 } glam__moe;
+
+// Floats for adapters, the router's first; see glam__linear_low.
+static uint64_t glam__moe_low(const glam__moe *m)
+{
+    return glam__low_floats(m->n->in + GLAM__MO_ROUTER, 1, (uint64_t)m->T) +
+           glam__low_floats(m->n->in + GLAM__MO_GATE, 3, (uint64_t)m->R);
+}
 
 static void glam__moe_saved(void *arg, glam__layout *l)
 {
@@ -8024,6 +8280,7 @@ static void glam__moe_saved(void *arg, glam__layout *l)
     m->slope = m->traits & GLAM__NOISE ? glam__lay_floats(l, T * E) : NULL;
     m->place = glam__lay_ints(l, T * (uint64_t)m->k);
     m->source = glam__lay_ints(l, (uint64_t)m->R);
+    m->down = glam__lay_floats(l, glam__moe_low(m));
 }
 
 // Scratch of the forward pass, but for that of the products and of the balance loss.
@@ -8097,6 +8354,7 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     m.room = glam__moe_room(&m);
     m.spans_here = m.E;
     m.traced = ctx->options.trace != NULL;
+    m.plain = ctx->plain && !ctx->mesh && n->inputs == n->op->inputs;
     glam__lay_over(glam__moe_saved, &m, n->saved);
     return m;
 }
@@ -8121,7 +8379,7 @@ static void glam__moe_back_scratch(void *arg, glam__layout *l)
     glam__moe_grads *d = (glam__moe_grads *)arg;
     glam__moe *m = &d->m;
     uint64_t T = (uint64_t)m->T, M = (uint64_t)m->M, R = (uint64_t)m->R;
-    uint64_t room = (uint64_t)m->room, remote = m->X > 1, plain = m->ctx->plain && !m->ctx->mesh;
+    uint64_t room = (uint64_t)m->room, remote = m->X > 1, plain = (uint64_t)m->plain;
     m->normed = glam__lay_floats(l, T * M);
     d->rms = glam__lay_floats(l, T);
     d->dlogits = glam__lay_floats(l, T * (uint64_t)m->E);
@@ -8133,6 +8391,7 @@ static void glam__moe_back_scratch(void *arg, glam__layout *l)
     if (d->down) d->h = glam__lay_floats(l, glam__mul(room, (uint64_t)m->H));
     d->weight = d->weight_out = glam__lay_floats(l, R);
     if (d->below) d->dxr = d->dxr_here = glam__lay_floats(l, R * M);
+    m->back_down = glam__lay_floats(l, glam__moe_low(m));
     if (!remote) return;
     d->dyr = glam__lay_floats(l, glam__mul(room, M));
     d->weight = glam__lay_floats(l, room);
@@ -8146,8 +8405,8 @@ static glam__moe_grads glam__moe_grads_of(glam_ctx *ctx, glam_node *n)
     memset(&d, 0, sizeof d);
     d.m = glam__moe_view(ctx, n);
     d.below = glam__wants(n, GLAM__MO_X) || glam__wants(n, GLAM__MO_NORM);
-    d.hidden = glam__wants(n, GLAM__MO_GATE) || glam__wants(n, GLAM__MO_UP);
-    d.down = glam__wants(n, GLAM__MO_DOWN);
+    d.hidden = glam__learns(n, GLAM__MO_GATE) || glam__learns(n, GLAM__MO_UP);
+    d.down = glam__learns(n, GLAM__MO_DOWN);
     return d;
 }
 
@@ -8392,6 +8651,8 @@ static glam__linear glam__moe_router_map(const glam__moe *m, int which, int turn
 {
     glam__linear l = glam__linear_of(m->ctx, m->n->in + which, 1, turned, 0);
     l.rows = m->T;                 // panels of so few columns do not pay
+    if (which == GLAM__MO_ROUTER)
+        glam__linear_low(&l, 1, m->T, m->down, turned ? m->back_down : NULL);
     return l;
 }
 
@@ -8688,6 +8949,9 @@ static glam__glu glam__moe_glu(const glam__moe *m, int back)
     glam__glu f;
     memset(&f, 0, sizeof f);
     f.l = glam__linear_of(m->ctx, m->n->in + GLAM__MO_GATE, 3, back, m->R);
+    size_t router = (size_t)glam__low_floats(m->n->in + GLAM__MO_ROUTER, 1, (uint64_t)m->T);
+    glam__linear_low(&f.l, 3, m->R, m->down ? m->down + router : NULL,
+                     back && m->back_down ? m->back_down + router : NULL);
     f.l.rows = m->here;
     f.l.spans = m->at_work;
     f.l.span_count = m->spans_here;
@@ -8883,7 +9147,7 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
     glam__moe_route(&m);                       // best experts, their slots, drops      [T,k]
     glam__moe_dispatch(&m);                    // choices, sorted by expert             [R]
     if (!glam__moe_send(&m)) return;           // rows to the ranks that have their experts
-    if (ctx->plain && !ctx->mesh) {
+    if (m.plain) {
         glam__moe_plain_forward(&m);
     } else {
         glam__moe_experts(&m);                 // each expert on its rows               [R,M]
@@ -8915,12 +9179,12 @@ static void glam__moe_experts_back(glam__moe_grads *d)
 {
     const glam__moe *m = &d->m;
     glam__glu f = glam__moe_glu(m, 1);
-    glam__outer o[3];
+    glam__outer o[9];
     f.h = d->h;
     f.weight = d->weight; f.dweight = d->dweight_here;
-    glam__glu_backward(&f, d->xr, d->dyr, d->dxr_here, o);
-    if (m->X == 1) glam__outer_run(m->ctx, o, 3);
-    else for (int i = 0; i < 3; i++) glam__moe_outer_tree(m, &o[i]);
+    int outers = glam__glu_backward(&f, d->xr, d->dyr, d->dxr_here, o);
+    if (m->X == 1) glam__outer_run(m->ctx, o, outers);
+    else for (int i = 0; i < outers; i++) glam__moe_outer_tree(m, &o[i]);
 }
 
 static float *glam__settled(glam_tensor *t)
@@ -9023,13 +9287,14 @@ static void glam__moe_router_back(glam__moe_grads *d)
     d->z = d->dbalance * m->s->part * c->router_z_weight * 2 / (float)real;
     glam__each_row(m->ctx, m->T, 40.0 * m->E, glam__moe_router_back_row, d);
     glam__linear l = glam__moe_router_map(m, GLAM__MO_ROUTER, 1);
-    glam__outer o = glam__linear_outer(&l, 0, m->normed, d->dlogits);
-    glam__outer_run(m->ctx, &o, 1);
+    glam__outer o[3];
+    glam__linear_down(&l, 0, d->dlogits, 0);
+    glam__outer_run(m->ctx, o, glam__linear_outers(&l, 0, m->normed, d->dlogits, 0, o));
     if (d->below) glam__linear_run(&l, 0, d->dlogits, d->dn, 0);
     if (!m->slope) return;
     l = glam__moe_router_map(m, GLAM__MO_NOISE, 1);
-    o = glam__linear_outer(&l, 0, m->normed, d->dnoise);
-    glam__outer_run(m->ctx, &o, 1);
+    o[0] = glam__linear_outer(&l, 0, m->normed, d->dnoise);
+    glam__outer_run(m->ctx, o, 1);
     if (d->below) glam__linear_run(&l, 0, d->dnoise, d->dn, 1);
 }
 
@@ -9056,7 +9321,7 @@ static void glam__moe_backward(glam_ctx *ctx, glam_node *n)
         m->here += m->at_work[e].rows;
     }
     glam__norm_all(ctx, w, m->T, m->normed, d.rms, 1);
-    if (ctx->plain && !ctx->mesh) {
+    if (m->plain) {
         whole = glam__moe_plain_backward(&d);
     } else {
         glam__moe_combine_back(&d);            // dy of each row, and its weight         [R,M] [R]
@@ -9237,8 +9502,12 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     if (n->in[GLAM__MO_NORM]) n->flags |= GLAM__NODE_RESIDUAL;
     glam__moe_count(ctx, n, &m);
     static const int exact[] = { GLAM__MO_ROUTER, GLAM__MO_NOISE };
-    for (int i = 0; i < 2; i++)        // choices hang on small differences: the router stays f32
-        if (n->in[exact[i]] && n->in[exact[i]]->pack) n->in[exact[i]]->pack->exact = 1;
+    for (int i = 0; i < 2; i++) {      // choices hang on small differences: the router stays f32
+        const glam_tensor *w = n->in[exact[i]];
+        const glam__low *low = w ? glam__low_of(w) : NULL;
+        if (w && w->pack) w->pack->exact = 1;
+        if (low) low->a->pack->exact = low->b->pack->exact = 1;
+    }
     glam__want_all(ctx, n, GLAM__MO_ROUTER, 1, 0);
     glam__want_all(ctx, n, GLAM__MO_NOISE, 1, 0);
     return glam__want_all(ctx, n, GLAM__MO_GATE, 3, m.R);
@@ -9561,6 +9830,7 @@ struct glam_model {
     int count, borrowed;
     int latest;                    // whose routing is the last: 0 one's own, 1 a trainer's
     int tuned;                     // layers differ in the weight of their balance loss
+    int weights;                   // of count: behind them are adapters
     glam_tensor **tensors;
     glam_tensor *embed, *unembed, *norm;
     glam__layer *layers;
@@ -9869,6 +10139,8 @@ static glam_status glam__config_check(glam_ctx *ctx, const glam_config *c)
     return glam__moe_config_check(ctx, &c->moe);
 }
 
+static void glam__adapt_like(glam_model *model, const glam_model *like, int shared);
+
 // ---- making one
 
 typedef struct glam__making {
@@ -9987,9 +10259,9 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, g
     model->ctx = ctx;
     model->config = c;
     glam__each_param(&c, glam__count_row, m);
-    model->count = m->count;
+    model->count = model->weights = m->count;      // and room for an adapter of each
     model->tensors = (glam_tensor **)glam__take(ctx, &ctx->life,
-                                                (uint64_t)m->count * sizeof *model->tensors);
+                                                3 * (uint64_t)m->count * sizeof *model->tensors);
     model->layers = (glam__layer *)glam__take(ctx, &ctx->life,
                                               (uint64_t)c.layers * sizeof *model->layers);
     for (int i = 0; i < c.layers && model->layers; i++) {
@@ -10073,6 +10345,7 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *from)
         model->tensors[i]->data = from->tensors[i]->data;
         model->tensors[i]->wants_grad = 0;
     }
+    if (model && !ctx->error) glam__adapt_like(model, from, 1);
     if (model) { model->borrowed = 1;  model->tokenizer = from->tokenizer; }
     if (ctx->error && ctx->mesh) ctx->mesh->config = config;
     return (glam_model *)glam__made(ctx, mark, model);
@@ -10199,9 +10472,9 @@ static glam_model *glam__model_like(const glam_model *from, const glam_config *c
 {
     glam_model *model = NULL;
     if (!from || from->ctx->error) return NULL;
-    if (from->ctx->mesh || from->ctx->measuring)
+    if (from->ctx->mesh || from->ctx->measuring || from->count > from->weights)
         glam_fail(from->ctx, GLAM_ERR_STATE, "upcycle and select_experts work on one rank alone so "
-                  "far, and on models with weights");
+                  "far, and on models with weights and without adapters (glam_model_merge)");
     else model = glam_model_new(from->ctx, config);
     if (!model) return NULL;
     model->tokenizer = from->tokenizer;
@@ -10377,6 +10650,232 @@ GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen)
                   "(layers.*.attn.*), or experts router attention ffn embeddings norms layers.3",
                   pattern);
     return matched;
+}
+
+// ---- adapters
+
+// Which weights have which role, as globs.
+static const struct glam__role_row { int role; const char *name, *globs[4]; } glam__role_rows[] = {
+    { GLAM_ROLE_ATTENTION, "attention", { "layers.*.attn.q", "layers.*.attn.k", "layers.*.attn.v",
+                                          "layers.*.attn.o" } },
+    { GLAM_ROLE_EXPERTS, "experts", { "layers.*.moe.gate", "layers.*.moe.up", "layers.*.moe.down",
+                                      NULL } },
+    { GLAM_ROLE_ROUTER, "router", { "layers.*.moe.router", NULL, NULL, NULL } },
+    { GLAM_ROLE_DENSE, "dense", { "layers.*.ffn.gate", "layers.*.ffn.up", "layers.*.ffn.down",
+                                  NULL } },
+    { GLAM_ROLE_SHARED, "shared", { "layers.*.moe.shared.gate", "layers.*.moe.shared.up",
+                                    "layers.*.moe.shared.down", NULL } }
+};
+enum { GLAM__ROLES = (int)(sizeof glam__role_rows / sizeof glam__role_rows[0]) };
+
+static int glam__role_of(const char *name)
+{
+    for (int i = 0; i < GLAM__ROLES; i++)
+        for (int g = 0; g < 4 && glam__role_rows[i].globs[g]; g++) {
+            const char *glob = glam__role_rows[i].globs[g];
+            if (glam__glob(glob, strlen(glob), name)) return glam__role_rows[i].role;
+        }
+    return 0;
+}
+
+// Behind the weights their adapters, in the order of the weights whoever came first: what a run
+// sums over them, and its file, do not depend on that.
+static void glam__list_adapters(glam_model *model)
+{
+    model->count = model->weights;
+    for (int i = 0; i < model->weights; i++) {
+        const glam__low *low = model->tensors[i]->low;
+        if (!low) continue;
+        model->tensors[model->count++] = low->a;
+        model->tensors[model->count++] = low->b;
+    }
+}
+
+// Takes an adapter off its weight, when the context is rewound to before it.
+typedef struct glam__adapting { glam_model *model; glam_tensor *w; glam__low *low; } glam__adapting;
+
+static void glam__adapter_gone(glam_ctx *ctx GLAM__UNUSED, void *arg)
+{
+    const glam__adapting *g = (const glam__adapting *)arg;
+    if (g->w->low != g->low) return;               // it has gone already
+    g->w->low = NULL;
+    glam__list_adapters(g->model);
+}
+
+// What both halves are: the weight's shape with its columns, or its rows, replaced by the rank.
+static glam_shape glam__low_shape(const glam_tensor *w, int rank, int second)
+{
+    glam_shape s = w->shape;
+    s.dim[second ? s.dims - 2 : s.dims - 1] = rank;
+    return s;
+}
+
+// data: NULL, or where the values of A and B are.
+static void glam__adapt_weight(glam_model *model, glam_tensor *w, int rank, float scale,
+                               float *const *data)
+{
+    glam_ctx *ctx = model->ctx;
+    glam_tensor *half[2] = { NULL, NULL };
+    glam__low *low = (glam__low *)glam__take(ctx, &ctx->life, sizeof *low);
+    glam__adapting *gone = (glam__adapting *)glam__take(ctx, &ctx->life, sizeof *gone);
+    size_t room = strlen(w->name) + sizeof ".lora_a";
+    char *name = (char *)glam__take(ctx, &ctx->life, room);
+    for (int i = 0; i < 2 && !ctx->error; i++) {
+        glam_shape shape = glam__low_shape(w, rank, i);
+        snprintf(name, room, "%s.lora_%c", w->name, "ab"[i]);
+        half[i] = data ? glam__tensor_over(ctx, &ctx->life, shape, name, data[i])
+                       : glam_param(ctx, name, shape);
+    }
+    if (ctx->error) return;
+    if (!data)
+        glam__fill_uniform(half[0], ctx->options.seed,
+                           (float)(1 / sqrt((double)w->shape.dim[w->shape.dims - 2])));
+    gone->model = model;  gone->w = w;  gone->low = low;
+    glam__on_rewind(ctx, glam__adapter_gone, gone);
+    if (ctx->error) return;
+    low->a = half[0];  low->b = half[1];  low->scale = scale;  low->off = 0;
+    w->low = low;
+    glam__list_adapters(model);
+    for (int i = 0; i < model->weights; i++) model->tensors[i]->wants_grad = 0;
+}
+
+// The adapters of another model of this shape; shared: with its values.
+static void glam__adapt_like(glam_model *model, const glam_model *like, int shared)
+{
+    for (int i = 0; i < like->weights && !model->ctx->error; i++) {
+        const glam__low *low = like->tensors[i]->low;
+        float *data[2];
+        if (!low) continue;
+        data[0] = low->a->data;  data[1] = low->b->data;
+        glam__adapt_weight(model, model->tensors[i], low->b->shape.dim[low->b->shape.dims - 2],
+                           low->scale, shared ? data : NULL);
+        if (model->tensors[i]->low) model->tensors[i]->low->off = low->off;
+    }
+}
+
+static glam_status glam__adapt_fits(const glam_model *model, int rank, float scale)
+{
+    glam_ctx *ctx = model->ctx;
+    if (ctx->mesh || model->borrowed)
+        return glam_fail(ctx, GLAM_ERR_STATE, "adapt: adapters are for a model of one's own, on "
+                         "one rank alone so far");
+    if (rank < 1 || rank > 1 << 16 || !glam__within((double)scale, -FLT_MAX, FLT_MAX))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "adapt: rank is %d and the scale %g; a rank is from "
+                         "1 to 2^16", rank, (double)scale);
+    for (int i = 0; i < model->count; i++)
+        if (model->tensors[i]->flags & GLAM__OWNED)
+            return glam_fail(ctx, GLAM_ERR_STATE, "adapt: %s belongs to an optimizer; adapt before "
+                             "it is made, or glam_rewind to a mark from before it",
+                             model->tensors[i]->name);
+    return GLAM_OK;
+}
+
+GLAM_API glam_status glam_adapt(glam_model *model, const char *weight, int rank, float scale)
+{
+    glam_tensor *w = glam_model_tensor(model, weight);
+    if (!model) return GLAM_ERR_MEMORY;
+    if (model->ctx->error || glam__adapt_fits(model, rank, scale) != GLAM_OK)
+        return model->ctx->error;
+    if (!w || !glam__role_of(w->name))
+        return glam_fail(model->ctx, GLAM_ERR_VALUE, "adapt: %s is no weight that can have an "
+                         "adapter: those of attention (q k v o), experts, dense layers and shared "
+                         "experts (gate up down) and the router can", weight ? weight : "NULL");
+    if (w->low)
+        return glam_fail(model->ctx, GLAM_ERR_STATE, "adapt: %s has an adapter already", w->name);
+    size_t mark = glam_mark(model->ctx);
+    glam__adapt_weight(model, w, rank, scale, NULL);
+    glam__made(model->ctx, mark, model);
+    return glam__farewell(model->ctx);
+}
+
+GLAM_API glam_lora glam_lora_default(void)
+{
+    glam_lora l;
+    memset(&l, 0, sizeof l);
+    l.roles = GLAM_ROLE_ATTENTION;
+    l.rank = 8;
+    l.alpha = 16;
+    return l;
+}
+
+GLAM_API glam_status glam_model_adapt(glam_model *model, const glam_lora *lora)
+{
+    glam_lora l = lora ? *lora : glam_lora_default();
+    if (!model) return GLAM_ERR_MEMORY;
+    glam_ctx *ctx = model->ctx;
+    int found = 0;
+    if (!l.expert_rank) l.expert_rank = l.rank;
+    if (ctx->error || glam__adapt_fits(model, glam__min(l.rank, l.expert_rank), l.alpha) != GLAM_OK)
+        return ctx->error;
+    if (model->count > model->weights)
+        return glam_fail(ctx, GLAM_ERR_STATE, "adapt: the model has adapters already; "
+                         "glam_model_merge makes room for others");
+    for (int i = 0; i < model->weights; i++) found |= glam__role_of(model->tensors[i]->name);
+    for (int i = 0; i < GLAM__ROLES; i++)
+        if (l.roles & glam__role_rows[i].role & ~found)
+            return glam_fail(ctx, GLAM_ERR_VALUE, "adapt: the model has no weight of role %s",
+                             glam__role_rows[i].name);
+    if (!(l.roles & found) || l.roles & ~(2 * GLAM_ROLE_SHARED - 1))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "adapt: roles are %d; a sum of attention 1, experts "
+                         "2, router 4, dense 8 and shared 16 is possible", l.roles);
+    size_t mark = glam_mark(ctx);
+    for (int i = 0; i < model->weights && !ctx->error; i++) {
+        int role = glam__role_of(model->tensors[i]->name);
+        int rank = role == GLAM_ROLE_EXPERTS ? l.expert_rank : l.rank;
+        double by = l.rslora ? sqrt((double)rank) : (double)rank;
+        if (l.roles & role)
+            glam__adapt_weight(model, model->tensors[i], rank, (float)((double)l.alpha / by), NULL);
+    }
+    glam__made(ctx, mark, model);
+    return glam__farewell(ctx);
+}
+
+GLAM_API int glam_adapter_of(const glam_model *model, const char *weight, glam_adapter *out)
+{
+    const glam_tensor *w = glam_model_tensor(model, weight);
+    if (!w || !w->low) return 0;
+    if (out) { out->a = w->low->a;  out->b = w->low->b;  out->scale = w->low->scale; }
+    return 1;
+}
+
+GLAM_API int glam_model_use_adapters(glam_model *model, int on)
+{
+    int before = 1;
+    for (int i = 0; model && i < model->weights; i++) {
+        if (!model->tensors[i]->low) continue;
+        before = !model->tensors[i]->low->off;
+        model->tensors[i]->low->off = !on;
+    }
+    return before;
+}
+
+// W += s A B, slice by slice.
+static void glam__merge_weight(const glam_ctx *ctx, glam_tensor *w)
+{
+    const glam__low *low = w->low;
+    int k = w->shape.dim[w->shape.dims - 2], n = w->shape.dim[w->shape.dims - 1];
+    int r = low->b->shape.dim[w->shape.dims - 2];
+    size_t rows = glam_size(w) / (size_t)n;
+    for (size_t i = 0; i < rows; i++)
+        for (int j = 0; j < r; j++)
+            ctx->kernels->axpy(n, low->scale * low->a->data[i * (size_t)r + j],
+                               low->b->data + (i / (size_t)k * (size_t)r + j) * (size_t)n,
+                               w->data + i * (size_t)n);
+    glam__pack_stale(w);
+}
+
+GLAM_API glam_status glam_model_merge(glam_model *model)
+{
+    if (!model) return GLAM_ERR_MEMORY;
+    if (model->ctx->error || glam__adapt_fits(model, 1, 1) != GLAM_OK) return model->ctx->error;
+    for (int i = 0; i < model->weights; i++) {
+        glam_tensor *w = model->tensors[i];
+        if (w->low && !model->ctx->measuring) glam__merge_weight(model->ctx, w);
+        w->low = NULL;
+        w->wants_grad = !(w->flags & GLAM__CONSTANT);
+    }
+    glam__list_adapters(model);
+    return GLAM_OK;
 }
 
 // ---- one pass
@@ -14212,6 +14711,8 @@ static void glam__trainer_summarise(glam_trainer *t)
         at += snprintf(t->summary + at, (size_t)(most - at), "%s %s", seen++ ? "," : ":",
                        glam__part_words[w][0]);
     }
+    if (m->count > m->weights && at < most)
+        snprintf(t->summary + at, (size_t)(most - at), "%s adapters", seen ? "," : ":");
 }
 
 static int glam__trains(const glam_model *m, const char *word)
@@ -14581,7 +15082,8 @@ static glam_trainer *glam__measure_step(glam_ctx *measure, const glam_model *lik
                                         const glam_config *config, const glam_recipe *recipe)
 {
     glam_model *model = glam__model_blank(measure, config);
-    for (int i = 0; model && like && i < model->count; i++)
+    if (model && like) glam__adapt_like(model, like, 0);
+    for (int i = 0; model && like && !measure->error && i < model->count; i++)
         model->tensors[i]->wants_grad = like->tensors[i]->wants_grad;
     glam_trainer *t = model ? glam__trainer_frame(model, NULL, NULL, recipe) : NULL;
     return t && glam__train_parts(t) ? t : NULL;
@@ -15727,7 +16229,7 @@ static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count
 {
     glam__slot slot[2];
     int params = optimizer ? optimizer->count : 0;
-    size_t most = (size_t)count + 2 * (size_t)params + 1;      // a tokenizer may follow
+    size_t most = 2 * (size_t)count + 2 * (size_t)params + 1;  // scales, a tokenizer may follow
     f->item_count = 0;
     f->items = (glam__file_item *)glam__take(f->ctx, &f->own, most * sizeof *f->items);
     f->splits = (const glam__split **)glam__take(f->ctx, &f->own, most * sizeof *f->splits);
@@ -15756,11 +16258,36 @@ static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count
     return 1;
 }
 
+// The scales of adapters, as tensors of one number.
+static int glam__file_list_scales(glam__file *f, const glam_model *model)
+{
+    for (int i = 0; i < model->weights; i++) {
+        const glam_tensor *w = model->tensors[i];
+        if (!w->low) continue;
+        size_t bytes = strlen(w->name) + sizeof ".lora_scale";
+        char *name = (char *)glam__take(f->ctx, &f->own, bytes);
+        if (!name) return 0;
+        snprintf(name, bytes, "%s.lora_scale", w->name);
+        glam__file_item item = { name, &w->low->scale, 0, glam_dim1(1), GLAM__F32, 0 };
+        f->splits[f->item_count] = NULL;
+        f->items[f->item_count++] = item;
+    }
+    return 1;
+}
+
+// The tensors of a model, from number `first` on.
+static int glam__file_list_tensors(glam__file *f, const glam_model *model, int first,
+                                   const glam_optimizer *optimizer)
+{
+    return glam__file_list(f, model->tensors + first, model->count - first, optimizer) &&
+           glam__file_list_scales(f, model);
+}
+
 // A model with all that belongs to it.
 static int glam__file_list_model(glam__file *f, const glam_model *model,
                                  const glam_optimizer *optimizer)
 {
-    if (!glam__file_list(f, model->tensors, model->count, optimizer)) return 0;
+    if (!glam__file_list_tensors(f, model, 0, optimizer)) return 0;
     if (!glam_tokenizer_vocabulary(model->tokenizer)) return 1;
     uint64_t bytes = glam__tokenizer_pack(model->tokenizer, NULL);
     unsigned char *packed = (unsigned char *)glam__take(f->ctx, &f->own, bytes);
@@ -16170,6 +16697,18 @@ GLAM_API glam_status glam_save(const glam_model *model, const char *path)
 GLAM_API glam_status glam_save_checkpoint(const glam_trainer *trainer, const char *path)
 { return trainer ? glam__file_save_model(trainer->model, trainer, path) : GLAM_ERR_MEMORY; }
 
+GLAM_API glam_status glam_save_adapter(const glam_model *model, const char *path)
+{
+    glam__file f;
+    if (!model) return GLAM_ERR_MEMORY;
+    if (model->count == model->weights)
+        return glam_fail(model->ctx, GLAM_ERR_STATE, "save_adapter: the model has no adapters");
+    if (glam__file_begin(&f, model->ctx, path, "save") &&
+        glam__file_list_tensors(&f, model, model->weights, NULL) &&
+        glam__file_header(&f, NULL, NULL)) glam__file_write(&f);
+    return glam__file_end(&f);
+}
+
 GLAM_API size_t glam_save_memory(const glam_model *model, void *buffer, size_t size)
 {
     glam__file f;
@@ -16446,12 +16985,47 @@ static int glam__file_own_tokenizer(glam__file *f, glam_model *model)
     return !f->ctx->error && (!t || glam_model_set_tokenizer(model, t) == GLAM_OK);
 }
 
+// An entry of the file by its name; NULL: there is none.
+static glam__file_item *glam__file_entry(const glam__file *f, const char *name)
+{
+    glam__file_item t = { name, NULL, 0, { 0, { 0 } }, 0, 0 };
+    return (glam__file_item *)bsearch(&t, f->found, (size_t)f->found_count, sizeof t,
+                                      glam__found_by_name);
+}
+
+// Gives a model the adapters that the file has, their values still to be filled.
+static int glam__file_adapters(glam__file *f, glam_model *model)
+{
+    for (int i = 0; i < model->weights && !f->ctx->error; i++) {
+        const glam_tensor *w = model->tensors[i];
+        size_t room = strlen(w->name) + sizeof ".lora_a";
+        char *name = (char *)glam__take(f->ctx, &f->own, room);
+        if (!name) return 0;
+        snprintf(name, room, "%s.lora_a", w->name);
+        const glam__file_item *a = glam__file_entry(f, name), *b;
+        if (!a) continue;
+        name[room - 2] = 'b';
+        b = glam__file_entry(f, name);
+        int rank = a->shape.dim[a->shape.dims - 1];
+        if (!b || w->shape.dims < 2 || !glam__same_shape(a->shape, glam__low_shape(w, rank, 0)) ||
+            !glam__same_shape(b->shape, glam__low_shape(w, rank, 1)))
+            return glam__file_fail(f, GLAM_ERR_SHAPE, "%s %s and its other half do not fit %s, %s",
+                                   a->name, glam__say(a->shape).text, w->name,
+                                   glam__say(w->shape).text);
+        glam_adapt(model, w->name, rank, 1);
+        if (model->ctx->error && model->ctx != f->ctx)
+            glam__file_fail(f, model->ctx->error, "%s", model->ctx->message);
+    }
+    return !f->ctx->error;
+}
+
 // A model whose weights are still to be filled.
 static int glam__file_model(glam__file *f, const glam_config *config, glam_model **model)
 {
     *model = glam__model_blank(f->ctx, config);
-    return *model && glam__file_list(f, (*model)->tensors, (*model)->count, NULL) &&
-           glam__file_match(f, "the config", 1) && glam__file_own_tokenizer(f, *model);
+    return *model && glam__file_adapters(f, *model) &&
+           glam__file_list_tensors(f, *model, 0, NULL) && glam__file_match(f, "the config", 1) &&
+           glam__file_own_tokenizer(f, *model);
 }
 
 static glam_model *glam__file_load_model(glam_ctx *ctx, const char *path, const void *memory,
@@ -16470,6 +17044,24 @@ static glam_model *glam__file_load_model(glam_ctx *ctx, const char *path, const 
 
 GLAM_API glam_model *glam_load(glam_ctx *ctx, const char *path)
 { return glam__file_load_model(ctx, path, NULL, 0); }
+
+GLAM_API glam_status glam_load_adapter(glam_model *model, const char *path)
+{
+    glam__file f;
+    if (!model) return GLAM_ERR_MEMORY;
+    if (model->ctx->error || glam__adapt_fits(model, 1, 1) != GLAM_OK) return model->ctx->error;
+    if (model->count > model->weights)
+        return glam_fail(model->ctx, GLAM_ERR_STATE, "load_adapter: the model has adapters "
+                         "already; glam_model_merge makes room for others");
+    size_t mark = glam_mark(model->ctx);
+    int ok = glam__file_open(&f, model->ctx, path, NULL, 0) && glam__file_adapters(&f, model);
+    if (ok && model->count == model->weights)
+        ok = glam__file_wrong(&f, "is", "no file of adapters: no tensor is called *.lora_a");
+    ok = ok && glam__file_list_tensors(&f, model, model->weights, NULL) &&
+         glam__file_match(&f, "the model", 0) && glam__file_fill(&f);
+    if (!ok) glam_rewind(model->ctx, mark);
+    return glam__file_end(&f);
+}
 
 GLAM_API glam_model *glam_load_memory(glam_ctx *ctx, const void *data, size_t bytes)
 { return glam__file_load_model(ctx, data ? "(memory)" : NULL, data, bytes); }
@@ -16572,15 +17164,15 @@ static glam_trainer *glam__file_frame(glam__file *f, glam_ctx *ctx, const glam_c
                                       const glam_recipe *recipe)
 {
     glam_model *model = glam__model_blank(ctx, config);
-    size_t count = model ? (size_t)model->count : 0;
-    if (!model) return NULL;
+    if (!model || !glam__file_adapters(f, model)) return NULL;
+    size_t count = (size_t)model->count;
     if (strlen(s->frozen) != count || strspn(s->frozen, "01") != count) {
         glam__file_wrong(f, "glam.state", "has a frozen that does not fit the model");
         return NULL;
     }
     for (size_t i = 0; i < count; i++) model->tensors[i]->wants_grad = s->frozen[i] == '0';
     glam_trainer *t = glam__trainer_frame(model, train, valid, recipe);
-    return t && glam__file_list(f, model->tensors, model->count, t->optimizer) &&
+    return t && glam__file_list_tensors(f, model, 0, t->optimizer) &&
            glam__file_match(f, "the recipe", 0) && glam__file_own_tokenizer(f, model) ? t : NULL;
 }
 
