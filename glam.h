@@ -7953,8 +7953,8 @@ static void glam__glu_forward(glam__glu *f, const float *x,
     glam__chain_run(f->l.ctx, p, 2, 1);
 }
 
-// dx = dg Wg^T + du Wu^T (NULL: nobody is below), and in o the gradients of the three weights and of
-// their adapters; how many they are.
+// dx = dg Wg^T + du Wu^T (NULL: nobody is below), and in o the gradients of the three weights and
+// of their adapters; how many they are.
 static int glam__glu_backward(glam__glu *f, const float *x, const float *dy, float *dx,
                               glam__outer o[9])
 {
