@@ -820,6 +820,11 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *model);
 // or layers.3; blanks around it do not count.  Returns how many matched; none is an error.  Do it
 // before glam_trainer_new.
 GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen);
+// The same for single experts of a layer, of those of its weights (or adapters) that train: frozen
+// [E], 1: its part of them stays as it is, bit for bit, and they have no weight decay; NULL: all
+// train.  Trains the experts alone that a task uses (ESFT, Wang et al. 2024).  GLAM_ERR_VALUE: no
+// mixture there; GLAM_ERR_STATE: a mesh (one rank alone so far), or they belong to a trainer.
+GLAM_API glam_status glam_freeze_experts(glam_model *model, int layer, const unsigned char *frozen);
 
 // Low-rank adapters (LoRA, Hu et al. 2022): y = x W + s (x A) B, W [k,n] frozen, A [k,r] uniform in
 // +-1/sqrt(k), B [r,n] zero; of experts a pair each, A [E,k,r] and B [E,r,n], and each row meets
@@ -1438,6 +1443,7 @@ enum {
     GLAM__TRANSIENT = 2,     // its gradient may be recycled
     GLAM__OWNED     = 4,     // its gradient belongs to an optimiser
     GLAM__CONSTANT  = 32,    // never has one
+    GLAM__PARTLY    = 64,    // a part of it is frozen: no weight decay
     GLAM__NONE      = 0, GLAM__EMPTY = 8, GLAM__SUM = 16, GLAM__STATE = 24
 };
 
@@ -8221,6 +8227,7 @@ typedef struct glam__moe_setup {
     const int32_t *mask;           // [T]
     const float *bias;             // [E] or NULL
     const unsigned char *off;      // [E] experts that are switched off, or NULL
+    const unsigned char *frozen;   // [E] experts that do not train, or NULL
     glam__pass pass;
     glam__route route;             // lives longer than the op
     glam_routing *record;          // summary for the caller; may be NULL
@@ -8354,7 +8361,7 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     m.room = glam__moe_room(&m);
     m.spans_here = m.E;
     m.traced = ctx->options.trace != NULL;
-    m.plain = ctx->plain && !ctx->mesh && n->inputs == n->op->inputs;
+    m.plain = ctx->plain && !ctx->mesh && n->inputs == n->op->inputs && !m.s->frozen;
     glam__lay_over(glam__moe_saved, &m, n->saved);
     return m;
 }
@@ -9174,6 +9181,18 @@ static void glam__moe_gather_row(void *arg, int row, int worker GLAM__UNUSED)
 static void glam__moe_combine_back(glam__moe_grads *d)
 { glam__each_row(d->m.ctx, d->m.rows, 2.0 * d->m.M, glam__moe_gather_row, d); }
 
+// Where some experts are frozen: the spans, with no rows for those.
+static glam__span *glam__moe_trained(const glam__moe *m)
+{
+    if (!m->s->frozen) return NULL;
+    glam__span *spans = (glam__span *)glam_scratch(m->ctx, (size_t)m->E * sizeof *spans);
+    for (int e = 0; e < m->E; e++) {
+        spans[e] = m->at_work[e];
+        if (m->s->frozen[e]) spans[e].rows = 0;
+    }
+    return spans;
+}
+
 // dh = dy Wd^T; through the activation; the gradients of the experts and of their inputs.
 static void glam__moe_experts_back(glam__moe_grads *d)
 {
@@ -9183,6 +9202,8 @@ static void glam__moe_experts_back(glam__moe_grads *d)
     f.h = d->h;
     f.weight = d->weight; f.dweight = d->dweight_here;
     int outers = glam__glu_backward(&f, d->xr, d->dyr, d->dxr_here, o);
+    glam__span *trained = glam__moe_trained(m);
+    for (int i = 0; i < outers && trained; i++) o[i].spans = trained;
     if (m->X == 1) glam__outer_run(m->ctx, o, outers);
     else for (int i = 0; i < outers; i++) glam__moe_outer_tree(m, &o[i]);
 }
@@ -9445,6 +9466,7 @@ static uint64_t glam__moe_inner_bytes(const glam__moe *m, int below)
     const glam_ctx *ctx = m->ctx;
     uint64_t T = (uint64_t)m->T, room = (uint64_t)m->room, E = (uint64_t)m->E;
     uint64_t steps = 2 * glam__align(E * sizeof(int)) + 2 * glam__floats(2 * T) +
+                     (m->s->frozen ? glam__align(E * sizeof(glam__span)) : 0) +
                      glam__align((uint64_t)m->groups * (E + 1) * sizeof(int)) + glam__floats(T) +
                      glam__floats(4 * (uint64_t)m->H) +
                      (m->traits & GLAM__AHEAD ? glam__align((uint64_t)m->group * sizeof(glam__bid))
@@ -9820,7 +9842,8 @@ typedef struct glam__layer {
     glam_ffn_weights shared;       // its expert for all
     glam_moe_config tuned;         // see glam_model_tune
     unsigned char *off;            // [E] experts that are switched off, and the same as a choice
-    int some_off;
+    unsigned char *frozen;         // [E] experts that do not train
+    int some_off, some_frozen;
     glam_routing routing[2];       // of passes of one's own; of a trainer's
 } glam__layer;
 
@@ -10269,6 +10292,8 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, g
         model->layers[i].tuned = c.moe;
         model->layers[i].off = (unsigned char *)glam__take(ctx, &ctx->life,
                                                            (uint64_t)c.moe.experts + 1);
+        model->layers[i].frozen = (unsigned char *)glam__take(ctx, &ctx->life,
+                                                              (uint64_t)c.moe.experts + 1);
     }
     return ctx->error ? NULL : model;
 }
@@ -10652,6 +10677,38 @@ GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen)
     return matched;
 }
 
+GLAM_API glam_status glam_freeze_experts(glam_model *model, int layer, const unsigned char *frozen)
+{
+    if (!model) return GLAM_ERR_MEMORY;
+    glam_ctx *ctx = model->ctx;
+    int some = 0;
+    if (ctx->error) return ctx->error;
+    if (!glam_model_moe(model, layer))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "freeze_experts: layer %d is no mixture", layer);
+    if (ctx->mesh)
+        return glam_fail(ctx, GLAM_ERR_STATE, "freeze_experts: one rank alone so far");
+    glam__layer *l = &model->layers[layer];
+    glam_tensor *const weights[] = { l->moe.gate, l->moe.up, l->moe.down }, *of[9];
+    int count = 0;
+    for (int i = 0; i < 3; i++) {
+        if (!weights[i]) continue;
+        of[count++] = weights[i];
+        if (!weights[i]->low) continue;
+        of[count++] = weights[i]->low->a;
+        of[count++] = weights[i]->low->b;
+    }
+    for (int i = 0; i < count; i++)
+        if (of[i]->flags & GLAM__OWNED)
+            return glam_fail(ctx, GLAM_ERR_STATE, "freeze_experts: %s belongs to an optimizer; "
+                             "freeze before it is made", of[i]->name);
+    for (int e = 0; e < model->config.moe.experts; e++)
+        some |= l->frozen[e] = frozen && frozen[e];
+    l->some_frozen = some;
+    for (int i = 0; i < count; i++)
+        of[i]->flags = some ? of[i]->flags | GLAM__PARTLY : of[i]->flags & ~GLAM__PARTLY;
+    return GLAM_OK;
+}
+
 // ---- adapters
 
 // Which weights have which role, as globs.
@@ -10727,6 +10784,7 @@ static void glam__adapt_weight(glam_model *model, glam_tensor *w, int rank, floa
                        : glam_param(ctx, name, shape);
     }
     if (ctx->error) return;
+    for (int i = 0; i < 2; i++) half[i]->flags |= w->flags & GLAM__PARTLY;
     if (!data)
         glam__fill_uniform(half[0], ctx->options.seed,
                            (float)(1 / sqrt((double)w->shape.dim[w->shape.dims - 2])));
@@ -10951,6 +11009,7 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
     s.route = b->route;
     s.bias = layer->moe.bias ? layer->moe.bias->data : NULL;
     s.off = layer->some_off ? layer->off : NULL;
+    s.frozen = layer->some_frozen ? layer->frozen : NULL;
     s.pass = run->pass;
     s.pass.layer = b->layer;
     s.record = run->quiet ? NULL : &layer->routing[run->trained];
@@ -14180,7 +14239,7 @@ static int glam__called(const char *name, const char *words)
 // Weight decay pulls matrices; tables that are looked up and the router are left alone.
 static int glam__decays(const glam_recipe *r, const glam_tensor *t)
 {
-    return t->shape.dims >= 2 &&
+    return t->shape.dims >= 2 && !(t->flags & GLAM__PARTLY) &&
            (r->decay_all || !glam__called(t->name, "embed unembed bias router u v_bias"));
 }
 
@@ -15083,6 +15142,8 @@ static glam_trainer *glam__measure_step(glam_ctx *measure, const glam_model *lik
 {
     glam_model *model = glam__model_blank(measure, config);
     if (model && like) glam__adapt_like(model, like, 0);
+    for (int i = 0; model && like && i < model->config.layers; i++)
+        if (like->layers[i].some_frozen) glam_freeze_experts(model, i, like->layers[i].frozen);
     for (int i = 0; model && like && !measure->error && i < model->count; i++)
         model->tensors[i]->wants_grad = like->tensors[i]->wants_grad;
     glam_trainer *t = model ? glam__trainer_frame(model, NULL, NULL, recipe) : NULL;
@@ -15804,6 +15865,7 @@ typedef struct glam__file_state {
     GLAM__STATE_OF_TRAINER(GLAM__STATE_FIELD)
     uint64_t train_tokens, valid_tokens, train_checksum, valid_checksum, pieces;
     const char *frozen;            // for each tensor of the model '1' (frozen) or '0'
+    const char *frozen_experts;    // NULL: none; or such for those of each layer in turn
     glam_arithmetic arithmetic;    // of an older file: f32
 } glam__file_state;
 
@@ -15813,6 +15875,7 @@ static const glam__field glam__state_rows[] = {
     GLAM__FIELD(U64, train_tokens), GLAM__FIELD(U64, valid_tokens),
     GLAM__FIELD(DIGITS, train_checksum), GLAM__FIELD(DIGITS, valid_checksum),
     GLAM__FIELD(DIGITS, pieces), GLAM__FIELD(TEXT, frozen),
+    GLAM__FIELD(TEXT, frozen_experts),
     GLAM__ENUM(arithmetic, "f32|bf16"),
     GLAM__LAST(END)
 };
@@ -16321,6 +16384,32 @@ static int glam__file_list_given(glam__file *f, glam_tensor *const *tensors, int
 
 // --- writing ---
 
+// For each expert of each layer '1' (frozen) or '0'; NULL: none is.
+static char *glam__file_frozen_experts(glam__file *f, const glam_model *model)
+{
+    int layers = model->config.layers, E = model->config.moe.experts, some = 0;
+    for (int i = 0; i < layers; i++) some |= model->layers[i].some_frozen;
+    if (!some) return NULL;
+    char *text = (char *)glam__take(f->ctx, &f->own, (uint64_t)layers * (uint64_t)E + 1), *to = text;
+    for (int i = 0; i < layers && text; i++)
+        for (int e = 0; e < E; e++) *to++ = model->layers[i].frozen[e] ? '1' : '0';
+    return text;
+}
+
+// The other way; 0: it does not fit the model.
+static int glam__file_freeze_experts(glam_model *model, const char *text)
+{
+    size_t E = (size_t)model->config.moe.experts, all = E * (size_t)model->config.layers;
+    if (!text) return 1;
+    if (strlen(text) != all || strspn(text, "01") != all) return 0;
+    for (int i = 0; i < model->config.layers; i++, text += E) {
+        unsigned char *row = model->layers[i].frozen;
+        for (size_t e = 0; e < E; e++) row[e] = text[e] == '1';
+        if (model->layers[i].mixture) glam_freeze_experts(model, i, row);
+    }
+    return 1;
+}
+
 // What a checkpoint says of where its run stands; NULL without memory.
 static glam__file_state *glam__file_state_of(glam__file *f, const glam_trainer *t)
 {
@@ -16337,7 +16426,8 @@ static glam__file_state *glam__file_state_of(glam__file *f, const glam_trainer *
     s->pieces = glam__text_pieces(t->train) ^ glam__mix64(glam__text_pieces(t->valid));
     s->arithmetic = f->ctx->options.arithmetic;
     s->frozen = frozen;
-    return s;
+    s->frozen_experts = glam__file_frozen_experts(f, model);
+    return f->ctx->error ? NULL : s;
 }
 
 // config and trainer are NULL where there is none.  The checksum stays zero.
@@ -17166,7 +17256,8 @@ static glam_trainer *glam__file_frame(glam__file *f, glam_ctx *ctx, const glam_c
     glam_model *model = glam__model_blank(ctx, config);
     if (!model || !glam__file_adapters(f, model)) return NULL;
     size_t count = (size_t)model->count;
-    if (strlen(s->frozen) != count || strspn(s->frozen, "01") != count) {
+    if (strlen(s->frozen) != count || strspn(s->frozen, "01") != count ||
+        !glam__file_freeze_experts(model, s->frozen_experts)) {
         glam__file_wrong(f, "glam.state", "has a frozen that does not fit the model");
         return NULL;
     }
