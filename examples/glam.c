@@ -26,7 +26,9 @@
        glam_stop.h      signals and closed pipes
        glam_jsonl.h     lines of JSON in and out
        glam_look.h      what the routers did with each token of a text
+       glam_adapter.h   adapters beside a model: loaded, merged, written
        glam_run.h       a run that learns: texts, trainer, log
+       glam_lora.h      training adapters: what they take, how far the routers came
        glam_keep.h      what a run must not lose
        glam_svg.h glam_history.h glam_byhand.h glam_page.h glam_charts.h: what a report is made of
        glam_curate.h    scores, near duplicates, overlap
@@ -75,7 +77,9 @@
 #include "glam_documents.h"
 #include "glam_texts.h"
 #include "glam_look.h"
+#include "glam_adapter.h"
 #include "glam_run.h"
+#include "glam_lora.h"
 #include "glam_keep.h"
 
 #include "glam_train.h"
@@ -138,6 +142,9 @@ static const command commands[] = {
      "Each expert is a copy of the dense layer and the router is new, so the loss stays what it was; "
      "train --from FILE goes on from there, at top-k times the work in those layers. The experts "
      "drift apart slowly: give it as many steps as the dense model had."},
+    {"merge", "MODEL ADAPTER", "an adapter into the weights of its model", MERGE, run_merge,
+     "The adapter is one of train --lora or a folder of PEFT. W becomes W + s A B, in f32, also where W "
+     "was narrow; how far the logits of a text are from those before is printed."},
     {"import", "FOLDER", "a public model: llama, mixtral, olmoe ...", IMPORT, run_import,
      "Reads config.json, model.safetensors (whole or in shards; F32, F16, BF16) and tokenizer.json or "
      "tokenizer.model of the families llama, mistral, qwen3, mixtral, granitemoe, olmoe and "
@@ -145,7 +152,9 @@ static const command commands[] = {
      "refused by its name."},
     {"export", "MODEL", "write such a folder, for other programs", EXPORT, run_export,
      "Writes config.json, model.safetensors and tokenizer.json. Only models whose mathematics a "
-     "public family has can be written: rotary positions, SwiGLU, no capacity."},
+     "public family has can be written: rotary positions, SwiGLU, no capacity. With --adapter the "
+     "adapter alone is written: a folder that PEFT reads (experts one by one; of granitemoe, or where "
+     "their ranks differ, stacked), or a file for llama.cpp."},
     {"info", "MODEL | --preset NAME", "sizes, memory and work, without loading", INFO, run_info,
      NULL},
     {"plan", "[PRESET | MODEL]", "what it would cost on which machine: memory, time, energy", PLAN,

@@ -202,7 +202,7 @@ static int run_chat(settings *s, char **words, int count)
         return complain(USAGE, "chat wants one model: %s chat model.safetensors", program);
     glam_ctx *ctx = open_context(s);
     c.s = s;
-    c.model = load_model(ctx, words[0]);
+    c.model = load_adapted(ctx, words[0], s);
     c.t = glam_model_tokenizer(c.model);
     c.sampling = glam_sampling_default();
     if (GIVEN(temperature)) c.sampling.temperature = (float)s->temperature;

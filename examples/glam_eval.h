@@ -585,7 +585,7 @@ static int run_eval(settings *s, char **words, int count)
     e.suite = GIVEN(suite);
     e.say = GIVEN(lines_out) && strcmp(s->lines_out, "-") == 0 ? stderr : stdout;
     e.ctx = open_context(s);
-    e.model = load_model(e.ctx, words[0]);
+    e.model = load_adapted(e.ctx, words[0], s);
     status = failure(e.ctx);
     int vocab = status == DONE ? glam_model_config(e.model)->vocab : BYTES;
     if ((GIVEN(task) || GIVEN(suite)) && vocab < BYTES && !glam_model_tokenizer(e.model))

@@ -20,7 +20,7 @@ static int run_generate(settings *s, char **words, int count)
                         (double)strlen(prompt), most, INT_MAX);
 
     glam_ctx *ctx = open_context(s);
-    glam_model *model = load_model(ctx, words[0]);
+    glam_model *model = load_adapted(ctx, words[0], s);
     const glam_tokenizer *t = glam_model_tokenizer(model);
     const glam_vocabulary *v = glam_tokenizer_vocabulary(t);
     int begins = v && v->begin >= 0;

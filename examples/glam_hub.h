@@ -48,6 +48,15 @@ glam_model *hub_import(glam_ctx *ctx, const char *folder, hub_progress *progress
 // GLAM_ERR_VALUE: no family has this model's mathematics.
 glam_status hub_export(const glam_model *model, const char *folder);
 
+// An adapter (LoRA) onto a model of its family: a folder of PEFT, with adapter_config.json and
+// adapter_model.safetensors, its experts one by one or stacked.  All of it is looked at before the
+// model changes.
+glam_status hub_import_adapter(glam_model *model, const char *folder);
+// The adapters of a model, into a folder that is there: as PEFT reads them.
+glam_status hub_export_adapter(const glam_model *model, const char *folder);
+// The same as a file for llama.cpp.
+glam_status hub_export_gguf_adapter(const glam_model *model, const char *path);
+
 #endif
 
 #ifdef GLAM_HUB_IMPLEMENTATION
@@ -1215,7 +1224,21 @@ static int hub_fill(hub_folder *f, const hub_family *y, glam_tensor *t)
 
 // ---- config.json
 
-typedef struct hub_reader { hub_folder *f; const hub_json *config; const char *seen[96]; int count; } hub_reader;
+typedef struct hub_reader {
+    hub_folder *f;
+    const hub_json *config;
+    const char *seen[96];
+    int count;
+    const char *file;              // NULL: config.json
+} hub_reader;
+
+static int hub_wrong_key(hub_reader *r, const char *what, const char *key)
+{
+    char text[120];
+    snprintf(text, sizeof text, what, r->file ? r->file : "config.json");
+    return hub_wrong(r->f, text, key);
+}
+
 
 static const hub_json *hub_key(hub_reader *r, const char *name)
 {
@@ -1227,7 +1250,7 @@ static const hub_json *hub_key(hub_reader *r, const char *name)
 static double hub_value_of(hub_reader *r, const char *name, double otherwise)
 {
     const hub_json *v = hub_key(r, name);
-    if (v && v->type != HUB_NUMBER) hub_wrong(r->f, "a number is wanted in config.json for", name);
+    if (v && v->type != HUB_NUMBER) hub_wrong_key(r, "a number is wanted in %s for", name);
     return v && v->type == HUB_NUMBER ? v->number : otherwise;
 }
 
@@ -1236,7 +1259,7 @@ static int hub_count(hub_reader *r, const char *name)
 {
     double n = hub_value_of(r, name, -1);
     if (!glam_error(r->f->ctx) && (n < 1 || n > INT32_MAX || n != (double)(int)n))
-        hub_wrong(r->f, "config.json has no useful", name);
+        hub_wrong_key(r, "%s has no useful", name);
     return glam_error(r->f->ctx) ? 1 : (int)n;
 }
 
@@ -1249,7 +1272,7 @@ static int hub_flag(hub_reader *r, const char *name, int otherwise)
 static void hub_rotary(hub_reader *r, glam_rotary *rotary, float theta)
 {
     const hub_json *p = hub_key(r, "rope_parameters"), *old = hub_key(r, "rope_scaling");
-    hub_reader in = { r->f, p ? p : old, { 0 }, 0 };
+    hub_reader in = { r->f, p ? p : old, { 0 }, 0, NULL };
     rotary->theta = (float)hub_value_of(r, "rope_theta", theta);
     if (!in.config) return;
     rotary->theta = (float)hub_value_of(&in, "rope_theta", rotary->theta);
@@ -1295,7 +1318,7 @@ static void hub_refuse_unknown(hub_reader *r)
         for (int i = 0; i < r->count && !known; i++) known = strcmp(r->seen[i], k->key) == 0;
         for (size_t i = 0; i < sizeof hub_neutral / sizeof *hub_neutral && !known; i++)
             known = strcmp(hub_neutral[i], k->key) == 0;
-        if (!known) hub_wrong(r->f, "config.json has a key that is not understood:", k->key);
+        if (!known) hub_wrong_key(r, "%s has a key that is not understood:", k->key);
     }
 }
 
@@ -1317,7 +1340,7 @@ static void hub_refuse_others(hub_reader *r, const glam_config *c)
 
 static const hub_family *hub_config(hub_folder *f, const hub_json *root, glam_config *c)
 {
-    hub_reader r = { f, root, { 0 }, 0 };
+    hub_reader r = { f, root, { 0 }, 0, NULL };
     const hub_json *type = hub_key(&r, "model_type");
     const hub_family *y = NULL;
     for (int i = 0; i < HUB_FAMILIES; i++) if (hub_is(type, hub_families[i].name)) y = &hub_families[i];
@@ -1594,6 +1617,11 @@ glam_status hub_export(const glam_model *model, const char *folder)
     const glam_config *c = glam_model_config(model);
     const hub_family *y = hub_family_of(c, &why);
     if (!y) return glam_fail(ctx, GLAM_ERR_VALUE, "%s: no public family is like this model: %s", folder, why);
+    const glam_tensor *w;
+    glam_adapter adapter;
+    for (int i = 0; (w = glam_model_tensor_at(model, i)) != NULL; i++)
+        if (glam_adapter_of(model, w->name, &adapter))
+            return glam_fail(ctx, GLAM_ERR_STATE, "%s: the model has adapters; merge them before", folder);
     const glam_tokenizer *t = glam_model_tokenizer(model);
     char *paths[3] = { hub_joined(folder, "config.json"), hub_joined(folder, "model.safetensors"),
                        hub_joined(folder, "tokenizer.json") };
@@ -1613,6 +1641,721 @@ glam_status hub_export(const glam_model *model, const char *folder)
         hub_finish(ctx, &out, 1);
     }
     for (int i = 0; i < 3; i++) free(paths[i]);
+    return glam_error(ctx);
+}
+
+// ---- adapters: folders of PEFT
+
+// rank_pattern and alpha_pattern are regular expressions for the end of a module's name, from a dot on.
+// Understood are letters, ., \x, \d, [a-z], with * + or ?, and alternatives in brackets.
+
+// One atom at p: where it ends, and whether it takes c; NULL: not understood.
+static const char *hub_atom(const char *p, int c, int *takes)
+{
+    *takes = 0;
+    if (*p == '\\') {
+        int letter = (unsigned char)p[1];
+        *takes = letter == 'd' ? c >= '0' && c <= '9' : c == letter;
+        return letter && (letter == 'd' || !strchr("bBdDsSwWAZ0123456789", letter)) ? p + 2 : NULL;
+    }
+    if (*p == '[') {
+        for (p++; *p && *p != ']'; p++) {
+            int to = p[1] == '-' && p[2] && p[2] != ']' ? (unsigned char)p[2] : (unsigned char)*p;
+            if (strchr("^\\[", *p)) return NULL;
+            *takes |= c >= (unsigned char)*p && c <= to;
+            if (p[1] == '-' && p[2] && p[2] != ']') p += 2;
+        }
+        return *p ? p + 1 : NULL;
+    }
+    *takes = *p == '.' || c == (unsigned char)*p;
+    return *p && !strchr("*+?{}()|^$", *p) ? p + 1 : NULL;
+}
+
+// All ways through it at once, so that no expression takes long.  -1: not understood.
+static int hub_matches_plain(const char *p, const char *s)
+{
+    const char *atom[64];
+    char may[66] = { 1 }, next[66], many[64] = { 0 }, none[64] = { 0 };
+    int n = 0, takes;
+    for (int rooted = *p == '^'; rooted; rooted = 0) may[65] = *p++ == '^';
+    for (; *p && strcmp(p, "$"); n++) {
+        atom[n] = p;
+        if (n == 63 || !(p = hub_atom(p, 0, &takes))) return -1;
+        many[n] = *p == '*' || *p == '+';
+        none[n] = *p == '*' || *p == '?';
+        if (many[n] || none[n]) p++;
+    }
+    for (int rooted = may[65];; s++) {
+        for (int i = 0; i < n; i++) if (may[i] && none[i]) may[i + 1] = 1;
+        if (!*s) return may[n];
+        memset(next, 0, sizeof next);
+        next[0] = *s == '.' && !rooted;
+        for (int i = 0; i < n; i++)
+            if (may[i] && hub_atom(atom[i], (unsigned char)*s, &takes) && takes) {
+                next[i + 1] = 1;
+                if (many[i]) next[i] = 1;
+            }
+        memcpy(may, next, sizeof next);
+    }
+}
+
+static int hub_matches(const char *p, const char *s)
+{
+    const char *open = strchr(p, '('), *close = open ? strchr(open, ')') : NULL;
+    char one[400];
+    int found = 0;
+    if (!open && !strchr(p, '|')) return hub_matches_plain(p, s);
+    if (!open) { open = p - 1; close = p + strlen(p); }
+    else if (!close || open[1] == '?' || (close[1] && strchr("*+?{", close[1])) ||
+             (open > p && open[-1] == '\\')) return -1;
+    for (const char *from = open + 1, *to; from <= close && found == 0; from = to + 1) {
+        for (to = from; to < close && *to != '|';) if (*to++ == '(') return -1;
+        int length = snprintf(one, sizeof one, "%.*s%.*s%s", open < p ? 0 : (int)(open - p), p,
+                              (int)(to - from), from, *close ? close + 1 : "");
+        found = length >= (int)sizeof one ? -1 : hub_matches(one, s);
+    }
+    return found;
+}
+
+// An adapter folder being read.
+typedef struct hub_peft {
+    hub_folder f;
+    const hub_family *family;
+    const hub_json *ranks, *alphas;
+    double rank, alpha;
+    int rooted, found;
+} hub_peft;
+
+static double hub_of_pattern(hub_peft *q, const hub_json *patterns, const char *module, double otherwise)
+{
+    for (const hub_json *m = patterns ? patterns->first : NULL; m; m = m->next) {
+        int found = m->type == HUB_NUMBER && m->number > 0 ? hub_matches(m->key, module) : -1;
+        if (found < 0) hub_wrong(&q->f, "not understood in adapter_config.json is the pattern", m->key);
+        if (found) return m->number;
+    }
+    return otherwise;
+}
+
+// The factor of a module's product.  0: its rank is not the one that adapter_config.json says.
+static float hub_scale_of(hub_peft *q, const char *module, uint64_t rank)
+{
+    double alpha = hub_of_pattern(q, q->alphas, module, q->alpha);
+    if (hub_of_pattern(q, q->ranks, module, q->rank) != (double)rank)
+        hub_wrong(&q->f, "adapter_config.json has another rank than the tensors of", module);
+    return glam_error(q->f.ctx) ? 0 : (float)(alpha / (q->rooted ? sqrt((double)rank) : (double)rank));
+}
+
+static int hub_peft_config(hub_peft *q, const hub_json *root)
+{
+    hub_reader r = { &q->f, root, { 0 }, 0, "adapter_config.json" };
+    static const char *const neutral[] = { "task_type", "revision", "lora_dropout", "peft_version",
+        "base_model_name_or_path", "auto_mapping", "inference_mode", "target_modules", "target_parameters",
+        "exclude_modules", "layers_to_transform", "layers_pattern", "megatron_core", "qalora_group_size" };
+    for (size_t i = 0; i < sizeof neutral / sizeof *neutral; i++) hub_key(&r, neutral[i]);
+    const hub_json *type = hub_key(&r, "peft_type"), *bias = hub_key(&r, "bias");
+    const hub_json *begun = hub_key(&r, "init_lora_weights");
+    q->rank = hub_count(&r, "r");
+    q->alpha = hub_value_of(&r, "lora_alpha", 8);
+    q->rooted = hub_flag(&r, "use_rslora", 0);
+    q->ranks = hub_key(&r, "rank_pattern");
+    q->alphas = hub_key(&r, "alpha_pattern");
+    if (!hub_is(type, "LORA")) hub_wrong(&q->f, "only LORA is understood, and this is", hub_text(type));
+    if (bias && !hub_is(bias, "none")) hub_wrong(&q->f, "biases are not understood: bias", hub_text(bias));
+    if (begun && begun->type == HUB_STRING && !hub_is(begun, "gaussian") && !hub_is(begun, "eva") &&
+        !hub_is(begun, "orthogonal"))            // those change the weights that it stands on
+        hub_wrong(&q->f, "not understood in adapter_config.json is init_lora_weights", hub_text(begun));
+    hub_refuse_unknown(&r);
+    return !glam_error(q->f.ctx);
+}
+
+// Both tensors of a module.  0: it has none, or an error.
+static int hub_pair(hub_peft *q, const char *module, hub_entry *of[2])
+{
+    char name[400];
+    for (int i = 0; i < 2; i++) {
+        hub_entry key;
+        snprintf(name, sizeof name, "base_model.model.%s.lora_%c.weight", module, "AB"[i]);
+        key.name = name;
+        of[i] = (hub_entry *)bsearch(&key, q->f.entries, (size_t)q->f.entry_count, sizeof key, hub_by_name);
+        if (i && !of[0] != !of[1])
+            return hub_wrong(&q->f, "one of lora_A and lora_B is missing of the module", module);
+        if (of[i] && (of[i]->dims != 2 || of[i]->type == HUB_OTHER))
+            return hub_wrong(&q->f, "two sides and F32, F16 or BF16 are wanted of the tensor", of[i]->name);
+    }
+    return of[0] != NULL;
+}
+
+// What one weight of the model gets.
+typedef struct hub_lora {
+    uint64_t experts, in, out, rank;
+    float scale;
+    int fused, part, parts;        // fused: one pair for all experts; part of so many of the rows of its B
+    hub_entry *(*of)[2];           // [experts]; NULL: an expert without
+} hub_lora;
+
+// The stacked form: A [E r, in], expert after expert; B [out, r E], where column j E + e is of expert e.
+static int hub_find_fused(hub_peft *q, hub_lora *l, int layer)
+{
+    static const char *const where[] = { "mlp.experts", "block_sparse_moe.experts" };
+    char module[200];
+    for (int i = 0; i < 4; i++) {
+        hub_entry *a, *of[2];
+        int length = snprintf(module, sizeof module, "model.layers.%d.%s", layer, where[i / 2]);
+        if (i % 2 == 0) snprintf(module + length, sizeof module - (size_t)length, ".base_layer");
+        if (!hub_pair(q, module, of)) continue;
+        a = of[0];
+        if (a->size[1] != l->in || of[1]->size[0] != l->out * (uint64_t)l->parts) continue;
+        if (a->size[0] != of[1]->size[1] || a->size[0] % l->experts)
+            return hub_wrong(&q->f, "the shapes do not fit together of the module", module);
+        snprintf(module + length, sizeof module - (size_t)length, "%s",
+                 l->parts == 2 ? ".gate_up_proj" : ".down_proj");
+        l->fused = a->used = of[1]->used = 1;
+        l->rank = a->size[0] / l->experts;
+        memcpy(l->of[0], of, sizeof of);
+        l->scale = hub_scale_of(q, module, l->rank);
+        return l->scale != 0;
+    }
+    return 0;
+}
+
+// A module of its own for each expert, or the one of a plain weight.
+static int hub_find_single(hub_peft *q, const glam_tensor *w, hub_lora *l)
+{
+    hub_place p;
+    for (uint64_t e = 0; e < l->experts; e++) {
+        hub_entry **of = l->of[e];
+        if (!hub_find_place(q->family, w, (int)e, &p)) return 0;
+        p.name[strlen(p.name) - strlen(".weight")] = 0;
+        int found = hub_pair(q, p.name, of);
+        char *router = strstr(p.name, ".block_sparse_moe.gate"), *old = strstr(p.name, ".router.layer");
+        if (!found && router) memmove(router, ".mlp.gate", sizeof ".mlp.gate");   // as transformers 5 calls it
+        if (!found && old) old[strlen(".router")] = 0;
+        if (!found && (router || old)) found = hub_pair(q, p.name, of);
+        if (glam_error(q->f.ctx)) return 0;
+        if (!found) continue;
+        if (of[0]->size[1] != l->in || of[1]->size[0] != l->out || of[0]->size[0] != of[1]->size[1])
+            return hub_wrong(&q->f, "its shapes do not fit the model: the module", p.name);
+        float scale = hub_scale_of(q, p.name, of[0]->size[0]);
+        if (l->rank && (l->rank != of[0]->size[0] || l->scale < scale || l->scale > scale))
+            return hub_wrong(&q->f, "another rank or factor than other experts has the module", p.name);
+        l->rank = of[0]->size[0];
+        l->scale = scale;
+        of[0]->used = of[1]->used = 1;
+    }
+    return l->rank > 0 && !glam_error(q->f.ctx);
+}
+
+// Rows of a tensor, turned: to [columns, rows].
+static int hub_turned(hub_peft *q, const hub_entry *e, uint64_t row, uint64_t rows, float *to)
+{
+    if (!hub_rows(&q->f, e, row, rows, e->size[1], 1, to)) return 0;
+    for (uint64_t i = 0; i < rows * e->size[1]; i++)
+        if (!(fabsf(to[i]) <= FLT_MAX)) return hub_wrong(&q->f, "not finite is the tensor", e->name);
+    return 1;
+}
+
+// Gate and up trained on their own lie in one B as two blocks: then half of the rank is enough.
+static int hub_two_blocks(const hub_lora *l, const float *b)
+{
+    uint64_t half = l->rank / 2, columns = 2 * l->out;
+    if (l->parts != 2 || l->rank % 2) return 0;
+    for (uint64_t j = 0; j < l->rank; j++)
+        for (uint64_t k = 0; k < l->experts * l->out; k++) {
+            float x = b[(j * l->experts + k / l->out) * columns + (j < half ? l->out : 0) + k % l->out];
+            if (x < 0 || x > 0) return 0;
+        }
+    return 1;
+}
+
+static int hub_fill_fused(hub_peft *q, glam_model *model, const char *name, hub_lora *l)
+{
+    uint64_t E = l->experts, columns = l->out * (uint64_t)l->parts, file_rank = l->rank, first = 0;
+    const hub_entry *a = l->of[0][0], *b = l->of[0][1];
+    float *all = (float *)malloc((size_t)(columns * file_rank * E) * sizeof *all);
+    glam_adapter of;
+    if (!all) return hub_wrong(&q->f, "there is no memory for the tensor", b->name);
+    int ok = hub_turned(q, b, 0, columns, all);            // [r E, out]
+    if (ok && hub_two_blocks(l, all)) {
+        l->rank /= 2;
+        first = (uint64_t)l->part * l->rank;
+    }
+    ok = ok && glam_adapt(model, name, (int)l->rank, l->scale) == GLAM_OK &&
+         glam_adapter_of(model, name, &of);
+    for (uint64_t e = 0; ok && e < E; e++) {
+        ok = hub_turned(q, a, e * file_rank + first, l->rank, of.a->data + e * l->in * l->rank);
+        for (uint64_t j = 0; j < l->rank; j++)
+            memcpy(of.b->data + (e * l->rank + j) * l->out,
+                   all + ((first + j) * E + e) * columns + (uint64_t)l->part * l->out,
+                   (size_t)l->out * sizeof *all);
+    }
+    free(all);
+    return ok;
+}
+
+static int hub_fill_single(hub_peft *q, glam_model *model, const char *name, const hub_lora *l)
+{
+    glam_adapter of;
+    size_t in = (size_t)(l->in * l->rank), out = (size_t)(l->rank * l->out);
+    if (glam_adapt(model, name, (int)l->rank, l->scale) || !glam_adapter_of(model, name, &of)) return 0;
+    for (uint64_t e = 0; e < l->experts; e++) {
+        float *a = of.a->data + e * in, *b = of.b->data + e * out;
+        if (!l->of[e][0]) {
+            memset(a, 0, in * sizeof *a);
+            memset(b, 0, out * sizeof *b);
+        } else if (!hub_turned(q, l->of[e][0], 0, l->rank, a) || !hub_turned(q, l->of[e][1], 0, l->out, b))
+            return 0;
+    }
+    return 1;
+}
+
+// What the folder has for a weight; fill 0: only looked at.
+static int hub_take_lora(hub_peft *q, glam_model *model, const glam_tensor *w, int fill)
+{
+    hub_place p;
+    hub_lora l;
+    char name[100];
+    int layer = -1;
+    memset(&l, 0, sizeof l);
+    if (w->shape.dims < 2 || !hub_find_place(q->family, w, 0, &p) || !p.turned) return 1;
+    sscanf(w->name, "layers.%d.", &layer);
+    snprintf(name, sizeof name, "%s", w->name);
+    l.experts = p.experts;
+    l.in = p.columns;
+    l.out = p.rows;
+    l.part = strcmp(name + strlen(name) - 3, ".up") == 0;
+    l.parts = strcmp(name + strlen(name) - 5, ".down") ? 2 : 1;
+    l.of = (hub_entry *(*)[2])calloc((size_t)l.experts, sizeof *l.of);
+    if (!l.of) return hub_wrong(&q->f, "there is no memory for", name);
+    int found = w->shape.dims == 3 && hub_find_fused(q, &l, layer);
+    if (!found && !glam_error(q->f.ctx) && (w->shape.dims < 3 || q->family->layout != HUB_FUSED))
+        found = hub_find_single(q, w, &l);
+    if (found && !fill) q->found++;
+    int ok = !found || !fill || (l.fused ? hub_fill_fused(q, model, name, &l)
+                                         : hub_fill_single(q, model, name, &l));
+    free(l.of);
+    return ok && !glam_error(q->f.ctx);
+}
+
+glam_status hub_import_adapter(glam_model *model, const char *folder)
+{
+    glam_ctx *ctx = glam_model_ctx(model);
+    hub_peft q;
+    char *text = NULL;
+    const char *why;
+    glam_tensor *w;
+    int count = 0, ok;
+    if (glam_error(ctx)) return glam_error(ctx);
+    memset(&q, 0, sizeof q);
+    q.f.ctx = ctx;
+    q.f.path = folder;
+    q.family = hub_family_of(glam_model_config(model), &why);
+    if (!q.family)
+        return glam_fail(ctx, GLAM_ERR_VALUE, "%s: no public family is like this model: %s", folder, why);
+    hub_json *config = hub_open_json(&q.f, "adapter_config.json", &text, 1);
+    ok = config && hub_peft_config(&q, config) && hub_shard_open(&q.f, "adapter_model.safetensors");
+    if (ok) qsort(q.f.entries, (size_t)q.f.entry_count, sizeof *q.f.entries, hub_by_name);
+    for (int i = 1; ok && i < q.f.entry_count; i++)
+        if (strcmp(q.f.entries[i - 1].name, q.f.entries[i].name) == 0)
+            ok = hub_wrong(&q.f, "there twice is the tensor", q.f.entries[i].name);
+    q.f.chunk = ok ? (unsigned char *)malloc(HUB_CHUNK) : NULL;
+    if (ok && !q.f.chunk) ok = hub_wrong(&q.f, "there is no memory to read it", NULL);
+    while (glam_model_tensor_at(model, count)) count++;      // the adapters come behind them
+    for (int fill = 0; fill < 2 && ok; fill++) {             // all is looked at before the model changes
+        for (int i = 0; ok && i < count && (w = glam_model_tensor_at(model, i)) != NULL; i++)
+            ok = hub_take_lora(&q, model, w, fill);
+        for (int i = 0; ok && i < q.f.entry_count; i++)
+            if (!q.f.entries[i].used)
+                ok = hub_wrong(&q.f, "the model has no place, or one of another shape, for the tensor",
+                               q.f.entries[i].name);
+        if (ok && !q.found) ok = hub_wrong(&q.f, "there is no adapter in it", NULL);
+    }
+    hub_json_free(config);
+    hub_free_file(text);
+    hub_folder_close(&q.f);
+    return glam_error(ctx);
+}
+
+// ---- and the way back
+
+// A module that PEFT knows, with one of our adapters in it, or two (gate and up, fused).
+typedef struct hub_module {
+    char name[180], key[200];      // key: for rank_pattern
+    char target[48];               // for target_modules, or target_parameters
+    int parameter, stacked;        // stacked: of an expert, or of all
+    uint64_t in, out, first, experts, rank;                  // out: of each part
+    int parts;
+    glam_adapter of[2];            // a NULL: none
+    int shared;                    // both have the same A
+    double scale;
+} hub_module;
+
+typedef struct hub_modules { hub_module *of; int count, room; } hub_modules;
+
+static uint64_t hub_rank_of(const glam_adapter *a)
+{ return a->a ? (uint64_t)a->a->shape.dim[a->a->shape.dims - 1] : 0; }
+
+static hub_module *hub_add_module(glam_ctx *ctx, hub_modules *list, const hub_place *p, const glam_adapter *a)
+{
+    if (list->count == list->room) {
+        int room = list->room ? 2 * list->room : 64;
+        hub_module *larger = (hub_module *)realloc(list->of, (size_t)room * sizeof *larger);
+        if (!larger) {
+            glam_fail(ctx, GLAM_ERR_MEMORY, "adapter: no memory for its modules");
+            return NULL;
+        }
+        list->of = larger;
+        list->room = room;
+    }
+    hub_module *m = &list->of[list->count++];
+    memset(m, 0, sizeof *m);
+    snprintf(m->name, sizeof m->name, "%.*s", (int)(strlen(p->name) - strlen(".weight")), p->name);
+    snprintf(m->key, sizeof m->key, "%s", m->name);
+    m->in = p->columns;
+    m->out = p->rows;
+    m->experts = m->parts = 1;
+    m->of[0] = *a;
+    m->scale = (double)a->scale;
+    m->rank = hub_rank_of(a);
+    return m;
+}
+
+// The adapter beside: of layers.3.moe.gate that of layers.3.moe.up.
+static int hub_beside(const glam_model *model, const char *name, const char *part, glam_adapter *of)
+{
+    char other[120];
+    snprintf(other, sizeof other, "%.*s.%s", (int)(strrchr(name, '.') - name), name, part);
+    memset(of, 0, sizeof *of);
+    return glam_adapter_of(model, other, of);
+}
+
+// All experts in one, gate and up together.
+static void hub_add_stacked(const glam_model *model, const hub_family *y, hub_modules *list,
+                            const glam_tensor *w, const hub_place *p, const glam_adapter *a)
+{
+    glam_adapter gate, up, down;
+    int gated = hub_beside(model, w->name, "gate", &gate), one = strstr(w->name, ".down") != NULL, layer = 0;
+    int downed = hub_beside(model, w->name, "down", &down);
+    hub_beside(model, w->name, "up", &up);
+    if (strstr(w->name, ".up") && gated) return;             // with its gate
+    hub_module *m = hub_add_module(glam_model_ctx(model), list, p, a);
+    if (!m) return;
+    sscanf(w->name, "layers.%d.", &layer);
+    int length = snprintf(m->name, sizeof m->name, "model.layers.%d.%s.experts", layer,
+                          y->layout == HUB_FUSED ? "block_sparse_moe" : "mlp");
+    snprintf(m->target, sizeof m->target, "experts.%s", one ? "down_proj" : "gate_up_proj");
+    snprintf(m->key, sizeof m->key, "%.*s%s", length, m->name, m->target + strlen("experts"));
+    if (!one && downed) snprintf(m->name + length, sizeof m->name - (size_t)length, ".base_layer");
+    m->parameter = m->stacked = 1;
+    m->experts = p->experts;
+    if (one) return;
+    m->parts = 2;
+    m->of[0] = gate;
+    m->of[1] = up;
+    m->shared = gate.a && up.a && glam_size(gate.a) == glam_size(up.a) && gate.scale - up.scale == 0 &&
+                memcmp(gate.a->data, up.a->data, glam_size(up.a) * sizeof(float)) == 0;
+    m->rank = hub_rank_of(&gate) + (m->shared ? 0 : hub_rank_of(&up));
+}
+
+// All modules of a model's adapters.
+static int hub_list_modules(const glam_model *model, const hub_family *y, int stack, hub_modules *list)
+{
+    glam_ctx *ctx = glam_model_ctx(model);
+    const glam_tensor *w;
+    hub_place p;
+    glam_adapter a;
+    for (int i = 0; (w = glam_model_tensor_at(model, i)) != NULL && !glam_error(ctx); i++) {
+        if (!glam_adapter_of(model, w->name, &a)) continue;
+        if (!hub_find_place(y, w, 0, &p) || !p.turned)
+            glam_fail(ctx, GLAM_ERR_VALUE, "adapter: PEFT has no name for %s of this family", w->name);
+        else if (stack && w->shape.dims == 3) hub_add_stacked(model, y, list, w, &p, &a);
+        else for (uint64_t e = 0; e < p.experts && hub_find_place(y, w, (int)e, &p); e++) {
+            hub_module *m = hub_add_module(ctx, list, &p, &a);
+            if (!m) break;
+            m->first = e;
+            m->stacked = w->shape.dims == 3;
+            char *router = strstr(m->name, ".router.layer");
+            m->parameter = router || (y->layout != HUB_DENSE && strstr(p.name, ".mlp.") && !m->stacked &&
+                                      !strstr(p.name, ".mlp.gate.w"));
+            if (router) router[strlen(".router")] = 0;
+            if (m->parameter) snprintf(m->key, sizeof m->key, "%s.weight", m->name);
+            const char *leaf = strrchr(m->name, '.') + 1;
+            snprintf(m->target, sizeof m->target, "%s%s%s", m->parameter && !router ? "mlp." : "", leaf,
+                     m->parameter ? ".weight" : "");
+        }
+    }
+    if (!list->count && !glam_error(ctx))
+        glam_fail(ctx, GLAM_ERR_VALUE, "adapter: this model has none");
+    return !glam_error(ctx);
+}
+
+// Element of lora_A [experts rank, in] (which 0) or lora_B [parts out, rank experts].
+static float hub_module_value(const hub_module *m, int which, uint64_t row, uint64_t column)
+{
+    uint64_t r = m->rank, split = hub_rank_of(&m->of[0]), E = m->experts;
+    uint64_t e = which ? column % E : row / r, j = which ? column / E : row % r;
+    int part = which && row >= m->out, second = m->shared ? part : j >= split;
+    const glam_adapter *a = &m->of[second];
+    uint64_t own = hub_rank_of(a);
+    if (second && !m->shared) j -= split;
+    if (which && m->parts == 2 && part != second) return 0;
+    e += m->first;
+    if (!which) return a->a->data[(e * m->in + column) * own + j];
+    if (part) row -= m->out;
+    double x = (double)a->b->data[(e * own + j) * m->out + row];
+    return (float)(second ? x * ((double)a->scale / m->scale) : x);
+}
+
+static void hub_put_modules(FILE *f, const hub_modules *list, int pass)
+{
+    uint64_t at = 0;
+    if (pass == 0) fputs("{\"__metadata__\":{\"format\":\"pt\"}", f);
+    for (int i = 0; i < list->count; i++)
+        for (int which = 0; which < 2; which++) {
+            const hub_module *m = &list->of[i];
+            uint64_t rows = which ? m->out * (uint64_t)m->parts : m->rank * m->experts;
+            uint64_t columns = which ? m->rank * m->experts : m->in;
+            if (pass == 0)
+                fprintf(f, ",\"base_model.model.%s.lora_%c.weight\":{\"dtype\":\"F32\",\"shape\":[%.0f,%.0f],"
+                        "\"data_offsets\":[%.0f,%.0f]}", m->name, "AB"[which], (double)rows, (double)columns,
+                        (double)at * 4, (double)(at + rows * columns) * 4);
+            else for (uint64_t k = 0; k < rows * columns; k++)
+                hub_put_float(f, hub_module_value(m, which, k / columns, k % columns));
+            at += rows * columns;
+        }
+    if (pass == 0) fputc('}', f);
+}
+
+static void hub_put_plain(FILE *f, double x)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%.9g", x);
+    for (char *c = text; *c; c++) if (*c == ',') *c = '.';
+    fputs(text, f);
+}
+
+static double hub_alpha_of(const hub_module *m) { return m->scale * (double)m->rank; }
+
+static int hub_alike(const hub_module *a, const hub_module *b)
+{ return a->rank == b->rank && fabs(hub_alpha_of(a) - hub_alpha_of(b)) <= 1e-6 * hub_alpha_of(a); }
+
+// The module whose rank and alpha are those of most: an expert of its own, or the first.  NULL: such
+// experts differ, or one has a gate without up.
+static const hub_module *hub_most(const hub_modules *list)
+{
+    const hub_module *most = NULL;
+    int gates = 0;
+    for (int i = 0; i < list->count; i++) {
+        const hub_module *m = &list->of[i];
+        if (!m->stacked || m->parameter) continue;
+        if (!most) most = m;
+        if (!hub_alike(m, most)) return NULL;
+        if (!strcmp(m->target, "w1") || !strcmp(m->target, "gate_proj")) gates++;
+        if (!strcmp(m->target, "w3") || !strcmp(m->target, "up_proj")) gates--;
+    }
+    return gates ? NULL : most ? most : list->of;
+}
+
+// What differs from the rank and alpha of all, for a target or, where its modules differ, a module.
+static void hub_put_pattern(FILE *f, const hub_modules *list, const hub_module *most, int alpha)
+{
+    int some = 0;
+    fprintf(f, ",\n  \"%s_pattern\": {", alpha ? "alpha" : "rank");
+    for (int i = 0; i < list->count; i++) {
+        const hub_module *m = &list->of[i];
+        int same = 1, first = 1;
+        for (int k = 0; k < list->count; k++) {
+            if (strcmp(list->of[k].target, m->target)) continue;
+            same &= hub_alike(&list->of[k], m);
+            first &= k >= i;
+        }
+        if (hub_alike(m, most) || (same && !first)) continue;
+        const char *key = same ? m->target : m->key;
+        for (int w = 0; w < 1 + (strcmp(m->target, "gate") == 0); w++) {   // transformers 5: a parameter
+            fprintf(f, "%s\"%s%s\": ", some++ ? ", " : "", key, w ? ".weight" : "");
+            if (alpha) hub_put_plain(f, hub_alpha_of(m));
+            else fprintf(f, "%.0f", (double)m->rank);
+        }
+    }
+    fputs("}", f);
+}
+
+static void hub_put_targets(FILE *f, const hub_modules *list, int parameter)
+{
+    int some = 0;
+    fprintf(f, ",\n  \"target_%s\": [", parameter ? "parameters" : "modules");
+    for (int i = 0; i < list->count; i++) {
+        int again = list->of[i].parameter != parameter;
+        for (int k = 0; k < i && !again; k++) again = !strcmp(list->of[k].target, list->of[i].target);
+        if (!again) fprintf(f, "%s\"%s\"", some++ ? ", " : "", list->of[i].target);
+    }
+    fputs("]", f);
+}
+
+static void hub_put_peft_config(FILE *f, const hub_modules *list, const hub_module *most)
+{
+    fprintf(f, "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
+            "  \"base_model_name_or_path\": \"\",\n  \"r\": %.0f,\n  \"lora_alpha\": ", (double)most->rank);
+    hub_put_plain(f, hub_alpha_of(most));
+    fputs(",\n  \"use_rslora\": false,\n  \"lora_dropout\": 0.0,\n  \"bias\": \"none\",\n"
+          "  \"fan_in_fan_out\": false,\n  \"inference_mode\": true", f);
+    hub_put_targets(f, list, 0);
+    hub_put_targets(f, list, 1);
+    hub_put_pattern(f, list, most, 0);
+    hub_put_pattern(f, list, most, 1);
+    fputs("\n}\n", f);
+}
+
+glam_status hub_export_adapter(const glam_model *model, const char *folder)
+{
+    glam_ctx *ctx = glam_model_ctx(model);
+    hub_modules list = { NULL, 0, 0 };
+    const char *why;
+    hub_out out;
+    if (glam_error(ctx)) return glam_error(ctx);
+    const hub_family *y = hub_family_of(glam_model_config(model), &why);
+    if (!y) return glam_fail(ctx, GLAM_ERR_VALUE, "%s: no public family is like this model: %s", folder, why);
+    int stack = y->layout == HUB_FUSED, ok = hub_list_modules(model, y, stack, &list);
+    const hub_module *most = hub_most(&list);
+    if (ok && !most) {                           // PEFT has one rank for experts by name, r
+        list.count = 0;
+        ok = hub_list_modules(model, y, 1, &list);
+        most = list.of;
+    }
+    char *paths[2] = { hub_joined(folder, "adapter_config.json"),
+                       hub_joined(folder, "adapter_model.safetensors") };
+    FILE *f = ok ? hub_create(ctx, paths[1], &out) : NULL;
+    if (f) {
+        unsigned char length[8] = { 0 };
+        ok = fwrite(length, 1, 8, f) == 8;
+        hub_put_modules(f, &list, 0);
+        ok = hub_put_header_end(f, ok);
+        hub_put_modules(f, &list, 1);
+        hub_finish(ctx, &out, ok);
+    }
+    f = ok && !glam_error(ctx) ? hub_create(ctx, paths[0], &out) : NULL;
+    if (f) {
+        hub_put_peft_config(f, &list, most);
+        hub_finish(ctx, &out, 1);
+    }
+    for (int i = 0; i < 2; i++) free(paths[i]);
+    free(list.of);
+    return glam_error(ctx);
+}
+
+// ---- GGUF, which llama.cpp reads
+
+static void hub_put_u(FILE *f, uint64_t x, int bytes)
+{ for (int i = 0; i < bytes; i++) fputc((int)(x >> 8 * i & 255), f); }
+
+static void hub_put_gguf_text(FILE *f, const char *text)
+{
+    hub_put_u(f, strlen(text), 8);
+    fputs(text, f);
+}
+
+static void hub_put_gguf_word(FILE *f, const char *key, const char *value)
+{
+    hub_put_gguf_text(f, key);
+    hub_put_u(f, 8, 4);                          // a string
+    hub_put_gguf_text(f, value);
+}
+
+static const struct { const char *ours, *gguf; } hub_gguf_names[] = {
+    {"attn.q", "attn_q"}, {"attn.k", "attn_k"}, {"attn.v", "attn_v"}, {"attn.o", "attn_output"},
+    {"ffn.gate", "ffn_gate"}, {"ffn.up", "ffn_up"}, {"ffn.down", "ffn_down"},
+    {"moe.router", "ffn_gate_inp"}, {"moe.gate", "ffn_gate_exps"}, {"moe.up", "ffn_up_exps"},
+    {"moe.down", "ffn_down_exps"} };
+
+// A rotary pair of these lies there side by side, and not a half of the head apart.
+static uint64_t hub_gguf_row(const hub_family *y, const glam_config *c, const char *ours, uint64_t row)
+{
+    int pairs = y->qk_norm == GLAM_QK_NORM_NONE, half = c->d_head / 2, at = (int)(row % (uint64_t)c->d_head);
+    if (!pairs || (!strstr(ours, "attn.q") && !strstr(ours, "attn.k"))) return row;
+    return row - (uint64_t)at + (uint64_t)(at % 2 * half + at / 2);
+}
+
+// Tensors of a model's adapters.  pass 0: how many; 1: what each is called and where; 2: the numbers.
+static int hub_put_gguf_tensors(FILE *f, const glam_model *model, const hub_family *y, double alpha, int pass)
+{
+    const glam_tensor *w;
+    glam_adapter a;
+    uint64_t at = 0;
+    int count = 0;
+    for (int i = 0; (w = glam_model_tensor_at(model, i)) != NULL; i++) {
+        int layer = 0, used = 0, name = -1;
+        if (!glam_adapter_of(model, w->name, &a)) continue;
+        sscanf(w->name, "layers.%d.%n", &layer, &used);
+        for (int k = 0; k < (int)(sizeof hub_gguf_names / sizeof *hub_gguf_names); k++)
+            if (strcmp(w->name + used, hub_gguf_names[k].ours) == 0) name = k;
+        if (name < 0) {
+            glam_fail(glam_model_ctx(model), GLAM_ERR_VALUE, "adapter: GGUF has no name for %s", w->name);
+            return 0;
+        }
+        int dims = w->shape.dims;
+        uint64_t E = dims == 3 ? (uint64_t)w->shape.dim[0] : 1, in = (uint64_t)w->shape.dim[dims - 2];
+        uint64_t out = (uint64_t)w->shape.dim[dims - 1], r = hub_rank_of(&a);
+        double fix = (double)a.scale * (double)r / alpha;      // llama.cpp multiplies by alpha / rank
+        for (int which = 0; which < 2; which++, count++) {
+            uint64_t columns = which ? r : in, rows = which ? out : r, n = rows * columns * E;
+            char full[80];
+            snprintf(full, sizeof full, "blk.%d.%s.weight.lora_%c", layer, hub_gguf_names[name].gguf, "ab"[which]);
+            if (pass == 1) {
+                hub_put_gguf_text(f, full);
+                hub_put_u(f, (uint64_t)dims, 4);
+                hub_put_u(f, columns, 8);
+                hub_put_u(f, rows, 8);
+                if (dims == 3) hub_put_u(f, E, 8);
+                hub_put_u(f, 0, 4);                            // F32
+                hub_put_u(f, at, 8);
+            }
+            for (uint64_t k = 0; pass == 2 && k < n; k++) {
+                uint64_t e = k / (rows * columns), row = k / columns % rows, column = k % columns;
+                if (!which) hub_put_float(f, a.a->data[(e * in + column) * r + row]);
+                else {
+                    uint64_t from = hub_gguf_row(y, glam_model_config(model), w->name, row);
+                    hub_put_float(f, (float)((double)a.b->data[(e * r + column) * out + from] * fix));
+                }
+            }
+            for (at += 4 * n; at % 32; at++) if (pass == 2) fputc(0, f);
+        }
+    }
+    return pass ? 1 : count;
+}
+
+glam_status hub_export_gguf_adapter(const glam_model *model, const char *path)
+{
+    glam_ctx *ctx = glam_model_ctx(model);
+    const glam_tensor *w;
+    glam_adapter a;
+    double alpha = 0;
+    const char *why;
+    hub_out out;
+    if (glam_error(ctx)) return glam_error(ctx);
+    const hub_family *y = hub_family_of(glam_model_config(model), &why);
+    if (!y) return glam_fail(ctx, GLAM_ERR_VALUE, "%s: no public family is like this model: %s", path, why);
+    for (int i = 0; (w = glam_model_tensor_at(model, i)) != NULL && alpha <= 0; i++)
+        if (glam_adapter_of(model, w->name, &a)) alpha = (double)a.scale * (double)hub_rank_of(&a);
+    int count = alpha > 0 ? hub_put_gguf_tensors(NULL, model, y, alpha, 0) : 0;
+    if (!count && !glam_error(ctx))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "%s: this model has no adapters", path);
+    FILE *f = hub_create(ctx, path, &out);
+    if (!f) return glam_error(ctx);
+    int dense = y->layout == HUB_DENSE || strcmp(y->name, "mixtral") == 0, qwen = strncmp(y->name, "qwen3", 5) == 0;
+    fputs("GGUF", f);
+    hub_put_u(f, 3, 4);
+    hub_put_u(f, (uint64_t)count, 8);
+    hub_put_u(f, 4, 8);                          // entries before the tensors
+    hub_put_gguf_word(f, "general.architecture", qwen ? (y->layout == HUB_DENSE ? "qwen3" : "qwen3moe")
+                      : dense ? "llama" : y->name);
+    hub_put_gguf_word(f, "general.type", "adapter");
+    hub_put_gguf_word(f, "adapter.type", "lora");
+    hub_put_gguf_text(f, "adapter.lora.alpha");
+    hub_put_u(f, 6, 4);                          // a float
+    hub_put_float(f, (float)alpha);
+    int ok = hub_put_gguf_tensors(f, model, y, alpha, 1);
+    for (int64_t at = hub_tell(f); at % 32; at++) fputc(0, f);
+    ok = ok && hub_put_gguf_tensors(f, model, y, alpha, 2);
+    hub_finish(ctx, &out, ok);
     return glam_error(ctx);
 }
 

@@ -60,6 +60,8 @@ static int run_export(settings *s, char **words, int count)
     if (count != 1 || !GIVEN(folder_out))
         return complain(USAGE, "export wants a model and --out FOLDER: %s export model.safetensors "
                         "--out folder", program);
+    if (GIVEN(as) && !GIVEN(adapter)) return complain(USAGE, "--as is about --adapter");
+    if (GIVEN(adapter)) return export_adapter(s, words[0]);
     if (make_folder("out", s->folder_out)) return FAILED;
     char *config = in_folder(s->folder_out, "config.json");
     int there = kind_of(config) != NOTHING;

@@ -28,6 +28,7 @@ static int make_room(run *r)
     b->copy = (float **)calloc((size_t)b->tensors, sizeof *b->copy);
     for (int i = 0; b->copy && i < b->tensors; i++) {
         const glam_tensor *t = glam_model_tensor_at(r->model, i);
+        if (!t->wants_grad) continue;                     // what is frozen stays as it is
         b->copy[i] = (float *)malloc(glam_size(t) * sizeof *t->data);
         if (!b->copy[i]) forget_best(b);
     }
@@ -48,7 +49,7 @@ static void keep_best(run *r, int step, int ends)
     } else if (keeps_best(r) && !b->off && (b->copy || make_room(r))) {
         for (int i = 0; i < b->tensors; i++) {
             const glam_tensor *t = glam_model_tensor_at(r->model, i);
-            memcpy(b->copy[i], t->data, glam_size(t) * sizeof *t->data);
+            if (b->copy[i]) memcpy(b->copy[i], t->data, glam_size(t) * sizeof *t->data);
         }
     }
     b->step = step;
@@ -61,7 +62,7 @@ static void swap_best(run *r)
     for (int i = 0; i < r->best.tensors; i++) {
         glam_tensor *t = glam_model_tensor_at(r->model, i);
         float *copy = r->best.copy[i];
-        for (size_t k = 0, size = glam_size(t); k < size; k++) {
+        for (size_t k = 0, size = copy ? glam_size(t) : 0; k < size; k++) {
             float one = copy[k];
             copy[k] = t->data[k];
             t->data[k] = one;
@@ -87,7 +88,8 @@ enum { MODEL, CHECKPOINT };
 // One attempt; a failure is told and forgotten, so that there can be another.
 static int try_save(run *r, int what, const char *path)
 {
-    glam_status status = what == MODEL ? glam_save(r->model, path)
+    glam_status status = what == MODEL && count_adapters(r->model) ? glam_save_adapter(r->model, path)
+                       : what == MODEL ? glam_save(r->model, path)
                                        : glam_save_checkpoint(r->trainer, path);
     if (status == GLAM_OK && glam_error(r->ctx) == GLAM_OK) return 1;
     warn("%s", glam_error_text(r->ctx));

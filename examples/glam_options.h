@@ -21,7 +21,7 @@ enum { DONE = 0, FAILED = 1, USAGE = 2 };           // exit status; a signal's: 
 
 enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      // commands
        REPORT = 1 << 12, TOKENIZER = 1 << 13, IMPORT = 1 << 14, EXPORT = 1 << 15, PLAN = 1 << 21,
-       CHAT = 1 << 22, UPCYCLE = 1 << 25,
+       CHAT = 1 << 22, UPCYCLE = 1 << 25, MERGE = 1 << 27,
        DATA_SCORE = 1 << 16, DATA_FILTER = 1 << 17, DATA_MIX = 1 << 18, DATA_DEDUP = 1 << 19,
        DATA_OVERLAP = 1 << 20, DATA_QUALITY = DATA_SCORE | DATA_FILTER,
        DATA = DATA_QUALITY | DATA_MIX | DATA_DEDUP | DATA_OVERLAP,
@@ -39,7 +39,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(out, "out", "FILE", TRAIN | RESUME, WORD, 0, \
         "the model; else model.safetensors, model-2 ...: a name that no other run has") \
     ROW(force, "force", "", NEW | RESUME | REPORT | TOKENIZER | DATA | EVAL | PLAN | \
-        IMPORT | EXPORT | UPCYCLE, FLAG, 0, \
+        IMPORT | EXPORT | UPCYCLE | MERGE, FLAG, 0, \
         "overwrite files that exist; train: even the model of --from") \
     ROW(from, "from", "MODEL", TRAIN, WORD, 0, \
         "fine-tune this model instead of making a new one") \
@@ -51,6 +51,17 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "steps between them") \
     ROW(resume, "resume", "FILE", TRAIN | RESUME, WORD, 0, \
         "go on from a checkpoint, with the same texts; the rest comes from the file") \
+    TITLE(TRAIN, "adapters (LoRA) beside the weights of --from, which stay as they are") \
+    ROW(lora, "lora", "LIST", TRAIN, WORD, 0, \
+        "of which: attention,experts,router,dense,shared; --out then holds them alone") \
+    ROW(lora_rank, "rank", "N", TRAIN, WHOLE, SIZE, "of each; 8") \
+    ROW(expert_rank, "expert-rank", "N", TRAIN, WHOLE, SIZE, "of each expert's; else --rank") \
+    ROW(lora_alpha, "alpha", "A", TRAIN, REAL, 1e6, "their product is times A / rank; 16") \
+    ROW(rslora, "rslora", "", TRAIN, FLAG, 0, "times A / sqrt(rank) instead") \
+    ROW(by_load, "experts-by-load", "TEXT", TRAIN, WORD, 0, \
+        "of experts only those that this text uses most") \
+    ROW(load_share, "share", "F", TRAIN, SHARE, 1, \
+        "so many as take this share of a layer's choices; 0.2") \
     TITLE(NEW, "how long") \
     ROW(steps, "steps", "N", NEW | RESUME, WHOLE, MANY, \
         "optimiser steps; in a race of each model, in place of equal time") \
@@ -164,11 +175,16 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(mesh_store, "mesh-store", "", TRAIN | RESUME | INFO | PLAN, FLAG, 0, \
         "split the other weights over X as well, for memory") \
     ROW(import_out, "out", "FILE", IMPORT, WORD, 0, "where to; model.safetensors") \
+    ROW(adapter, "adapter", "FILE", GENERATE | EVAL | ROUTE | CHAT | EXPORT, WORD, 0, \
+        "an adapter for the model: of train --lora, or a folder of PEFT") \
+    ROW(as, "as", "KIND", EXPORT, WORD, 0, \
+        "with --adapter: peft, or gguf, a file for llama.cpp; peft") \
+    ROW(merged_out, "out", "FILE", MERGE, WORD, 0, "where to; merged.safetensors") \
     ROW(grown_experts, "experts", "N", UPCYCLE, WHOLE, SIZE, "copies in each mixture; 8") \
     ROW(grown_every, "every", "N", UPCYCLE, WHOLE, SIZE, "every Nth layer becomes a mixture; 1") \
     ROW(grown_top_k, "top-k", "N", UPCYCLE, WHOLE, SIZE, "of them work on a token; 2") \
     ROW(grown_out, "out", "FILE", UPCYCLE, WORD, 0, "where to; grown.safetensors") \
-    ROW(folder_out, "out", "FOLDER", EXPORT, WORD, 0, "made if it is not there") \
+    ROW(folder_out, "out", "FOLDER", EXPORT, WORD, 0, "made if it is not there; of gguf a file") \
     ROW(pieces, "vocab", "N", TOKENIZER, WHOLE, SIZE, "how many pieces to learn; 2048") \
     ROW(tokens_out, "out", "FILE", TOKENIZER, WORD, 0, "where to; tokenizer.json") \
     ROW(split, "split", "NAME", TOKENIZER, WORD, 0, \

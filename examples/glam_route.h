@@ -222,7 +222,7 @@ static int run_route(settings *s, char **words, int count)
     memset(&k, 0, sizeof k);
     memset(&total, 0, sizeof total);
     glam_ctx *ctx = open_context(s);
-    glam_model *model = load_model(ctx, words[0]);
+    glam_model *model = load_adapted(ctx, words[0], s);
     int32_t *ids = model ? text_tokens(model, words[1], ROUTED, 0, &tokens) : NULL;
     if (ids && glam_error(ctx) == GLAM_OK) {
         const glam_config *c = glam_model_config(model);

@@ -24,6 +24,8 @@ typedef struct run {
     glam_config   config;
     glam_recipe   recipe;
     glam_plan     plan;
+    double        base_loss;                  // of validation, before adapters; -1: none
+    int           still;                      // experts that --experts-by-load leaves out
     int           texts;                      // of which train is made
     glam_text    *train, *valid;              // valid NULL: nothing is held back
     glam_model   *model;
@@ -284,12 +286,15 @@ static void freeze_all(glam_model *model, const char *list)
     }
 }
 
+static void adapt(run *r);                       // glam_lora.h
+
 // A new model or a saved one, what is frozen of it, and its trainer.
 static void make_trainer(run *r)
 {
     r->model = GIVEN(from) ? load_model(r->ctx, r->s->from) : glam_model_new(r->ctx, &r->config);
     if (!GIVEN(from) && r->model) glam_model_set_tokenizer(r->model, r->tokens);
     if (GIVEN(freeze) && r->model) freeze_all(r->model, r->s->freeze);
+    if (GIVEN(lora) && r->model) adapt(r);
     r->trainer = glam_trainer_new(r->model, r->train, r->valid, &r->recipe);
 }
 
@@ -349,6 +354,7 @@ static void close_tallies(run *r)
 static int show_plan(run *r)
 {
     if (glam_plan_for(r->ctx, &r->config, &r->recipe, &r->plan) != GLAM_OK) return failure(r->ctx);
+    if (GIVEN(lora)) return DONE;                         // the model has to be there: see adapt
     if (!r->s->quiet) {
         printf("memory    ");
         show_memory(&r->plan);
@@ -385,7 +391,7 @@ static int open_run(run *r, settings *s, char **words, int count)
     r->s = s;
     r->paths = words;
     r->path_count = count;
-    r->valid_loss = -1;
+    r->valid_loss = r->base_loss = -1;
     r->checks = CHECKS;
     mute = s->quiet;
     if (join_ranks(s, &options)) return USAGE;

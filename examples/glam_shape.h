@@ -117,6 +117,10 @@ static int make_recipe(const settings *s, glam_recipe *r)
     if (named < 0) return USAGE;
     *r = named == 0 ? glam_recipe_default() : named == 1 ? glam_recipe_paper()
        : named == 2 ? glam_recipe_finetune() : glam_recipe_quick();
+    if (GIVEN(lora) && !GIVEN(recipe) && !GIVEN(optimizer)) {
+        r->optimizer = GLAM_ADAMW;         // a rate relative to B, which begins as 0, would be none
+        r->lr = 5e-4;
+    }
     if (GIVEN(optimizer)) {
         int kind = find_word("optimizer", s->optimizer, optimizer_names);
         if (kind < 0) return USAGE;

@@ -38,7 +38,7 @@ static int choose_files(run *r)
     r->checkpoint = GIVEN(checkpoint) ? joined("%s", s->checkpoint)
                   : GIVEN(resume) ? joined("%s", s->resume) : NULL;
     if (check_different(r)) return USAGE;                // before anything is made
-    if (!r->out) r->out = free_name("model", ".safetensors", &refused);
+    if (!r->out) r->out = free_name(GIVEN(lora) ? "adapter" : "model", ".safetensors", &refused);
     else if (check_writable("out", r->out, s->force)) return FAILED;
     if (refused)
         return complain(FAILED, "%s cannot be written: %s; --out chooses another place", r->out,
@@ -99,6 +99,10 @@ static void show_trained(const run *r)
     for (int i = 0; (t = glam_model_tensor_at(r->model, i)) != NULL; i++) {
         all += glam_size(t);
         if (t->wants_grad) trained += glam_size(t);
+    }
+    if (count_adapters(r->model)) {
+        show_lora(r);
+        return;
     }
     const char *summary = glam_trainer_summary(r->trainer), *parts = strchr(summary, ':');
     if (trained == all || ranks.size) {
@@ -387,6 +391,9 @@ static void print_result(run *r)
     if (r->fresh > 0)
         printf(",\n%s (%s)", show_joules(r->meter.joules), energy_words(&r->meter));
     printf("%s\n\n", r->now.stopped ? "; stopped, as it no longer gained" : "");
+    if (r->base_loss >= 0 && r->valid_loss >= 0)
+        printf("adapters  validation loss %.4f before and %.4f after\n", r->base_loss, r->valid_loss);
+    print_drift(r);
     print_epochs(r);
     int count = write_sample(r, tokens, &prompt, 7);
     if (count > 0) print_look(r->model, tokens, count);
@@ -403,6 +410,21 @@ static void print_next(const run *r, const char *path)
                                            {"route", " \"Who works on which letter?\""},
                                            {"info", ""}};
     printf("\ntry next\n");
+    if (count_adapters(r->model)) {
+        const char *base = GIVEN(from) ? r->s->from : "MODEL";
+        static const char *const with[2][3] = {{"generate", "--adapter ", ""},
+                                               {"merge", "", " --out merged.safetensors"}};
+        for (int i = 0; i < 2; i++) {
+            printf("  ");
+            print_quoted(stdout, program);
+            printf(" %s ", with[i][0]);
+            print_path(stdout, base);
+            printf(" %s", with[i][1]);
+            print_path(stdout, path);
+            printf("%s\n", with[i][2]);
+        }
+        return;
+    }
     for (int i = 0; i < (r->config.moe.experts > 0 ? 3 : 1); i++) {
         printf("  ");
         print_quoted(stdout, program);
@@ -547,6 +569,7 @@ static int train(run *r)
     if (!r->s->quiet) show_run(r);
     log_start(r);
     flush_output();
+    if (GIVEN(lora) && r->valid) r->base_loss = glam_validate(r->trainer);
     glam_report now;
     while (glam_train_step(r->trainer, &now)) {
         r->now = now;
@@ -564,7 +587,7 @@ static int run_train(settings *s, char **words, int count)
     if (count == 0)
         return complain(USAGE, "train wants one text or more: %s train book.txt", program);
     if (GIVEN(keep) && find_word("keep", s->keep, keep_names) < 0) return USAGE;
-    if (check_together(s)) return USAGE;
+    if (check_together(s) || check_lora(s)) return USAGE;
     int status = open_run(&r, s, words, count);
     if (status == DONE) status = choose_files(&r);
     if (status == DONE) status = train(&r);
