@@ -742,14 +742,15 @@ typedef struct glam_config {
 typedef struct glam_model glam_model;
 
 // Tokens and what to predict, [rows,length].  NULL where absent: targets are only needed for a
-// loss; mask 0 is padding; segments number packed texts from 1, 0 is padding.
+// loss, -1 is nothing to predict; mask 0 is padding; segments number packed texts from 1, 0 is
+// padding.
 typedef struct glam_batch {
     int rows, length;
     const int32_t *tokens, *targets, *mask, *segments;
 } glam_batch;
 
-// The parts of the loss.  xent and z are means over real tokens; aux and router_z are sums over
-// the mixture layers, unweighted.
+// The parts of the loss.  xent is a mean over real tokens with something to predict, z one over all
+// real tokens; aux and router_z are sums over the mixture layers, unweighted.
 // total = xent + z_loss z + aux_weight aux + router_z_weight router_z
 typedef struct glam_losses { double xent, z, aux, router_z, total; } glam_losses;
 
@@ -777,8 +778,8 @@ GLAM_API uint64_t glam_model_count(const glam_model *model, uint64_t *active);
 // glam_loss does.)
 GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, glam_mode mode);
 // The total loss [1], ready for glam_backward or glam_update; losses may be NULL.  A batch cut
-// into parts has the losses of its parts, each times its share of the real tokens.  On a mesh the
-// batch is this rank's part along X and the loss that share of it; so they add up over the ranks.
+// into parts has the losses of its parts, each times its share of the tokens.  On a mesh the batch
+// is this rank's part along X and the loss that share of it; so they add up over the ranks.
 GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam_mode mode,
                                 glam_losses *losses);
 // What the mixture of this layer did in the last pass, a trainer's or one of your own; NULL for a
@@ -820,6 +821,11 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *model);
 // or layers.3; blanks around it do not count.  Returns how many matched; none is an error.  Do it
 // before glam_trainer_new.
 GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen);
+// The same for single experts of a layer, of those of its weights (or adapters) that train: frozen
+// [E], 1: its part of them stays as it is, bit for bit, and they have no weight decay; NULL: all
+// train.  Trains the experts alone that a task uses (ESFT, Wang et al. 2024).  GLAM_ERR_VALUE: no
+// mixture there; GLAM_ERR_STATE: a mesh (one rank alone so far), or they belong to a trainer.
+GLAM_API glam_status glam_freeze_experts(glam_model *model, int layer, const unsigned char *frozen);
 
 // Low-rank adapters (LoRA, Hu et al. 2022): y = x W + s (x A) B, W [k,n] frozen, A [k,r] uniform in
 // +-1/sqrt(k), B [r,n] zero; of experts a pair each, A [E,k,r] and B [E,r,n], and each row meets
@@ -1017,6 +1023,23 @@ GLAM_API size_t glam_text_read(const glam_text *text, size_t from, size_t count,
 // documents, where there are any: so much and the start of the document that the cut fell into.
 GLAM_API glam_status glam_text_split(glam_text *text, float fraction, glam_text **train,
                                      glam_text **valid);
+// Tokens of which some are to be learnt: a question and its answer, say.
+typedef struct glam_example {
+    const int32_t *tokens;             // [count]
+    const unsigned char *learn;        // [count] 1: to be predicted from those before it; NULL: all
+    int count;                         // 2 or more; there is nothing before the first
+} glam_example;
+// Examples as a text, copied, in an order of chance that is always the same, so that what a split
+// holds back is a fair sample.  A batch has windows of `length` tokens into which whole examples
+// are packed as segments of their own, the loss of each is what it would be alone, and the targets
+// of what is not to be learnt are -1.  What an example has past length + 1 tokens is cut off.
+// Every window comes once before any comes again, in another order each time; in a mix, or cut
+// from one, they are drawn like others.  GLAM_ERR_VALUE: an example of which nothing is learnt.
+GLAM_API glam_text *glam_text_examples(glam_ctx *ctx, const glam_example *examples, int count,
+                                       int length);
+// How many windows of `length` tokens there are that do not overlap, and how many tokens all of
+// them predict (NULL: not wanted).
+GLAM_API size_t glam_text_windows(const glam_text *text, int length, uint64_t *predicted);
 // Several texts as one; a window never crosses from one into the next.  A window is drawn from
 // text i with probability weights[i] / sum; weights NULL: by length.
 GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float *weights,
@@ -1029,7 +1052,8 @@ GLAM_API const glam_source *glam_mix_preset(int index);       // 0 to 5, else NU
 GLAM_API glam_status glam_mix_epochs(const glam_text *mix, int rows, int length, uint64_t seed,
                                      uint64_t from, uint64_t to, double *epochs, int count);
 // Fills batch with rows windows of length tokens and their next tokens.  Row r starts at a place
-// that is a function of (seed, step, r).  The arrays belong to the step (glam_forget).
+// that is a function of (seed, step, r); of examples, (seed, step * rows + r).  The arrays belong
+// to the step (glam_forget).  GLAM_ERR_VALUE: examples that were packed for longer windows.
 GLAM_API glam_status glam_next_batch(glam_text *text, int rows, int length, uint64_t seed,
                                      uint64_t step, glam_batch *batch);
 
@@ -1127,9 +1151,9 @@ typedef struct glam_report {
     double   grad_norm, lr;
     double   valid_loss;         // of the last validation; negative: none yet
     double   seconds;            // spent in training steps, validation left out
-    double   tokens_per_second;
-    uint64_t tokens;             // trained on so far
-    double   flops;              // and what that took, as glam_plan counts it; of all ranks
+    double   tokens_per_second;  // read, padding too
+    uint64_t tokens;             // predicted so far
+    double   flops;              // of all steps, as glam_plan counts it; of all ranks
     uint64_t bytes;              // held by the context now
     int      skipped;            // this update was not finite and was left out
     int      torn;               // update_in_backward met an update that was not finite: what came
@@ -1268,6 +1292,8 @@ GLAM_API glam_status glam_load_split(glam_text *text, const char *path, glam_tex
                                      glam_text **valid);
 // The config of a file without its weights; for tools.
 GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_config *config);
+// The recipe of a checkpoint: examples are packed for its context, where it is not 0.
+GLAM_API glam_status glam_load_recipe(glam_ctx *ctx, const char *path, glam_recipe *recipe);
 // The tokenizer of a model or checkpoint alone, to open texts with; NULL without an error: bytes.
 GLAM_API glam_tokenizer *glam_load_tokenizer(glam_ctx *ctx, const char *path);
 
@@ -1438,6 +1464,7 @@ enum {
     GLAM__TRANSIENT = 2,     // its gradient may be recycled
     GLAM__OWNED     = 4,     // its gradient belongs to an optimiser
     GLAM__CONSTANT  = 32,    // never has one
+    GLAM__PARTLY    = 64,    // a part of it is frozen: no weight decay
     GLAM__NONE      = 0, GLAM__EMPTY = 8, GLAM__SUM = 16, GLAM__STATE = 24
 };
 
@@ -6695,15 +6722,16 @@ static glam_status glam__norm_fits(glam_ctx *ctx, const char *op, const glam_ten
 }
 
 // ---- the loss: logits in chunks of tokens, never more than one T x V array
-//   xent = mean(lse - logit[target]),  z = mean(lse^2),  y = xent + z_loss z
-//   dlogits = (p (1 + 2 z_loss lse) - [target]) / count * dy
+//   xent = mean(lse - logit[target]) over what is predicted, z = mean(lse^2) over what is real
+//   y = xent + z_loss z,  share = predicted / real
+//   dlogits = (p ([predicted] + 2 z_loss share lse) - [target]) / predicted * dy
 //   dE += dlogits^T a,  da = dlogits E,  a = logit_scale RMS(x)
 // With a logit_cap, logit = cap(a E^T), and dlogits go back through it first.
 
 typedef struct glam__head {
     const int32_t *targets, *segments;
     float norm_eps, logit_scale, logit_cap, z_loss;
-    double count;
+    double count, real;            // what xent and what z is divided by
     double *parts;                 // xent and z, for the report
 } glam__head;
 
@@ -6722,9 +6750,10 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
     int T = (int)glam__rows(n->in[0]), M = glam__last(n->in[0]), V = n->in[2]->shape.dim[0];
     int all = glam__whole(n->in[2]).dim[0];
     for (int t = 0; t < T && h->targets; t++)
-        if ((!h->segments || h->segments[t]) && (h->targets[t] < 0 || h->targets[t] >= all))
+        if ((!h->segments || h->segments[t]) && (h->targets[t] < -1 || h->targets[t] >= all))
             return glam_fail(ctx, GLAM_ERR_VALUE, "loss: token %d has target %d; the vocabulary "
-                             "has 0 to %d", t, (int)h->targets[t], all - 1);
+                             "has 0 to %d, and -1 predicts nothing", t, (int)h->targets[t],
+                             all - 1);
     int chunk = glam__head_chunk(T, V), kept = chunk == T;
     uint64_t logits = glam__floats((uint64_t)chunk * V);
     n->out_shape[0] = glam_dim1(1);
@@ -6751,7 +6780,7 @@ typedef struct glam__head_rows {
     const glam__head *h;
     int V, row;                    // first row of the chunk
     int from;                      // on a mesh: where our part of the vocabulary begins
-    float *logits, *lse, *xent, scale;
+    float *logits, *lse, *xent, scale, z_share;
     int again;                     // backward: logits were made again, and have no cap yet
 } glam__head_rows;
 
@@ -6807,12 +6836,13 @@ static void glam__head_backward_row(void *arg, int i, int worker GLAM__UNUSED)
         return;
     }
     int target = r->h->targets[t] - r->from;
+    float xent = r->h->targets[t] < 0 ? 0.0f : 1.0f, z = 2 * r->h->z_loss * r->z_share * r->lse[t];
     for (int v = 0; v < r->V; v += strip, l += strip, target -= strip) {
         int n = glam__min(r->V - v, strip);
         if (cap > 0 && r->again) glam__cap(r->kernels, cap, n, l);
         if (cap > 0) memcpy(capped, l, (size_t)n * sizeof *l);
         r->kernels->exp_minus(n, r->lse[t], l, l);
-        r->kernels->scale(n, r->scale * (1 + 2 * r->h->z_loss * r->lse[t]), l);
+        r->kernels->scale(n, r->scale * (xent + z), l);
         if (target >= 0 && target < n) l[target] -= r->scale;
         if (cap > 0) glam__cap_back(cap, n, capped, l);
     }
@@ -6863,12 +6893,12 @@ static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
     }
     glam__head_join(ctx, n->in[2], &r, T);
     for (int t = 0; t < T; t++) {
-        r.xent[t] = r.lse[t] - r.xent[t];
+        r.xent[t] = h->targets[t] < 0 ? 0 : r.lse[t] - r.xent[t];
         xent += (double)r.xent[t];
         z += (double)r.lse[t] * (double)r.lse[t];
     }
     h->parts[0] = xent / h->count;
-    h->parts[1] = z / h->count;
+    h->parts[1] = z / h->real;
     n->out[0]->data[0] = (float)(h->parts[0] + (double)h->z_loss * h->parts[1]);
 }
 
@@ -6883,6 +6913,7 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
     glam__linear back = glam__linear_of(ctx, n->in + 2, 1, 0, T), embed = back;
     if (chunk < T) embed = glam__linear_of(ctx, n->in + 2, 1, 1, T);
     r.scale = (float)((double)n->out[0]->grad[0] / h->count);
+    r.z_share = (float)(h->count / h->real);
     r.again = chunk < T;
     for (r.row = 0; r.row < T; r.row += chunk) {
         float *at = da + (size_t)r.row * M, *x = a + (size_t)r.row * M;
@@ -8221,6 +8252,7 @@ typedef struct glam__moe_setup {
     const int32_t *mask;           // [T]
     const float *bias;             // [E] or NULL
     const unsigned char *off;      // [E] experts that are switched off, or NULL
+    const unsigned char *frozen;   // [E] experts that do not train, or NULL
     glam__pass pass;
     glam__route route;             // lives longer than the op
     glam_routing *record;          // summary for the caller; may be NULL
@@ -8354,7 +8386,7 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     m.room = glam__moe_room(&m);
     m.spans_here = m.E;
     m.traced = ctx->options.trace != NULL;
-    m.plain = ctx->plain && !ctx->mesh && n->inputs == n->op->inputs;
+    m.plain = ctx->plain && !ctx->mesh && n->inputs == n->op->inputs && !m.s->frozen;
     glam__lay_over(glam__moe_saved, &m, n->saved);
     return m;
 }
@@ -9174,6 +9206,18 @@ static void glam__moe_gather_row(void *arg, int row, int worker GLAM__UNUSED)
 static void glam__moe_combine_back(glam__moe_grads *d)
 { glam__each_row(d->m.ctx, d->m.rows, 2.0 * d->m.M, glam__moe_gather_row, d); }
 
+// Where some experts are frozen: the spans, with no rows for those.
+static glam__span *glam__moe_trained(const glam__moe *m)
+{
+    if (!m->s->frozen) return NULL;
+    glam__span *spans = (glam__span *)glam_scratch(m->ctx, (size_t)m->E * sizeof *spans);
+    for (int e = 0; e < m->E; e++) {
+        spans[e] = m->at_work[e];
+        if (m->s->frozen[e]) spans[e].rows = 0;
+    }
+    return spans;
+}
+
 // dh = dy Wd^T; through the activation; the gradients of the experts and of their inputs.
 static void glam__moe_experts_back(glam__moe_grads *d)
 {
@@ -9183,6 +9227,8 @@ static void glam__moe_experts_back(glam__moe_grads *d)
     f.h = d->h;
     f.weight = d->weight; f.dweight = d->dweight_here;
     int outers = glam__glu_backward(&f, d->xr, d->dyr, d->dxr_here, o);
+    glam__span *trained = glam__moe_trained(m);
+    for (int i = 0; i < outers && trained; i++) o[i].spans = trained;
     if (m->X == 1) glam__outer_run(m->ctx, o, outers);
     else for (int i = 0; i < outers; i++) glam__moe_outer_tree(m, &o[i]);
 }
@@ -9445,6 +9491,7 @@ static uint64_t glam__moe_inner_bytes(const glam__moe *m, int below)
     const glam_ctx *ctx = m->ctx;
     uint64_t T = (uint64_t)m->T, room = (uint64_t)m->room, E = (uint64_t)m->E;
     uint64_t steps = 2 * glam__align(E * sizeof(int)) + 2 * glam__floats(2 * T) +
+                     (m->s->frozen ? glam__align(E * sizeof(glam__span)) : 0) +
                      glam__align((uint64_t)m->groups * (E + 1) * sizeof(int)) + glam__floats(T) +
                      glam__floats(4 * (uint64_t)m->H) +
                      (m->traits & GLAM__AHEAD ? glam__align((uint64_t)m->group * sizeof(glam__bid))
@@ -9820,7 +9867,8 @@ typedef struct glam__layer {
     glam_ffn_weights shared;       // its expert for all
     glam_moe_config tuned;         // see glam_model_tune
     unsigned char *off;            // [E] experts that are switched off, and the same as a choice
-    int some_off;
+    unsigned char *frozen;         // [E] experts that do not train
+    int some_off, some_frozen;
     glam_routing routing[2];       // of passes of one's own; of a trainer's
 } glam__layer;
 
@@ -10269,6 +10317,8 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, g
         model->layers[i].tuned = c.moe;
         model->layers[i].off = (unsigned char *)glam__take(ctx, &ctx->life,
                                                            (uint64_t)c.moe.experts + 1);
+        model->layers[i].frozen = (unsigned char *)glam__take(ctx, &ctx->life,
+                                                              (uint64_t)c.moe.experts + 1);
     }
     return ctx->error ? NULL : model;
 }
@@ -10652,6 +10702,38 @@ GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen)
     return matched;
 }
 
+GLAM_API glam_status glam_freeze_experts(glam_model *model, int layer, const unsigned char *frozen)
+{
+    if (!model) return GLAM_ERR_MEMORY;
+    glam_ctx *ctx = model->ctx;
+    int some = 0;
+    if (ctx->error) return ctx->error;
+    if (!glam_model_moe(model, layer))
+        return glam_fail(ctx, GLAM_ERR_VALUE, "freeze_experts: layer %d is no mixture", layer);
+    if (ctx->mesh)
+        return glam_fail(ctx, GLAM_ERR_STATE, "freeze_experts: one rank alone so far");
+    glam__layer *l = &model->layers[layer];
+    glam_tensor *const weights[] = { l->moe.gate, l->moe.up, l->moe.down }, *of[9];
+    int count = 0;
+    for (int i = 0; i < 3; i++) {
+        if (!weights[i]) continue;
+        of[count++] = weights[i];
+        if (!weights[i]->low) continue;
+        of[count++] = weights[i]->low->a;
+        of[count++] = weights[i]->low->b;
+    }
+    for (int i = 0; i < count; i++)
+        if (of[i]->flags & GLAM__OWNED)
+            return glam_fail(ctx, GLAM_ERR_STATE, "freeze_experts: %s belongs to an optimizer; "
+                             "freeze before it is made", of[i]->name);
+    for (int e = 0; e < model->config.moe.experts; e++)
+        some |= l->frozen[e] = frozen && frozen[e];
+    l->some_frozen = some;
+    for (int i = 0; i < count; i++)
+        of[i]->flags = some ? of[i]->flags | GLAM__PARTLY : of[i]->flags & ~GLAM__PARTLY;
+    return GLAM_OK;
+}
+
 // ---- adapters
 
 // Which weights have which role, as globs.
@@ -10727,6 +10809,7 @@ static void glam__adapt_weight(glam_model *model, glam_tensor *w, int rank, floa
                        : glam_param(ctx, name, shape);
     }
     if (ctx->error) return;
+    for (int i = 0; i < 2; i++) half[i]->flags |= w->flags & GLAM__PARTLY;
     if (!data)
         glam__fill_uniform(half[0], ctx->options.seed,
                            (float)(1 / sqrt((double)w->shape.dim[w->shape.dims - 2])));
@@ -10887,6 +10970,7 @@ typedef struct glam__run {
     glam__cache *caches;           // [layers], or NULL
     const float *turn;             // rotary: see glam__attention
     double real, count;            // real tokens: of this part of the batch; of the whole step
+    double told, goal;             // those of them with something to predict: of both
     int recompute, cancelled, aux_off;
     int most;                      // on a mesh: tokens that any rank may have; 0: all the same
     int quiet;                     // leave the model's routing records alone
@@ -10951,6 +11035,7 @@ static glam_tensor *glam__block(glam_ctx *ctx, void *arg, glam_tensor *x, glam_t
     s.route = b->route;
     s.bias = layer->moe.bias ? layer->moe.bias->data : NULL;
     s.off = layer->some_off ? layer->off : NULL;
+    s.frozen = layer->some_frozen ? layer->frozen : NULL;
     s.pass = run->pass;
     s.pass.layer = b->layer;
     s.record = run->quiet ? NULL : &layer->routing[run->trained];
@@ -11045,6 +11130,10 @@ static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam
     for (int t = 0; t < batch->rows * batch->length && run->segments; t++)
         run->real += run->segments[t] != 0;
     run->count = run->real > 0 ? run->real : 1;
+    run->told = batch->targets ? 0 : run->real;
+    for (int t = 0; t < batch->rows * batch->length && batch->targets; t++)
+        run->told += (!run->segments || run->segments[t]) && batch->targets[t] >= 0;
+    run->goal = run->told > 0 ? run->told : 1;
     run->pass.kind = mode == GLAM_TRAIN ? GLAM_PASS_TRAIN : GLAM_PASS_EVALUATE;
     run->pass.step = model->ctx->updates;
     run->pass.part = model->ctx->mesh ? model->ctx->mesh->ix : 0;
@@ -11133,7 +11222,8 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     h.logit_scale = c->logit_scale;
     h.logit_cap = c->logit_cap;
     h.z_loss = c->z_loss;
-    h.count = run->count;
+    h.count = run->goal;
+    h.real = run->count;
     h.parts = (double *)glam__take(ctx, &ctx->step, 2 * sizeof *h.parts);
     in[0] = x; in[1] = model->norm; in[2] = glam__unembed(model);
     y = h.parts ? glam_apply(ctx, &glam__op_lm_loss, in, &h, sizeof h, NULL) : NULL;
@@ -11156,17 +11246,22 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     return y;
 }
 
-// On a mesh: the real tokens of the step are those of all ranks of X.
+// On a mesh: the tokens of the step are those of all ranks of X.
 static void glam__count_real(glam__run *run)
 {
     glam_ctx *ctx = run->model->ctx;
     glam__mesh *m = ctx->mesh;
     if (!m || m->X == 1 || ctx->measuring) return;
-    double *all = (double *)(void *)m->work, sum = 0;
-    all[m->ix] = run->real;
-    glam__all_gather(ctx, &m->x, &m->sent.sums, all, (size_t)m->X, sizeof *all);
-    for (int x = 0; x < m->X; x++) sum += all[x];
-    run->count = sum > 0 ? sum : 1;
+    double *all = (double *)(void *)m->work, real = 0, told = 0;
+    all[2 * m->ix] = run->real;
+    all[2 * m->ix + 1] = run->told;
+    glam__all_gather(ctx, &m->x, &m->sent.sums, all, 2 * (size_t)m->X, sizeof *all);
+    for (int x = 0; x < 2 * m->X; x += 2) {
+        real += all[x];
+        told += all[x + 1];
+    }
+    run->count = real > 0 ? real : 1;
+    run->goal = told > 0 ? told : 1;
 }
 
 GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam_mode mode,
@@ -12678,17 +12773,28 @@ GLAM_API int glam_beam_search(glam_model *model, const int32_t *prompt, int coun
 /* == 18 data : implementation =============================================================
    A text is a list of pieces of tokens, one byte each where they are bytes, in memory or still in
    their file.  Where a row of a batch starts is a function of (seed, step, row) alone, so resuming
-   needs no cursor.  Documents are ends kept beside a piece.  Last stands what is done with
-   documents before they are a text: their words, and the filter that learns to tell good ones. */
+   needs no cursor.  Documents are ends kept beside a piece.  So are examples, whose windows are
+   packed once; an epoch is a permutation of them that is computed, not kept.  Last stands what is
+   done with documents before they are a text: their words, and the filter that learns to tell good
+   ones. */
+
+// Windows of examples: numbers of documents in `order`, those of window w from first[w] on.
+typedef struct glam__packed {
+    int     length;                // of a window
+    size_t  windows;
+    size_t *first, *order;         // [windows + 1], [examples]
+} glam__packed;
 
 typedef struct glam__piece {
     const void *tokens;            // bytes or int32_t; of glam_text_file: its glam__far
     size_t start, count;           // tokens [start, start + count)
-    int    wide;                   // 1: int32_t, 2: the bytes of a file
+    int    wide;                   // 1: int32_t, 2: the bytes of a file, 3: int32_t, and ~id where
+                                   // it is not to be learnt
     int    source;                 // which of glam_mix's texts it is of
     double weight;                 // chance of a window to come from here, before dividing
     const size_t *ends;            // of documents: the tokens behind them, in order; NULL: no such
     size_t documents;              // ends that there are
+    const glam__packed *packed;    // of examples; NULL: a window may be anywhere
 } glam__piece;
 
 typedef struct glam__far { glam_ctx *ctx; const char *path; int file; } glam__far;
@@ -12713,8 +12819,8 @@ static glam_text *glam__text_new(glam_ctx *ctx, int pieces)
 
 static void glam__far_read(const glam__far *away, size_t at, size_t count, unsigned char *out);
 
-// Copies tokens [from, from + count) of a piece.
-static void glam__piece_read(const glam__piece *p, size_t from, size_t count, int32_t *out)
+// Copies tokens [from, from + count) of a piece as it has them.
+static void glam__piece_raw(const glam__piece *p, size_t from, size_t count, int32_t *out)
 {
     unsigned char block[16384];
     for (size_t n; count; from += n, out += n, count -= n) {
@@ -12722,9 +12828,15 @@ static void glam__piece_read(const glam__piece *p, size_t from, size_t count, in
         const unsigned char *bytes = p->wide ? block : (const unsigned char *)p->tokens + at;
         n = count < sizeof block ? count : sizeof block;
         if (p->wide == 2) glam__far_read((const glam__far *)p->tokens, at, n, block);
-        if (p->wide == 1) memcpy(out, (const int32_t *)p->tokens + at, n * sizeof *out);
+        if (p->wide & 1) memcpy(out, (const int32_t *)p->tokens + at, n * sizeof *out);
         else for (size_t i = 0; i < n; i++) out[i] = bytes[i];
     }
+}
+
+static void glam__piece_read(const glam__piece *p, size_t from, size_t count, int32_t *out)
+{
+    glam__piece_raw(p, from, count, out);
+    for (size_t i = 0; i < count && p->wide == 3; i++) if (out[i] < 0) out[i] = ~out[i];
 }
 
 static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count, int wide)
@@ -13020,7 +13132,7 @@ static uint64_t glam__text_checksum(const glam_text *text)
     for (int i = 0; i < text->count; i++)
         for (size_t from = 0, left = text->pieces[i].count, n; left; from += n, left -= n) {
             n = left < 4096 ? left : 4096;
-            glam__piece_read(&text->pieces[i], from, n, block);
+            glam__piece_raw(&text->pieces[i], from, n, block);
             for (size_t j = 0; j < n; j++, at++)
                 sum += glam__mix64(((uint64_t)(uint32_t)block[j] << 40) + at);
         }
@@ -13039,6 +13151,7 @@ static uint64_t glam__text_pieces(const glam_text *text)
         memcpy(&bits, &weight, sizeof bits);
         sum = glam__mix64(sum + text->pieces[i].count) + bits;
         if (text->pieces[i].ends) sum = glam__mix64(sum + 1) + text->pieces[i].documents;
+        if (text->pieces[i].packed) sum += (uint64_t)text->pieces[i].packed->length << 32;
     }
     return sum;
 }
@@ -13105,6 +13218,8 @@ GLAM_API size_t glam_text_documents(glam_text *text, const int32_t *separator, i
                   separator ? count : 0);
     for (int i = 0; i < text->count && !ctx->error; i++) {
         glam__piece *p = &text->pieces[i];
+        if (p->packed) glam_fail(ctx, GLAM_ERR_VALUE, "documents: a text of examples has its own");
+        if (ctx->error) break;
         size_t room, used, *ends = glam__find_ends(ctx, p, separator, (size_t)count, &room, &used);
         size_t *kept = (size_t *)glam__take(ctx, &ctx->life, (used + 1) * sizeof *kept);
         if (kept && ends && used) memcpy(kept, ends, used * sizeof *kept);
@@ -13147,6 +13262,136 @@ static float glam__split_of_count(const glam_text *text, uint64_t tokens)
     return -1;
 }
 
+// ---- examples
+
+// Number i of n in an order of chance: a permutation of the next power of 4 (Luby and Rackoff
+// 1988), followed until it comes back into range.
+static size_t glam__shuffled(size_t i, size_t n, uint64_t key)
+{
+    int half = 1;
+    uint64_t x = i;
+    while ((uint64_t)1 << 2 * half < n) half++;
+    const uint64_t mask = ((uint64_t)1 << half) - 1;
+    do for (uint64_t round = 0; round < 4; round++) {
+        uint64_t low = x & mask, mixed = glam__mix64(key + 4 * low + round + 1);
+        x = low << half | ((x >> half ^ mixed) & mask);
+    } while (x >= n);
+    return (size_t)x;
+}
+
+static const int32_t *glam__example(const glam__piece *p, size_t number, size_t *places)
+{
+    size_t from = number ? p->ends[number - 1] : 0;
+    *places = p->ends[number] - from - 1;       // the last token has nothing behind it
+    return (const int32_t *)p->tokens + from;
+}
+
+// Packs the examples of a piece: the longest first, each into the fullest window that has room.
+static glam__packed *glam__pack_examples(glam_ctx *ctx, const glam__piece *p, int window)
+{
+    const size_t none = glam__ends_before(p, 0), count = glam__ends_before(p, p->count) - none;
+    const size_t length = (size_t)window, bytes = (3 * count + length + 1) * sizeof(size_t);
+    glam__packed *k = (glam__packed *)glam__take(ctx, &ctx->life, sizeof *k);
+    size_t *kept = (size_t *)glam__take(ctx, &ctx->life, (2 * count + 1) * sizeof *kept), n;
+    size_t *sorted = (size_t *)glam__alloc(ctx, bytes), *of = sorted + count, *under = of + count;
+    size_t *top = under + count;                // of the windows with so much room; under: the next
+    if (!k || !kept || !sorted) {
+        glam__free(ctx, sorted, bytes);
+        return NULL;
+    }
+    k->length = window;  k->order = kept;  k->first = kept + count;
+    memset(top, 0, (length + 1) * sizeof *top);
+    for (size_t i = 0; i < count; i++) top[glam__example(p, none + i, &n) ? n : 0]++;
+    for (size_t l = length + 1, at = 0; l-- > 0; at += n) { n = top[l];  top[l] = at; }
+    for (size_t i = 0; i < count; i++) sorted[top[glam__example(p, none + i, &n) ? n : 0]++] = i;
+    for (size_t l = 0; l <= length; l++) top[l] = SIZE_MAX;
+    for (size_t i = 0, w; i < count; i++) {
+        glam__example(p, none + sorted[i], &n);
+        size_t room = n;
+        while (room < length && top[room] == SIZE_MAX) room++;
+        if (room == length) w = k->windows++;
+        else { w = top[room];  top[room] = under[w]; }
+        of[i] = w;
+        k->first[w + 1]++;
+        under[w] = top[room - n];
+        top[room - n] = w;
+    }
+    for (size_t w = 0; w < k->windows; w++) under[w] = k->first[w + 1] += k->first[w];
+    for (size_t i = count; i-- > 0; ) k->order[--under[of[i]]] = none + sorted[i];
+    glam__free(ctx, sorted, bytes);
+    return k;
+}
+
+GLAM_API glam_text *glam_text_examples(glam_ctx *ctx, const glam_example *examples, int count,
+                                       int length)
+{
+    uint64_t all = 0;
+    if (!ctx || ctx->error) return NULL;
+    if (!examples || count < 1 || length < 1 || length > INT32_MAX / 64)
+        glam_fail(ctx, GLAM_ERR_VALUE, "examples: %d of them (or NULL) for windows of %d tokens",
+                  count, length);
+    for (int i = 0; i < count && !ctx->error; i++) {
+        const glam_example *e = &examples[i];
+        int most = glam__min(e->count, length + 1), learnt = 0;
+        for (int t = 0; t < most && e->tokens && !ctx->error; t++) {
+            learnt += t && (!e->learn || e->learn[t]);
+            if (e->tokens[t] < 0)
+                glam_fail(ctx, GLAM_ERR_VALUE, "examples: token %d of example %d is %d; ids start "
+                          "at 0", t, i, (int)e->tokens[t]);
+        }
+        if (!ctx->error && !learnt)
+            glam_fail(ctx, GLAM_ERR_VALUE, "examples: of the %d tokens of example %d none behind "
+                      "the first is to be learnt (or it is past the %d that a window has room for)",
+                      e->count, i, length + 1);
+        if (!ctx->error) all += (uint64_t)most;
+    }
+    glam_text *t = ctx->error ? NULL : glam__text_new(ctx, 1);
+    int32_t *at = (int32_t *)glam__take(ctx, &ctx->life, glam__mul(all, sizeof *at));
+    size_t *ends = (size_t *)glam__take(ctx, &ctx->life, (uint64_t)count * sizeof *ends), end = 0;
+    if (!t || !at || !ends) return NULL;
+    glam__piece *p = t->pieces;
+    p->tokens = at;  p->count = (size_t)all;  p->weight = (double)all;
+    p->wide = 3;  p->ends = ends;  p->documents = (size_t)count;
+    for (int i = 0; i < count; i++, ends[i - 1] = end) {
+        const glam_example *e = &examples[glam__shuffled((size_t)i, (size_t)count, 1)];
+        for (int k = 0; k < e->count && k <= length; k++, end++) {
+            at[end] = k && (!e->learn || e->learn[k]) ? e->tokens[k] : ~e->tokens[k];
+            if (e->tokens[k] > t->largest) t->largest = e->tokens[k];
+        }
+    }
+    p->packed = glam__pack_examples(ctx, p, length);
+    return p->packed ? t : NULL;
+}
+
+// Row `row` of a batch from glam__batch_new: a window of examples, and padding behind them.
+static void glam__copy_examples(const glam__piece *p, size_t window, int row, glam_batch *batch)
+{
+    const size_t length = (size_t)batch->length, T = (size_t)batch->rows * length;
+    int32_t *out = (int32_t *)batch->tokens + (size_t)row * length, *end = out + length;
+    int32_t segment = 1;
+    for (size_t e = p->packed->first[window]; e < p->packed->first[window + 1]; e++, segment++) {
+        size_t places;
+        const int32_t *t = glam__example(p, p->packed->order[e], &places);
+        for (; places--; t++, out++) {
+            out[0] = *t < 0 ? ~*t : *t;
+            out[T] = t[1] < 0 ? -1 : t[1];
+            out[2 * T] = 1;
+            out[3 * T] = segment;
+        }
+    }
+    for (; out < end; out++) { out[0] = out[2 * T] = out[3 * T] = 0;  out[T] = -1; }
+}
+
+static glam_status glam__windows_fit(glam_ctx *ctx, const glam_text *text, int length)
+{
+    for (int i = 0; text && i < text->count; i++)
+        if (text->pieces[i].packed && text->pieces[i].packed->length > length)
+            return glam_fail(ctx, GLAM_ERR_VALUE, "examples: they are packed for windows of %d "
+                             "tokens, which %d have no room for: make both alike",
+                             text->pieces[i].packed->length, length);
+    return ctx->error;
+}
+
 GLAM_API glam_status glam_text_split(glam_text *text, float fraction, glam_text **train,
                                      glam_text **valid)
 {
@@ -13166,6 +13411,11 @@ GLAM_API glam_status glam_text_split(glam_text *text, float fraction, glam_text 
         size_t last = glam__held_back(p, fraction);
         if (last < p->count) a->pieces[a->count++] = glam__piece_part(p, 0, p->count - last);
         if (last) b->pieces[b->count++] = glam__piece_part(p, p->count - last, last);
+        for (int side = 0; side < 2 && p->packed && last; side++) {
+            glam__piece *part = side ? &b->pieces[b->count - 1] : &a->pieces[a->count - 1];
+            part->packed = glam__pack_examples(ctx, part, p->packed->length);
+            if (!part->packed) return ctx->error;
+        }
     }
     if (train) *train = a;
     if (valid && b->count) *valid = b;
@@ -13204,16 +13454,21 @@ GLAM_API glam_text *glam_mix(glam_ctx *ctx, glam_text *const *texts, const float
     return t;
 }
 
-// A piece that has windows of `length` tokens and their successors, by its weight.
+// How many windows of `length` tokens and their successors a piece has that do not overlap.
+static size_t glam__piece_windows(const glam__piece *p, size_t length)
+{ return p->packed ? p->packed->windows : p->count ? (p->count - 1) / length : 0; }
+
+// A piece that has windows, by its weight.
 static const glam__piece *glam__draw_piece(const glam_text *text, size_t length, double u)
 {
     const glam__piece *last = NULL;
     double sum = 0;
     for (int i = 0; i < text->count; i++)
-        if (text->pieces[i].count > length) sum += text->pieces[i].weight;
+        if (glam__piece_windows(&text->pieces[i], length)) sum += text->pieces[i].weight;
     u *= sum;
     for (int i = 0; i < text->count; i++) {
-        if (text->pieces[i].count <= length || !(text->pieces[i].weight > 0)) continue;
+        if (!glam__piece_windows(&text->pieces[i], length) || !(text->pieces[i].weight > 0))
+            continue;
         last = &text->pieces[i];
         u -= last->weight;
         if (u < 0) break;
@@ -13245,11 +13500,13 @@ static int32_t *glam__batch_new(glam_ctx *ctx, int rows, int length, int documen
 }
 
 // Row `row` of a batch from glam__batch_new: tokens of a piece from `from` on, as targets their
-// successors, and which documents they are of.  The last token of a document predicts nothing.
+// successors, and which documents they are of.  The last token of a document predicts nothing.  Of
+// examples `from` is the number of a window, here and below.
 static void glam__copy_window(const glam__piece *p, size_t from, int row, glam_batch *batch)
 {
     size_t length = (size_t)batch->length, T = (size_t)batch->rows * length, next = 0;
     int32_t *tokens = (int32_t *)batch->tokens + (size_t)row * length, segment = 1;
+    if (p->packed) { glam__copy_examples(p, from, row, batch);  return; }
     glam__piece_read(p, from, length, tokens);
     memcpy(tokens + T, tokens + 1, (length - 1) * sizeof *tokens);
     glam__piece_read(p, from + length, 1, tokens + T + length - 1);
@@ -13264,35 +13521,52 @@ static void glam__copy_window(const glam__piece *p, size_t from, int row, glam_b
     }
 }
 
-// Of `count` tokens from `from` on, those that predict one of their own document.
-static size_t glam__real_tokens(const glam__piece *p, size_t from, size_t count)
+// Adds up the tokens of `rows` windows of `length`, one behind the other: those that are real, and
+// those that predict one of their own document.
+static void glam__add_tokens(const glam__piece *p, size_t from, size_t rows, size_t length,
+                             double *real, double *told)
 {
-    if (!p->ends) return count;
-    return count - (glam__ends_before(p, from + count) - glam__ends_before(p, from));
+    const glam__packed *k = p->packed;
+    size_t end = from + rows * length, places;
+    for (size_t e = k ? k->first[from] : 0; k && e < k->first[from + rows]; e++) {
+        const int32_t *t = glam__example(p, k->order[e], &places);
+        *real += (double)places;
+        for (size_t i = 1; i <= places; i++) *told += t[i] >= 0;
+    }
+    if (k) return;
+    if (p->ends) end -= glam__ends_before(p, end) - glam__ends_before(p, from);
+    *real += (double)(end - from);
+    *told += (double)(end - from);
 }
 
-// The piece that a row is from (NULL: none is long enough), and where in it the row starts.
-static const glam__piece *glam__row_place(const glam_text *text, int length, uint64_t seed,
-                                          uint64_t step, uint64_t row, size_t *start)
+// The piece that a row of a batch of `rows` is from (NULL: none is long enough), and where in it
+// the row starts.
+static const glam__piece *glam__row_place(const glam_text *text, int rows, int length,
+                                          uint64_t seed, uint64_t step, int row, size_t *start)
 {
+    const double u = glam__random_double(seed, 2 * step + 1, (uint64_t)row);
     const glam__piece *p = glam__draw_piece(text, (size_t)length,
-                                            glam__random_double(seed, 2 * step, row));
-    if (p) *start = (size_t)(glam__random_double(seed, 2 * step + 1, row) *
-                             (double)(p->count - (size_t)length));
+                                            glam__random_double(seed, 2 * step, (uint64_t)row));
+    const size_t windows = p ? glam__piece_windows(p, (size_t)length) : 0;
+    if (p && p->packed && text->count == 1) {
+        uint64_t at = step * (uint64_t)rows + (uint64_t)row, epoch = at / windows;
+        *start = glam__shuffled((size_t)(at % windows), windows, glam__random64(seed, 3, epoch));
+    } else if (p) {
+        *start = (size_t)(u * (double)(p->packed ? windows : p->count - (size_t)length));
+    }
     return p;
 }
 
-// Rows first..first+rows-1 of the batch of a step.
-static glam_status glam__batch_rows(glam_text *text, int first, int rows, int length, uint64_t seed,
-                                    uint64_t step, glam_batch *batch)
+// `rows` rows from row `first` on of the batch of a step, which has `all`.
+static glam_status glam__batch_rows(glam_text *text, int first, int rows, int all, int length,
+                                    uint64_t seed, uint64_t step, glam_batch *batch)
 {
     glam_ctx *ctx = text->ctx;
     glam_batch made;
     if (!glam__batch_new(ctx, rows, length, glam__has_documents(text), &made)) return ctx->error;
     for (int r = 0; r < rows; r++) {
         size_t start;
-        const glam__piece *p = glam__row_place(text, length, seed, step, (uint64_t)(first + r),
-                                               &start);
+        const glam__piece *p = glam__row_place(text, all, length, seed, step, first + r, &start);
         if (!p)
             return glam_fail(ctx, GLAM_ERR_VALUE, "text: no piece of it is longer than a window of "
                              "%d tokens; %.0f are needed: a longer text or a shorter context",
@@ -13303,18 +13577,32 @@ static glam_status glam__batch_rows(glam_text *text, int first, int rows, int le
     return ctx->error;
 }
 
-// How many tokens of a step predict something: what its loss is divided by.
-static double glam__step_real(const glam_text *text, int rows, int length, uint64_t seed,
-                              uint64_t step)
+// How many tokens of a step are real, and how many predict something: what its losses are divided
+// by.
+static void glam__step_tokens(const glam_text *text, int rows, int length, uint64_t seed,
+                              uint64_t step, double *real, double *told)
 {
-    double real = 0;
-    if (!glam__has_documents(text)) return (double)rows * length;
-    for (int r = 0; r < rows; r++) {
+    *real = *told = glam__has_documents(text) ? 0 : (double)rows * length;
+    for (int r = 0; r < rows && glam__has_documents(text); r++) {
         size_t start;
-        const glam__piece *p = glam__row_place(text, length, seed, step, (uint64_t)r, &start);
-        if (p) real += (double)glam__real_tokens(p, start, (size_t)length);
+        const glam__piece *p = glam__row_place(text, rows, length, seed, step, r, &start);
+        if (p) glam__add_tokens(p, start, 1, (size_t)length, real, told);
     }
-    return real > 0 ? real : 1;
+    if (!(*real > 0)) *real = 1;
+    if (!(*told > 0)) *told = 1;
+}
+
+GLAM_API size_t glam_text_windows(const glam_text *text, int length, uint64_t *predicted)
+{
+    size_t all = 0;
+    double real = 0, told = 0;
+    for (int i = 0; text && length > 0 && i < text->count; i++) {
+        size_t windows = glam__piece_windows(&text->pieces[i], (size_t)length);
+        glam__add_tokens(&text->pieces[i], 0, windows, (size_t)length, &real, &told);
+        all += windows;
+    }
+    if (predicted) *predicted = (uint64_t)told;
+    return all;
 }
 
 GLAM_API glam_status glam_mix_epochs(const glam_text *mix, int rows, int length, uint64_t seed,
@@ -13327,8 +13615,10 @@ GLAM_API glam_status glam_mix_epochs(const glam_text *mix, int rows, int length,
     for (uint64_t step = from; step < to; step++)
         for (int r = 0; r < rows; r++) {
             size_t start;
-            const glam__piece *p = glam__row_place(mix, length, seed, step, (uint64_t)r, &start);
-            if (p && p->source < count) epochs[p->source] += length;
+            const glam__piece *p = glam__row_place(mix, rows, length, seed, step, r, &start);
+            if (p && p->source < count)
+                epochs[p->source] += p->packed ? (double)p->count / (double)p->packed->windows
+                                               : length;
         }
     for (int i = 0; i < count; i++) {
         double tokens = 0;
@@ -13357,7 +13647,8 @@ GLAM_API glam_status glam_next_batch(glam_text *text, int rows, int length, uint
     if (rows < 1 || length < 1 || (int64_t)rows * length > INT32_MAX / 64)
         return glam_fail(text->ctx, GLAM_ERR_VALUE, "batch: %d rows of %d tokens make no batch",
                          rows, length);
-    return glam__batch_rows(text, 0, rows, length, seed, step, batch);
+    if (glam__windows_fit(text->ctx, text, length) != GLAM_OK) return text->ctx->error;
+    return glam__batch_rows(text, 0, rows, rows, length, seed, step, batch);
 }
 
 static glam_status glam__vocab_fits(const glam_model *model, const glam_text *text)
@@ -13378,12 +13669,12 @@ static double glam__windows_loss(glam_model *model, const glam__piece *p, size_t
     memset(&losses, 0, sizeof losses);
     if (!glam__batch_new(model->ctx, rows, length, p->ends != NULL, &batch)) return 0;
     for (int r = 0; r < rows; r++)
-        glam__copy_window(p, (first + (size_t)r) * (size_t)length, r, &batch);
+        glam__copy_window(p, (first + (size_t)r) * (p->packed ? 1 : (size_t)length), r, &batch);
     if (glam__run_begin(&run, model, &batch, GLAM_INFER) != GLAM_OK) return 0;
     run.quiet = 1;
     run.most = most;
     glam__run_loss(&run, &batch, &losses);
-    return run.cancelled ? -1 : losses.xent * run.real;
+    return run.cancelled ? -1 : losses.xent * run.told;
 }
 
 // Group number `index` of the windows of a text, at most `most` at a time: its piece (NULL: there
@@ -13392,7 +13683,7 @@ static const glam__piece *glam__window_group(const glam_text *text, int length, 
                                              size_t index, size_t *first, int *rows)
 {
     for (int i = 0; i < text->count; i++) {
-        size_t windows = text->pieces[i].count ? (text->pieces[i].count - 1) / (size_t)length : 0;
+        size_t windows = glam__piece_windows(&text->pieces[i], (size_t)length);
         size_t groups = (windows + most - 1) / most;
         if (index < groups) {
             *first = index * most;
@@ -13412,11 +13703,12 @@ static double glam__text_loss(glam_model *model, const glam_text *text, int leng
 {
     glam_ctx *ctx = model->ctx;
     glam__mesh *mesh = ctx->mesh;
-    double sum = 0, one = 0;
+    double sum = 0, one = 0, real = 0, told = 0;
     size_t most = 2048 / length < 1 ? 1 : (size_t)(2048 / length), first, count = 0;
     int X = mesh ? mesh->X : 1, mine = mesh ? mesh->ix : 0, rows;
     *tokens = 0;
     if (glam__vocab_fits(model, text) != GLAM_OK) return -1;
+    if (glam__windows_fit(ctx, text, length) != GLAM_OK) return -1;
     glam__agree(ctx, "validation", 0);
     int before = glam_no_grad(ctx, 1);
     while (glam__window_group(text, length, most, count, &first, &rows)) count++;
@@ -13438,11 +13730,12 @@ static double glam__text_loss(glam_model *model, const glam_text *text, int leng
                           "an earlier checkpoint", rows, length, (double)first * length);
             if (ctx->error || one < 0) break;
             sum += all[r];
-            *tokens += glam__real_tokens(piece, first * (size_t)length,
-                                         (size_t)rows * (size_t)length);
+            glam__add_tokens(piece, first * (piece->packed ? 1 : (size_t)length), (size_t)rows,
+                             (size_t)length, &real, &told);
         }
     }
     glam_no_grad(ctx, before);
+    *tokens = (uint64_t)told;
     if (!*tokens && !ctx->error && one >= 0)
         glam_fail(ctx, GLAM_ERR_VALUE, "validation: the text has no window of %d tokens and the "
                   "one after; a longer text or a shorter context", length);
@@ -14180,7 +14473,7 @@ static int glam__called(const char *name, const char *words)
 // Weight decay pulls matrices; tables that are looked up and the router are left alone.
 static int glam__decays(const glam_recipe *r, const glam_tensor *t)
 {
-    return t->shape.dims >= 2 &&
+    return t->shape.dims >= 2 && !(t->flags & GLAM__PARTLY) &&
            (r->decay_all || !glam__called(t->name, "embed unembed bias router u v_bias"));
 }
 
@@ -14618,6 +14911,7 @@ struct glam_trainer {
     int      step, bad_evals, stopped, aux_off;
     int      owed;                 // the step is done, its validation failed and can be repeated
     uint64_t tokens;
+    double   told;                 // tokens that this step predicts
     double   best_valid, valid_loss, seconds, work;   // work: FLOPs of a token
     float   *first, **saved;       // its set; [levels] sets of gradients, of earlier parts
     int      levels, rounds;       // rounds: parts that each rank does of a step
@@ -14657,6 +14951,7 @@ static glam_status glam__trainer_check(glam_model *model, const glam_text *train
                          "pieces has the %.0f that a context of %d needs: a longer text or a "
                          "shorter context", (double)glam_text_length(train), r->context + 1.0,
                          r->context);
+    if (glam__windows_fit(ctx, train, r->context) != GLAM_OK) return ctx->error;
     return train ? glam__vocab_fits(model, train) : GLAM_OK;
 }
 
@@ -14850,15 +15145,15 @@ static int glam__train_part(glam_trainer *t, int part)
         batch.length = t->recipe.context;
         glam__take_values(ctx, &ctx->step, (glam__has_documents(t->train) ? 5 : 2) *
                           (uint64_t)rows * batch.length);
-    } else if (glam__batch_rows(t->train, part * rows, rows, t->recipe.context, t->recipe.seed,
-                                (uint64_t)t->step, &batch) != GLAM_OK) {
+    } else if (glam__batch_rows(t->train, part * rows, rows, t->recipe.batch, t->recipe.context,
+                                t->recipe.seed, (uint64_t)t->step, &batch) != GLAM_OK) {
         return 0;
     }
     glam__run *run = (glam__run *)glam__take(ctx, &ctx->step, sizeof *run);
     if (!run || glam__run_begin(run, model, &batch, GLAM_TRAIN) != GLAM_OK) return 0;
-    run->count = ctx->measuring ? (double)t->recipe.batch * t->recipe.context
-               : glam__step_real(t->train, t->recipe.batch, t->recipe.context, t->recipe.seed,
-                                 (uint64_t)t->step);
+    glam__step_tokens(t->train, t->recipe.batch, t->recipe.context, t->recipe.seed,
+                      (uint64_t)t->step, &run->count, &run->goal);
+    t->told = run->goal;
     run->recompute = t->recipe.recompute;
     run->trained = 1;
     run->pass.part = part;
@@ -15012,7 +15307,7 @@ static int glam__train_validated(glam_trainer *t, glam_report *r)
     int due = t->recipe.eval_every && t->valid && !(t->step % t->recipe.eval_every);
     r->step = t->step;
     r->tokens = t->tokens;
-    r->flops = t->work * (double)t->tokens;
+    r->flops = t->work * ((double)t->recipe.batch * t->recipe.context * t->step);
     t->owed = 0;
     if (due && !ctx->error) {
         glam__trainer_evaluate(t);
@@ -15040,7 +15335,7 @@ static int glam__train_one(glam_trainer *t, glam_report *r)
     glam__report_fill(t, r);
     glam__optimizer_step(t->optimizer, glam__finite(r->total), r);
     ctx->updates = ++t->step;
-    t->tokens += (uint64_t)t->recipe.batch * (uint64_t)t->recipe.context;
+    t->tokens += (uint64_t)t->told;
     took = glam__seconds() - begin;
     t->seconds += took;
     if (!r->skipped && !r->torn) glam__bias_step(t->model, t->load);
@@ -15083,6 +15378,8 @@ static glam_trainer *glam__measure_step(glam_ctx *measure, const glam_model *lik
 {
     glam_model *model = glam__model_blank(measure, config);
     if (model && like) glam__adapt_like(model, like, 0);
+    for (int i = 0; model && like && i < model->config.layers; i++)
+        if (like->layers[i].some_frozen) glam_freeze_experts(model, i, like->layers[i].frozen);
     for (int i = 0; model && like && !measure->error && i < model->count; i++)
         model->tensors[i]->wants_grad = like->tensors[i]->wants_grad;
     glam_trainer *t = model ? glam__trainer_frame(model, NULL, NULL, recipe) : NULL;
@@ -15804,6 +16101,7 @@ typedef struct glam__file_state {
     GLAM__STATE_OF_TRAINER(GLAM__STATE_FIELD)
     uint64_t train_tokens, valid_tokens, train_checksum, valid_checksum, pieces;
     const char *frozen;            // for each tensor of the model '1' (frozen) or '0'
+    const char *frozen_experts;    // NULL: none; or such for those of each layer in turn
     glam_arithmetic arithmetic;    // of an older file: f32
 } glam__file_state;
 
@@ -15813,6 +16111,7 @@ static const glam__field glam__state_rows[] = {
     GLAM__FIELD(U64, train_tokens), GLAM__FIELD(U64, valid_tokens),
     GLAM__FIELD(DIGITS, train_checksum), GLAM__FIELD(DIGITS, valid_checksum),
     GLAM__FIELD(DIGITS, pieces), GLAM__FIELD(TEXT, frozen),
+    GLAM__FIELD(TEXT, frozen_experts),
     GLAM__ENUM(arithmetic, "f32|bf16"),
     GLAM__LAST(END)
 };
@@ -16321,6 +16620,32 @@ static int glam__file_list_given(glam__file *f, glam_tensor *const *tensors, int
 
 // --- writing ---
 
+// For each expert of each layer '1' (frozen) or '0'; NULL: none is.
+static char *glam__file_frozen_experts(glam__file *f, const glam_model *model)
+{
+    int layers = model->config.layers, E = model->config.moe.experts, some = 0;
+    for (int i = 0; i < layers; i++) some |= model->layers[i].some_frozen;
+    if (!some) return NULL;
+    char *text = (char *)glam__take(f->ctx, &f->own, (uint64_t)layers * (uint64_t)E + 1), *to = text;
+    for (int i = 0; i < layers && text; i++)
+        for (int e = 0; e < E; e++) *to++ = model->layers[i].frozen[e] ? '1' : '0';
+    return text;
+}
+
+// The other way; 0: it does not fit the model.
+static int glam__file_freeze_experts(glam_model *model, const char *text)
+{
+    size_t E = (size_t)model->config.moe.experts, all = E * (size_t)model->config.layers;
+    if (!text) return 1;
+    if (strlen(text) != all || strspn(text, "01") != all) return 0;
+    for (int i = 0; i < model->config.layers; i++, text += E) {
+        unsigned char *row = model->layers[i].frozen;
+        for (size_t e = 0; e < E; e++) row[e] = text[e] == '1';
+        if (model->layers[i].mixture) glam_freeze_experts(model, i, row);
+    }
+    return 1;
+}
+
 // What a checkpoint says of where its run stands; NULL without memory.
 static glam__file_state *glam__file_state_of(glam__file *f, const glam_trainer *t)
 {
@@ -16337,7 +16662,8 @@ static glam__file_state *glam__file_state_of(glam__file *f, const glam_trainer *
     s->pieces = glam__text_pieces(t->train) ^ glam__mix64(glam__text_pieces(t->valid));
     s->arithmetic = f->ctx->options.arithmetic;
     s->frozen = frozen;
-    return s;
+    s->frozen_experts = glam__file_frozen_experts(f, model);
+    return f->ctx->error ? NULL : s;
 }
 
 // config and trainer are NULL where there is none.  The checksum stays zero.
@@ -17132,6 +17458,20 @@ static int glam__file_same_texts(const glam__file *f, const glam__file_state *s,
                             "them in other pieces, or with other weights"));
 }
 
+GLAM_API glam_status glam_load_recipe(glam_ctx *ctx, const char *path, glam_recipe *recipe)
+{
+    glam__file f;
+    glam__file_state state;
+    glam_recipe found = glam_recipe_default();
+    if (recipe) *recipe = found;
+    if (glam_error(ctx) != GLAM_OK) return ctx ? glam__farewell(ctx) : GLAM_ERR_MEMORY;
+    if (!recipe) return glam_fail(ctx, GLAM_ERR_VALUE, "load_recipe: the recipe is NULL");
+    if (glam__file_open(&f, ctx, path, NULL, 0) && glam__file_read_state(&f, &state) &&
+        glam__file_rows(&f, "glam.recipe", f.meta.recipe, glam__recipe_rows, &found))
+        *recipe = found;
+    return glam__file_end(&f);
+}
+
 GLAM_API glam_status glam_load_split(glam_text *text, const char *path, glam_text **train,
                                      glam_text **valid)
 {
@@ -17166,7 +17506,8 @@ static glam_trainer *glam__file_frame(glam__file *f, glam_ctx *ctx, const glam_c
     glam_model *model = glam__model_blank(ctx, config);
     if (!model || !glam__file_adapters(f, model)) return NULL;
     size_t count = (size_t)model->count;
-    if (strlen(s->frozen) != count || strspn(s->frozen, "01") != count) {
+    if (strlen(s->frozen) != count || strspn(s->frozen, "01") != count ||
+        !glam__file_freeze_experts(model, s->frozen_experts)) {
         glam__file_wrong(f, "glam.state", "has a frozen that does not fit the model");
         return NULL;
     }

@@ -395,7 +395,7 @@ static void model_padded_parts(void)
             } else {
                 CHECK(glam__run_begin(&run[p], model, &b, GLAM_TRAIN) == GLAM_OK);
                 CHECK(run[p].real == real);
-                run[p].count = REAL;
+                run[p].count = run[p].goal = REAL;
                 run[p].recompute = 1;
                 t = glam__run_loss(&run[p], &b, &one);
                 share = 1;
@@ -432,7 +432,7 @@ static void model_padded_parts(void)
 static void model_targets_in_range(void)
 {
     for (int i = 0; i < 6; i++) {
-        static const int32_t ids[3] = { 37, -1, INT32_MAX };
+        static const int32_t ids[3] = { 37, -2, INT32_MAX };
         int32_t tokens[22] = { 0 }, targets[22] = { 0 }, mask[22];
         glam_ctx *ctx = test_ctx();
         glam_config c = test_config();
@@ -445,6 +445,69 @@ static void model_targets_in_range(void)
         if (!y) ERROR_IS(ctx, GLAM_ERR_VALUE, "target");
         CLOSE_CLEAN(ctx);
     }
+}
+
+// Where the target is -1 nothing is predicted: the cross-entropy is that of the logits of the others,
+// by another op with its own gradient, and z a mean over all that is real; in parts, too.
+static void model_predicts_some(void)
+{
+    enum { T = 22, V = 37 };
+    int32_t tokens[T], targets[T], mask[T], counted[T];
+    test_ids(tokens, T, 1, V);
+    test_ids(targets, T, 2, V);
+    int real = 0, told = 0;
+    for (int t = 0; t < T; t++) {
+        mask[t] = t % 11 < 9;
+        if (t % 3 == 1 || t == 8) targets[t] = -1;
+        counted[t] = mask[t] && targets[t] >= 0;
+        real += mask[t];
+        told += counted[t];
+    }
+    CHECK(told > 5 && told < real && real < T);
+    glam_config c = test_config();
+    c.moe.aux_weight = 0;
+    c.z_loss = 0;
+    double *want = NULL;
+    for (int i = 0; i < 3; i++) {
+        if (i == 2) c.z_loss = 0.01f;
+        glam_ctx *ctx = test_ctx();
+        glam_model *model = glam_model_new(ctx, &c);
+        glam_batch b = { 2, 11, tokens, i ? targets : NULL, mask, NULL };
+        glam_losses l;
+        glam_tensor *logits = glam_forward(model, &b, GLAM_TRAIN), *t;
+        double xent = 0, z = 0;
+        for (int k = 0; k < T && logits; k++) {
+            double sum = 0;
+            for (int v = 0; v < V; v++) sum += exp((double)logits->data[k * V + v]);
+            if (mask[k]) z += log(sum) * log(sum);
+            if (counted[k]) xent += log(sum) - (double)logits->data[k * V + targets[k]];
+        }
+        int32_t safe[T];
+        for (int k = 0; k < T; k++) safe[k] = targets[k] < 0 ? 0 : targets[k];
+        t = i ? glam_loss(model, &b, GLAM_TRAIN, &l) : glam_cross_entropy(ctx, logits, safe, counted);
+        CHECK(t && glam_backward(ctx, t) == GLAM_OK);
+        if (i) CHECK_NEAR(l.xent, xent / told, 1e-5);
+        if (i) CHECK_NEAR(l.z, z / real, 1e-4);
+        if (i) CHECK_NEAR(l.total, xent / told + (double)c.z_loss * z / real, 1e-5);
+        size_t n = (size_t)glam_model_count(model, NULL), at = 0;
+        float *g = test_floats(n, 1, 0, 0);
+        for (int p = 0; (t = glam_model_tensor_at(model, p)) != NULL; at += glam_size(t), p++)
+            if (t->grad) memcpy(g + at, t->grad, glam_size(t) * sizeof(float));
+        if (!i) want = (double *)calloc(n, sizeof(double));
+        for (size_t k = 0; k < n && !i; k++) want[k] = (double)g[k];
+        if (i == 1) CHECK(test_off(g, want, n) < 1e-5);
+        if (i == 2) CHECK(test_off(g, want, n) > 1e-4);          // z has a gradient of its own
+        free(g);
+        CLOSE_CLEAN(ctx);
+    }
+    free(want);
+    for (int t = 0; t < T; t++) targets[t] = -1;                 // nothing at all: no NaN
+    glam_ctx *ctx = test_ctx();
+    glam_batch b = { 2, 11, tokens, targets, mask, NULL };
+    glam_losses l;
+    glam_tensor *y = glam_loss(glam_model_new(ctx, &c), &b, GLAM_TRAIN, &l);
+    CHECK(y && l.xent == 0 && l.z > 0 && l.total > 0 && glam_backward(ctx, y) == GLAM_OK);
+    CLOSE_CLEAN(ctx);
 }
 
 // A batch of padding alone has no loss and no gradient, and no NaN.
@@ -926,6 +989,7 @@ static void test_15_model(void)
     RUN(model_is_causal);
     RUN(model_padding_and_batch);
     RUN(model_segments);
+    RUN(model_predicts_some);
     RUN(model_padded_parts);
     RUN(model_patterns);
     RUN(model_only_padding);

@@ -285,7 +285,7 @@ static void data_extremes(void)
 // A token or a target that the vocabulary has not is found before it is used.
 static void data_out_of_range(void)
 {
-    static const int32_t bad[] = { 37, -1, INT32_MIN, INT32_MAX };
+    static const int32_t bad[] = { 37, -2, INT32_MIN, INT32_MAX };
     glam_ctx *ctx = test_ctx();
     glam_config config = test_config();
     glam_model *model = glam_model_new(ctx, &config);
@@ -427,6 +427,316 @@ static void data_documents_train(void)
         CHECK_NEAR(glam_validate(trainer), p.loss, 1e-12);
     }
     CHECK_NEAR(loss[0], loss[1], 1e-5);
+    CLOSE_CLEAN(ctx);
+}
+
+// ---- examples
+
+enum { EXAMPLES = 60, EXAMPLE_MOST = 30 };
+static int32_t data_example_ids[EXAMPLES][EXAMPLE_MOST];
+static unsigned char data_learn[EXAMPLES][EXAMPLE_MOST];
+static glam_example data_examples[EXAMPLES];
+
+// Questions and answers of many lengths; the first token says which it is.  Every seventh is learnt whole.
+static void data_make_examples(int most)
+{
+    uint64_t s = test_seed(11);
+    for (int i = 0; i < EXAMPLES; i++) {
+        int count = 3 + (int)(test_next(&s) % (uint64_t)(most - 2)), answer = 2 + (int)(test_next(&s) % (uint64_t)glam__min(count - 2, 14));
+        for (int t = 0; t < count; t++) {
+            data_example_ids[i][t] = t ? (int32_t)(test_next(&s) % 200) : i;
+            data_learn[i][t] = t >= answer && t != answer + 2;
+        }
+        data_examples[i].tokens = data_example_ids[i];
+        data_examples[i].learn = i % 7 ? data_learn[i] : NULL;
+        data_examples[i].count = count;
+    }
+}
+
+static int data_learns(const glam_example *e, int t) { return t && (!e->learn || e->learn[t]); }
+
+// Every epoch has each example once, whole but for what is past length + 1 tokens, in a segment of its
+// own; the windows are nearly full; another epoch has another order, and the first one comes again.
+static void data_examples_windows(void)
+{
+    glam_ctx *ctx = test_ctx();
+    data_make_examples(EXAMPLE_MOST);
+    for (int length = 20; length <= 40; length += 20) {
+        glam_text *text = glam_text_examples(ctx, data_examples, EXAMPLES, length);
+        uint64_t told = 0, want = 0, places = 0, orders[2] = { 0, 0 };
+        size_t windows = glam_text_windows(text, length, &told), tokens = 0;
+        for (int i = 0; i < EXAMPLES; i++) {
+            int count = glam__min(data_examples[i].count, length + 1);
+            for (int t = 1; t < count; t++) want += (uint64_t)data_learns(&data_examples[i], t);
+            places += (uint64_t)count - 1;
+            tokens += (size_t)count;
+        }
+        CHECK(told == want && glam_text_length(text) == tokens);
+        CHECK(windows >= places / (uint64_t)length && (double)places > 0.93 * (double)windows * length);
+        for (uint64_t epoch = 0; epoch < 2; epoch++) {
+            int seen[EXAMPLES] = { 0 };
+            for (uint64_t w = 0; w < windows; w++) {
+                glam_batch b, one;
+                CHECK(glam_next_batch(text, 1, length, 5, epoch * windows + w, &one) == GLAM_OK);
+                // the same as row 1 of the batch that has two of them
+                uint64_t at = epoch * windows + w;
+                CHECK(glam_next_batch(text, 2, length, 5, at / 2, &b) == GLAM_OK);
+                if (!CHECK(b.tokens && one.tokens)) break;
+                size_t row = (size_t)(at % 2) * (size_t)length, bytes = (size_t)length * sizeof(int32_t);
+                CHECK(!memcmp(b.tokens + row, one.tokens, bytes) && !memcmp(b.targets + row, one.targets, bytes));
+                int t = 0;
+                for (int segment = 1; t < length && one.segments[t]; segment++) {
+                    const glam_example *e = &data_examples[one.tokens[t] % EXAMPLES];
+                    seen[one.tokens[t] % EXAMPLES]++;
+                    orders[epoch] = test_hash(orders[epoch], &one.tokens[t], sizeof(int32_t));
+                    for (int i = 0; i < glam__min(e->count, length + 1) - 1; i++, t++) {
+                        if (!CHECK(t < length)) break;
+                        CHECK(one.tokens[t] == e->tokens[i] && one.segments[t] == segment && one.mask[t] == 1);
+                        CHECK(one.targets[t] == (data_learns(e, i + 1) ? e->tokens[i + 1] : -1));
+                    }
+                }
+                for (; t < length; t++) CHECK(!one.segments[t] && !one.mask[t] && one.targets[t] == -1);
+                glam_forget(ctx);
+            }
+            for (int i = 0; i < EXAMPLES; i++) CHECK(seen[i] == 1);
+        }
+        CHECK(orders[0] != orders[1]);
+        // a split keeps examples whole, and is no run of neighbours
+        glam_text *train, *valid;
+        CHECK(glam_text_split(text, 0.2f, &train, &valid) == GLAM_OK);
+        CHECK(glam_text_length(train) + glam_text_length(valid) == tokens);
+        uint64_t a, b;
+        CHECK(glam_text_windows(train, length, &a) && glam_text_windows(valid, length, &b) && a + b == want);
+        double epochs[1];
+        CHECK(glam_mix_epochs(text, 1, length, 5, 0, windows, epochs, 1) == GLAM_OK);
+        CHECK_NEAR(epochs[0], 1, 1e-9);
+        int32_t first[2] = { 0, 0 };
+        int held = 0, jumps = 0;
+        for (size_t i = 0; i < glam_text_length(valid); held++, first[0] = first[1]) {
+            CHECK(glam_text_read(valid, i, 1, first + 1) == 1 && first[1] >= 0);
+            if (!CHECK(first[1] < EXAMPLES)) break;
+            i += (size_t)glam__min(data_examples[first[1]].count, length + 1);
+            jumps += first[1] - first[0] != 1;
+        }
+        CHECK(held >= EXAMPLES / 8 && held <= EXAMPLES / 3 && jumps > held / 2);
+    }
+    glam_text *plain = test_text(ctx, 100);
+    uint64_t told;
+    CHECK(glam_text_windows(plain, 9, &told) == 11 && told == 99);
+    CHECK(glam_text_windows(plain, 0, &told) == 0 && told == 0 && glam_text_windows(NULL, 9, NULL) == 0);
+    CLOSE_CLEAN(ctx);
+}
+
+// What one epoch of packed windows says, and its gradient, is what the examples say one by one, each in a
+// batch of its own, weighted by the tokens that it has to be learnt.
+static void data_examples_alone(void)
+{
+    glam_config config = train_config();
+    const int length = 24;
+    config.moe.capacity_factor = 0;               // dropless: the route of a token is its own affair
+    config.moe.aux_weight = 0;
+    config.z_loss = 0;
+    data_make_examples(length + 1);
+    for (int kind = 0; kind < 2; kind++) {
+        glam_ctx *ctx = test_ctx();
+        if (kind) test_family(&config, 0);        // rotary positions: each segment has its own
+        glam_model *model = glam_model_new(ctx, &config);
+        glam_text *text = glam_text_examples(ctx, data_examples, EXAMPLES, length);
+        uint64_t told, sum = 0;
+        int windows = (int)glam_text_windows(text, length, &told);
+        size_t n = (size_t)glam_model_count(model, NULL), at = 0;
+        double alone = 0, *want = (double *)calloc(n, sizeof *want);
+        float *g = (float *)calloc(n, sizeof *g);
+        glam_tensor *t;
+        for (int i = 0; i < EXAMPLES; i++) {
+            const glam_example *e = &data_examples[i];
+            int32_t targets[EXAMPLE_MOST];
+            int own = 0;
+            for (int k = 1; k < e->count; k++) {
+                targets[k - 1] = data_learns(e, k) ? e->tokens[k] : -1;
+                own += data_learns(e, k);
+            }
+            glam_batch b = { 1, e->count - 1, e->tokens, targets, NULL, NULL };
+            glam_losses l;
+            glam_tensor *y = glam_loss(model, &b, GLAM_TRAIN, &l);
+            CHECK(y && glam_backward(ctx, y) == GLAM_OK);
+            alone += l.xent * own;
+            sum += (uint64_t)own;
+            at = 0;
+            for (int p = 0; (t = glam_model_tensor_at(model, p)) != NULL; at += glam_size(t), p++)
+                for (size_t k = 0; k < glam_size(t) && t->grad; k++)
+                    want[at + k] += (double)t->grad[k] * own / (double)told;
+            glam_forget(ctx);
+        }
+        CHECK(sum == told);
+        glam_batch b;
+        glam_losses l;
+        CHECK(glam_next_batch(text, windows, length, 1, 0, &b) == GLAM_OK);
+        glam_tensor *y = glam_loss(model, &b, GLAM_TRAIN, &l);
+        CHECK(y && glam_backward(ctx, y) == GLAM_OK);
+        CHECK_NEAR(l.xent, alone / (double)told, 2e-6);
+        at = 0;
+        for (int p = 0; (t = glam_model_tensor_at(model, p)) != NULL; at += glam_size(t), p++)
+            if (t->grad) memcpy(g + at, t->grad, glam_size(t) * sizeof *g);
+        CHECK(test_off(g, want, n) < 1e-5);
+        glam_forget(ctx);
+        glam_perplexity_report report;            // and so do windows that have room to spare
+        for (int spare = 0; spare <= 5; spare += 5) {
+            CHECK(glam_perplexity(model, text, length + spare, &report) == GLAM_OK);
+            CHECK(report.tokens == told);
+            CHECK_NEAR(report.loss, alone / (double)told, 2e-6);
+        }
+        free(want);
+        free(g);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// Parts of a batch change nothing; the report counts what is predicted; a run that is stopped after each
+// step and finds its split, its windows and its place again has the bits of one that was not, whatever the
+// number of threads.
+static void data_examples_resume(void)
+{
+    glam_config config = train_config();
+    glam_recipe recipe = train_recipe(7);
+    const char *path = test_path("examples.safetensors");
+    uint64_t hash[3];
+    double loss[3], best[3];
+    recipe.context = 20;
+    recipe.eval_every = 3;
+    data_make_examples(EXAMPLE_MOST);
+    for (int run = 0; run < 3; run++) {
+        glam_trainer *trainer = NULL;
+        glam_ctx *ctx = NULL;
+        glam_report now;
+        memset(&now, 0, sizeof now);
+        for (int step = 0; step < 7; step++) {
+            glam_text *train, *valid;
+            if (!ctx || run == 1) {
+                if (ctx) glam_close(ctx);
+                glam_options options = test_options();
+                if (run == 2) options.threads = 3;
+                ctx = glam_open(&options);
+                int length = 20;
+                if (step) {
+                    glam_recipe found;
+                    CHECK(glam_load_recipe(ctx, path, &found) == GLAM_OK && found.batch == recipe.batch);
+                    length = found.context;
+                }
+                glam_text *text = glam_text_examples(ctx, data_examples, EXAMPLES, length);
+                if (step) CHECK(glam_load_split(text, path, &train, &valid) == GLAM_OK);
+                else CHECK(glam_text_split(text, 0.1f, &train, &valid) == GLAM_OK);
+                trainer = step ? glam_load_checkpoint(ctx, path, train, valid)
+                               : glam_trainer_new(glam_model_new(ctx, &config), train, valid, &recipe);
+            }
+            uint64_t before = now.tokens;
+            CHECK(glam_train_step(trainer, &now) == 1);
+            glam_batch b;
+            uint64_t told = 0;
+            CHECK(glam_next_batch(trainer->train, recipe.batch, 20, recipe.seed, (uint64_t)step, &b) == GLAM_OK);
+            for (int t = 0; t < recipe.batch * 20 && b.targets; t++) told += b.targets[t] >= 0;
+            CHECK(now.tokens == before + told && now.tokens < (uint64_t)(step + 1) * (uint64_t)recipe.batch * 20);
+            glam_forget(ctx);
+            if (run == 1) CHECK(glam_save_checkpoint(trainer, path) == GLAM_OK);
+        }
+        hash[run] = test_model_hash(glam_trainer_model(trainer));
+        loss[run] = now.loss;
+        best[run] = now.valid_loss;
+        if (run == 1) {                          // another window, or another mask, is another text
+            glam_text *train, *valid, *text = glam_text_examples(ctx, data_examples, EXAMPLES, 19);
+            CHECK(glam_load_split(text, path, &train, &valid) != GLAM_OK);
+            ERROR_IS(ctx, GLAM_ERR_VALUE, "the run");
+            data_examples[5].learn = NULL;
+            text = glam_text_examples(ctx, data_examples, EXAMPLES, 20);
+            CHECK(glam_load_split(text, path, &train, &valid) != GLAM_OK);
+            ERROR_IS(ctx, GLAM_ERR_VALUE, "they are other ones");
+            data_make_examples(EXAMPLE_MOST);
+            glam_recipe found;
+            CHECK(glam_load_recipe(ctx, path, NULL) == GLAM_ERR_VALUE);
+            glam_clear_error(ctx);
+            CHECK(glam_save(glam_trainer_model(trainer), path) == GLAM_OK);
+            CHECK(glam_load_recipe(ctx, path, &found) == GLAM_ERR_FORMAT && found.steps == 2000);
+            glam_clear_error(ctx);
+        }
+        CLOSE_CLEAN(ctx);
+    }
+    CHECK(hash[0] == hash[1] && hash[0] == hash[2]);
+    CHECK(loss[0] == loss[1] && loss[0] == loss[2] && best[0] == best[1] && best[0] > 0);
+    for (int parts = 1; parts <= 4; parts *= 2) {
+        glam_ctx *ctx = test_ctx();
+        glam_report now;
+        recipe.accumulate = parts;
+        config.moe.capacity_factor = 0;
+        glam_text *text = glam_text_examples(ctx, data_examples, EXAMPLES, 20);
+        glam_trainer *trainer = glam_trainer_new(glam_model_new(ctx, &config), text, text, &recipe);
+        CHECK(glam_train_step(trainer, &now) == 1);
+        loss[0] = parts == 1 ? now.loss : loss[0];
+        CHECK_NEAR(now.loss, loss[0], 2e-6);
+        glam_perplexity_report p;
+        CHECK(glam_perplexity(glam_trainer_model(trainer), text, 20, &p) == GLAM_OK);
+        CHECK_NEAR(glam_validate(trainer), p.loss, 1e-12);
+        CLOSE_CLEAN(ctx);
+    }
+    remove(path);
+}
+
+static void data_examples_wrong(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_batch b;
+    data_make_examples(13);
+    CHECK(!glam_text_examples(ctx, NULL, 3, 10) && !glam_text_examples(NULL, data_examples, 3, 10));
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "3 of them (or NULL)");
+    CHECK(!glam_text_examples(ctx, data_examples, 0, 10) && glam_error(ctx) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    CHECK(!glam_text_examples(ctx, data_examples, 3, 0) && glam_error(ctx) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    int32_t ids[4] = { 1, 2, -3, 4 };
+    unsigned char learn[4] = { 1, 0, 0, 1 };
+    glam_example e = { ids, NULL, 4 };
+    CHECK(!glam_text_examples(ctx, &e, 1, 10));
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "token 2 of example 0 is -3");
+    ids[2] = 3;
+    e.learn = learn;
+    CHECK(!glam_text_examples(ctx, &e, 1, 2));   // what is learnt is cut off
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "none behind the first");
+    CHECK(glam_text_examples(ctx, &e, 1, 3) != NULL);
+    e.count = 1;
+    CHECK(!glam_text_examples(ctx, &e, 1, 3) && glam_error(ctx) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    e.tokens = NULL;
+    CHECK(!glam_text_examples(ctx, &e, 1, 3) && glam_error(ctx) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    glam_text *text = glam_text_examples(ctx, data_examples, EXAMPLES, 12);
+    CHECK(glam_next_batch(text, 1, 11, 1, 0, &b) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "windows of 12 tokens");
+    CHECK(glam_next_batch(text, 1, 13, 1, 0, &b) == GLAM_OK);
+    const int32_t zero = 0;
+    CHECK(glam_text_documents(text, &zero, 1) == 0);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "examples has its own");
+    glam_config config = train_config();
+    glam_recipe recipe = train_recipe(2);
+    recipe.context = 10;
+    glam_model *model = glam_model_new(ctx, &config);
+    CHECK(!glam_trainer_new(model, text, NULL, &recipe));
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "windows of 12 tokens");
+    CHECK(glam_perplexity(model, text, 10, NULL) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    glam_text *two[2] = { test_text(ctx, 500), NULL };          // with a plain text beside it
+    two[1] = text;
+    float weights[2] = { 0.5f, 0.5f };
+    glam_text *mix = glam_mix(ctx, two, weights, 2);
+    int packed = 0;
+    for (uint64_t step = 0; step < 40; step++) {
+        CHECK(glam_next_batch(mix, 1, 12, 1, step, &b) == GLAM_OK);
+        for (int t = 0; t < 12 && b.targets; t++)
+            if (b.targets[t] < 0 || !b.mask[t] || b.segments[t] > 1) { packed++; break; }
+        glam_forget(ctx);
+    }
+    CHECK(packed > 8 && packed < 32);
+    recipe.context = 12;
+    glam_trainer *trainer = glam_trainer_new(model, mix, text, &recipe);
+    CHECK(glam_train_step(trainer, NULL) == 1 && glam_validate(trainer) > 0);
     CLOSE_CLEAN(ctx);
 }
 
@@ -862,6 +1172,10 @@ static void test_18_data(void)
     RUN(data_documents_batches);
     RUN(data_documents_split);
     RUN(data_documents_train);
+    RUN(data_examples_windows);
+    RUN(data_examples_alone);
+    RUN(data_examples_resume);
+    RUN(data_examples_wrong);
     RUN(data_far);
     RUN(data_five_gigabytes);
     RUN(data_sources);

@@ -743,6 +743,7 @@ static void model_check(const model_variant *v, const char *what)
 {
     static const int32_t tokens[14] = { 1, 2, 3, 4, 5, 6, 7, 10, 9, 8, 3, 3, 0, 1 };
     static const int32_t targets[14] = { 2, 3, 4, 5, 6, 7, 0, 9, 8, 3, 3, 0, 1, 10 };
+    static const int32_t some[14] = { 2, 3, -1, 5, 6, -1, -1, 9, 8, -1, 3, 0, 1, 10 };
     static const int32_t mask[14] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0 };
     static const int32_t segments[14] = { 1, 1, 1, 2, 2, 2, 2, 1, 1, 1, 1, 1, 3, 3 };
     model_world m;
@@ -752,6 +753,7 @@ static void model_check(const model_variant *v, const char *what)
     m.batch.tokens = tokens;
     m.batch.targets = targets;
     if (v->packed) {
+        m.batch.targets = some;
         m.batch.mask = mask;
         m.batch.segments = segments;
     }

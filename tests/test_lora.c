@@ -435,6 +435,67 @@ static void lora_borrowed_and_rewound(void)
     CLOSE_CLEAN(ctx);
 }
 
+// Frozen experts keep their bits while the others train; so they do after a resume, and for adapters.
+static void lora_single_experts(void)
+{
+    const unsigned char frozen[] = { 1, 0, 1, 0 };
+    for (int kind = 0; kind < 4; kind++) {         // adapters or not; AdamW or Adafactor
+        lora_case l = lora_cases[kind % 2 ? 3 : 2];
+        l.dense_every = 1;
+        glam_config c = lora_config(&l);
+        glam_recipe r = glam_recipe_default();
+        glam_ctx *ctx = lora_ctx(&l);
+        char text[600];
+        float *before[6] = { NULL, NULL, NULL, NULL, NULL, NULL };
+        int adapted = kind / 2, moved = 0;
+        for (int i = 0; i < 600; i++) text[i] = (char)(i * i % 37);
+        glam_text *data = glam_text_from(ctx, text, sizeof text, NULL);
+        glam_model *model = glam_model_new(ctx, &c);
+        glam_lora lora = { GLAM_ROLE_EXPERTS, 2, 0, 8, 0 };
+        if (adapted) CHECK(glam_model_adapt(model, &lora) == GLAM_OK);
+        else glam_freeze(model, "*", 1), glam_freeze(model, "experts", 0);
+        CHECK(glam_freeze_experts(model, 0, frozen) == GLAM_OK);
+        r.batch = 2; r.context = 11; r.steps = 6; r.eval_every = 0; r.weight_decay = 0.5;
+        r.optimizer = kind % 2 ? GLAM_ADAFACTOR : GLAM_ADAMW;
+        glam_trainer *t = glam_trainer_new(model, data, NULL, &r);
+        const char *const names[] = { "layers.0.moe.gate", "layers.0.moe.up", "layers.0.moe.down" };
+        for (int pass = 0; pass < 2; pass++) {
+            for (int i = 0; i < 6; i++) {
+                char name[48];
+                snprintf(name, sizeof name, "%s%s", names[i % 3], !adapted ? "" : i < 3 ? ".lora_a" : ".lora_b");
+                const glam_tensor *w = glam_model_tensor(model, name);
+                if (!CHECK(w != NULL)) continue;
+                size_t n = glam_size(w) / 4;
+                for (size_t e = 0; e < 4 && pass; e++) {
+                    int same = !memcmp(before[i] + e * n, w->data + e * n, n * sizeof(float));
+                    CHECK(same || !frozen[e]);
+                    moved += !same;
+                }
+                if (pass) { free(before[i]); continue; }
+                before[i] = (float *)malloc(glam_size(w) * sizeof(float));
+                memcpy(before[i], w->data, glam_size(w) * sizeof(float));
+            }
+            if (pass) break;
+            for (int i = 0; i < 3; i++) CHECK(glam_train_step(t, NULL));
+            CHECK(glam_save_checkpoint(t, "test_lora_esft.tmp") == GLAM_OK);
+            CHECK(glam_freeze_experts(model, 0, NULL) == GLAM_ERR_STATE);
+            ERROR_IS(ctx, GLAM_ERR_STATE, "belongs to an optimizer");
+            CLOSE_CLEAN(ctx);
+            ctx = lora_ctx(&l);
+            data = glam_text_from(ctx, text, sizeof text, NULL);
+            t = glam_load_checkpoint(ctx, "test_lora_esft.tmp", data, NULL);
+            if (!CHECK(t != NULL)) printf("%s\n", glam_error_text(ctx));
+            model = glam_trainer_model(t);
+            while (t && glam_train_step(t, NULL)) continue;
+        }
+        CHECK(moved >= 6);
+        CHECK(glam_freeze_experts(model, 7, frozen) == GLAM_ERR_VALUE);
+        ERROR_IS(ctx, GLAM_ERR_VALUE, "layer 7 is no mixture");
+        CLOSE_CLEAN(ctx);
+    }
+    remove("test_lora_esft.tmp");
+}
+
 static void lora_errors(void)
 {
     const lora_case *l = &lora_cases[8];
@@ -488,5 +549,6 @@ static void test_lora(void)
     RUN(lora_files);
     RUN(lora_resumes);
     RUN(lora_borrowed_and_rewound);
+    RUN(lora_single_experts);
     RUN(lora_errors);
 }
