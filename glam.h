@@ -878,7 +878,9 @@ typedef enum glam_split {
     GLAM_SPLIT_QWEN,      // any one sign before letters, each digit alone, lines end words: qwen2
     GLAM_SPLIT_LLAMA3,    // the same, up to three digits: llama-3, dbrx
     GLAM_SPLIT_MARKS,     // qwen's, and marks are letters: qwen3.5
-    GLAM_SPLIT_O200K      // words by case too: gpt-4o, gpt-oss, llama-4
+    GLAM_SPLIT_O200K,     // words by case too: gpt-4o, gpt-oss, llama-4
+    GLAM_SPLIT_DEEPSEEK,  // cased letters, signs, blanks at an end, Asian scripts, each digit alone
+    GLAM_SPLIT_DEEPSEEK_CODER      // the same, with letters of any kind; blanks are not cut off
 } glam_split;
 
 typedef enum glam_piece_kind {
@@ -902,7 +904,7 @@ typedef struct glam_vocabulary {
     glam_split split;
     int whole_words;               // 1: a word that is a piece is not merged ("ignore_merges")
     int blank_before;              // 1: a blank is put before a text
-    int composed;                  // 1: made for texts in Unicode's form C; the caller's affair
+    int composed;                  // 1: texts are brought into Unicode's form C (NFC) first
     int32_t begin, end;            // ids before a text and at an end; -1: none
 } glam_vocabulary;
 
@@ -924,7 +926,7 @@ GLAM_API const char *glam_tokenizer_piece(const glam_tokenizer *tokenizer, int32
 // Writes up to `most` ids and returns how many the text has (call with most 0 to learn the number).
 // No begin is put before the text, and control pieces are not looked for.  A byte that has no piece
 // is left out.  0 and an error of the tokenizer's context: no memory for a word of more than 100
-// characters.
+// characters, or for a text that is to be composed.
 GLAM_API size_t glam_encode(const glam_tokenizer *tokenizer, const char *text, size_t bytes,
                             int32_t *ids, size_t most);
 // The same for what a program writes between texts (the marks of a turn): control pieces are found.
@@ -11311,6 +11313,9 @@ enum {
     GLAM__WORD = 100            // symbols of a word that need no memory of their own
 };
 typedef struct glam__class_run { uint32_t at; int kind; } glam__class_run;
+typedef struct glam__class_runs { const glam__class_run *at; int count; } glam__class_runs;
+// What a character is made of: code = first, second (0: there is none).
+typedef struct glam__form { uint32_t code, first, second; int again; } glam__form;
 
 struct glam_tokenizer {
     glam_ctx *ctx;
@@ -11323,8 +11328,13 @@ struct glam_tokenizer {
     int32_t *added;             // ids of added and control pieces, long ones first
     int added_count, blanks_cut;
     uint8_t first[256];         // bit 1: an added piece begins so, bit 2: a control piece
-    glam__class_run *runs;            // classes of all characters, run by run
-    int run_count;
+    glam__class_runs classes;   // of all characters, run by run
+    glam__class_runs set;       // DeepSeek's: letters, or the coder's punctuation
+    glam__class_runs marks;     // composed: 1 joins what is before, 2.. ranks of combining classes
+    glam__form *forms;          // composed: by code
+    int form_count;
+    glam__couple *composites;   // composed: two characters that are one
+    uint64_t composite_mask;
     uint8_t ascii[128];
 };
 
@@ -11372,11 +11382,11 @@ static uint32_t glam__category_digit(const char **at)
 }
 
 // How many runs there are; written to runs unless that is NULL.
-static int glam__category_runs(glam__class_run *runs)
+static int glam__category_runs(const char *p, glam__class_run *runs)
 {
     uint32_t at = 0;
     int n = 0;
-    for (const char *p = glam__categories; *p; n++) {
+    for (; *p; n++) {
         uint32_t sign = glam__category_digit(&p), length = sign / 8 + 1;
         if (runs) { runs[n].at = at; runs[n].kind = (int)(sign % 8); }
         if (length == 10) length += glam__category_digit(&p);
@@ -11390,6 +11400,52 @@ static int glam__category_runs(glam__class_run *runs)
     return n + 1;
 }
 
+// The tables below are numbers of one to four digits: below 65 as they are, the next 2160 in two.
+static uint32_t glam__table_number(const char **at)
+{
+    uint32_t n = glam__category_digit(at);
+    if (n < 65) return n;
+    if (n < 89) return 65 + (n - 65) * 90 + glam__category_digit(at);
+    for (int i = n = 0; i < 3; i++) n = n * 90 + glam__category_digit(at);
+    return n + 65 + 24 * 90;
+}
+
+static uint32_t glam__table_change(const char **at)
+{
+    uint32_t n = glam__table_number(at);
+    return n & 1 ? ~(n >> 1) : n >> 1;
+}
+
+// The same from a table of gaps and lengths (less 1), each with a kind, or all of kind 1.
+static int glam__table_runs(const char *p, int with_kind, glam__class_run *runs)
+{
+    uint32_t at = 0;
+    int n = 1;
+    if (runs) runs[0].at = 0, runs[0].kind = 0;
+    for (; *p; n += 2) {
+        uint32_t begin = at + glam__table_number(&p), kind = 1;
+        at = begin + glam__table_number(&p) + 1;
+        if (with_kind) kind = glam__table_number(&p);
+        if (!runs) continue;
+        runs[n].at = begin;
+        runs[n].kind = (int)kind;
+        runs[n + 1].at = at;
+        runs[n + 1].kind = 0;
+    }
+    return n;
+}
+
+static int glam__run_kind(glam__class_runs runs, uint32_t c)
+{
+    int low = 0, high = runs.count;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (runs.at[middle].at <= c) low = middle;
+        else high = middle;
+    }
+    return runs.at[low].kind;
+}
+
 static int glam__is_blank(uint32_t c)
 {
     return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 ||
@@ -11401,13 +11457,7 @@ static int glam__class(const glam_tokenizer *t, uint32_t c)
 {
     if (c < 128 && t->ascii[c] != GLAM__NOTHING) return t->ascii[c];
     if (glam__is_blank(c)) return GLAM__BLANK;
-    int low = 0, high = t->run_count;
-    while (high - low > 1) {
-        int middle = (low + high) / 2;
-        if (t->runs[middle].at <= c) low = middle;
-        else high = middle;
-    }
-    int kind = t->runs[low].kind;
+    int kind = glam__run_kind(t->classes, c);
     if (kind == GLAM__EVEN_UPPER) return c % 2 ? GLAM__LOWER : GLAM__UPPER;
     if (kind == GLAM__ODD_UPPER) return c % 2 ? GLAM__UPPER : GLAM__LOWER;
     return kind;
@@ -11431,6 +11481,17 @@ static int glam__character(const char *text, size_t bytes, uint32_t *code)
     if (n > 1 && (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))) return 1;
     *code = c;
     return n;
+}
+
+// A character as UTF-8.  A zero, which would end a string of JSON, becomes two bytes that no other
+// character has.
+static char *glam__utf8_put(char *to, uint64_t c)
+{
+    int more = c && c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+    static const unsigned char first[] = { 0, 0xc0, 0xe0, 0xf0 };
+    *to++ = (char)(first[more] | c >> 6 * more);
+    for (; more; more--) *to++ = (char)(0x80 | (c >> 6 * (more - 1) & 63));
+    return to;
 }
 
 // ---- scanners: where the word ends that begins at `at`.  kind_at is GLAM__NOTHING at the end.
@@ -11538,8 +11599,101 @@ static size_t glam__word_lines(const glam__scan *s, size_t at)
     return glam__blanks_end(s, at, 1, 0);
 }
 
+// DeepSeek's models cut by several expressions, each within the words that those before it left:
+// lines, \s?letters, \s?signs, (\s+$), Asian scripts, digits.  So a cut is where any of them cuts,
+// and that is seen from one character before it and three behind.
+static const char glam__deepseek_letters[] =
+    "f#<)<_#-9$B$gK$&'gX$=gI&%$&%$#)#$%$#$6$f4$fn+g-$I~#*FImGf7%(}`N%%eOd/$EfHhD%(%I%(%*$#$#$#$"
+    "B%X$)$#&%$)&&%('/(%$)h3#'#%,$#&')#$#$#$&$('#%&(''#X$~#(+f_%fI)&&$~&V>Q5>fjf/$9&&p@f1~%7d)/"
+    "'pi<)<rPf1fCG'Gz`V0V~#+Pd~)><f%";
+
+static const char glam__punctuation[] =
+    "E%$($&-$&$=%$#>#$#G#(#&#-$&#&#m*#+#jM(M$W#$#%#%#P$7$$$0#$%f,&fI#O0gs%Z1C#h3$-#fp#f[#f]#i[#"
+    "/#iD#f<#-$g01$#I&f)#f,''$fR(g3#l*+f{#l3#P$f0%f)$g%%$%I-hi$gb$fd)$(g4)@$fa&`'c$e*.#nO:+6$/$"
+    ".B$1$l@&A$qB0f1$C,ii8d&D$mi&$$fS#fsR$C%.iy%',%.3#/#fE#f<#~&G:$h;%fF#-#fV(iQ&f8$L%$#U$S#fD/"
+    "3$f`&fb$3$h'#~%=Y$gY,9F$0$#'#$$fy%$($&-$&$=%$#>#$#$)ip%ld#T#it#mT#gP#C#h>+J#fS)f$)f;&m~#g/"
+    "'P&gF)fP$$&fb&T$f1&'#0#$%f:(fN#iw'-$$#fK#h(9fL%@/f.#ff%h*#h6%g##f>*f5%$'it'N$lL$h4#qv'~#*z"
+    "$~$W]$fi#f#'+#nf&hw#~%0U#~#aB'~#4K$";
+
+enum { GLAM__IN_LETTERS = 1, GLAM__IN_SIGNS = 2, GLAM__IN_BLANKS = 4, GLAM__IN_LINES = 8,
+       GLAM__IN_EAST = 16, GLAM__IN_DIGITS = 32 };
+
+// What the character at `at` is to those expressions; 0 and no bytes at the end.
+static int glam__deepseek_kinds(const glam__scan *s, size_t at, size_t *bytes)
+{
+    uint32_t c;
+    *bytes = 0;
+    if (at >= s->end) return 0;
+    *bytes = (size_t)glam__character(s->text + at, s->end - at, &c);
+    int kind = glam__class(s->t, c), in = glam__run_kind(s->t->set, c);
+    int letter = in, sign = in;
+    if (s->t->v.split == GLAM_SPLIT_DEEPSEEK_CODER) letter = GLAM__LETTERS >> kind & 1;
+    else sign = (c >= '!' && c <= '/') || (c >= ':' && c <= '~') || (c >= 0x3000 && c <= 0x3002) ||
+                (c >= 0x2018 && c <= 0x201f) || (c >= 0xff01 && c <= 0xff0f) ||
+                (c >= 0xff1a && c <= 0xff5e);
+    int east = (c >= 0x800 && c <= 0x9fa5) || (c >= 0xac00 && c <= 0xd7ff);
+    return (letter ? GLAM__IN_LETTERS : 0) | (sign ? GLAM__IN_SIGNS : 0) |
+           (kind == GLAM__BLANK ? GLAM__IN_BLANKS : 0) | (east ? GLAM__IN_EAST : 0) |
+           (kind == GLAM__NUMBER ? GLAM__IN_DIGITS : 0) |
+           (c == '\r' || c == '\n' ? GLAM__IN_LINES : 0);
+}
+
+// Whether \s?kind+ begins or ends between the first two; then_cut: it cannot go from b to c.
+static int glam__cut_run(int kind, const int *k, int then_cut)
+{
+    if (k[0] & kind) return !(k[1] & kind);
+    if (k[1] & kind) return !(k[0] & GLAM__IN_BLANKS);       // the blank is the run's
+    return (k[1] & GLAM__IN_BLANKS) && (k[2] & kind) && !then_cut;
+}
+
+static int glam__cut_letters(const int *k)
+{ return ((k[0] | k[1]) & GLAM__IN_LINES) || glam__cut_run(GLAM__IN_LETTERS, k, 0); }
+
+static int glam__cut_signs(const int *k)
+{
+    return glam__cut_letters(k) || glam__cut_run(GLAM__IN_SIGNS, k, glam__cut_letters(k + 1));
+}
+
+// Moves on by one character; *ahead is where the next to be looked at begins.
+static void glam__next_kinds(const glam__scan *s, int *k, size_t *sizes, size_t *ahead)
+{
+    for (int i = 0; i < 3; i++) { k[i] = k[i + 1]; sizes[i] = sizes[i + 1]; }
+    k[3] = glam__deepseek_kinds(s, *ahead, &sizes[3]);
+    *ahead += sizes[3];
+}
+
+// \s+$: blanks alone are left of the word, from the second character on.
+static int glam__cut_end(const glam__scan *s, const int *now, const size_t *now_sizes, size_t ahead)
+{
+    int k[4];
+    size_t sizes[4];
+    if (now[0] & GLAM__IN_BLANKS) return 0;
+    memcpy(k, now, sizeof k);
+    memcpy(sizes, now_sizes, sizeof sizes);
+    while (k[1] & GLAM__IN_BLANKS) {
+        glam__next_kinds(s, k, sizes, &ahead);
+        if (!sizes[1] || glam__cut_signs(k)) return 1;
+    }
+    return 0;
+}
+
+static size_t glam__word_deepseek(const glam__scan *s, size_t at)
+{
+    int k[4] = { 0 };
+    size_t sizes[4] = { 0 }, ahead = at;
+    for (int i = 0; i < 4; i++) glam__next_kinds(s, k, sizes, &ahead);
+    for (at += sizes[0]; sizes[1]; at += sizes[0]) {
+        if (((k[0] ^ k[1]) & GLAM__IN_EAST) || ((k[0] | k[1]) & GLAM__IN_DIGITS) ||
+            glam__cut_signs(k) || (s->t->v.split == GLAM_SPLIT_DEEPSEEK &&
+                                   glam__cut_end(s, k, sizes, ahead))) return at;
+        glam__next_kinds(s, k, sizes, &ahead);
+    }
+    return at;
+}
+
 static size_t glam__word_end(const glam__scan *s, size_t at)
 {
+    if (s->t->v.split >= GLAM_SPLIT_DEEPSEEK) return glam__word_deepseek(s, at);
     if (s->t->v.split == GLAM_SPLIT_GPT2 || s->t->v.split == GLAM_SPLIT_DIGITS)
         return glam__word_gpt2(s, at, s->t->v.split == GLAM_SPLIT_DIGITS);
     if (s->t->v.split != GLAM_SPLIT_NONE) return glam__word_lines(s, at);
@@ -11753,23 +11907,330 @@ static int32_t glam__next_added(const glam_tokenizer *t, const char *text, size_
     return -1;
 }
 
+// ---- Unicode's form C: characters are taken apart as far as they go, marks are put in the order
+// of their classes, and what can be is put together again.  A character that joins nothing before
+// it begins a part; most parts are one character, and stay.
+
+static const char glam__marks[] =
+    "mn7X##Y#&S##Y##Q#'S#$O#&S#$O#-S#'%#&S#*X##]##X#%S#%X#$S$%X#&S##X##Y#$S##X##Z#$[##Z#$[##Z#/"
+    "XhB'Xh7#S#&X##S#%X##T##S#(X#(S#$X##S#$X##T##W##X##*##+##,##-##.##/##0##1##2#$3##4##5##6$#7"
+    "$#8##9$#X##S$#2f**X##>##@##AT#;##<##=##>##@##A##B##C#$X#$S#'X##S#$X##S3#DfH)X%&X##S##X%$X$"
+    "#S#$X##SG#EB#X##S#$X##S#$X#%S##X#$S##X##S#%X##S##X##S##X##S##X##S#$Xg()X##S##X,#S;&X$+X$%X"
+    "$'XO%Sa#X#%S#&XN'X#'S#0X$#S#$X##S#$X##S#%X#%S##;##<##=#%X##S#$X#$S#'Xa#'3#)&#X##S#$XfJ#'$#"
+    "$1#),#$J#Xb#'3#)fQ#'3#)fQ#'$#$1#)+$$fI#$1#),#$fG#'3#)*#F##GfH#'(#$-#)*$$fG$)$#$1#),#$fU#)'"
+    "#$2#$f:$H##)0&IfO$J##)0&Kf.$S>#S$#S$#Q[#L##M##$##N##$'&M%#M##$#$X##)$$Xc#SfJ#$+#'$$)f4#Sg]"
+    "7$V=$ip%Xon$)B#)g%#)-#XgT#Wfs#T##X##Sge#X##Sf)#)7*X%#ST'X#(S#$X##S$$S#$X#$S#'X##S#&XfH#'##"
+    "$1#)J#X##S#)XZ$)_#'.$)f%#'f|%X$#%#'S#$X#&S##X$)%'#S)#X&$XgO$X##S#)X##S#$X##[##P##S##O#HX##"
+    "Y#$W##S##R##X##Z##S##X##Sm<$X#$%#&X#%%#$X'#X&$%##X##S##X#$%#&S##X~#,G%Xfq#)fCCXkK#R##W##Y#"
+    "#T#$UfL$(~&LK#X',XD$Xf2$XhC#)I#)f{#)>4X^%SI#)fB#'/#)gy#X$$X##S%$X($X$#XX#)h$#)~%7S#:mo)X#)"
+    "S#$Xp+#Sgl#Sfy'Xw|#S$#XL#X##%##S'#)g-#X##Sk_&XiX$Xf}$S#%X##S##X#&SU#X##S##X##SgI#)M#)1#)^#"
+    ")##'f'%XH#$.$)c#'f.#),#'fM#)##'g:#'##)f2$'$#$1#),#$1)X&'XgV#)&#':#Xf3#$,#$%#$'#)##'gu#$2#)"
+    "##'fb#)fY#)##'fV#)h;#)##'h##$/$)'#'g$#)f5#)5#)f3#)i{#)h0#'$$)f3#)~%2<'%`)Xre$&~%0E#%~#FE$Q"
+    "#%%&#V#'Q+*S%'X#$SB&Xfx%X~#1B)X$3X%)X$$X$'Xh3)XiL#Xb&Xu~)SfP(X##'";
+
+static const char glam__pairs[] =
+    "iUffvC##%##%##%##-##'%'_#'f/##%##%##/#+2##%##%##/%-,#%(##%##%##%##-'/2##%##%##/#+0'3$##%##"
+    "%##%##-##'%'_#'f/##%##%##/#+2##%##%##/%-,#%(##%##%##%##-'/2##%##%##/#+0%#1#fR*#e##d'#e##df"
+    "&#e##`f/#e##d%#e##d-#e##d-#e##b##e#'b2#e##d'#e##d%#e##df$#e##d[#e##`6#e##d+#e##d%#e##de#e#"
+    "#bf+#e#'b%#e##d%#e##d'#e##df&#e##df#)%,#e##bf,#e#%bf-#e##df.#e##dY#e#+`8#e##df.#e##dY#e#)b"
+    "2#e##d'#e##d-#e#'^6#e##df.#e##dY#e##b8#e##d%#e##df,#e##dY#e##bZ#e##dY#e#'b4#e##d%#e##d'#e#"
+    "#d+#e##d%#e##d_#e##`f-#e##`##e##d/#%0#e##d/#e##d-#e#f$f7B#e#=W##e#]fJA#e##S##e##W##e##W##e"
+    "##gW2#e##d(#e##d9#e##d:#e#%fR+#e##lK##%##m-##e#'hm3#e##[##e##[]#e##mdf)#%##fJ3#j0##qT#)f'8"
+    "#e#'U$#e##g6%#e##b##e##>##e##iB@#e##d'#e##[&#e##d'#e##[&#e##d'#e##W&#e##d'#e##^&#e##d'#e##"
+    "^&#e##d'#e##f%N#e##b##e#'f9W#e#/f/,#e##[e#e##glf'#e##f###e##h{)#e##o6(#%##oe##e#kBsp(fdrk#"
+    "#up#%+##'##'#%/#%/##+##f$#VfD1#;##;0#+##'##'##H#VG1#;##.0#/##+#+5###1f8fj2##3%&0)<1+L0#&$#"
+    "9/78#ce#P(.##3%&0)f(1+[0#&$#9/RfE5#%#fvgF4#e#=f-##e##d'#e#'Y&#e#'hv'#%##iZ##e##b##e#'b*#e#"
+    "#d+#e##W##e#'i(##%##iL##e##f5*#e##d+#e##d)#e##[(#e#'[##e#krorx$##%#f$##f#%#f($hbhE#%K#DF#r"
+    "UrWun13#')#f)`#$%#$%#$-#$-#$%#$5#$+#g`h`h2##VCf-Y$%#&=#g/h4h.(/#f'f%#$%#$-#(B#jMkYkU'#S##V"
+    "Cf-Y$%#fOgjhffMfKU#%##$Vh$h.h,gxg|h,/1###%%#K#+Jh*h&g[#%##$VhIhUgp%#-#),#(Nm5m>oj67#,-#,-#"
+    ",-#<Y&6fEfi&#'$ff;&%#4fg#Gf$fQ67#,-#,-#,-#<Y&gbhYg|~#I.~#I0~#J$%'#%'#%'#%'#)+#f2f4#%'#''##"
+    "%#%)#tp~$Ju~$91#e##b`#e##d]#e##d@#e##gSfB#e##hu/#e##d]#e##d@#e##d6#e##d/#e##i0f;#%##$%#%##"
+    "iqf:#e##d)#e##o>f5#%##p#%#e##b(#e##b)#e##d]#e##dY#e##dc#e##d1#e##b'#e##gUf@#e##hw##e##df&#"
+    "e##d@#e##b>#e##~$Zhb#%##~$[Nf<#e##d*#e##bf9#e##d/#e##d]#e##b[#e##d]#e##d@#e##d*#e##gWf9#e#"
+    "#d1#e##g62#%##$%#%##ju##e##d/#e##`##e##d]#e##~$[Ib#%##~$]/f<#e##bf5#e##d]#e##jI[#%##-##%##"
+    "~$V<##%##~$];##e##d]#e##d@#e##d*#e##b4#e##d;#e##d(#e##jbf9#%##%1#%##kJ,#e##de#e##bf'#e##d%"
+    "#e##d1#e##d$#e##d]#e##b[#e##d%#e##b$#e##b,#e##df$#e##d@#e##G##;f3#)'#'#%k,(+lB]#e##dW#e##g"
+    "K2#e##d$#e##d5#e##d.#e##~$ZO$#%##~$Yk$#%##$$#%##$5#%##$.#%##~$Yh)#%##~$^}_#e##dW#e##d.#e##"
+    "gS&#e##d$#e##d5#e##d.#e##~$Zp$#%##~$_J1#e##dX#e##W##e##dW#e##gS2#e##d$#e##d5#e##d.#e##~$[("
+    "$#%##~$W9$#%##$$#%##$5#%##$.#%##$e#%##l_##e##dW#e##l:2#%##$$#%##$5#%##$.#%##$e#%##luf'#e##"
+    "df(#e##dW#e##d.#e#/wYD##%#~$L^K#%##$%#%##$ff#%##~$MDf@##%#~$MSK#%##$%#%##$ff#%##~$Lgf@##%#"
+    "~$LvK#%##$%#%#'~$M]H##%#~$MlK#%##$%#%#'~$M'H##%#~$M6K#%##$%#%##$ff#%##~$Myf@##%#~$N,K#%##$"
+    "%#%##$ff#%##~$MDf@##%#~$MSK#%##$%#%##$ff#%##~$N9f@##%#~$NIK#%##$%#%##$ff#%##~$MXf@##%#~$Mh"
+    "K#%##$%#%#'~$NNH##%#~$N^K#%##$%#%#'~$MmH##%#~$M|K#%##$%#%##$ff#%#%~$Ncf=%~$NtK%#%%#ff#~$N)"
+    "f@##%#~$N8K#%##$%#%##$ff#%##~$N{f@##%#~$O.K#%##$%#%##$ff#%##~$N{fg%+#%'#%'#%/#%/#%+#)~$L,f"
+    "n#%##%##%##%##%##%##%##%##%##%##%##%##%##%##%##F##%##%##%##%##%##%##%##%##%##%##%##%##%##%"
+    "##%##fE##%##%##%##%##%##%##%##%##%##%##%##%##%##%##%##~$O+fa##&#~$O.ff#~$O-##,#%-(#~$Pb)#~"
+    "$QFfa##&##*%#fn+uo(#~$aO)#~$O)##4#%5(#~$Pv)#~$Q_fm%'#%#fn#~$QMfm##%##ff#~$PcfZ##&#F*)Efh#F"
+    "##fDfZ##&##*'~$Rn###%##ff#~$QofZ##&#/*%6J##%#+f>#/##f-fZ##&##*%*L#v3K+~$a`fn#~$Nq##-#%,(#~"
+    "$QW)#~$RPfm%7#%#fnnM~$[G<#'#H'#af[##+##&#fKfE#+-#')#RT#%'#XR#'1#''#%)#P~$sy#%~$tQ#7K##~$t)"
+    "##'##~$tU##%#'=##%#')##%#/)##%#'1##%#')##%#f&Z##/##%##'#fCf@##%##L##%#/e##%##%##%#~#7H~#8b"
+    "#~#)4~#)2~%YK%'#%'#%'#%'#%'#%'#%'#%'#%'#%'#%'#')#%'#%'#/1###%%)$##%%)$##%%)$##%%)$##%PfL$5"
+    "g6#=@#%'#%'#%'#%'#%'#%'#%'#%'#%'#%'#%'#')#%'#%'#/1###%%)$##%%)$##%%)$##%%)$##%PfL$'fv##%##"
+    "%##%#)9#~/Q-~%Lc~%K=&V)847$#%$~284$$#%$~28g8$#%$#+$%#$%#$%#$%#$%#$%#&'#$%#$%#$%#$%#&'#&'#$"
+    "%#&'#$%#&'#$%#$%#$%#$%#$M($*/$7#$5#~$)I~3XU~3Z,%'#@7#h2hGgd#%#q:q.q2##VmImQm2##6%#=jrjzj`#"
+    "%#y,y,y6~.Ds~.Dl~.E6$%#$15$#%$#%$#%$#%g5g<<$%#$%5$%#$$%$%#";
+
+static const char glam__singles[] =
+    "nSvC#%$HTg;,sL+h&~#Zav,$%$%$%$_$%$%bfs%fI-fD$%*1*.*f.*f%%4#w1,wA$)$uR%~$dE#%hS~$RV&xJ#g~jy"
+    "~%e0#%~)OR~(V(#~%*]#~%8v#pc#~$[g#~$kq#~#*d#~'R$###~'21#~&=d#~&T9#z^#~#;`#~$$[#~#>,#~#0U#md"
+    "#lC#~#5M#~%1X#vv#zW#vM#~#iI#~#V8#~#:l#~'PH#~#&K#~$6>#~#2[#~#~M#~$8O#~&ny#~#v.#~$,j#yd#~%1u"
+    "#~$b|#~#-~#~%BH#~#9Q#~#.:#~#)|#~$Zx#~&q_#qh#kp#~#r,#~#,h#~#3M#~#%n#~#>(#~#,S#g4#~#5E#~#>|#"
+    "}G#sh#~%+5#jb#|j#~#-A#~#bx#~#LY#~#|-#~%tR#~#-8#~$X>#|d#~#[T#~#.f#~#}t#~#EC#~&_a#yI#~#Y2#zj"
+    "#l0#~#[^#k0#~$9:#~&~-#~%[G#~%aq#C#~%;[#yz#~#-U#~#u[#~#IZ#~%=i#~#38#~$mx#~&V}#~#Y,#|~#~#z|#"
+    "p0#~$ua#~%-p#~%Aq#~#fn#~#pL#~$a4#~#3{#~$6v#~%B]#~#$O#~$`W#~#Vp#~#.W#~$b;#~$~r#~$z;#~#AT#~$"
+    "gj#~$d1#~#qE#~%2R#tn#gI#~$1S#~$$A#~#)h#~#9~#~#2&#~&co#lb#~#'n#~#)I#~#18#~#EK#~#>M#~$SO#~#%"
+    "8#}&#fQ#~'Ti#~$#$#~#$|#~$~[#~%n]#v|#gj#t*#~#G6#qQ#wj#~#(2#||#sG#~#_~#~#EH#~#K&#w6#~&q3#hG#"
+    "q8#~$Pn#~$8b#p.#~%Pu#kz#yA#~#8x#~#jQ#~#<9#~%&=#~#8:#~#&A#o`#rp#~#{d#iC#~#Jz#i,#~#r<#~#%C#g"
+    ",#iv#~'@##~%F~#~$8z#~#&n#~&.V#~#tc#rS#~#J>#g*#~#@O#~##E#~#6^#~##[#~#`(#~#Ld#~#a~#~&A_#~%gC"
+    "#~'#+#~$'K#gz#~#(M#l~#~#)0#lh#vh#~#$d#~$L[#~'5q#~#kY#~&%h#~'25#~#Tp#~#kz#~$oK#~%g3#o*#~#1,"
+    "#~#LC#~$yE#~''3#p*#~#9d#~#BC#l<#l|#}G#~#2p#or#~#Ap#~#@G#H#~#=$#~#'6#~'#'#~$M[#~$Ha#~$Z8#u,"
+    "#~#o2#~#k(#~#*f#r:#~&5B#~#-W#~#~d#~#2g#g2#mQ#~#C/#qR#~$IK#~&U}#~&&f#~%ny#fH#~#S*#}&#~$E:#~"
+    "$om#~#pG#~#.i#~%<p#~#1e#~#Zz#~#Sq#~%J=#~#XP#~##t%t*$~#[Q%~$%F#~$od#yv#s4#f&#1#f6#~$Zb#~$HV"
+    "#vA$~#.>$~#&0%~#(0#i`&~#7O#=#f:#~#$0#~#T=#~#+U#~'6F#l8#gU#mf#Z#gd#rC#g[#gM#oj#gY#zS#7#|t#i"
+    "~#f.#gQ#xI#hU#i2#pG#~#&I#hv#k0#rC#iO#pM#~##Q#i.#9#$#3#/#1#fC#%#i8#ff#lE#qn#N#fS#l(#hU#p.#h"
+    "G###ov#~#%0#h:#mC#fS#nG#fM#tS#h2#~#06#kY#f[#~&9V#~B7$#~@+_%~&#k#yS#f}#p-#oC#fY#lU#fI#t<#fs"
+    "#fl#fv#sA#g:#hQ#D#k<#ib#z.#1#hO#fl#kx#gv#fo#h:#f=#hS#fh#n2#g8#fO#k(#k^#hv#+#fY#|n#ff#m|#nG"
+    "#C#g6#jt#lh#~#-b#~#)9#g~#h$#lU#hY#fM#j>#'#i*#F#V#g4#6#n*#p(#k>#iK#j:#hb#l[#id#x(#hj#yI#oI#"
+    "fn#D#kt#fU#f;#fO#(#E#f|#g*#mj#qf#l:#kp#j4#|2#gW#gp#h8#f*#;#fC#uK#~#$,#~;U4#.#~#M*#~CYe#~##"
+    "j#f$#~E7h#~#G2#~$sj#~B&L#fz~2nS~'rs#,#5#~>6:#~>/s#g$#=#fr#gz#c#g$#S#~$Q_#~A1*#~>Bu#1#D#J#~"
+    ">:[#~A*-#~$TK#f.#~>;2#~>:y#=#uL#u^#5#~H0$#~H.X#@#~$W'#~$X>#9#f:#-#~$XJ#~$Z6#'#Z#P#9#%#F#fG"
+    "#3#5#V#7#'#####~>Lr#~<]5#~$T9#N#~>Q^#~>QD#/#N#h`#gT#D#e#fW#g0#X#fj#D#f$###N#H#3#B#lp#k@#kC"
+    "#ia#f(#~##L#~#1U#ka#f.#V#h1#h~#$#h$#~>mG#~>ko#-#B#L#3#fd#~>sG#fh#~>qk#fA#;#g%#hK#~$|'#@#~%"
+    "#C#fO###~>zY#~>w]#N#B#;#~>~&#~>}i#1#x(#wJ#~%&_#~%(&#@#g,#fH#~@.S#~@*N#~@*S#~@)V#(#F#gS#%#~"
+    "%,g#~%-C#f8#N#f:#~%.Z#~B^t#~B^=#~%/[#)#)#L#~HK<#~HJ-#~@>l###~=+Z#~$x_###~%0N#~CdS#~%dI#~D9"
+    "%#5#~%1N#~%2S#fI#7#f&#h>#~%5e#`#~%6n#~@KM#~@J@#h0#+#'#&#f>#L#f*#>#9#fA#L#+#X#9#fh#g0#f(#h&"
+    "#~@Sv#~@T@#fe#gb#Z#gK#~@Ud#~@T@#gB#[#~%C9#~%GS#N#c#f-#~%FL#~%K:#_#~@e>#~@b_#kK#i1#~%L{#~%N"
+    "W#~%Ny#f)#~$1>#)#~$*.#gP#~$EW#~&W@#~$zj#+#/#f^#8#~@o`#~C[3#~%US#gs#ip#fI#~@l^#~@lJ#gg#jf#~"
+    "%Yw#~%Zz#gK#fr#iQ#~@m(#~@kw#~%b=#~%cr#~@up#~@tc#~%ck#~%dM#f<#Z#%#~@}6#~$Y/#~$[W#~@|D#~A*E#"
+    "~A'q#@#gT#i2#f2#fU#fN#f2#B#=#~A%^#~A'J#jr#fb#~%pB#~%rI#*#~A(0#~A,e#mW#~A'W#fC#~A&a#gp#Y#(#"
+    "~%wa#~%xf#fI#.#fO#~<=:#~<9s#~A.<#~A,B#~A3^#~A0R#=#Z#~A=*#~A<##N#~AC8#j8#~AC+#F#~&)'#~&)^#~"
+    "&)D###~&,|#N#N#L#fn#~&-a#~&/b#~AQ0#~APV#~AR[#~AQP#~=l2#~=hZ#~A`C#R#hG#~E-Z#;#~&4f#~Abl#$#f"
+    "0#X#~Ac;#%###f8#~&5T#~&6~#~&6c#g(#~EA*#~Am+#f`#fd#~&:B#~EJz#~Arm#~AuG#f8#~Au)#gA#~&@%#~&Ax"
+    "#7#-#~B$:#kx###~B'D#~&A+#~Ed|#~B(B#)#~&E/#~Eht#~B'-#~&HB#~&Hp#,#_#~B7>#~B5+#~&IH#~&K^#fY#f"
+    "j#~&M=#~F'*#c#~F&y#~F*4#~B<-#~B>E#~B=i#gS#9#~BEK#fv#~BE%#~BG~#~BG]#~>6W#~C'B#~&WS#g*#~&X-#"
+    "~&YK#~%1P#~Dv^#@#~&$q#5#~>/##)#~#X`#~'O)#~&_p#.#H#~%hq#~%i>#'#7#f4#~BYE#~BYF#fS#fp#fx#hB#h"
+    "d#f6#gj#k'#gx#'#D#~BYM#l0#hZ#~FY]#~&i*#'#f(#~B~Y#~B|q#~BbY#~Ffo#+#~Fid#kd#~Fou#~&oM#;#9#'#"
+    "fd#f##h:#f9#h^#g)#fj#Z#~&sy#~&u|#e#~&uw#~&x&#)#~Bzb#~Bx+#1#~&yP#~&z.#~('T#~HFU#iE#~G=1#5#~"
+    "'$:#f~#hj#il#~C+n#~C)u#P#g<#gA#~C3h#~*:5#~:]y#A#fK#~:a|#~:[u#gQ#~CPS#Z#~CIF#gC#e#~CMh#~CMR"
+    "#k[#hn#%#g@#mh#]#~CWt#~COV#~'SH#~'TG#~CW(#~HDD#~'XU#~&Aw#~&D(#~Ce[#j$#~H[e#3#~'[b#~Cq2#~Hf"
+    "7#~HiC#~Cs@###a#~Cy(#~Cty#~'^5#~'_l#h*#Z#f[#~'a)#~I,Y#~D+_#k~#iO#~'lJ#c#~'n,#~D>C#~IFw#~IH"
+    "0#k2#h4#~DAm#~'s@#~'td#-#1#7#1#f,#~DRQ";
+
+enum { GLAM__HANGUL = 0xac00, GLAM__HANGUL_END = 0xd7a4, GLAM__HANGUL_L = 0x1100,
+       GLAM__HANGUL_V = 0x1161, GLAM__HANGUL_T = 0x11a7, GLAM__HANGUL_TS = 28, GLAM__HANGUL_VS = 21,
+       GLAM__PART = 32, GLAM__RAW = 0x110000 };        // GLAM__RAW + a byte that is no character
+
+// The rows of the tables of forms; written to forms unless that is NULL.
+static int glam__form_rows(glam__form *forms)
+{
+    int n = 0;
+    for (int alone = 0; alone < 2; alone++) {
+        glam__form f = { 0, 0, 0, 0 };
+        for (const char *p = alone ? glam__singles : glam__pairs; *p; n++, f.code++) {
+            uint32_t gap = glam__table_number(&p);
+            f.again = !alone && !(gap & 1);
+            f.code += alone ? gap : gap >> 1;
+            f.first += glam__table_change(&p);
+            if (alone) f.second = 0;
+            else f.second += glam__table_change(&p);
+            if (!forms) continue;
+            int at = n;
+            for (; alone && at && forms[at - 1].code > f.code; at--) forms[at] = forms[at - 1];
+            forms[at] = f;
+        }
+    }
+    return n;
+}
+
+static const glam__form *glam__form_of(const glam_tokenizer *t, uint32_t c)
+{
+    int low = 0, high = c < 0xc0 ? 0 : t->form_count;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (t->forms[middle].code < c) low = middle + 1;
+        else high = middle;
+    }
+    return c >= 0xc0 && low < t->form_count && t->forms[low].code == c ? &t->forms[low] : NULL;
+}
+
+static int glam__mark_kind(const glam_tokenizer *t, uint32_t c)
+{ return c < 0x300 ? 0 : glam__run_kind(t->marks, c); }
+
+// Where the part that begins at `at` ends; *loose: it may have to be changed.
+static size_t glam__part_end(const glam_tokenizer *t, const char *text, size_t bytes, size_t at,
+                             int *loose)
+{
+    uint32_t c;
+    size_t end = at + (size_t)glam__character(text + at, bytes - at, &c);
+    const glam__form *f = glam__form_of(t, c);
+    *loose = f && !f->again;
+    while (end < bytes) {
+        int n = glam__character(text + end, bytes - end, &c);
+        if (!glam__mark_kind(t, c)) break;
+        *loose = 1;
+        end += (size_t)n;
+    }
+    return end;
+}
+
+// A character as code | rank << 24, or those it is made of; returns how many: 4 at most.
+static int glam__take_apart(const glam_tokenizer *t, uint32_t c, uint32_t *to)
+{
+    const glam__form *f = glam__form_of(t, c);
+    if (f) {
+        int n = glam__take_apart(t, f->first, to);
+        return f->second ? n + glam__take_apart(t, f->second, to + n) : n;
+    }
+    if (c >= GLAM__HANGUL && c < GLAM__HANGUL_END) {
+        uint32_t v = (c - GLAM__HANGUL) / GLAM__HANGUL_TS;
+        uint32_t last = (c - GLAM__HANGUL) % GLAM__HANGUL_TS;
+        to[0] = GLAM__HANGUL_L + v / GLAM__HANGUL_VS;
+        to[1] = GLAM__HANGUL_V + v % GLAM__HANGUL_VS;
+        to[2] = GLAM__HANGUL_T + last;
+        return last ? 3 : 2;
+    }
+    int kind = glam__mark_kind(t, c);
+    to[0] = c | (uint32_t)(kind > 1 ? kind : 0) << 24;
+    return 1;
+}
+
+// Runs of marks by rank, equal ones as they came; most are in order.
+static void glam__order_marks(uint32_t *s, size_t n, uint32_t *other)
+{
+    for (size_t i = 0, end; i < n; i = end) {
+        int ordered = 1;
+        uint32_t most = 0;
+        for (end = i + 1; end < n && s[end - 1] >> 24 && s[end] >> 24; end++)
+            if (s[end] >> 24 < s[end - 1] >> 24) ordered = 0;
+        for (size_t k = i; k < end && !ordered; k++) most = s[k] >> 24 > most ? s[k] >> 24 : most;
+        size_t to = 0;
+        for (uint32_t rank = 2; rank <= most; rank++)
+            for (size_t k = i; k < end; k++) if (s[k] >> 24 == rank) other[to++] = s[k];
+        memcpy(s + i, other, to * sizeof *s);
+    }
+}
+
+// The character that two make; 0: none.
+static uint32_t glam__two_as_one(const glam_tokenizer *t, uint32_t a, uint32_t b)
+{
+    if (a >= GLAM__HANGUL_L && a < GLAM__HANGUL_L + 19 && b >= GLAM__HANGUL_V &&
+        b < GLAM__HANGUL_V + GLAM__HANGUL_VS)
+        return GLAM__HANGUL + ((a - GLAM__HANGUL_L) * GLAM__HANGUL_VS + b - GLAM__HANGUL_V) *
+                              GLAM__HANGUL_TS;
+    if (a >= GLAM__HANGUL && a < GLAM__HANGUL_END && (a - GLAM__HANGUL) % GLAM__HANGUL_TS == 0 &&
+        b > GLAM__HANGUL_T && b < GLAM__HANGUL_T + GLAM__HANGUL_TS) return a + b - GLAM__HANGUL_T;
+    uint64_t pair = glam__pair_of((int32_t)a, (int32_t)b);
+    return (uint32_t)glam__pair_find(t->composites, t->composite_mask, pair)->id;
+}
+
+static size_t glam__put_together(const glam_tokenizer *t, uint32_t *s, size_t n)
+{
+    const uint32_t code = 0xffffff;
+    size_t to = 0, first = n;                      // first: the last one of no class, n: none yet
+    int64_t before = -1;                           // rank of the last one kept behind it
+    for (size_t i = 0; i < n; i++) {
+        uint32_t rank = s[i] >> 24;
+        uint32_t one = first < n && before < (int64_t)rank
+                     ? glam__two_as_one(t, s[first] & code, s[i] & code) : 0;
+        if (one) { s[first] = one; continue; }
+        before = rank ? (int64_t)rank : -1;
+        if (!rank) first = to;
+        s[to++] = s[i];
+    }
+    return to;
+}
+
+// One part in form C, put to `to` unless that is NULL; returns its bytes, SIZE_MAX: no memory.
+static size_t glam__compose_part(const glam_tokenizer *t, const char *text, size_t bytes, char *to)
+{
+    const glam_allocator *a = &t->ctx->options.allocator;
+    uint32_t few[8 * GLAM__PART], *s = few;
+    size_t n = 0, out = 0, want = (size_t)glam__lesser(glam__mul(bytes, 8 * sizeof *s), SIZE_MAX);
+    if (bytes > GLAM__PART && (s = (uint32_t *)a->alloc(a->user, want)) == NULL) {
+        glam_fail(t->ctx, GLAM_ERR_MEMORY, "encode: a character and marks of %.0f bytes need "
+                  "%.1f MB to be composed", (double)bytes, (double)want / 1e6);
+        return SIZE_MAX;
+    }
+    for (size_t at = 0; at < bytes; ) {
+        uint32_t c;
+        int m = glam__character(text + at, bytes - at, &c);
+        if (m == 1 && (unsigned char)text[at] >= 0x80) c = GLAM__RAW + (unsigned char)text[at];
+        at += (size_t)m;
+        n += (size_t)glam__take_apart(t, c, s + n);
+    }
+    glam__order_marks(s, n, s + n);
+    n = glam__put_together(t, s, n);
+    for (size_t i = 0; i < n; i++) {
+        char one[4];
+        uint32_t c = s[i] & 0xffffff;
+        one[0] = (char)(unsigned char)c;
+        size_t m = c < 0x80 || c >= GLAM__RAW ? 1 : (size_t)(glam__utf8_put(one, c) - one);
+        if (to) memcpy(to + out, one, m);
+        out += m;
+    }
+    if (s != few) a->release(a->user, s, want);
+    return out;
+}
+
+// The text in form C: itself, or a block of *bytes + 1 that the caller releases; NULL: no memory.
+static const char *glam__compose(const glam_tokenizer *t, const char *text, size_t *bytes)
+{
+    const glam_allocator *a = &t->ctx->options.allocator;
+    char *to = NULL;
+    size_t n = *bytes, at = 0, out = 0, end;
+    int loose = 0;
+    while (at < n && (end = glam__part_end(t, text, n, at, &loose), !loose)) at = end;
+    if (at == n) return text;
+    for (int pass = 0; pass < 2; pass++) {
+        for (at = out = 0; at < n; at = end) {
+            end = glam__part_end(t, text, n, at, &loose);
+            size_t m = end - at;
+            if (loose) m = glam__compose_part(t, text + at, m, to ? to + out : NULL);
+            else if (to) memcpy(to + out, text + at, m);
+            if (m == SIZE_MAX) break;
+            out += m;
+        }
+        if (at < n) break;
+        if (!pass && (to = (char *)a->alloc(a->user, out + 1)) == NULL) {
+            glam_fail(t->ctx, GLAM_ERR_MEMORY, "encode: a text of %.0f bytes needs %.1f MB to be "
+                      "composed", (double)n, (double)out / 1e6);
+            return NULL;
+        }
+        *bytes = out;
+    }
+    if (at == n) return to;
+    if (to) a->release(a->user, to, *bytes + 1);
+    return NULL;
+}
+
+static int glam__encode_plain(const glam_tokenizer *t, const char *text, size_t bytes, int lead,
+                              glam__ids *out)
+{
+    glam__scan s = { t, text, bytes };
+    if (lead && !bytes) return glam__encode_word(t, text, 0, 1, out);
+    for (size_t at = 0, end; at < bytes; at = end, lead = 0) {
+        end = glam__word_end(&s, at);
+        if (!glam__encode_word(t, text + at, end - at, lead, out)) return 0;
+    }
+    return 1;
+}
+
 static size_t glam__encode(const glam_tokenizer *t, const char *text, size_t bytes, int control,
                            int32_t *ids, size_t most)
 {
+    const glam_allocator *a = &t->ctx->options.allocator;
     glam__ids out = { ids, ids ? most : 0, 0 };
     int lead = t->v.blank_before;
     for (size_t at = 0, stop; at < bytes; at = stop) {
         stop = at;
         int32_t id = glam__next_added(t, text, bytes, control, &stop);
-        glam__scan s = { t, text, stop };
-        if (lead && at == stop && !glam__encode_word(t, text, 0, 1, &out)) return 0;
-        for (size_t end; at < stop; at = end, lead = 0) {
-            end = glam__word_end(&s, at);
-            if (!glam__encode_word(t, text + at, end - at, lead, &out)) return 0;
-        }
+        size_t n = stop - at;
+        const char *plain = t->forms ? glam__compose(t, text + at, &n) : text + at;
+        int done = plain && glam__encode_plain(t, plain, n, lead, &out);
+        if (plain && plain != text + at) a->release(a->user, (void *)(uintptr_t)plain, n + 1);
+        if (!done) return 0;
         lead = 0;
         if (id >= 0) {
-            size_t n;
             glam__piece_of(t, id, &n);
             glam__emit(&out, id);
             stop += n;
@@ -11801,7 +12262,8 @@ static glam_status glam__vocabulary_check(glam_ctx *ctx, const glam_vocabulary *
     if (!v || !v->bytes || !v->ends || v->size < 1 || v->merges < 0 || (v->merges && !v->merge))
         return glam_fail(ctx, GLAM_ERR_VALUE, "tokenizer: a vocabulary has bytes, ends, a size and "
                          "merges or scores");
-    if ((int)v->split < 0 || v->split > GLAM_SPLIT_O200K) wrong = "an unknown way of cutting";
+    if ((int)v->split < 0 || v->split > GLAM_SPLIT_DEEPSEEK_CODER)
+        wrong = "an unknown way of cutting";
     if (v->begin < -1 || v->begin >= v->size || v->end < -1 || v->end >= v->size)
         wrong = "a begin or an end that is no piece";
     for (int i = 0; i < v->size && !wrong; last = v->ends[i++]) {
@@ -11913,6 +12375,44 @@ static void glam__whole_pieces(glam_tokenizer *t)
     }
 }
 
+static glam__class_runs glam__runs_of(glam_ctx *ctx, const char *table, int with_kind)
+{
+    int categories = table == glam__categories;
+    glam__class_runs runs = { NULL, categories ? glam__category_runs(table, NULL)
+                                               : glam__table_runs(table, with_kind, NULL) };
+    glam__class_run *at = (glam__class_run *)glam__take(ctx, &ctx->life,
+                                                        (uint64_t)runs.count * sizeof *at);
+    if (at && categories) glam__category_runs(table, at);
+    else if (at) glam__table_runs(table, with_kind, at);
+    runs.at = at;
+    return runs;
+}
+
+// What the scanner and composing look up.
+static void glam__character_tables(glam_ctx *ctx, glam_tokenizer *t)
+{
+    t->classes = glam__runs_of(ctx, glam__categories, 0);
+    if (t->v.split >= GLAM_SPLIT_DEEPSEEK)
+        t->set = glam__runs_of(ctx, t->v.split == GLAM_SPLIT_DEEPSEEK ? glam__deepseek_letters
+                                                                      : glam__punctuation, 0);
+    if (!t->v.composed) return;
+    t->marks = glam__runs_of(ctx, glam__marks, 1);
+    t->form_count = glam__form_rows(NULL);
+    t->composite_mask = glam__table_mask((uint64_t)t->form_count);
+    t->composites = (glam__couple *)glam__take(ctx, &ctx->life,
+                                               (t->composite_mask + 1) * sizeof *t->composites);
+    t->forms = (glam__form *)glam__take(ctx, &ctx->life,
+                                        (uint64_t)t->form_count * sizeof *t->forms);
+    if (ctx->error) return;
+    glam__form_rows(t->forms);
+    for (int i = 0; i < t->form_count; i++) {
+        const glam__form *f = &t->forms[i];
+        uint64_t pair = glam__pair_of((int32_t)f->first, (int32_t)f->second);
+        glam__couple made = { pair, 0, (int32_t)f->code };
+        if (f->again) *glam__pair_find(t->composites, t->composite_mask, pair) = made;
+    }
+}
+
 GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary *v)
 {
     if (!ctx || ctx->error || glam__vocabulary_check(ctx, v) != GLAM_OK) return NULL;
@@ -11931,10 +12431,8 @@ GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary
     t->places = (int32_t *)glam__take(ctx, &ctx->life, (t->place_mask + 1) * 4);
     t->whole = (uint8_t *)glam__take(ctx, &ctx->life, size);
     t->added = (int32_t *)glam__take(ctx, &ctx->life, size * 4);
-    t->runs = (glam__class_run *)glam__take(ctx, &ctx->life,
-                                      (uint64_t)glam__category_runs(NULL) * sizeof *t->runs);
+    glam__character_tables(ctx, t);
     if (ctx->error) return NULL;
-    t->run_count = glam__category_runs(t->runs);
     memset(t->ascii, GLAM__NOTHING, sizeof t->ascii);
     for (int c = 0; c < 128; c++) t->ascii[c] = (uint8_t)glam__class(t, (uint32_t)c);
     glam__index_pieces(t);
@@ -12183,7 +12681,7 @@ GLAM_API glam_tokenizer *glam_tokenizer_train(glam_ctx *ctx, const char *text, s
 {
     glam__learner l;
     if (!text || size < 256 || size > 1 << 24 || split <= GLAM_SPLIT_NONE ||
-        split > GLAM_SPLIT_O200K)
+        split > GLAM_SPLIT_DEEPSEEK_CODER)
         glam_fail(ctx, GLAM_ERR_VALUE, "tokenizer: %d pieces from %s; a text, 256 to 16777216 and "
                   "a split by an expression are wanted", size, text ? "a text" : "nothing");
     if (!ctx || ctx->error) return NULL;
@@ -15866,17 +16364,6 @@ static int glam__is_utf8(const char *text)
     return 1;
 }
 
-// The character of an escape as UTF-8, shorter than the escape.  A zero, which would end the
-// string, becomes two bytes that no other character has.
-static char *glam__utf8_put(char *to, uint64_t c)
-{
-    int more = c && c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
-    static const unsigned char first[] = { 0, 0xc0, 0xe0, 0xf0 };
-    *to++ = (char)(first[more] | c >> 6 * more);
-    for (; more; more--) *to++ = (char)(0x80 | (c >> 6 * (more - 1) & 63));
-    return to;
-}
-
 // \uXXXX, or two of them that are one character; NULL, or what should have been there.
 static const char *glam__json_escape(glam__json *j, char **to)
 {
@@ -17721,7 +18208,7 @@ GLAM__PLAIN_CODE_ENDS
                  expert; options.trace, glam_routing_stats; glam_model_tune, glam_upcycle,
                  glam_select_experts.
          CHANGED glam_routing.gate is called weight; its probability and entropy follow the score.
-         ADDED   byte-pair tokenizers, learnt or taken over, stored with a model.
+         ADDED   byte-pair tokenizers, learnt or taken over, stored with a model; texts in form C.
          ADDED   products in bf16: options.arithmetic.
          ADDED   log-likelihoods of continuations, glam_choose, beam search.
          ADDED   what other families have: rotary positions, kv_heads, qk_norm, embed_scale,

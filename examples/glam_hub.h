@@ -461,7 +461,40 @@ static const struct { const char *expression; glam_split split; } hub_splits[] =
     {HUB_LARGE "*" HUB_CASED "+" HUB_SHORT "?|" HUB_LARGE "+" HUB_CASED "*" HUB_SHORT
      "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", GLAM_SPLIT_O200K},
 };
-enum { HUB_SPLITS = sizeof hub_splits / sizeof *hub_splits };
+enum { HUB_SPLITS = sizeof hub_splits / sizeof *hub_splits, HUB_DEEPSEEK = 1200 };
+
+// deepseek-llm's own list of letters: from, to, from, to ...
+static const unsigned hub_deepseek_letters[] = {
+    0x41, 0x5a, 0x61, 0x7a, 0xb5, 0xb5, 0xc0, 0xd6, 0xd8, 0xf6, 0xf8, 0x1ba, 0x1bc, 0x1bf, 0x1c4, 0x293, 0x295, 0x2af,
+    0x370, 0x373, 0x376, 0x377, 0x37b, 0x37d, 0x37f, 0x37f, 0x386, 0x386, 0x388, 0x38a, 0x38c, 0x38c, 0x38e, 0x3a1,
+    0x3a3, 0x3f5, 0x3f7, 0x481, 0x48a, 0x52f, 0x531, 0x556, 0x10a0, 0x10c5, 0x13a0, 0x13f5, 0x13f8, 0x13fd, 0x1c90,
+    0x1cba, 0x1cbd, 0x1cbf, 0x1d00, 0x1d2b, 0x1d6b, 0x1d77, 0x1d79, 0x1d9a, 0x1e00, 0x1f15, 0x1f18, 0x1f1d, 0x1f20,
+    0x1f45, 0x1f48, 0x1f4d, 0x1f50, 0x1f57, 0x1f59, 0x1f59, 0x1f5b, 0x1f5b, 0x1f5d, 0x1f5d, 0x1f5f, 0x1f7d, 0x1f80,
+    0x1fb4, 0x1fb6, 0x1fbc, 0x1fbe, 0x1fbe, 0x1fc2, 0x1fc4, 0x1fc6, 0x1fcc, 0x1fd0, 0x1fd3, 0x1fd6, 0x1fdb, 0x1fe0,
+    0x1fec, 0x1ff2, 0x1ff4, 0x1ff6, 0x1ffc, 0x2102, 0x2102, 0x2107, 0x2107, 0x210a, 0x2113, 0x2115, 0x2115, 0x2119,
+    0x211d, 0x2124, 0x2124, 0x2126, 0x2126, 0x2128, 0x2128, 0x212a, 0x212d, 0x212f, 0x2134, 0x2139, 0x2139, 0x213c,
+    0x213f, 0x2145, 0x2149, 0x214e, 0x214e, 0x2183, 0x2184, 0x2c00, 0x2c7b, 0x2c7e, 0x2ce4, 0x2ceb, 0x2cee, 0x2cf2,
+    0x2cf3, 0xa640, 0xa66d, 0xa680, 0xa69b, 0xa722, 0xa76f, 0xa771, 0xa787, 0xa78b, 0xa78e, 0xab70, 0xabbf, 0xfb00,
+    0xfb06, 0xfb13, 0xfb17, 0xff21, 0xff3a, 0xff41, 0xff5a, 0x10400, 0x1044f, 0x104b0, 0x104d3, 0x104d8, 0x104fb,
+    0x10c80, 0x10cb2, 0x10cc0, 0x10cf2, 0x118a0, 0x118df, 0x1e900, 0x1e943 };
+
+// DeepSeek cuts by several expressions, one within the words of the other: all of them, \1 behind each.
+static void hub_deepseek(glam_split split, char *to)
+{
+    const unsigned *letters = hub_deepseek_letters;
+    const int coder = split == GLAM_SPLIT_DEEPSEEK_CODER;
+    to += sprintf(to, "[\r\n]\1\\s?%s", coder ? "\\p{L}+\1\\s?\\p{P}+\1" : "[");
+    for (size_t i = 0; !coder && i < sizeof hub_deepseek_letters / sizeof *letters; i += 2) {
+        to = hub_put_utf8(to, letters[i]);
+        if (letters[i] != letters[i + 1]) {
+            *to++ = '-';
+            to = hub_put_utf8(to, letters[i + 1]);
+        }
+    }
+    if (!coder) to += sprintf(to, "]+\1\\s?[!-/:-~\xef\xbc\x81-\xef\xbc\x8f\xef\xbc\x9a-\xef\xbd\x9e\xe2\x80\x98-"
+                              "\xe2\x80\x9f\xe3\x80\x80-\xe3\x80\x82]+\1\\s+$\1");
+    sprintf(to, "[\xe4\xb8\x80-\xe9\xbe\xa5\xe0\xa0\x80-\xe4\xb8\x80\xea\xb0\x80-\xed\x9f\xbf]+\1");
+}
 
 // One step of a pre_tokenizer; *digits: one that isolates digits was seen.
 static int hub_pre_step(hub_vocabulary *h, const hub_json *p, int *digits, int *bytes)
@@ -500,15 +533,37 @@ static int hub_pre_step(hub_vocabulary *h, const hub_json *p, int *digits, int *
     return hub_refuse(h, "words cut by", hub_text(regex ? regex : string));
 }
 
+// The steps from `s` on, if they are DeepSeek's; returns the one behind them, else s.
+static const hub_json *hub_deepseek_steps(hub_vocabulary *h, const hub_json *s, int *digits)
+{
+    for (int split = GLAM_SPLIT_DEEPSEEK; split <= GLAM_SPLIT_DEEPSEEK_CODER; split++) {
+        char wanted[HUB_DEEPSEEK], *part = wanted;
+        const hub_json *step = s;
+        hub_deepseek((glam_split)split, wanted);
+        for (char *end; step && *part; part = end + 1, step = step->next) {
+            const hub_json *regex = hub_get(hub_get(step, "pattern"), "Regex");
+            *(end = strchr(part, 1)) = 0;
+            if (!hub_is(hub_get(step, "type"), "Split") ||
+                !(hub_is(regex, part) || (part == wanted && hub_is(regex, "[\\r\\n]")))) break;
+        }
+        if (*part || !step || !(hub_is(hub_get(step, "type"), "Digits") || hub_is(hub_get(step, "type"), "Split")))
+            continue;
+        if (!hub_pre_step(h, step, digits, digits)) return NULL;
+        if (*digits) h->v.split = (glam_split)split;
+        return *digits ? step->next : s;
+    }
+    return s;
+}
+
 static int hub_pre_tokenizer(hub_vocabulary *h, const hub_json *p, int *bytes)
 {
     int digits = 0;
     if (!p || p->type == HUB_NULL) return 1;
     if (!hub_is(hub_get(p, "type"), "Sequence")) return hub_pre_step(h, p, &digits, bytes);
-    const hub_json *steps = hub_get(p, "pretokenizers");
-    for (const hub_json *s = steps ? steps->first : NULL; s; s = s->next)
+    const hub_json *steps = hub_get(p, "pretokenizers"), *first = steps ? steps->first : NULL;
+    for (const hub_json *s = hub_deepseek_steps(h, first, &digits); s; s = s->next)
         if (!hub_pre_step(h, s, &digits, bytes)) return 0;
-    return 1;
+    return !glam_error(h->ctx);
 }
 
 static int hub_normalizer(hub_vocabulary *h, const hub_json *n)
@@ -824,21 +879,31 @@ static void hub_put_letters(FILE *f, const char *bytes, size_t count)
     fputc('"', f);
 }
 
+static void hub_put_step(FILE *f, const char *expression, size_t bytes)
+{
+    fputs("{\"type\":\"Split\",\"pattern\":{\"Regex\":", f);
+    hub_put_text(f, expression, bytes);
+    fputs("},\"behavior\":\"Isolated\",\"invert\":false},", f);
+}
+
 static void hub_put_split(FILE *f, glam_split split)
 {
     const char *expression = NULL;
+    char steps[HUB_DEEPSEEK] = "";
     fputs("\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[", f);
     for (int i = 0; i < HUB_SPLITS && !expression; i++)
         if (hub_splits[i].split == split && split != GLAM_SPLIT_GPT2)
             expression = hub_splits[i].expression;
-    if (split == GLAM_SPLIT_DIGITS) fputs("{\"type\":\"Digits\",\"individual_digits\":true},", f);
-    if (expression) {
-        fputs("{\"type\":\"Split\",\"pattern\":{\"Regex\":", f);
-        hub_put_text(f, expression, strlen(expression));
-        fputs("},\"behavior\":\"Isolated\",\"invert\":false},", f);
+    if (split >= GLAM_SPLIT_DEEPSEEK) hub_deepseek(split, steps);
+    for (char *part = steps, *end; *part; part = end + 1) {
+        end = strchr(part, 1);
+        hub_put_step(f, part, (size_t)(end - part));
     }
+    if (split == GLAM_SPLIT_DIGITS || *steps)
+        fputs("{\"type\":\"Digits\",\"individual_digits\":true},", f);
+    if (expression) hub_put_step(f, expression, strlen(expression));
     fprintf(f, "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"
-            "\"use_regex\":%s}]},", expression ? "false" : "true");
+            "\"use_regex\":%s}]},", expression || *steps ? "false" : "true");
 }
 
 static void hub_put_vocabulary(FILE *f, const glam_tokenizer *t)

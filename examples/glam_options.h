@@ -188,7 +188,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(pieces, "vocab", "N", TOKENIZER, WHOLE, SIZE, "how many pieces to learn; 2048") \
     ROW(tokens_out, "out", "FILE", TOKENIZER, WORD, 0, "where to; tokenizer.json") \
     ROW(split, "split", "NAME", TOKENIZER, WORD, 0, \
-        "how words are cut: gpt2, digits, qwen, llama3 or o200k; gpt2") \
+        "how words are cut: gpt2, digits, qwen, llama3, o200k, deepseek, deepseek-coder; gpt2") \
     ROW(show, "show", "TEXT", TOKENIZER, WORD, 0, "learns nothing: what a text becomes") \
     TITLE(EVAL, "a task in place of a text") \
     ROW(task, "task", "FILE", EVAL, WORD, 0, \

@@ -37,8 +37,10 @@ static glam_text *open_documents(glam_ctx *ctx, const char *path, const glam_tok
                 json_put(&bytes, "\0", 1);
                 continue;
             }
-            if (room - used < doc->bytes + 2) {          // a token has a byte, but for a first blank
-                room = 2 * room + doc->bytes + 2;
+            // a token has a byte, but for a first blank; form C has three times the bytes at most
+            size_t most = doc->bytes * (glam_tokenizer_vocabulary(tokens)->composed ? 3 : 1) + 2;
+            if (room - used < most) {
+                room = 2 * room + most;
                 int32_t *larger = (int32_t *)need(room * sizeof *larger);
                 if (used) memcpy(larger, ids, used * sizeof *larger);
                 free(ids);

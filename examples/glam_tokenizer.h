@@ -6,7 +6,8 @@
 
 static const struct { const char *name; glam_split split; } split_names[] = {
     {"gpt2", GLAM_SPLIT_GPT2}, {"digits", GLAM_SPLIT_DIGITS}, {"qwen", GLAM_SPLIT_QWEN},
-    {"llama3", GLAM_SPLIT_LLAMA3}, {"o200k", GLAM_SPLIT_O200K} };
+    {"llama3", GLAM_SPLIT_LLAMA3}, {"o200k", GLAM_SPLIT_O200K}, {"deepseek", GLAM_SPLIT_DEEPSEEK},
+    {"deepseek-coder", GLAM_SPLIT_DEEPSEEK_CODER} };
 
 // What a text becomes, piece by piece.
 static void show_pieces(const glam_tokenizer *t, const char *text)
@@ -33,7 +34,8 @@ static int run_tokenizer(settings *s, char **words, int count)
     for (size_t i = 0; GIVEN(split) && i < sizeof split_names / sizeof *split_names; i++)
         if (strcmp(s->split, split_names[i].name) == 0) split = split_names[i].split;
     if (GIVEN(split) && split == GLAM_SPLIT_GPT2 && strcmp(s->split, "gpt2") != 0)
-        return complain(USAGE, "--split %s: gpt2, digits, qwen, llama3 or o200k is wanted", s->split);
+        return complain(USAGE, "--split %s: gpt2, digits, qwen, llama3, o200k, deepseek or deepseek-coder "
+                        "is wanted", s->split);
     if (GIVEN(pieces) && s->pieces <= BYTES)
         return complain(USAGE, "--vocab %d: more than the 256 of the bytes are wanted", s->pieces);
     glam_ctx *ctx = open_context(s);

@@ -6,7 +6,8 @@
 #   sh tests/run.sh moe model_is   the tests whose names begin so
 #   sh tests/run.sh full           the matrix of compilers, options and sanitizers as well
 #   sh tests/run.sh part NAME...   parts of it alone: strict macro fork simd sanitizer mesh other
-#                                  optimised memory target page lesson analysis trust fuzz placed wine example
+#                                  optimised memory target page lesson analysis trust fuzz placed wine
+#                                  example unicode
 #
 # One line per configuration; the last line is "N passed, N failed" and the exit status is the truth.
 # CC and CXX choose the compilers, GLAM_NO_SKIP=1 makes a skip a failure, GLAM_TEST_SIMD and
@@ -706,6 +707,18 @@ lesson_runs()
     run lessons sh tests/lessons.sh "$work/lesson_tool"
 }
 
+# Unicode's form C against Python's own.
+unicode_runs()
+{
+    if have python3; then
+        build encode $CC -std=c99 -O2 $warn tests/encode.c -o "$work/encode" -lm
+        built
+        run unicode python3 tests/unicode.py check "$work/encode"
+    else
+        skip unicode "there is no python3"
+    fi
+}
+
 works_wasm()
 {
     printf 'int main(void) { return 0; }\n' >"$work/probe.c"
@@ -738,6 +751,7 @@ memory_runs
 target_runs
 page_runs
 lesson_runs
+unicode_runs
 analysis_runs
 trust_runs
 fuzz_runs

@@ -234,6 +234,29 @@ static void text_scanners(void)
         {GLAM_SPLIT_O200K, "\xe5\xa5\xbd|\xef\xbc\x8c| \xe3\x81\x82\xe0\xa4\xb9\xe0\xa4\xbf\xe0\xa4\xa8"},
         {GLAM_SPLIT_O200K, "  | lead|\xe3\x80\x80wide| |\xc2\xa0nb|  "},
         {GLAM_SPLIT_O200K, "$x|_|1|=_|y|;| \t|\t|//|c|\n"},
+        {GLAM_SPLIT_DEEPSEEK, "Don|'|t| we|'|ll| SHE|'|LL| x|'|d"},
+        {GLAM_SPLIT_DEEPSEEK, "a| | b|\t| c| |\n|\n| d|\r|\n"},
+        {GLAM_SPLIT_DEEPSEEK, "In| |1|9|8|4|,| |1|2|3|4|5| |3|.|1|4| |\xc2\xb2"},
+        {GLAM_SPLIT_DEEPSEEK, "caf|\xc3\xa9| na|\xc3\xaf|ve| cafe|\xcc\x81 \xcc\x81|x"},
+        {GLAM_SPLIT_DEEPSEEK, "HelloWorld| \xc7\x85|a| ABCs|'|S"},
+        {GLAM_SPLIT_DEEPSEEK, "...!?| --|dash| (|a|)/|\n|/|b|/"},
+        {GLAM_SPLIT_DEEPSEEK, "\xe5\xa5\xbd|\xef\xbc\x8c| |\xe3\x81\x82\xe0\xa4\xb9\xe0\xa4\xbf\xe0\xa4\xa8"},
+        {GLAM_SPLIT_DEEPSEEK, " | lead|\xe3\x80\x80|wide| |\xc2\xa0nb|  "},
+        {GLAM_SPLIT_DEEPSEEK, "$|x|_|1|=_|y|;| \t|\t//|c|\n"},
+        {GLAM_SPLIT_DEEPSEEK, "\xe0\xa4\xb9| |\xe0\xa4\xb9|   "},
+        {GLAM_SPLIT_DEEPSEEK, "!|\xe3\x80\x80| |\xe3\x80\x80|a|\xe3\x80\x82| |\xe3\x80\x80|!|x"},
+        {GLAM_SPLIT_DEEPSEEK, "\xc6\xbb\xc2\xaa |\xe1\x83\x90|b| \xd0\x96\xd0\xb6|\xd9\xa3|\xd9\xa4| \xc2\xbf|ya"},
+        {GLAM_SPLIT_DEEPSEEK, " |\xe2\x80\x83\xe3\x80\x80|!|\xe2\x80\x99|a| |\r| |\n|  "},
+        {GLAM_SPLIT_DEEPSEEK_CODER, "Don|'|t| we|'|ll| SHE|'|LL| x|'|d"},
+        {GLAM_SPLIT_DEEPSEEK_CODER, "a| | b|\t| c| |\n|\n| d|\r|\n"},
+        {GLAM_SPLIT_DEEPSEEK_CODER, "caf\xc3\xa9| na\xc3\xafve| cafe|\xcc\x81 \xcc\x81|x"},
+        {GLAM_SPLIT_DEEPSEEK_CODER, "HelloWorld| \xc7\x85" "a| ABCs|'|S"},
+        {GLAM_SPLIT_DEEPSEEK_CODER, "\xe5\xa5\xbd|\xef\xbc\x8c| |\xe3\x81\x82\xe0\xa4\xb9|\xe0\xa4\xbf|\xe0\xa4\xa8"},
+        {GLAM_SPLIT_DEEPSEEK_CODER, "$|x|_|1|=|_|y|;| \t|\t//|c|\n"},
+        {GLAM_SPLIT_DEEPSEEK_CODER, "\xe0\xa4\xb9| |\xe0\xa4\xb9|   "},
+        {GLAM_SPLIT_DEEPSEEK_CODER, "!|\xe3\x80\x80| |\xe3\x80\x80|a|\xe3\x80\x82| |\xe3\x80\x80|!|x"},
+        {GLAM_SPLIT_DEEPSEEK_CODER, "\xc6\xbb\xc2\xaa| |\xe1\x83\x90|b| \xd0\x96\xd0\xb6|\xd9\xa3|\xd9\xa4| \xc2\xbf|ya"},
+        {GLAM_SPLIT_DEEPSEEK_CODER, " |\xe2\x80\x83|\xe3\x80\x80|!|\xe2\x80\x99|a| |\r| |\n|  "},
     };
     glam_ctx *ctx = test_ctx();
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
@@ -272,6 +295,95 @@ static void text_categories(void)
     CHECK(glam__class(t, 0xe01ef) == GLAM__MARK && glam__class(t, 0xe01f0) == GLAM__OTHER);
     CHECK(glam__class(t, 0x10ffff) == GLAM__OTHER && glam__class(t, 0x1e943) == GLAM__LOWER);
     CLOSE_CLEAN(ctx);
+}
+
+// ---- form C
+
+static glam_tokenizer *text_composer(glam_ctx *ctx)
+{
+    test_pieces p;
+    pieces_of_bytes(&p, GLAM_SPLIT_QWEN);
+    p.v.composed = 1;
+    return glam_tokenizer_new(ctx, &p.v);
+}
+
+// The bytes that a text becomes; they are its ids.
+static size_t text_composed(const glam_tokenizer *t, const char *text, size_t bytes, char *out)
+{
+    int32_t ids[4096];
+    size_t n = glam_encode(t, text, bytes, ids, 4096);
+    for (size_t i = 0; i < n && i < 4096; i++) out[i] = (char)(unsigned char)ids[i];
+    out[n < 4096 ? n : 4095] = 0;
+    return n;
+}
+
+static uint64_t text_hash(uint64_t h, const char *text, size_t bytes)
+{
+    for (; bytes--; text++) h = (h ^ (unsigned char)*text) * 1099511628211u;
+    return h;
+}
+
+// Every character, and every three of some that join, against what Python's unicodedata makes of them.
+static void text_composes(void)
+{
+    static const uint32_t some[] = { 0x41, 0x61, 0xe2, 0x301, 0x323, 0x327, 0x345, 0x1100, 0x1161, 0x11a8, 0xac00,
+        0x9c7, 0x9be, 0x9d7, 0xf71, 0xf73, 0x5d1, 0x5bc, 0x93c, 0x958, 0x340, 0x212b, 0x3099, 0x304b, 0x1d15f, 0x1d165 };
+    enum { SOME = sizeof some / sizeof *some };
+    glam_ctx *ctx = test_ctx();
+    glam_tokenizer *t = text_composer(ctx);
+    char text[16], out[4096];
+    CHECK(text_composed(t, "", 1, out) == 1 && out[0] == 0);
+    uint64_t h = text_hash(14695981039346656037u, "", 1);          // of U+0000
+    for (uint32_t c = 1; c < 0x110000; c++)
+        if (c < 0xd800 || c > 0xdfff)
+            h = text_hash(h, out, text_composed(t, text, (size_t)(glam__utf8_put(text, c) - text), out));
+    CHECK(h == 0x23fc43766d7c2eb9u);
+    h = 14695981039346656037u;
+    for (int i = 0; i < SOME * SOME * SOME; i++) {
+        char *end = glam__utf8_put(text, some[i / SOME / SOME]);
+        end = glam__utf8_put(glam__utf8_put(end, some[i / SOME % SOME]), some[i % SOME]);
+        h = text_hash(h, out, text_composed(t, text, (size_t)(end - text), out));
+    }
+    CHECK(h == 0x108819a8f3e1d3a0u);
+    CLOSE_CLEAN(ctx);
+}
+
+// Long texts and long rows of marks; bytes that are no characters; no memory at either place.
+static void text_composes_anything(void)
+{
+    test_heap heap;
+    glam_options options = glam_options_default();
+    char text[1024], want[1024], out[4096];
+    size_t n = 0, m = 0;
+    test_heap_into(&heap, &options);
+    glam_ctx *ctx = glam_open(&options);
+    glam_tokenizer *t = text_composer(ctx);
+    static const struct { const char *text; size_t bytes; const char *want; } rows[] = {
+        {"plain caf\xc3\xa9", 11, "plain caf\xc3\xa9"}, {"cafe\xcc\x81s", 7, "caf\xc3\xa9s"},
+        {"\xcc\x81\xcc\xa7" "a", 5, "\xcc\xa7\xcc\x81" "a"}, {"\xff\xcc\x81\xc3", 4, "\xff\xcc\x81\xc3"},
+        {"e\xff\xcc\x81", 4, "e\xff\xcc\x81"}, {"\xe2\x84\xab\xed\xa0\x80", 6, "\xc3\x85\xed\xa0\x80"},
+        {"\xf0\x9d\x85\x9e", 4, "\xf0\x9d\x85\x97\xf0\x9d\x85\xa5"} };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        CHECK(text_composed(t, rows[i].text, rows[i].bytes, out) == strlen(rows[i].want) && !strcmp(out, rows[i].want));
+    CHECK(text_composed(t, "a\0\xcc\x81", 4, out) == 4 && !memcmp(out, "a\0\xcc\x81", 4));
+    text[n++] = want[m++] = 'e';                        // 300 of classes 230 and 220 in turn
+    for (int i = 0; i < 300; i++) { memcpy(text + n, i % 2 ? "\xcc\xa4" : "\xcc\x83", 2); n += 2; }
+    memcpy(want, "\xe1\xba\xbd", m = 3);                // the first of 230 joins: U+1EBD
+    for (int i = 0; i < 150; i++) { memcpy(want + m, "\xcc\xa4", 2); m += 2; }
+    for (int i = 1; i < 150; i++) { memcpy(want + m, "\xcc\x83", 2); m += 2; }
+    CHECK(text_composed(t, text, n, out) == m && !memcmp(out, want, m));
+    heap.fail_at = heap.calls + 1;
+    CHECK(text_composed(t, "e\xcc\x81", 3, out) == 0);
+    ERROR_IS(ctx, GLAM_ERR_MEMORY, "a text of 3 bytes");
+    glam_clear_error(ctx);
+    for (int more = 1; more < 4; more += 2) {           // the row of marks, then the text, then the row again
+        heap.fail_at = heap.calls + (uint64_t)more;
+        CHECK(text_composed(t, text, n, out) == 0);
+        ERROR_IS(ctx, GLAM_ERR_MEMORY, "a character and marks of 601 bytes");
+        glam_clear_error(ctx);
+    }
+    glam_close(ctx);
+    CHECK(heap.live == 0 && heap.wrong == 0);
 }
 
 // SentencePiece's own way: the best score first, bytes for what no piece has, a blank before.
@@ -419,7 +531,7 @@ static void text_vocabulary_refused(void)
         if (wrong == 2) p.ends[9] = 5;
         if (wrong == 3) p.kinds[3] = 77;
         if (wrong == 4) p.v.begin = 264;
-        if (wrong == 5) p.v.split = (glam_split)9;
+        if (wrong == 5) p.v.split = (glam_split)(GLAM_SPLIT_DEEPSEEK_CODER + 1);
         if (wrong == 6) p.kinds['a'] = GLAM_PIECE_UNUSED;            // a byte without a piece
         if (wrong == 7) p.v.ends = NULL;
         if (wrong == 8) p.kinds[257] = GLAM_PIECE_BYTE;              // two bytes
@@ -440,6 +552,8 @@ static void test_16_text(void)
     RUN(text_long_word);
     RUN(text_scanners);
     RUN(text_categories);
+    RUN(text_composes);
+    RUN(text_composes_anything);
     RUN(text_sentencepiece);
     RUN(text_learns);
     RUN(text_control);

@@ -27,6 +27,19 @@ printf '{"model":' >cut.json
 ask tokenizer cut.json --show x;                      is "cut JSON" 1 'is no JSON: byte'
 sed 's/"Sequence","pretokenizers":\[/&{"type":"Split","pattern":{"Regex":"x+"}},/' t.json >odd.json
 ask tokenizer odd.json --show x;                      is "an unknown expression" 1 'words cut by x+'
+printf 'caf\303\251 cafe\314\201\n' >accents
+ask tokenizer t.json --show "$(cat accents)";         is "an accent stays apart" 0 '12 tokens for 12 bytes'
+sed 's/"normalizer":null/"normalizer":{"type":"NFC"}/' t.json >nfc.json
+ask tokenizer nfc.json --show "$(cat accents)";       is "NFC composes it" 0 '11 tokens for 12 bytes'
+for split in deepseek deepseek-coder; do
+    ask tokenizer text --vocab 300 --split $split --out deep.json --force
+    is "learns by $split" 0 ' pieces learnt'
+    ask tokenizer deep.json --show 'the 1984';        is "reads $split back" 0 'tokens for 8 bytes'
+done
+sed 's/"Digits","individual_digits":true/"Digits","individual_digits":false/' deep.json >odd.json
+ask tokenizer odd.json --show x;                      is "digits in groups" 1 'Digits in groups'
+sed 's/p{P}/p{S}/' deep.json >odd.json
+ask tokenizer odd.json --show x;                      is "half of DeepSeek's steps" 1 'words cut by'
 ask train text --vocab 300 $quick --steps 3 --out a.safetensors --checkpoint c.st
 is "learns and trains" 0 'saved a.safetensors'
 ask tokenizer a.safetensors --show 'the hen';         is "stored with the model" 0 'tokens for 7 bytes'
