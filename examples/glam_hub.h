@@ -1721,7 +1721,7 @@ static const char *hub_atom(const char *p, int c, int *takes)
     if (*p == '\\') {
         int letter = (unsigned char)p[1];
         *takes = letter == 'd' ? c >= '0' && c <= '9' : c == letter;
-        return letter && (letter == 'd' || !strchr("bBdDsSwWAZ0123456789", letter)) ? p + 2 : NULL;
+        return letter && (letter == 'd' || !strchr("bBDsSwWAZ0123456789", letter)) ? p + 2 : NULL;
     }
     if (*p == '[') {
         for (p++; *p && *p != ']'; p++) {

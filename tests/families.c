@@ -1,6 +1,6 @@
 /* The models in tests/families, read by examples/glam_hub.h: logits and gradients are those of transformers
    (tests/families.py), whatever the threads; what is written back has the same bits; broken folders are
-   refused with one sentence.
+   refused with one sentence.  The same with an adapter of PEFT on each.
 
        cc -O2 -fopenmp tests/families.c -o families -lm && ./families      from the top of the repository */
 
@@ -196,7 +196,7 @@ static void copy_family(const char *family, char *dir)
 {
     char command[700];
     CHECK(mkdtemp(dir) != NULL);
-    snprintf(command, sizeof command, "cp %s/%s/* %s/", folder, family, dir);
+    snprintf(command, sizeof command, "find %s/%s -maxdepth 1 -type f -exec cp {} %s/ \\;", folder, family, dir);
     CHECK(system(command) == 0);
 }
 
@@ -265,6 +265,184 @@ static void families_damaged(void)
     }
 }
 
+// ---- adapters
+
+static glam_model *with_adapter(glam_ctx *ctx, const char *family, const char *dir)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, family);
+    glam_model *model = hub_import(ctx, path, NULL, NULL);
+    if (!dir) snprintf(path, sizeof path, "%s/%s/adapter", folder, family);
+    if (model) hub_import_adapter(model, dir ? dir : path);
+    if (glam_error(ctx)) printf("    %s: %s\n", family, glam_error_text(ctx));
+    return glam_error(ctx) ? NULL : model;
+}
+
+// The largest difference of the gradients of A and B to those of PEFT, which are an adapter of their own.
+// Where gate and up of experts share one A, it has the sum of both.
+static double adapter_gradients(const glam_model *model, const glam_model *want)
+{
+    const glam_tensor *w;
+    glam_adapter a, b, up;
+    double worst = 0;
+    for (int i = 0; (w = glam_model_tensor_at(model, i)) != NULL; i++) {
+        if (!glam_adapter_of(model, w->name, &a)) continue;
+        if (!CHECK(glam_adapter_of(want, w->name, &b) && a.a->grad && a.b->grad)) return 1;
+        int gate = strstr(w->name, "moe.gate") != NULL, sum = 0;
+        if ((gate && hub_beside(model, w->name, "up", &up)) ||
+            (strstr(w->name, "moe.up") && hub_beside(model, w->name, "gate", &up)))
+            sum = memcmp(a.a->data, up.a->data, glam_size(a.a) * sizeof(float)) == 0;
+        for (size_t k = 0; k < glam_size(a.a) && sum && gate; k++) a.a->grad[k] = up.a->grad[k] += a.a->grad[k];
+        // one by one here, two blocks of one rank there: gate's is the first
+        size_t r = hub_rank_of(&a), R = hub_rank_of(&b), from = R == r || gate ? 0 : r, n = (size_t)
+            w->shape.dim[w->shape.dims - 1];
+        double d = !CHECK(R == r || R == 2 * r), e = d;
+        for (size_t k = 0; k < glam_size(a.a); k++) {
+            double x = fabs((double)a.a->grad[k] - (double)b.a->data[k / r * R + from + k % r]);
+            if (!(x <= d)) d = x;
+        }
+        for (size_t k = 0; k < glam_size(a.b); k++) {
+            size_t row = k / n / r * R + from + k / n % r;
+            double x = fabs((double)a.b->grad[k] - (double)b.b->data[row * n + k % n]);
+            if (!(x <= e)) e = x;
+        }
+        if (!(d < 1e-5) || !(e < 1e-5)) printf("    %s: gradients of A, B differ by %.1e, %.1e\n", w->name, d, e);
+        if (!(d <= worst)) worst = d;
+        if (!(e <= worst)) worst = e;
+    }
+    return worst;
+}
+
+static double logits_from(glam_model *model, const int32_t *ids, const float *want)
+{
+    const glam_batch all = { 2, 12, ids, NULL, NULL, NULL };
+    glam_tensor *out = model ? glam_forward(model, &all, GLAM_INFER) : NULL;
+    double d = out ? difference(out->data, want, TOKENS * VOCAB) : 1;
+    if (model) glam_forget(glam_model_ctx(model));
+    return d;
+}
+
+static void adapters_like_peft(void)
+{
+    for (int i = 0; i < FAMILIES * 2; i++) {
+        const char *name = names[i % FAMILIES];
+        char path[512], back[64] = "/tmp/glam_families.XXXXXX", gguf[128];
+        float logits[TOKENS * VOCAB], loss;
+        int32_t ids[TOKENS], given[22], next[22];
+        glam_options options = glam_options_default();
+        options.threads = 1 + i / FAMILIES;
+        glam_ctx *ctx = glam_open(&options);
+        hub_folder f;
+        for (int k = 0; k < TOKENS; k++) ids[k] = k * 37 % VOCAB;
+        for (int k = 0; k < 22; k++) {
+            given[k] = ids[k + k / 11];
+            next[k] = ids[k + k / 11 + 1];
+        }
+        snprintf(path, sizeof path, "%s/%s/adapter", folder, name);
+        glam_model *model = with_adapter(ctx, name, NULL);
+        if (!CHECK(model && open_expected(&f, ctx, path))) { glam_close(ctx); continue; }
+        values(&f, "logits", logits);
+        values(&f, "loss", &loss);
+        hub_folder_close(&f);
+        snprintf(path, sizeof path, "%s/%s", folder, name);
+        glam_model *base = hub_import(ctx, path, NULL, NULL);
+        CHECK(logits_from(base, ids, logits) > 0.1);         // it is the adapter that makes them
+        double worst = logits_from(model, ids, logits);
+        snprintf(path, sizeof path, "%s/%s/adapter/gradients", folder, name);
+        glam_model *want = with_adapter(ctx, name, path);
+        glam_moe_config moe = glam_model_config(model)->moe;
+        moe.aux_weight = 0;
+        if (moe.experts) CHECK(glam_model_tune(model, -1, &moe, NULL) == GLAM_OK);
+        const glam_batch batch = { 2, 11, given, next, NULL, NULL };
+        glam_losses losses;
+        glam_backward(ctx, glam_loss(model, &batch, GLAM_TRAIN, &losses));
+        double grads = want ? adapter_gradients(model, want) : 1;
+        glam_forget(ctx);
+        // written, and read again
+        snprintf(gguf, sizeof gguf, "%s.gguf", mkdtemp(back) ? back : "?");
+        CHECK(hub_export_adapter(model, back) == GLAM_OK && hub_export_gguf_adapter(model, gguf) == GLAM_OK);
+        double again = logits_from(with_adapter(ctx, name, back), ids, logits);
+        CHECK(glam_model_merge(model) == GLAM_OK);
+        double merged = logits_from(model, ids, logits);
+        printf("    %-10s %d threads: logits within %.1e (written and read %.1e, merged %.1e), gradients within "
+               "%.1e\n", name, options.threads, worst, again, merged, grads);
+        CHECK_NEAR(losses.xent, loss, 1e-5);
+        CHECK(worst < 1e-5 && again < 1e-5 && merged < 1e-5 && grads < 1e-5);
+        snprintf(path, sizeof path, "rm -r %s %s", back, gguf);
+        CHECK(system(path) == 0 && glam_error(ctx) == GLAM_OK);
+        glam_close(ctx);
+    }
+}
+
+// What is done to a copy of an adapter; it is then refused by a sentence, and the model stays as it was.
+static void adapters_refused(void)
+{
+    static const struct { const char *model, *family, *command, *says; } rows[] = {
+        {"llama", "llama", "sed -i 's/\"use_dora\": false/\"use_dora\": true/' adapter_config.json", "understood: use_dora"},
+        {"llama", "llama", "sed -i 's/\"lora_bias\": false/\"lora_bias\": true/' adapter_config.json", "lora_bias"},
+        {"llama", "llama", "sed -i 's/\"modules_to_save\": null/\"modules_to_save\": [\"lm_head\"]/' adapter_config.json",
+         "modules_to_save"},
+        {"llama", "llama", "sed -i 's/\"LORA\"/\"IA3\"/' adapter_config.json", "this is IA3"},
+        {"llama", "llama", "sed -i 's/\"bias\": \"none\"/\"bias\": \"all\"/' adapter_config.json", "bias all"},
+        {"llama", "llama", "sed -i 's/\"init_lora_weights\": true/\"init_lora_weights\": \"pissa\"/' adapter_config.json",
+         "init_lora_weights pissa"},
+        {"llama", "llama", "sed -i 's/\"r\": 2/\"r\": 4/' adapter_config.json", "another rank than the tensors"},
+        {"llama", "llama", "sed -i 's/\"r\": 2/\"r\": \"two\"/' adapter_config.json", "a number is wanted in adapter_config"},
+        {"llama", "llama", "sed -i 's/\"q_proj\": 3/\"(?!x)q\": 3/' adapter_config.json", "is the pattern (?!x)q"},
+        {"llama", "llama", "sed -i 's/0.self_attn.k_proj.lora_B/0.self_attn.k_proj.lora_X/' adapter_model.safetensors",
+         "is missing of the module model.layers.0.self_attn.k_proj"},
+        {"llama", "llama", "sed -i 's/layers.0.self_attn.k_proj/layers.7.self_attn.k_proj/g' adapter_model.safetensors",
+         "for the tensor base_model.model.model.layers.7"},
+        {"llama", "llama", "rm adapter_model.safetensors", "there is no adapter_model"},
+        {"llama", "llama", "rm adapter_config.json", "there is no adapter_config"},
+        {"llama", "llama", "truncate -s 900 adapter_model.safetensors", "cut off"},
+        {"qwen3", "llama", "true", "shapes do not fit the model"},
+        {"llama", "mixtral", "true", "has no place"},
+        {"mixtral", "mixtral", "sed -i 's/0.mlp.experts.lora_A/0.mlp.experts.lora_X/' adapter_model.safetensors",
+         "is missing of the module model.layers.0.mlp.experts"},
+        {"granitemoe", "mixtral", "true", "has no place"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char dir[64] = "/tmp/glam_families.XXXXXX", command[700], path[200];
+        glam_ctx *ctx = glam_open(NULL);
+        glam_adapter a;
+        CHECK(mkdtemp(dir) != NULL);
+        snprintf(command, sizeof command, "cp %s/%s/adapter/adapter_* %s/ && cd %s && %s", folder, rows[i].family, dir,
+                 dir, rows[i].command);
+        CHECK(system(command) == 0);
+        snprintf(path, sizeof path, "%s/%s", folder, rows[i].model);
+        glam_model *model = hub_import(ctx, path, NULL, NULL);
+        CHECK(model && hub_import_adapter(model, dir) == GLAM_ERR_FORMAT);
+        if (!strstr(glam_error_text(ctx), rows[i].says)) printf("    %s: %s\n", rows[i].says, glam_error_text(ctx));
+        CHECK(strstr(glam_error_text(ctx), rows[i].says) != NULL);
+        glam_clear_error(ctx);
+        for (int k = 0; glam_model_tensor_at(model, k); k++)
+            CHECK(!glam_adapter_of(model, glam_model_tensor_at(model, k)->name, &a));
+        glam_close(ctx);
+        snprintf(command, sizeof command, "rm -r %s", dir);
+        CHECK(system(command) == 0);
+    }
+}
+
+// Expressions as PEFT matches them: the end of a name, from a dot on.
+static void adapters_patterns(void)
+{
+    static const struct { const char *pattern, *name; int found; } rows[] = {
+        {"q_proj", "layers.1.self_attn.q_proj", 1}, {"proj", "layers.1.self_attn.q_proj", 0},
+        {"self_attn.q_proj", "layers.1.self_attn.q_proj", 1}, {".*\\.gate_up_proj", "a.b.gate_up_proj", 1},
+        {".*\\.gate_up_proj", "gate_up_proj", 0}, {"layers.[02].*", "model.layers.1.x", 0},
+        {"layers.[0-2].*", "model.layers.1.x", 1}, {"(q|k)_proj", "a.k_proj", 1}, {"(q|k)_proj", "a.v_proj", 0},
+        {"x|y", "a.y", 1}, {"^layers.1", "model.layers.1", 0}, {"^model.layers.\\d+", "model.layers.12", 1},
+        {"layers.1+", "layers.111", 1}, {"layers.1?2", "layers.2", 1}, {"q_proj$", "a.q_proj", 1},
+        {"a{2}", "aa", -1}, {"(?:q)", "q", -1}, {"\\w+", "q", -1}, {"(q)?", "q", -1}, {"[^q]", "p", -1},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int found = hub_matches(rows[i].pattern, rows[i].name);
+        if (found != rows[i].found) printf("    %s on %s: %d\n", rows[i].pattern, rows[i].name, found);
+        CHECK(found == rows[i].found);
+    }
+}
+
 int main(int argc, char **argv)
 {
     test__open(argc, argv);
@@ -272,5 +450,8 @@ int main(int argc, char **argv)
     RUN(families_round_trip);
     RUN(families_refused);
     RUN(families_damaged);
+    RUN(adapters_like_peft);
+    RUN(adapters_refused);
+    RUN(adapters_patterns);
     return test__close();
 }

@@ -1,14 +1,21 @@
 """Tiny random models of the families that examples/glam_hub.h reads, as transformers saves them, with what
-transformers computes: logits and gradients.  Their folders are in tests/families, for tests/families.c.
+transformers computes: logits and gradients.  Their folders are in tests/families, for tests/families.c; each has a
+folder adapter of PEFT's, or by hand in the older form of names, with what PEFT computes.
 
-    python3 tests/families.py [FOLDER]           needs torch 2.13 and transformers 5.24
+    python3 tests/families.py [FOLDER]           needs torch 2.13, transformers 5.24, peft 0.21
+    python3 tests/families.py adapters [FOLDER]  makes the adapters alone
+    python3 tests/families.py check TOOL         PEFT and gguf read what the built tool writes of them
 """
-import os, shutil, sys, warnings
+import json, os, shutil, subprocess, sys, tempfile, warnings
 warnings.filterwarnings('ignore')
 import torch, transformers
 from safetensors.torch import save_file
 
-OUT = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), 'families')
+WORD = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in ('adapters', 'check') else None
+REST = sys.argv[2 if WORD else 1:]
+OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'families')
+if REST and WORD != 'check':
+    OUT = REST[0]
 V = 40
 BASE = dict(vocab_size=V, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
             max_position_embeddings=64, intermediate_size=12,      # a pad_token_id would stop its row's gradient
@@ -88,6 +95,121 @@ def make(name):
           sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder)), 'bytes')
 
 
+ATTENTION = ['q_proj', 'k_proj', 'v_proj', 'o_proj']
+STACKED = ['mlp.experts.gate_up_proj', 'mlp.experts.down_proj']
+# what each adapts; by_hand: PEFT reads names of experts one by one, and writes them stacked
+ADAPTERS = {
+    'llama': dict(target_modules=ATTENTION + ['gate_proj', 'up_proj', 'down_proj'], rank_pattern={'q_proj': 3},
+                  alpha_pattern={r'.*\.(k|v)_proj': 5, 'layers.1.mlp.up_proj': 2}),
+    'llama3': dict(target_modules=['q_proj', 'v_proj'], use_rslora=True, r=4),
+    'mistral': dict(target_modules=ATTENTION),
+    'qwen3': dict(target_modules=['o_proj', 'down_proj'], rank_pattern={r'^model\.layers\.[01]\.mlp.+': 1}),
+    'mixtral': dict(target_modules=['q_proj', 'gate'], target_parameters=STACKED),
+    'granitemoe': dict(target_modules=ATTENTION, target_parameters=['experts.gate_up_proj', 'experts.down_proj',
+                                                                     'router.weight']),
+    'olmoe': dict(target_modules=ATTENTION + ['gate', 'gate_proj', 'up_proj', 'down_proj'], by_hand=True),
+    'qwen3_moe': dict(target_modules=['q_proj', 'gate_proj', 'up_proj', 'down_proj']),
+}
+
+
+def load(name):
+    return getattr(transformers, FAMILIES[name][0] + 'ForCausalLM').from_pretrained(
+        os.path.join(OUT, name), dtype=torch.float32).eval()
+
+
+def by_hand(name, folder, config):
+    """Names of transformers 4: a module for each expert; the router a module too."""
+    g, tensors = torch.Generator().manual_seed(3), {}
+    for layer in range(2):
+        a = 'base_model.model.model.layers.%d.' % layer
+        sides = {a + 'mlp.gate': (4, 16)}
+        for x in ATTENTION:
+            sides[a + 'self_attn.' + x] = (8 if x[0] in 'kv' else 16, 16)
+        for e in range(4):
+            for x in ('gate_proj', 'up_proj', 'down_proj'):
+                sides[a + 'mlp.experts.%d.%s' % (e, x)] = (16, 12) if x[0] == 'd' else (12, 16)
+        for key, (o, i) in sides.items():
+            tensors[key + '.lora_A.weight'] = 0.3 * torch.randn(2, i, generator=g)
+            tensors[key + '.lora_B.weight'] = 0.3 * torch.randn(o, 2, generator=g)
+    os.makedirs(folder)
+    save_file(tensors, os.path.join(folder, 'adapter_model.safetensors'), metadata={'format': 'pt'})
+    json.dump(dict(peft_type='LORA', task_type='CAUSAL_LM', base_model_name_or_path='', r=2, lora_alpha=4,
+                   lora_dropout=0.0, bias='none', target_modules=config['target_modules'], inference_mode=True,
+                   fan_in_fan_out=False), open(os.path.join(folder, 'adapter_config.json'), 'w'))
+
+
+def adapter(name):
+    import peft
+    more, folder = dict(ADAPTERS[name]), os.path.join(OUT, name, 'adapter')
+    shutil.rmtree(folder, ignore_errors=True)
+    if more.pop('by_hand', False):
+        by_hand(name, folder, more)
+        model = peft.PeftModel.from_pretrained(load(name), folder, is_trainable=True)
+    else:
+        torch.manual_seed(1)
+        model = peft.get_peft_model(load(name), peft.LoraConfig(**{**dict(r=2, lora_alpha=4,
+                                    task_type='CAUSAL_LM'), **more}))
+        g = torch.Generator().manual_seed(len(name))
+        with torch.no_grad():
+            for key, p in sorted(model.named_parameters()):
+                if 'lora_B' in key:
+                    p.copy_(0.2 * torch.randn(p.shape, generator=g))
+        model.save_pretrained(folder)
+        os.remove(os.path.join(folder, 'README.md'))
+        path = os.path.join(folder, 'adapter_config.json')
+        config = json.load(open(path))
+        config['base_model_name_or_path'] = ''
+        for key in ('target_modules', 'target_parameters'):        # sets, in any order
+            config[key] = sorted(config[key]) if config[key] else config[key]
+        json.dump(config, open(path, 'w'), indent=1)
+    model.eval()
+    ids = (torch.arange(24) * 37 % V).view(2, 12)
+    out = model(ids, labels=ids)
+    out.loss.backward()
+    save_file({'logits': out.logits.detach().contiguous(), 'loss': out.loss.detach().view(1)},
+              os.path.join(folder, 'expected.safetensors'))
+    # gradients as an adapter of their own, under the names that PEFT writes
+    for p in model.parameters():
+        if p.requires_grad:
+            p.data.copy_(p.grad)
+    model.peft_config['default'].base_model_name_or_path = ''
+    model.save_pretrained(os.path.join(folder, 'gradients'))
+    os.remove(os.path.join(folder, 'gradients', 'README.md'))
+    path = os.path.join(folder, 'gradients', 'adapter_config.json')
+    config = json.load(open(path))
+    for key in ('target_modules', 'target_parameters'):
+        config[key] = sorted(config[key]) if config[key] else config[key]
+    json.dump(config, open(path, 'w'), indent=1)
+    print(name, 'adapter: loss %.5f' % out.loss.item())
+
+
+def check(tool, name):
+    """The tool's forms of the adapter: PEFT has the stored logits with one, gguf reads the other."""
+    import gguf, peft
+    from safetensors.torch import load_file
+    folder = os.path.join(OUT, name)
+    want = load_file(os.path.join(folder, 'adapter', 'expected.safetensors'))['logits']
+    with tempfile.TemporaryDirectory() as d:
+        for words in (['import', folder, '--out', d + '/m'],
+                      ['export', d + '/m', '--adapter', folder + '/adapter', '--out', d + '/a'],
+                      ['export', d + '/m', '--adapter', folder + '/adapter', '--as', 'gguf', '--out', d + '/g']):
+            subprocess.run([tool] + words, check=True, stdout=subprocess.DEVNULL)
+        model = peft.PeftModel.from_pretrained(load(name), d + '/a').eval()
+        with torch.no_grad():
+            apart = float((model((torch.arange(24) * 37 % V).view(2, 12)).logits - want).abs().max())
+        read = gguf.GGUFReader(d + '/g')
+        kind = read.fields['general.type'].contents(), read.fields['adapter.type'].contents()
+    pairs = {t.name[:-1] for t in read.tensors}
+    ok = apart < 1e-4 and kind == ('adapter', 'lora') and 2 * len(pairs) == len(read.tensors)
+    print('%-10s PEFT with our adapter within %.1e; gguf: %d pairs%s' % (name, apart, len(pairs),
+                                                                        '' if ok else '  FAILED'))
+    return ok
+
+
 if __name__ == '__main__':
+    if WORD == 'check':
+        sys.exit(sum(not check(os.path.abspath(REST[0]), name) for name in ADAPTERS))
     for name in FAMILIES:
-        make(name)
+        if not WORD:
+            make(name)
+        adapter(name)
