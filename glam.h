@@ -1307,7 +1307,8 @@ typedef struct glam_plan {
     uint64_t parameters, active;       // in all; used by one token
     uint64_t trainable;                // with nothing frozen: all
     double   flops_forward;            // per token: 2 * active matrix parameters + attention
-    double   flops_train;              // per token: three times that, four with recompute
+    double   flops_train;              // per token: three times that, four with recompute; less
+                                       // where weights are frozen, whose gradient nobody makes
     uint64_t weights, packed, gradients, optimizer, activations;   // bytes of a step, each once;
                                        // with update_in_backward gradients are among activations
     uint64_t train_bytes;              // their sum, with everything else the run holds
@@ -15541,24 +15542,41 @@ static void glam__hash_run(const glam_trainer *t)
 }
 
 // Multiply-adds of one token, forward: matrices it meets, and half of a context of attention.
-typedef struct glam__flops { const glam_config *c; double matrices; } glam__flops;
+// backward: with dx = dy W^T for all of them, and dW = x^T dy for those that train.
+typedef struct glam__flops {
+    const glam_config *c;
+    const glam_model *model;       // NULL: all train, and there are no adapters
+    double matrices, backward;
+} glam__flops;
 
-static int glam__count_flops(void *arg, const glam__row *row, int layer GLAM__UNUSED)
+static int glam__count_flops(void *arg, const glam__row *row, int layer)
 {
     glam__flops *f = (glam__flops *)arg;
+    const char *owner = !f->model ? NULL : layer < 0 ? (const char *)f->model
+                                                     : (const char *)&f->model->layers[layer];
+    const glam_tensor *w = owner ? glam__kept(*(glam_tensor *const *)(const void *)
+                                              (owner + row->field)) : NULL;
     glam_shape s = glam__row_shape(f->c, row);
     double n = (double)glam__count(s);
     if (s.dims < 2 || row->start == GLAM__TABLE || row->start == GLAM__SMALL) return 1;
     if (row->when == GLAM__FIRST && !f->c->tied) return 1;       // looked up, not multiplied
-    f->matrices += row->expert ? n / f->c->moe.experts * f->c->moe.top_k : n;
+    double share = row->expert ? (double)f->c->moe.top_k / f->c->moe.experts : 1;
+    double low = w ? (double)glam__low_rank(w) * (n / s.dim[s.dims - 1] + n / s.dim[s.dims - 2])
+                   : 0;
+    f->matrices += (n + low) * share;
+    f->backward += (n * (w && !w->wants_grad ? 1 : 2) + 2 * low) * share;
     return 1;
 }
 
-static double glam__forward_flops(const glam_config *c, int context)
+// Of one token; *backward (NULL: not wanted): what comes on top when it trains.
+static double glam__forward_flops(const glam_config *c, int context, const glam_model *model,
+                                  double *backward)
 {
-    glam__flops f = { c, 0 };
+    glam__flops f = { c, model, 0, 0 };
+    double attention = 2.0 * c->layers * context * c->heads * c->d_head;
     glam__each_param(c, glam__count_flops, &f);
-    return 2 * f.matrices + 2.0 * c->layers * context * c->heads * c->d_head;
+    if (backward) *backward = 2 * f.backward + 2 * attention;
+    return 2 * f.matrices + attention;
 }
 
 // A trainer without its first memory; texts may be NULL while measuring.
@@ -15576,8 +15594,9 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
     t->valid = valid;
     t->valid_loss = t->best_valid = t->last.valid_loss = -1;
     t->rounds = t->recipe.accumulate / (ctx->mesh ? ctx->mesh->X : 1);
-    t->work = (t->recipe.recompute ? 4 : 3) *
-              glam__forward_flops(&model->config, t->recipe.context);
+    double backward, forward = glam__forward_flops(&model->config, t->recipe.context, model,
+                                                   &backward);
+    t->work = (t->recipe.recompute ? 2 : 1) * forward + backward;
     t->optimizer = glam_optimizer_new(ctx, model->tensors, model->count, &t->recipe);
     if (!t->optimizer) return NULL;
     uint64_t cells = (uint64_t)model->config.layers * (model->config.moe.experts + 1);
@@ -17113,7 +17132,8 @@ static char *glam__file_frozen_experts(glam__file *f, const glam_model *model)
     int layers = model->config.layers, E = model->config.moe.experts, some = 0;
     for (int i = 0; i < layers; i++) some |= model->layers[i].some_frozen;
     if (!some) return NULL;
-    char *text = (char *)glam__take(f->ctx, &f->own, (uint64_t)layers * (uint64_t)E + 1), *to = text;
+    char *text = (char *)glam__take(f->ctx, &f->own, (uint64_t)layers * (uint64_t)E + 1);
+    char *to = text;
     for (int i = 0; i < layers && text; i++)
         for (int e = 0; e < E; e++) *to++ = model->layers[i].frozen[e] ? '1' : '0';
     return text;
@@ -18087,7 +18107,7 @@ static glam_status glam__plan_train(glam_ctx *ctx, const glam_config *config,
     plan->optimizer = glam__slot_bytes(t->optimizer);
     plan->activations = b.step + b.scratch;
     plan->train_bytes = b.total;
-    plan->flops_forward = glam__forward_flops(c, t->recipe.context);
+    plan->flops_forward = glam__forward_flops(c, t->recipe.context, NULL, NULL);
     plan->flops_train = t->work;
     glam_close(m);
     return GLAM_OK;
@@ -18204,7 +18224,8 @@ GLAM__PLAIN_CODE_ENDS
 
 /* Changes, newest first.
 
-   v0.1  ADDED   routers beside top-k, sigmoid scores, a bias in place of the balance loss, a shared
+   v0.1  ADDED   low-rank adapters (glam_model_adapt), of experts too; glam_freeze_experts.
+         ADDED   routers beside top-k, sigmoid scores, a bias in place of the balance loss, a shared
                  expert; options.trace, glam_routing_stats; glam_model_tune, glam_upcycle,
                  glam_select_experts.
          CHANGED glam_routing.gate is called weight; its probability and entropy follow the score.

@@ -305,6 +305,14 @@ static void lora_trains_alone(void)
     uint64_t before = glam_memory(ctx).allocations;
     for (int i = 0; i < 6 && t; i++) CHECK(glam_train_step(t, &report) == 1);
     CHECK(glam_memory(ctx).allocations == before);   // known before the first step
+    // a frozen matrix counts twice, forward and for what is below it; the halves three times
+    double work = 3 * 2.0 * c.layers * r.context * c.heads * c.d_head;
+    for (int i = 0; glam_model_tensor_at(model, i); i++) {
+        const glam_tensor *w = glam_model_tensor_at(model, i);
+        double share = w->shape.dims == 3 ? 2.0 / 4 : 1;           // two of four experts
+        if (w->shape.dims >= 2) work += 2 * (w->wants_grad ? 3 : 2) * (double)glam_size(w) * share;
+    }
+    CHECK_NEAR(report.flops, work * (double)report.tokens, 1e-9 * report.flops);
     CHECK(test_model_hash(model) != base);
     int i = 0;
     glam_ctx *other = lora_ctx(l);
