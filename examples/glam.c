@@ -33,6 +33,8 @@
        glam_svg.h glam_history.h glam_byhand.h glam_page.h glam_charts.h: what a report is made of
        glam_curate.h    scores, near duplicates, overlap
        glam_documents.h documents from lines of JSON and plain text
+       glam_turns.h     the turn formats of public models
+       glam_rows.h      rows of JSON to fine-tune on: what is learnt of them, and what is not
        glam_texts.h     files as texts to learn from
 
    Everything goes through the public interface of glam.h.  Exit status: 0 done, 1 something is
@@ -75,6 +77,8 @@
 #include "glam_jsonl.h"
 #include "glam_curate.h"
 #include "glam_documents.h"
+#include "glam_turns.h"
+#include "glam_rows.h"
 #include "glam_texts.h"
 #include "glam_look.h"
 #include "glam_adapter.h"

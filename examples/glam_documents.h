@@ -60,6 +60,8 @@ static int read_cutting(const char *word, cutting *out)
             return DONE;
         }
     *out = BY_NAME;
+    if (word && strcmp(word, "rows") == 0)
+        return complain(USAGE, "--documents rows is for train alone");
     return word ? complain(USAGE, "--documents %s: lines (of JSON), blank or file is wanted", word)
                 : DONE;
 }

@@ -165,7 +165,8 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "this expert alone; report: the one that is lit when the page opens") \
     ROW(json, "json", "", ROUTE, FLAG, 0, "all of it as one JSON object") \
     ROW(documents, "documents", "HOW", DATA | NEW | RESUME | EVAL, WORD, 0, \
-        "what is not .jsonl: lines (of JSON), blank (lines between) or file; else by its start") \
+        "what is not .jsonl: lines (of JSON), blank (lines between) or file; train: rows, each " \
+        "packed whole; else by its start") \
     ROW(weights, "weights", "LIST", NEW | RESUME, WORD, 0, \
         "how often the texts are drawn from, such as 0.7,0.3; else by length") \
     TITLE(TRAIN, "many machines (built with mpicc -DGLAM_MPI, started by mpirun)") \
@@ -222,7 +223,11 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(prompt, "prompt", "TEXT", GENERATE, WORD, 0, "where it begins") \
     ROW(tokens, "tokens", "N", GENERATE, WHOLE, 1e8, "how many to write; 400") \
     ROW(system, "system", "TEXT", CHAT, WORD, 0, "what the model is told before all") \
-    ROW(format, "format", "NAME", CHAT, WORD, 0, \
+    ROW(long_rows, "long", "WAY", TRAIN | RESUME, WORD, 0, \
+        "rows longer than the context: cut (the end), skip or refuse; cut") \
+    ROW(show_mask, "show-mask", "", TRAIN, FLAG, 0, \
+        "only shows the first rows, in colour (or in [ ]) what is learnt of them") \
+    ROW(format, "format", "NAME", CHAT | TRAIN | RESUME, WORD, 0, \
         "of turns: chatml, granite, llama3, mistral or olmoe; else by the tokenizer's marks") \
     ROW(room, "tokens", "N", CHAT, WHOLE, 1e8, "of a conversation; 2048") \
     ROW(temperature, "temperature", "T", GENERATE | CHAT, REAL, 1e6, "0: always the likeliest; 0.8") \

@@ -43,6 +43,7 @@ typedef struct run {
     double        before, recent;             // seconds of earlier processes; of a step, lately
     int           missed;                     // checkpoints in a row that could not be written
     int           checks;                     // validations on the way
+    int           rows, shown;                // files of rows among the texts; --show-mask is done
     const glam_tokenizer *tokens;             // NULL: bytes
     double        bytes_per_token;            // of what validates, or else of what trains
 } run;
@@ -188,6 +189,13 @@ static glam_text *open_texts(run *r, double fraction, int context)
     float *weights = (float *)need((size_t)r->path_count * sizeof *weights);
     size_t most = 0, held = 0;
     int used = 0, status = DONE, told = 0;
+    r->rows = 0;
+    for (int i = 0; i < r->path_count; i++) r->rows += is_rows(r->paths[i], r->s->documents);
+    // without weights all rows are one text, of which an epoch has each once
+    int together = r->rows == r->path_count && !GIVEN(weights);
+    if (GIVEN(show_mask) && !together)
+        status = complain(USAGE, "--show-mask wants files of rows alone: lines of JSON with prompt "
+                          "and completion, or messages (or --documents rows)");
     for (int i = 0; i < r->path_count && status == DONE && GIVEN(weights); i++)
         if (listed_weight(r->s->weights, i) < 0 || listed_weight(r->s->weights, r->path_count) >= 0)
             status = complain(FAILED, "--weights %s: a number from 0 on is wanted for each of %d "
@@ -198,9 +206,13 @@ static glam_text *open_texts(run *r, double fraction, int context)
                               r->paths[i], r->paths[i]);
             break;
         }
-        glam_text *text = open_training_text(r->ctx, r->paths[i], r->tokens, r->s->documents,
-                                             &told);
-        if (!text && glam_error(r->ctx) == GLAM_ERR_VALUE && r->path_count > 1) {
+        int row = is_rows(r->paths[i], r->s->documents);
+        glam_text *text = row ? open_rows(r->ctx, r->s, r->paths + i, together ? r->path_count : 1,
+                                          r->tokens, window(r), &told)
+                              : open_training_text(r->ctx, r->paths[i], r->tokens, r->s->documents,
+                                                   &told);
+        r->shown = row && GIVEN(show_mask);
+        if (!text && !row && glam_error(r->ctx) == GLAM_ERR_VALUE && r->path_count > 1) {
             warn("%s is left out: %s", r->paths[i], glam_error_text(r->ctx));
             glam_clear_error(r->ctx);
             continue;
@@ -208,6 +220,12 @@ static glam_text *open_texts(run *r, double fraction, int context)
         status = told ? FAILED : failure(r->ctx);
         if (status != DONE) break;
         weights[used] = (float)listed_weight(r->s->weights, i);
+        if (row) {
+            part[used++] = text;
+            most = held = SIZE_MAX;              // its windows are what they are
+            if (together) break;
+            continue;
+        }
         size_t length = glam_text_length(part[used++] = text);
         size_t last = (size_t)((double)length * (double)(float)fraction);
         if (length - last > most) most = length - last;
@@ -317,8 +335,7 @@ static void take_pace(run *r)
     double speed = r->now.tokens_per_second;
     double took = speed > 0 ? (double)r->recipe.batch * window(r) / speed : r->recent;
     if (r->fresh == 0)                                     // what earlier processes did is theirs
-        r->meter.flops = r->now.flops * (1 - (double)r->recipe.batch * window(r) /
-                                         (double)r->now.tokens);
+        r->meter.flops = r->now.flops * (1 - 1.0 / r->now.step);
     energy_take(&r->meter, r->now.flops);
     if (r->fresh++ == 0) r->before = r->now.seconds - took;
     double share = took / 30;

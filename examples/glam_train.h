@@ -120,6 +120,13 @@ static void show_run(const run *r)
     uint64_t active, all = glam_model_count(r->model, &active);
     const glam_recipe *p = &r->recipe;
     show_texts(r);
+    if (r->rows && r->rows == r->path_count) {
+        uint64_t learnt, held;
+        size_t windows = glam_text_windows(r->train, window(r), &learnt);
+        glam_text_windows(r->valid, window(r), &held);
+        printf("          packed into %s windows; %s tokens are learnt, %s validate\n",
+               show_commas(windows), show_commas(learnt), show_commas(held));
+    }
     show_model("model", &r->config);
     printf("          %s parameters, %s of them active for a token\n", show_count((double)all),
            show_count((double)active));
@@ -158,8 +165,10 @@ static int choose_prompt(const run *r, int32_t *tokens, uint64_t seed)
     for (uint64_t place = 0; place < 20 && letters < count / 2; place++) {
         glam_batch batch;
         glam_text *text = r->valid ? r->valid : r->train;
-        if (glam_next_batch(text, 1, count, seed, place, &batch) != GLAM_OK) return 0;
-        memcpy(tokens, batch.tokens, (size_t)count * sizeof *tokens);
+        int from = 0, length = r->rows ? window(r) : count;
+        if (glam_next_batch(text, 1, length, seed, place, &batch) != GLAM_OK) return 0;
+        while (r->rows && from + count < length && batch.targets[from + count - 1] < 0) from++;
+        memcpy(tokens, batch.tokens + from, (size_t)count * sizeof *tokens);
         glam_forget(r->ctx);
         for (int i = letters = 0; i < count; i++)
             letters += r->tokens || isalpha(tokens[i] & 127) != 0;
@@ -292,6 +301,8 @@ static void print_resume(const run *r, const char *checkpoint, int apart)
     }
     if (GIVEN(documents)) printf(" --documents %s", r->s->documents);
     if (GIVEN(weights)) printf(" --weights %s", r->s->weights);
+    if (GIVEN(long_rows)) printf(" --long %s", r->s->long_rows);
+    if (GIVEN(format)) printf(" --format %s", r->s->format);
     if (GIVEN(keep)) printf(" --keep %s", r->s->keep);
     if (GIVEN(threads)) printf(" --threads %d", r->s->threads);
     if (GIVEN(checkpoint_every)) printf(" --checkpoint-every %d", r->s->checkpoint_every);
@@ -535,6 +546,9 @@ static int prepare_new(run *r)
 
 static int prepare_resumed(run *r)
 {
+    int rows = 0;
+    for (int i = 0; i < r->path_count; i++) rows += is_rows(r->paths[i], r->s->documents);
+    if (rows) glam_load_recipe(r->ctx, r->s->resume, &r->recipe);    // packed for its context
     glam_text *all = choose_tokens(r, 0) ? NULL : open_texts(r, 0, 0);
     if (!all) return FAILED;
     glam_load_split(all, r->s->resume, &r->train, &r->valid);
@@ -561,7 +575,7 @@ static int writes(const glam_config *c)
 static int train(run *r)
 {
     int status = GIVEN(resume) ? prepare_resumed(r) : prepare_new(r);
-    if (status != DONE) return status;
+    if (status != DONE) return r->shown ? DONE : status;
     r->config = *glam_model_config(r->model);               // with the derived sizes filled in
     if (writes(&r->config)) r->session = glam_session_new(r->model, PROMPT + SAMPLE);
     open_tallies(r);
