@@ -194,7 +194,7 @@ struct glam_trace;             // what a mixture did with each token: room 14
 // gradients, the optimiser, norms, softmax, the router, losses.
 typedef enum glam_arithmetic {
     GLAM_F32,
-    GLAM_BF16,                     // the same sums everywhere, but slow without the instruction
+    GLAM_BF16,                     // the same sums everywhere; faster than f32 with the instruction
     GLAM_AUTO                      // GLAM_BF16 where one does (AVX512-BF16), else GLAM_F32
 } glam_arithmetic;
 
@@ -3556,8 +3556,10 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
    one register, because no compiler finds it by itself: mr rows of A times two registers of B,
    all sums in registers, mr and nv constants at every call so that every loop over them is
    unrolled away.  The invariants are room 05's; a tile never sees an edge of B (rows are
-   readable to nr) and leaves a ragged edge of C to glam__put.  Where there is AVX512-BF16 the
-   products of pairs have a tile of their own; elsewhere they are room 05's body.
+   readable to nr) and leaves a ragged edge of C to glam__put.  Products of pairs have a tile with
+   AVX512-BF16, with BFMLAL of Arm, and with the multiply-adds of AVX2 and NEON; elsewhere (SSE2,
+   AVX-512 without it) they are room 05's body.  All have the same bits, but for a sum between the
+   least normal number and 2^-150 below it: whether that becomes 0 is the processor's to say.
    Vectors are never parameters or results of a function: those have no stable ABI. */
 
 #if !defined(GLAM_NO_SIMD) && defined(__GNUC__) && !defined(__TINYC__)
@@ -3620,8 +3622,9 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
 // tiles fetch it, a little at each step, the fewer they are the more of it.  Where B is a weight as
 // it is, that is the panel beside this one.  Rows that make no whole tile wait for B, as a model
 // that writes does: they fetch what they need 16 steps later.
-#define GLAM__TILE(isa, attr, W, MR, MT, PAIR, TAKE, MULTIPLY) \
+#define GLAM__TILE(isa, attr, W, MR, MT, KIND) \
     typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
+    typedef uint32_t glam__u_##isa __attribute__((vector_size(4 * W))); \
     attr static GLAM__INLINE void glam__tile_##isa( \
         const int mr, const int nv, int n, int k, const float *a, size_t ai, size_t ap, \
         const float *b, size_t ldb, uintptr_t ahead, size_t step, float *c, size_t ldc, int add) \
@@ -3634,16 +3637,24 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
                 __builtin_prefetch(c + (size_t)i * ldc + v * W, 1); \
         GLAM__UNROLL for (int i = 0; i < mr; i++) \
             GLAM__UNROLL for (int v = 0; v < nv; v++) sum[i][v] = zero; \
+        GLAM__OPEN_##KIND \
         GLAM__BY_4 for (int p = 0; p < k; p++, a += ap, b += ldb, ahead += step) { \
             __builtin_prefetch((const void *)ahead, 0, 2); \
             if (mr < MR && nv > 1) \
                 __builtin_prefetch((const void *)(ahead + sizeof old), 0, 2); \
-            GLAM__UNROLL for (int v = 0; v < nv; v++) memcpy(&row[v], b + v * W, sizeof old); \
-            GLAM__UNROLL for (int i = 0; i < mr; i++) { \
-                TAKE(x, a + (size_t)i * ai) \
-                GLAM__UNROLL for (int v = 0; v < nv; v++) MULTIPLY(sum[i][v], row[v], x); \
+            GLAM__UNROLL for (int pass = 0; pass < GLAM__PASSES_##KIND; pass++) { \
+                GLAM__UNROLL for (int v = 0; v < nv; v++) { \
+                    memcpy(&row[v], b + v * W, sizeof old); \
+                    row[v] = GLAM__ROW_##KIND(isa, row[v], pass); \
+                } \
+                GLAM__UNROLL for (int i = 0; i < mr; i++) { \
+                    GLAM__TAKE_##KIND(isa, x, a + (size_t)i * ai, pass) \
+                    GLAM__UNROLL for (int v = 0; v < nv; v++) \
+                        GLAM__ADD_##KIND(sum[i][v], row[v], x); \
+                } \
             } \
         } \
+        GLAM__CLOSE_##KIND \
         if (n < nv * W) { \
             float tile[MT * 2 * W]; \
             GLAM__UNROLL for (int i = 0; i < mr; i++) \
@@ -3694,8 +3705,9 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
         const float *b, size_t ldb, float *c, size_t ldc, int add) \
     { \
         for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1) { \
-            int steps = ((k - p < GLAM__KC ? k - p : GLAM__KC) + PAIR - 1) / PAIR; \
-            const float *ab = a + (size_t)(p / PAIR) * ap, *bb = b + (size_t)(p / PAIR) * ldb; \
+            int steps = glam__ceil_div(k - p < GLAM__KC ? k - p : GLAM__KC, GLAM__TERMS_##KIND); \
+            const float *ab = a + (size_t)(p / GLAM__TERMS_##KIND) * ap; \
+            const float *bb = b + (size_t)(p / GLAM__TERMS_##KIND) * ldb; \
             if (n > W) glam__rows_##isa(tall, 2, m, n, steps, ab, ai, ap, bb, ldb, c, ldc, add); \
             else glam__rows_##isa(tall, 1, m, n, steps, ab, ai, ap, bb, ldb, c, ldc, add); \
         } \
@@ -3708,10 +3720,39 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
                                          int add) \
     { glam__blocks_##isa(MT, m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
 
-#define GLAM__TAKE(x, at) const float x = *(at);
-#define GLAM__FMA(sum, b, x) sum += b * x
+// What a tile does with an element of A and of B, by kind: floats as they are.
+enum { GLAM__TERMS_F32 = 1, GLAM__PASSES_F32 = 1 };
+#define GLAM__OPEN_F32
+#define GLAM__CLOSE_F32
+#define GLAM__ROW_F32(isa, row, pass) row
+#define GLAM__TAKE_F32(isa, x, at, pass) const float x = *(at);
+#define GLAM__ADD_F32(sum, b, x) sum += b * x
+
+// Pairs of bf16, each half widened to a float: the second, then the first.  Multiply-adds round
+// once; while they last the processor takes for 0 what is below the normal numbers.
+enum { GLAM__TERMS_HALVES = 2, GLAM__PASSES_HALVES = 2 };
+#define GLAM__HALF(isa, pair, pass) \
+    (glam__v_##isa)((pass) ? (glam__u_##isa)(pair) << 16 : (glam__u_##isa)(pair) & 0xffff0000u)
+#define GLAM__OPEN_HALVES const glam__modes modes = glam__flush_on();
+#define GLAM__CLOSE_HALVES \
+    GLAM__UNROLL for (int i = 0; i < mr; i++) \
+        GLAM__UNROLL for (int v = 0; v < nv; v++) GLAM__DONE(sum[i][v]); \
+    glam__flush_off(modes);
+#define GLAM__ROW_HALVES(isa, row, pass) GLAM__HALF(isa, row, pass)
+#define GLAM__TAKE_HALVES(isa, x, at, pass) \
+    GLAM__TAKE_PAIRS(isa, both_##x, at, pass) \
+    const glam__v_##isa x = GLAM__HALF(isa, both_##x, pass);
+#define GLAM__ADD_HALVES GLAM__ADD_F32
+
+// Pairs of bf16 as they are, for instructions that take them.
+enum { GLAM__TERMS_PAIRS = 2, GLAM__PASSES_PAIRS = 1 };
+#define GLAM__ROW_PAIRS GLAM__ROW_F32
+#define GLAM__TAKE_PAIRS(isa, x, at, pass) \
+    uint32_t of_##x; \
+    memcpy(&of_##x, at, sizeof of_##x); \
+    const glam__u_##isa none_##x = { 0 }, x = none_##x + of_##x;
 #define GLAM__TILES(isa, attr, W, MR, MT) \
-    GLAM__TILE(isa, attr, W, MR, MT, 1, GLAM__TAKE, GLAM__FMA) \
+    GLAM__TILE(isa, attr, W, MR, MT, F32) \
     attr static void glam__turn_##isa(int k, int n, const float *b, size_t ldb, float *out) \
     { \
         int whole = GLAM__TURNS && n == 2 * W ? k & ~3 : 0; \
@@ -3730,6 +3771,17 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
     }
 
 #ifdef __x86_64__
+typedef uint32_t glam__modes;
+#define GLAM__DONE(sum) __asm__ volatile("" : "+x"(sum))
+static GLAM__INLINE void glam__flush_off(glam__modes modes)
+{ __asm__ volatile("ldmxcsr %0" : : "m"(modes) : "memory"); }
+static GLAM__INLINE glam__modes glam__flush_on(void)
+{
+    glam__modes modes;
+    __asm__ volatile("stmxcsr %0" : "=m"(modes));
+    glam__flush_off(modes | 0x8040u);          // of results, of operands
+    return modes;
+}
 #define GLAM__AVX2 __attribute__((target("avx2,fma")))
 #ifdef __clang__
 #define GLAM__AVX512 __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")))
@@ -3744,21 +3796,50 @@ GLAM__TILES(avx2, GLAM__AVX2, 8, 6, 6)
 GLAM__ROWS(avx512, GLAM__AVX512, 32)
 GLAM__TILES(avx512, GLAM__AVX512, 16, 8, 12)
 
-// Pairs of bf16: compilers name the instruction each in its own way, assemblers agree.
+GLAM__TILE(halves, GLAM__AVX2, 8, 6, 6, HALVES)
+
+// Compilers name the instruction each in its own way, assemblers agree.
 #if !defined(__clang__) ? __GNUC__ >= 10 : __clang_major__ >= 9
 #define GLAM__PAIRS_AVX512 1
-typedef int32_t glam__all_pairs __attribute__((vector_size(64)));
-#define GLAM__TAKE_PAIR(x, at) \
-    int32_t of_##x; \
-    memcpy(&of_##x, at, sizeof of_##x); \
-    const glam__all_pairs none_##x = { 0 }, x = none_##x + of_##x;
-#define GLAM__DOT_PAIRS(sum, b, x) \
+#define GLAM__OPEN_PAIRS
+#define GLAM__CLOSE_PAIRS
+#define GLAM__ADD_PAIRS(sum, b, x) \
     __asm__("{vdpbf16ps %2, %1, %0|vdpbf16ps %0, %1, %2}" : "+v"(sum) : "v"(b), "v"(x))
-GLAM__TILE(pairs, GLAM__AVX512, 16, 12, 12, 2, GLAM__TAKE_PAIR, GLAM__DOT_PAIRS)
+GLAM__TILE(pairs, GLAM__AVX512, 16, 12, 12, PAIRS)
 #endif
 #else
+typedef uint64_t glam__modes;
+#define GLAM__DONE(sum) __asm__ volatile("" : "+w"(sum))
+static GLAM__INLINE void glam__flush_off(glam__modes modes)
+{ __asm__ volatile("msr fpcr, %0" : : "r"(modes) : "memory"); }
+static GLAM__INLINE glam__modes glam__flush_on(void)
+{
+    glam__modes modes;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(modes));
+    glam__flush_off(modes | 1u << 24);
+    return modes;
+}
 #define glam__rows_of_neon glam__rows_of_base
 GLAM__TILES(neon, GLAM__NO_ATTRIBUTE, 4, 8, 8)
+GLAM__TILE(halves, GLAM__NO_ATTRIBUTE, 4, 8, 8, HALVES)
+
+// BFMLALT adds the second of each pair, BFMLALB the first: no faster than f32, but nothing needs to
+// be widened.  (BFDOT and BFMMLA do two and four times as much, but add the products of a pair
+// before they are rounded, and that to odd: other bits.)
+#if defined(__linux__) && (!defined(__clang__) ? __GNUC__ >= 10 : __clang_major__ >= 11)
+#include <sys/auxv.h>
+#define GLAM__BFMLAL (getauxval(26) >> 14 & 1)     // AT_HWCAP2, HWCAP2_BF16
+#define GLAM__OPEN_PAIRS GLAM__OPEN_HALVES
+#define GLAM__CLOSE_PAIRS GLAM__CLOSE_HALVES
+#define GLAM__ADD_PAIRS(sum, b, x) \
+    __asm__("bfmlalt %0.4s, %1.8h, %2.8h\n\tbfmlalb %0.4s, %1.8h, %2.8h" \
+            : "+w"(sum) : "w"(b), "w"(x))
+#ifdef __clang__
+GLAM__TILE(pairs, __attribute__((target("bf16"))), 4, 8, 8, PAIRS)
+#else
+GLAM__TILE(pairs, __attribute__((target("+bf16"))), 4, 8, 8, PAIRS)
+#endif
+#endif
 #endif
 
 #endif /* GLAM__SIMD */
@@ -3781,7 +3862,12 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
     int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
               && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
     if (!name || strcmp(name, "sse2") == 0) glam__table_sse2(out), found = 1;
-    if (avx2 && (!name || strcmp(name, "avx2") == 0)) glam__table_avx2(out), found = 1;
+    if (avx2 && (!name || strcmp(name, "avx2") == 0)) {
+        glam__table_avx2(out);
+        out->pairs = glam__panel_halves;
+        out->pairs_t = glam__panel_t_halves;
+        found = 1;
+    }
     if (avx512 && (!name || strcmp(name, "avx512") == 0)) {
         glam__table_avx512(out);
         found = 1;
@@ -3795,7 +3881,15 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
 #endif
     }
 #elif defined(GLAM__SIMD)
-    if (!name || strcmp(name, "neon") == 0) glam__table_neon(out), found = 1;
+    if (!name || strcmp(name, "neon") == 0) {
+        glam__table_neon(out);
+        out->pairs = glam__panel_halves;
+        out->pairs_t = glam__panel_t_halves;
+        found = 1;
+#ifdef GLAM__BFMLAL
+        if (GLAM__BFMLAL) out->pairs = glam__panel_pairs, out->pairs_t = glam__panel_t_pairs;
+#endif
+    }
 #endif
     return found;
 }

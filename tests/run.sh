@@ -5,7 +5,7 @@
 #   sh tests/run.sh golden         the golden cases alone (GLAM_GOLDEN=folder: the cases of that folder)
 #   sh tests/run.sh moe model_is   the tests whose names begin so
 #   sh tests/run.sh full           the matrix of compilers, options and sanitizers as well
-#   sh tests/run.sh part NAME...   parts of it alone: strict macro fork simd sanitizer mesh other
+#   sh tests/run.sh part NAME...   parts of it alone: strict macro fork bf16 simd sanitizer mesh other
 #                                  optimised memory target page lesson analysis trust fuzz placed wine
 #                                  example unicode
 #
@@ -286,13 +286,31 @@ fork_runs()
     run dlclose "$work/loader" "$work/plugin.so"
 }
 
+# Products in bf16: every promise about bits; golden cases and gradients within what rounding explains; the
+# tiles of aarch64, with BFMLAL and without.
+bf16_runs()
+{
+    build bf16_gradient $CC -std=c99 -O1 $warn -Wno-missing-field-initializers -Wno-unused-function \
+        -DGRADIENT_BF16 tests/test_gradient.c -o "$work/bf16_gradient" -lm
+    arm=aarch64-linux-gnu-gcc
+    if have $arm && have qemu-aarch64; then
+        build bf16_arm $arm -std=c99 -O1 -static -pthread -w tests/all.c -o "$work/bf16_arm" -lm
+    fi
+    built
+    run bf16_bits env GLAM_TEST_ARITHMETIC=bf16 "$work/c" generate train_rec train_res mesh_x files_ch
+    for simd in base sse2 avx2 avx512 neon; do
+        "$work/c" --has-simd $simd || continue
+        run bf16_$simd env GLAM_TEST_SIMD=$simd "$work/c" bf16_golden simd_bf16
+    done
+    run bf16_gradient "$work/bf16_gradient"
+    if [ ! -f "$work/bf16_arm.rc" ]; then skip bf16_arm "$arm and qemu-aarch64 are needed"; return; fi
+    for cpu in max cortex-a57; do
+        run bf16_arm_$cpu qemu-aarch64 -cpu $cpu "$work/bf16_arm" simd_pairs simd_narrow simd_bf16 bf16_golden
+    done
+}
+
 simd_runs()
 {
-    # every promise about bits, with products in bf16
-    GLAM_TEST_ARITHMETIC=bf16
-    export GLAM_TEST_ARITHMETIC
-    run bf16 "$work/c" generate train_rec train_res mesh_x files_ch
-    unset GLAM_TEST_ARITHMETIC
     for simd in base sse2 avx2 avx512 neon; do
         if "$work/c" --has-simd $simd; then
             GLAM_TEST_SIMD=$simd
@@ -742,6 +760,7 @@ fi
 strict_builds
 macro_runs
 fork_runs
+bf16_runs
 simd_runs
 sanitizer_runs
 mesh_runs

@@ -393,8 +393,8 @@ static size_t simd_gradients(glam_arithmetic arithmetic, int threads, int plain,
 }
 
 // A step in bf16 has the same bits for any number of threads and without the instruction.  Its loss and
-// its gradients are those of f32 but for the rounding of operands, 2^-9 of each at most, of which a
-// gradient has passed some ten products: 10 2^-9 = 2 % of its length, were all errors of one sign.
+// its gradients are those of f32 but for the rounding of operands, 2^-8 of each at most, 2^-9.2 in the
+// mean square, of which a gradient has passed 39 products (see golden_rounding): 1.5 % of its length.
 static void simd_bf16_model(void)
 {
     float *want = test_floats(1 << 16, 0, 0, 0), *got = test_floats(1 << 16, 0, 0, 0);
@@ -412,7 +412,7 @@ static void simd_bf16_model(void)
             all += (double)got[i] * (double)got[i];
         }
         CHECK_NEAR(want[0], got[0], 0.005 * (double)got[0]);
-        CHECK(off > 0 && sqrt(off) < 0.02 * sqrt(all));
+        CHECK(off > 0 && sqrt(off) < 0.015 * sqrt(all));
     }
     free(want);
     free(got);

@@ -11,6 +11,9 @@ typedef struct golden {
     char          *config, *recipe;
     int            bad, quiet;
     const char    *path;
+    int            narrow;         // products in bf16
+    double         off[256];       // squares of relative errors since golden_rms, of so many tensors
+    int            parts;
 } golden;
 
 // --- the smallest JSON reader that can find a value by key -------------------------------------
@@ -187,6 +190,28 @@ static int32_t *golden_ints(const golden *g, const char *name, size_t *count)
 
 // --- comparing -----------------------------------------------------------------------------------
 
+// What rounding to bf16 explains.  An operand is off by 2^-8 of itself at most, and by 2^-9.2 in the mean
+// square over all significands: a product of two by sqrt(2) of that, and so is a sum of such products of
+// random signs, however many, measured by its own size.  Errors of products in a row are independent and
+// add up by squares; the stream that goes around a block carries none, so that this is the most.
+static const double golden_rounding = 0.00235;     // sqrt(2) 2^-9.2
+
+// Products in a row: queries, scores, values, output, two of the feed-forward; the head.  A gradient has
+// those of the forward pass in what it multiplies, and two for each on its way back.
+static double golden_products(const golden *g, int gradient)
+{ return (6 * json_number(g->config, "layers", 0) + 1) * (gradient ? 3 : 1); }
+
+// The largest error of a tensor, by its largest value: in f32 `most`, in bf16 four times the mean square.
+// Rounding turns e/pi of the units of a ReLU on or off, where e is the error of what they see: each brings
+// or takes all of its gradient, 2 e/pi of the squares, as half of the units are on.
+static double golden_most(const golden *g, double most, int gradient)
+{
+    static const char *const relu[] = { "relu" };
+    double e = golden_rounding * sqrt(golden_products(g, 0)), turned = 0;
+    if (gradient && json_word(json_find(g->config, "moe"), "activation", relu, 1) == 0) turned = 2 * e / 3.14159265;
+    return g->narrow ? 4 * golden_rounding * sqrt(golden_products(g, gradient)) + 2 * sqrt(turned) : most;
+}
+
 static void golden_bad(golden *g, const char *what, double off)
 {
     g->bad++;
@@ -199,17 +224,38 @@ static void golden_compare(golden *g, const char *name, const float *got, size_t
 {
     size_t count = 0;
     double *want = golden_values(g, name, &count);
-    double worst = 0, top = 0;
+    double worst = 0, top = 0, squares = 0, all = 0;
     if (!want || count != n) { golden_bad(g, name, -1); free(want); return; }
     for (size_t i = 0; i < n; i++) {
         double value = got ? (double)got[i] : 0, off = fabs(value - want[i]);
         if (!(off <= DBL_MAX)) off = HUGE_VAL;
         if (off > worst) worst = off;
         if (fabs(want[i]) > top) top = fabs(want[i]);
+        squares += off * off;
+        all += want[i] * want[i];
         if (zeros && want[i] == 0 && value != 0) { worst = HUGE_VAL; }
     }
     if (!(worst <= most * top)) golden_bad(g, name, top > 0 ? worst / top : worst);
+    if (all > 0 && g->parts < 256) g->off[g->parts++] = squares / all;
     free(want);
+}
+
+static int golden_less(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// In bf16, the median over the tensors compared since the last call: not more than rounding explains,
+// and not so little that nothing was rounded.
+static void golden_rms(golden *g, const char *what, int gradient)
+{
+    double most = golden_rounding * sqrt(golden_products(g, gradient)), rms = 0;
+    qsort(g->off, (size_t)g->parts, sizeof *g->off, golden_less);
+    if (g->parts) rms = sqrt(g->off[g->parts / 2]);
+    if (g->narrow && getenv("GLAM_TEST_SHOW")) printf("%s: %s %.5f, %.2f of the most\n", g->path, what, rms, rms / most);
+    if (g->narrow && !(rms <= most && rms > most / 16)) golden_bad(g, what, rms);
+    g->parts = 0;
 }
 
 static void golden_equal(golden *g, const char *name, const int32_t *got, size_t n)
@@ -321,8 +367,23 @@ static void golden_losses(golden *g, const glam_losses *losses, float total)
                                           "loss total", "the loss tensor" };
     for (int i = 0; i < 6; i++) {
         double w = want && count == 5 ? want[i < 5 ? i : 4] : HUGE_VAL;
-        if (!(fabs(got[i] - w) <= 1e-5 * fabs(w))) golden_bad(g, names[i], fabs(got[i] - w));
+        if (!(fabs(got[i] - w) <= (g->narrow ? golden_rounding : 1e-5) * fabs(w))) golden_bad(g, names[i], fabs(got[i] - w));
     }
+    free(want);
+}
+
+// The same experts for each token; in bf16 two that are as good as equal may change places.
+static void golden_same_experts(golden *g, const char *name, const glam_routing *r)
+{
+    size_t count = 0, all = (size_t)r->tokens * (size_t)r->top_k, wrong = 0;
+    int32_t *want = golden_ints(g, name, &count);
+    if (!want || count != all) { golden_bad(g, name, -1); free(want); return; }
+    for (size_t i = 0; i < all; i++) {
+        size_t first = i - i % (size_t)r->top_k, found = 0;
+        for (size_t j = first; j < first + (size_t)r->top_k; j++) found += want[j] == r->expert[i];
+        wrong += !found;
+    }
+    if (wrong) golden_bad(g, name, (double)wrong);
     free(want);
 }
 
@@ -341,19 +402,27 @@ static void golden_routing(golden *g, const glam_model *model)
         size_t all = (size_t)r->tokens * (size_t)r->top_k;
         golden_equal(g, name, r->load, (size_t)r->experts);
         sprintf(name, "expect.route.%d.expert", layer);
-        golden_equal(g, name, r->expert, all);
+        if (!g->narrow) golden_equal(g, name, r->expert, all);
+        else golden_same_experts(g, name, r);
         sprintf(name, "expect.route.%d.kept", layer);
         golden_equal(g, name, r->kept, all);
         sprintf(name, "expect.route.%d.gate", layer);
-        golden_compare(g, name, r->weight, all, 1e-5, 1);
+        golden_compare(g, name, r->weight, all, golden_most(g, 1e-5, 0), 1);
         sprintf(name, "expect.route.%d.slot", layer);
         if (r->capacity) golden_equal(g, name, r->slot, all);
     }
 }
 
+static glam_ctx *golden_ctx(const golden *g)
+{
+    glam_options options = test_options();
+    if (g->narrow) options.arithmetic = GLAM_BF16;
+    return glam_open(&options);
+}
+
 static void golden_forward(golden *g)
 {
-    glam_ctx *ctx = test_ctx();
+    glam_ctx *ctx = golden_ctx(g);
     glam_model *model = golden_model(g, ctx);
     golden_input in = golden_batch(g);
     glam_losses losses;
@@ -363,15 +432,18 @@ static void golden_forward(golden *g)
         golden_losses(g, &losses, loss->data[0]);
         golden_routing(g, model);
     }
+    g->parts = 0;
     if (glam_backward(ctx, loss) != GLAM_OK) golden_bad(g, glam_error_text(ctx), -1);
     for (int i = 0; loss && glam_model_tensor_at(model, i); i++) {
         glam_tensor *t = glam_model_tensor_at(model, i);
         sprintf(name, "expect.grad.%.100s", t->name);
-        golden_compare(g, name, t->grad, glam_size(t), 1e-4, 1);
+        golden_compare(g, name, t->grad, glam_size(t), golden_most(g, 1e-4, 1), 1);
     }
+    golden_rms(g, "the mean square of gradients", 1);
     glam_forget(ctx);
     glam_tensor *logits = glam_forward(model, &in.batch, GLAM_TRAIN);
-    if (logits) golden_compare(g, "expect.logits", logits->data, glam_size(logits), 1e-5, 1);
+    if (logits) golden_compare(g, "expect.logits", logits->data, glam_size(logits), golden_most(g, 1e-5, 0), 1);
+    golden_rms(g, "the mean square of logits", 0);
     if (glam_error(ctx) != GLAM_OK) golden_bad(g, glam_error_text(ctx), -1);
     glam_close(ctx);
     for (int i = 0; i < 4; i++) free(in.all[i]);
@@ -380,7 +452,7 @@ static void golden_forward(golden *g)
 // Row by row through a cache, the first three tokens at once, then one at a time; then greedily.
 static void golden_decode(golden *g)
 {
-    glam_ctx *ctx = test_ctx();
+    glam_ctx *ctx = golden_ctx(g);
     glam_model *model = golden_model(g, ctx);
     golden_input in = golden_batch(g);
     int B = in.batch.rows, S = in.batch.length, V = model ? glam_model_config(model)->vocab : 1;
@@ -401,7 +473,7 @@ static void golden_decode(golden *g)
             for (int v = 0; v < V; v++) got[at + (size_t)v] = (float)want[at + (size_t)v];
         }
     }
-    golden_compare(g, "expect.decode.logits", got, (size_t)B * (size_t)S * (size_t)V, 1e-5, 0);
+    golden_compare(g, "expect.decode.logits", got, (size_t)B * (size_t)S * (size_t)V, golden_most(g, 1e-5, 0), 0);
     free(want);
     free(got);
     int32_t *greedy = golden_ints(g, "expect.greedy.tokens", &count), out[64];
@@ -490,6 +562,15 @@ static void golden_all(golden *g)
     golden_optimiser(g, 1);
 }
 
+// With products in bf16.  The optimisers have none.
+static void golden_narrow(golden *g)
+{
+    g->bad = 0;
+    g->narrow = 1;
+    golden_forward(g);
+    golden_decode(g);
+}
+
 // --- the folder ----------------------------------------------------------------------------------
 
 static const char *golden_folder(void)
@@ -540,6 +621,14 @@ static void golden_cases(void)
         if (test__wanted(name)) {
             test__begin(name);
             if (CHECK(golden_read(&g, paths[i]))) golden_all(&g);
+            CHECK(g.bad == 0);
+            test__end();
+            golden_free(&g);
+        }
+        snprintf(name, sizeof name, "bf16_golden_%s", slash ? slash + 1 : paths[i]);
+        if (test__wanted(name)) {
+            test__begin(name);
+            if (CHECK(golden_read(&g, paths[i]))) golden_narrow(&g);
             CHECK(g.bad == 0);
             test__end();
             golden_free(&g);

@@ -8,7 +8,11 @@
    The walk goes over glam__ops[], so a new op without a case here fails.  Inputs stay away from
    places without a derivative: relu inputs keep |x| >= 0.1, and for the mixture the first seed is
    taken with which no routing decision is closer than 1e-3 to a tie and no ReLU input of an expert
-   closer than 1e-3 to zero (case_moe_seed). */
+   closer than 1e-3 to zero (case_moe_seed).
+
+   With -DGRADIENT_BF16 the same cases run in float, in f32 and in bf16, and the two gradients are
+   compared: differences of a function that rounds say nothing of its slope.  What bounds them stands at
+   BF16_ROUNDING; a case without products must have the same bits. */
 
 #if !defined(_WIN32) && !defined(_POSIX_C_SOURCE)
 #define _POSIX_C_SOURCE 200809L
@@ -28,6 +32,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#ifndef GRADIENT_BF16
 #define float  double
 #define expf   exp
 #define logf   log
@@ -43,13 +48,20 @@
 #undef FLT_MAX
 #define FLT_MAX DBL_MAX
 #define GLAM_NO_SIMD
+#endif
 #define GLAM__WORTH 0      // small loops too run on all workers here
 #define GLAM_IMPLEMENTATION
 #include "../glam.h"
 
 #include "test.h"
 
-static const double STEP = 1e-5, BOUND = 1e-6;
+static const double STEP GLAM__UNUSED = 1e-5, BOUND GLAM__UNUSED = 1e-6;
+#ifdef GRADIENT_BF16
+static glam_arithmetic arithmetic;
+static const double NARROW = 30;       // inputs of ReLU and of a router must be so much farther from a tie
+#else
+static const double NARROW = 1;
+#endif
 enum { MOST_PARAMS = 32, MOST_LOOKED_AT = 150 };
 
 // --- a world: the parameters and constants of one case -------------------------------------------
@@ -135,6 +147,96 @@ static double world_loss(world *w, grad_case *make, int tape)
     return value;
 }
 
+static glam_ctx *world_ctx(void)
+{
+    glam_options options = glam_options_default();
+    options.pack_bytes = 0;            // the weights are changed behind the library's back
+    options.threads = 1;
+#ifdef GRADIENT_BF16
+    options.arithmetic = arithmetic;
+#endif
+    return glam_open(&options);
+}
+
+#ifdef GRADIENT_BF16
+
+// An operand is off by 2^-8 of itself at most and by 2^-9.2 in the mean square over all significands, a
+// product of two, and a sum of such products of random signs, by sqrt(2) of that.  n products in a row
+// add their errors by squares.  A gradient has passed those of the forward pass, and two for each on its
+// way back.  That is the mean square over many elements: half of all tensors must keep to it, one of a
+// few elements, or of sums that almost cancel, to BF16_FEW times as much.
+#define BF16_ROUNDING (0.00235 * sqrt(3.0 * bf16_products))
+enum { BF16_FEW = 8 };
+static int bf16_products;              // forward, of the case that runs
+static double bf16_ratio[1 << 14];     // of all tensors so far: error / BF16_ROUNDING
+static int bf16_ratios;
+
+static void bf16_tensor(const char *what, int i, const float *wide, const float *narrow, size_t n)
+{
+    double off = 0, all = 0;
+    for (size_t e = 0; e < n; e++) {
+        off += ((double)wide[e] - (double)narrow[e]) * ((double)wide[e] - (double)narrow[e]);
+        all += (double)wide[e] * (double)wide[e];
+    }
+    if (!bf16_products || all < 1e-12 * (double)n) {       // nothing was multiplied, or nothing flows
+        if (!CHECK(off <= 1e-12 * all || off < 1e-14 * (double)n)) printf("  %s: %d has other bits\n", what, i);
+        return;
+    }
+    double ratio = sqrt(off / all) / BF16_ROUNDING;
+    if (bf16_ratios < 1 << 14) bf16_ratio[bf16_ratios++] = ratio;
+    if (!CHECK(ratio <= BF16_FEW)) printf("  %s: %d is off by %.3g of its size, %.3g times what rounding explains\n",
+                                          what, i, sqrt(off / all), ratio);
+}
+
+static int bf16_less(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// After some cases: half of their tensors keep to the bound; nor is nothing rounded.
+static void bf16_half(void)
+{
+    qsort(bf16_ratio, (size_t)bf16_ratios, sizeof *bf16_ratio, bf16_less);
+    double median = bf16_ratios ? bf16_ratio[bf16_ratios / 2] : 0;
+    if (!CHECK(bf16_ratios > 20 && median <= 1 && median > 1.0 / 16))
+        printf("  %s: the median of %d tensors is %.3g times what rounding explains\n", test__now.name, bf16_ratios,
+               median);
+    if (getenv("GLAM_TEST_SHOW")) printf("%s: %d tensors, median %.3f, worst %.3f\n", test__now.name, bf16_ratios,
+                                         median, bf16_ratios ? bf16_ratio[bf16_ratios - 1] : 0);
+    bf16_ratios = 0;
+}
+
+// Checks one case: its gradients in bf16 beside those in f32.  Returns the largest gradient seen.
+static double world_check(grad_case *make, const char *what, int variant, const void *more,
+                          uint64_t seed)
+{
+    world w[2];
+    double largest = 0;
+    for (int i = 0; i < 2; i++) {
+        memset(&w[i], 0, sizeof w[i]);
+        arithmetic = i ? GLAM_BF16 : GLAM_F32;
+        w[i].ctx = world_ctx();
+        w[i].seed = seed;
+        w[i].variant = variant;
+        w[i].more = more;
+        double value = world_loss(&w[i], make, 1);
+        if (!CHECK(glam_error(w[i].ctx) == GLAM_OK && value == value))
+            printf("  %s: %s\n", what, glam_error_text(w[i].ctx));
+    }
+    arithmetic = GLAM_F32;
+    for (int p = 0; p < w[0].count && CHECK(w[1].count == w[0].count); p++) {
+        const glam_tensor *a = w[0].param[p], *b = w[1].param[p];
+        if (!CHECK(!a->grad == !b->grad) || !a->grad) continue;
+        for (size_t i = 0; i < glam_size(a); i++) largest = fmax(largest, fabs((double)a->grad[i]));
+        bf16_tensor(what, p, a->grad, b->grad, glam_size(a));
+    }
+    for (int i = 0; i < 2; i++) glam_close(w[i].ctx);
+    return largest;
+}
+
+#else
+
 // Largest |difference| / largest |gradient| of each tensor; elements are looked at evenly spread.
 static double world_check_tensor(world *w, grad_case *make, glam_tensor *t, const float *grad)
 {
@@ -154,14 +256,6 @@ static double world_check_tensor(world *w, grad_case *make, glam_tensor *t, cons
         if (!(off <= worst)) worst = off;
     }
     return worst;
-}
-
-static glam_ctx *world_ctx(void)
-{
-    glam_options options = glam_options_default();
-    options.pack_bytes = 0;            // the weights are changed behind the library's back
-    options.threads = 1;
-    return glam_open(&options);
 }
 
 // Checks one case; what names it in a failure.  Returns the largest gradient seen.
@@ -198,6 +292,8 @@ static double world_check(grad_case *make, const char *what, int variant, const 
     glam_close(w.ctx);
     return largest;
 }
+
+#endif
 
 // --- small ops -----------------------------------------------------------------------------------
 
@@ -465,7 +561,7 @@ static double moe_margin(const glam_tensor *x, const glam_moe_weights *t, const 
                 for (int m = 0; m < MOE_M; m++) {
                     up += row[m] * t->up->data[(e * MOE_M + m) * MOE_H + h];
                 }
-                if (fabs(up) < margin) margin = fabs(up);
+                if (fabs(up) / NARROW < margin) margin = fabs(up) / NARROW;
             }
         }
     }
@@ -676,6 +772,9 @@ static glam_model *model_make(const model_variant *v, uint64_t seed)
     glam_options options = glam_options_default();
     options.pack_bytes = 0;
     options.seed = seed;
+#ifdef GRADIENT_BF16
+    options.arithmetic = arithmetic;
+#endif
     glam_ctx *ctx = glam_open(&options);
     glam_config c = glam_config_default();
     c.vocab = 11;
@@ -758,13 +857,14 @@ static void model_check(const model_variant *v, const char *what)
         m.batch.segments = segments;
     }
     // The first seed with which no routing decision is near a tie.
-    for (uint64_t seed = 1; seed < 500; seed++) {
+    uint64_t seed = 1;
+    for (; seed < 500; seed++) {
         m.model = model_make(v, seed);
         if (!m.model) return;
         if (model_loss(&m, 0) == 0) printf("  a loss of exactly zero\n");
         double margin = model_margin(m.model);
         glam_forget(glam_model_ctx(m.model));
-        if (margin >= 1e-3) break;
+        if (margin >= 1e-3 * NARROW) break;
         glam_close(glam_model_ctx(m.model));
         m.model = NULL;
     }
@@ -779,6 +879,20 @@ static void model_check(const model_variant *v, const char *what)
         if (t->grad) memcpy(grads[count], t->grad, glam_size(t) * sizeof(float));
     }
     glam_forget(ctx);
+#ifdef GRADIENT_BF16
+    model_world again = m;
+    arithmetic = GLAM_BF16;
+    again.model = model_make(v, seed);
+    arithmetic = GLAM_F32;
+    model_loss(&again, 1);
+    for (int i = 0; i < count; i++) {
+        const glam_tensor *t = glam_model_tensor_at(again.model, i);
+        if (t->grad) bf16_tensor(what, i, grads[i], t->grad, glam_size(t));
+        free(grads[i]);
+    }
+    count = 0;                                         // no differences
+    glam_close(glam_model_ctx(again.model));
+#endif
     for (int i = 0; i < count; i++) {
         glam_tensor *t = glam_model_tensor_at(m.model, i);
         size_t n = glam_size(t), stride = n / MOST_LOOKED_AT + 1;
@@ -856,6 +970,10 @@ static void gradient_ops(void)
         const struct grad_row *row = &grad_rows[r];
         if (!CHECK(grad_has_op(row->op))) printf("  there is no op \"%s\"\n", row->op);
         for (int variant = 0; variant < row->variants; variant++) {
+#ifdef GRADIENT_BF16
+            bf16_products = !strcmp(row->op, "matmul") ? 1 : !strcmp(row->op, "ffn") ? 2
+                          : !strcmp(row->op, "recompute") ? 4 : 0;
+#endif
             double top = world_check(row->make, row->what, variant, NULL, 5);
             // a case whose gradients are all zero checks nothing
             if (!CHECK(top > 1e-3)) printf("  %s %d: largest gradient %g\n", row->what, variant, top);
@@ -867,6 +985,52 @@ static void gradient_attention(void) { check_attention(); }
 static void gradient_moe(void) { check_moe(); }
 static void gradient_routers(void) { check_routers(); }
 static void gradient_balance(void) { check_balance(); }
+
+#ifdef GRADIENT_BF16
+
+static void bf16_gradient_ops(void)
+{
+    gradient_ops();
+    bf16_half();
+}
+static void bf16_gradient_attention(void)
+{
+    bf16_products = 4;                                 // queries and keys, scores, values, output
+    gradient_attention();
+    bf16_half();
+}
+static void bf16_gradient_moe(void)
+{
+    bf16_products = 2;
+    gradient_moe();
+    gradient_routers();
+    bf16_half();
+}
+// The router is in f32 whatever the arithmetic is.
+static void bf16_gradient_balance(void)
+{
+    bf16_products = 0;
+    gradient_balance();
+}
+static void bf16_gradient_model(void)
+{
+    bf16_products = 13;                                // six in each of two layers, the head
+    gradient_model();
+    bf16_half();
+}
+
+int main(int argc, char **argv)
+{
+    test__open(argc, argv);
+    RUN(bf16_gradient_ops);
+    RUN(bf16_gradient_attention);
+    RUN(bf16_gradient_moe);
+    RUN(bf16_gradient_balance);
+    RUN(bf16_gradient_model);
+    return test__close();
+}
+
+#else
 
 // The test of the test: an op whose derivative is wrong by 1e-5 must be found out.
 static glam_status wrong_shape(glam_ctx *ctx, glam_node *n)
@@ -925,3 +1089,5 @@ int main(int argc, char **argv)
     RUN(gradient_model);
     return test__close();
 }
+
+#endif
