@@ -185,7 +185,7 @@ awk -v file="$header" '
         if (NR - open + 1 > 80) print file ":" open ": a function of " NR - open + 1 " lines, 80 are allowed"
         open = 0
     }
-    END { if (NR > 18500) print file ":" NR ": " NR " lines, 18000 are allowed" }' "$header" >"$work/faults"
+    END { if (NR > 18500) print file ":" NR ": " NR " lines, 18500 are allowed" }' "$header" >"$work/faults"
 rule "the page" "$work/faults"
 
 # --- symbols
