@@ -1554,7 +1554,8 @@ static const hub_family *hub_family_of(const glam_config *c, const char **why)
     if (c->position != GLAM_POSITION_ROTARY) *why = "its positions are not rotary";
     else if (c->attention_sink) *why = "its attention has a sink";
     else if (c->attention_cap > 0 || c->logit_cap > 0 || c->moe.router_cap > 0) *why = "it caps logits";
-    else if (c->activation != GLAM_SWIGLU || (c->moe.experts && c->moe.activation != GLAM_SWIGLU))
+    else if (((!c->moe.experts || c->moe.every > 1) && c->activation != GLAM_SWIGLU) ||
+             (c->moe.experts && c->moe.activation != GLAM_SWIGLU))
         *why = "it is not SwiGLU";
     else if (c->moe.experts && (c->moe.capacity_factor > 0 || c->moe.capacity > 0))
         *why = "its experts have a capacity";

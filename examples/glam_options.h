@@ -71,6 +71,8 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     TITLE(NEW, "the model (unset: a laptop-sized mixture)") \
     ROW(preset, "preset", "NAME", NEW | INFO | SHAPE | DATA_MIX, WORD, 0, \
         "a row of the paper's table, such as 0.1B/64E, with the paper's recipe") \
+    ROW(family, "family", "NAME", NEW | SHAPE, WORD, 0, \
+        "a public one that export writes: llama, qwen3, mixtral, granitemoe, olmoe or qwen3_moe") \
     ROW(vocab, "vocab", "N", NEW | SHAPE, WHOLE, SIZE, "tokens; 256: bytes; more: pieces of words, learnt from the texts") \
     ROW(tokenizer, "tokenizer", "FILE", NEW | SHAPE, WORD, 0, \
         "a tokenizer.json or tokenizer.model to use") \

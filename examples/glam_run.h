@@ -310,6 +310,7 @@ static void adapt(run *r);                       // glam_lora.h
 static void make_trainer(run *r)
 {
     r->model = GIVEN(from) ? load_model(r->ctx, r->s->from) : glam_model_new(r->ctx, &r->config);
+    if (GIVEN(family) && !GIVEN(from) && r->config.logit_scale == 1) tame_embedding(r->model);
     if (!GIVEN(from) && r->model) glam_model_set_tokenizer(r->model, r->tokens);
     if (GIVEN(freeze) && r->model) freeze_all(r->model, r->s->freeze);
     if (GIVEN(lora) && r->model) adapt(r);

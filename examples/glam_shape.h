@@ -53,6 +53,54 @@ static void make_dense(glam_config *c)
     c->moe.experts = 0;
 }
 
+// Public families, as glam export writes them.  granitemoe has scales for everything, the others none.
+static const struct { const char *name; glam_qk_norm norm; int mixture, scales; glam_normalise normalise; }
+    family_rows[] = {
+    {"llama",      GLAM_QK_NORM_NONE,  0, 0, GLAM_NORMALISE_BEFORE_DROP},
+    {"qwen3",      GLAM_QK_NORM_HEAD,  0, 0, GLAM_NORMALISE_BEFORE_DROP},
+    {"mixtral",    GLAM_QK_NORM_NONE,  1, 0, GLAM_NORMALISE_BEFORE_DROP},
+    {"granitemoe", GLAM_QK_NORM_NONE,  1, 1, GLAM_NORMALISE_BEFORE_DROP},
+    {"olmoe",      GLAM_QK_NORM_WHOLE, 1, 0, GLAM_NORMALISE_NONE},
+    {"qwen3_moe",  GLAM_QK_NORM_HEAD,  1, 0, GLAM_NORMALISE_BEFORE_DROP} };
+enum { FAMILY_ROWS = sizeof family_rows / sizeof *family_rows };
+
+// What the words --family and --layers .. have left open is as in that family.
+static int family_to_config(const char *name, glam_config *c)
+{
+    int i = 0, d_head = c->d_head ? c->d_head : c->d_model / (c->heads > 0 ? c->heads : 1);
+    while (i < FAMILY_ROWS && strcmp(family_rows[i].name, name) != 0) i++;
+    if (i == FAMILY_ROWS) {
+        fprintf(stderr, "glam: --family %s: one of", name);
+        for (i = 0; i < FAMILY_ROWS; i++) fprintf(stderr, " %s", family_rows[i].name);
+        fprintf(stderr, " is wanted\n");
+        return USAGE;
+    }
+    c->position = GLAM_POSITION_ROTARY;
+    c->attention_sink = 0;
+    c->activation = c->moe.activation = GLAM_SWIGLU;
+    c->qk_norm = family_rows[i].norm;
+    c->moe.normalise = family_rows[i].normalise;
+    c->moe.capacity_factor = 0;
+    c->moe.every = 1;
+    if (!family_rows[i].mixture) c->moe.experts = 0;
+    if (family_rows[i].scales) return DONE;
+    c->logit_scale = 1;                              // tame_embedding makes up for it
+    if (d_head > 0) c->attention_scale = 1.0f / sqrtf((float)d_head);
+    return DONE;
+}
+
+// Logits are x E^T: where no scale tames them, the numbers that E begins with do.
+static void tame_embedding(glam_model *model)
+{
+    const glam_config *c = glam_model_config(model);
+    static const char *const names[] = { "embed", "unembed" };
+    for (int i = 0; c && i < 2; i++) {
+        glam_tensor *e = glam_model_tensor(model, names[i]);
+        for (uint64_t k = 0, n = glam_size(e); e && e->data && k < n; k++)
+            e->data[k] /= sqrtf((float)c->d_model);
+    }
+}
+
 static int words_to_config(const settings *s, glam_config *c)
 {
     int word = 0;
@@ -91,6 +139,7 @@ static int make_config(const settings *s, glam_config *c)
     if (GIVEN(d_head))     c->d_head = s->d_head;
     if (GIVEN(kv_heads))   c->kv_heads = s->kv_heads;
     if (GIVEN(hidden))     c->hidden = s->hidden;
+    if (GIVEN(family) && family_to_config(s->family, c)) return USAGE;
     if (GIVEN(experts))    c->moe.experts = s->experts;
     if (GIVEN(top_k))      c->moe.top_k = s->top_k;
     if (GIVEN(moe_every))  c->moe.every = s->moe_every;

@@ -4,7 +4,8 @@ folder adapter of PEFT's, or by hand in the older form of names, with what PEFT 
 
     python3 tests/families.py [FOLDER]           needs torch 2.13, transformers 5.24, peft 0.21
     python3 tests/families.py adapters [FOLDER]  makes the adapters alone
-    python3 tests/families.py check TOOL         PEFT and gguf read what the built tool writes of them
+    python3 tests/families.py check TOOL         PEFT and gguf read what the built tool writes of them,
+                                               transformers what it has trained
 """
 import json, os, shutil, subprocess, sys, tempfile, warnings
 warnings.filterwarnings('ignore')
@@ -206,9 +207,41 @@ def check(tool, name):
     return ok
 
 
+def trained(tool, family):
+    """What the tool has trained as a family: transformers has its losses, after 1 to 23 tokens."""
+    import re
+    with tempfile.TemporaryDirectory() as d:
+        run = lambda *words: subprocess.run([tool, *words], check=True, stdout=subprocess.PIPE, cwd=d).stdout.decode()
+        with open(d + '/text', 'w') as f:
+            f.write(''.join('the %d hen and the pen: then the ten of them went again\n' % i for i in range(300)))
+        size = '--layers 2 --d-model 16 --heads 2 --kv-heads 1 --moe-hidden 12 --batch 4 --context 32 --steps 60'
+        if family in ('mixtral', 'granitemoe', 'olmoe', 'qwen3_moe'):
+            size += ' --experts 4'
+        run('train', 'text', '--family', family, *size.split(), '--quiet', '--threads', '1', '--out', 'm')
+        run('export', 'm', '--out', 'e')
+        model = transformers.AutoModelForCausalLM.from_pretrained(d + '/e').eval()
+        apart, most = 0, 0
+        for length in range(2, 25):
+            ids = (torch.arange(length) * 37 + length * length) % 256
+            with open(d + '/ids', 'w') as f:
+                f.write(' '.join(str(int(i)) for i in ids) + '\n')
+            ours = float(re.search(r'loss ([0-9.]+) nats', run('eval', 'm', '--tokens', 'ids')).group(1))
+            with torch.no_grad():
+                out = model(ids.view(1, -1), labels=ids.view(1, -1))
+            apart, most = max(apart, abs(float(out.loss) - ours)), max(most, float(out.logits.abs().max()))
+    kind = model.config.model_type
+    ok = apart < 1e-4 * most and kind == family
+    print('%-10s trained here, opened as %s: losses within %.1e of logits up to %.1f%s' %
+          (family, kind, apart, most, '' if ok else '  FAILED'))
+    return ok
+
+
 if __name__ == '__main__':
     if WORD == 'check':
-        sys.exit(sum(not check(os.path.abspath(REST[0]), name) for name in ADAPTERS))
+        tool = os.path.abspath(REST[0])
+        sys.exit(sum(not check(tool, name) for name in ADAPTERS) +
+                 sum(not trained(tool, name) for name in ('llama', 'qwen3', 'mixtral', 'granitemoe', 'olmoe',
+                                                         'qwen3_moe')))
     for name in FAMILIES:
         if not WORD:
             make(name)

@@ -66,6 +66,11 @@ ask export m.safetensors --out back;                  is "exports" 0 'saved     
 ask export m.safetensors --out back;                  is "does not overwrite a folder" 1 'config.json already'
 ask import back --out n.safetensors;                  is "imports what it wrote" 0 'saved     n.safetensors'
 cmp m.safetensors n.safetensors >out 2>&1; status=$?; echo . >>out; is "the same model" 0 .
+ask train text $quick --steps 2 --family mixtral --out x.safetensors
+is "trains like a family" 0 'saved x.safetensors'
+ask export x.safetensors --out as_mixtral;            is "exports what it trained" 0 'as_mixtral'
+ask train text $quick --steps 2 --family bert --out y.safetensors
+is "an unknown family" 2 'one of llama qwen3 mixtral'
 ask export a.safetensors --out other;                 is "no family" 1 'no public family is like this'
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
