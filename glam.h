@@ -198,6 +198,17 @@ typedef enum glam_arithmetic {
     GLAM_AUTO                      // GLAM_BF16 where one does (AVX512-BF16), else GLAM_F32
 } glam_arithmetic;
 
+// How the big matrices of a model (of attention, layers, experts; the embedding; not the router's)
+// are stored.  Narrow ones are read only: rounded once, to nearest, and frozen; gradients pass
+// through them.  Every product sums in f32 over the values that they stand for, with the same bits
+// as over f32 weights of those values.
+typedef enum glam_type {
+    GLAM_TYPE_F32,
+    GLAM_TYPE_BF16,                // 8 significant bits
+    GLAM_TYPE_Q8                   // whole numbers from -127 to 127, and for each 32 neighbours of
+                                   // a row a scale in bf16: 8.5 bits
+} glam_type;
+
 typedef struct glam_options {
     glam_allocator allocator;  // default: malloc and free
     int         threads;       // worker count; default 0: what OpenMP reports, at most the quota
@@ -208,6 +219,8 @@ typedef struct glam_options {
     void       *parallel_user;
     const char *simd;          // force "base", "sse2", "avx2", "avx512", "neon"; NULL: the best
     glam_arithmetic arithmetic;    // of products; default GLAM_F32
+    glam_type   weights;       // of models made or loaded here, where a file has no narrower ones;
+                               // default GLAM_TYPE_F32.  One rank alone so far
     size_t      pack_bytes;    // budget for packed copies of weights in passes without training;
                                // default 64 MiB, 0: none
     uint64_t    seed;          // of the initialisers and of dropout; default 1
@@ -286,10 +299,10 @@ typedef struct glam_shape {
     int dim[4];                // unused ones are 1
 } glam_shape;
 
-// Row-major, contiguous, float, transparent.
+// Row-major, contiguous, transparent; floats, but for the narrow weights of a model.
 typedef struct glam_tensor {
-    float      *data;          // NULL while measuring.  Weights changed by hand are seen from
-                               // the next glam_forget on
+    float      *data;          // NULL while measuring, and where type is narrow: see glam_read.
+                               // Weights changed by hand are seen from the next glam_forget on
     float      *grad;          // same shape; NULL where no gradient is wanted or has flowed
     glam_shape  shape;
     const char *name;          // of parameters; "" otherwise
@@ -298,6 +311,8 @@ typedef struct glam_tensor {
     struct glam__pack *pack;   // internal: this weight in the kernels' order
     struct glam__split *split; // internal: which block of a whole tensor this is; NULL: all of it
     struct glam__low *low;     // internal: the low-rank adapter of this weight, or NULL
+    glam_type   type;          // of its numbers
+    void       *narrow;        // internal: they, where they are narrow
 } glam_tensor;
 
 GLAM_API glam_shape glam_dim1(int a);
@@ -313,6 +328,10 @@ GLAM_API glam_tensor *glam_input(glam_ctx *ctx, const float *values, glam_shape 
 GLAM_API glam_tensor *glam_zeros(glam_ctx *ctx, glam_shape shape);
 // The same numbers under another shape of equal size.
 GLAM_API glam_tensor *glam_view(glam_ctx *ctx, glam_tensor *t, glam_shape shape);
+// Rows [row, row+rows) of all rows of the last dimension, as floats; and floats into them, rounded
+// as its type wants.  GLAM_ERR_VALUE: no such rows; GLAM_ERR_STATE: it has no values.
+GLAM_API glam_status glam_read(const glam_tensor *t, size_t row, size_t rows, float *out);
+GLAM_API glam_status glam_write(glam_tensor *t, size_t row, size_t rows, const float *values);
 GLAM_API void glam_fill(glam_tensor *t, float value);
 // Element i becomes std * normal(seed, hash of the name, i).
 GLAM_API void glam_fill_normal(glam_tensor *t, uint64_t seed, float std);
@@ -1257,7 +1276,9 @@ GLAM_API int glam_choose(const glam_score *options, int count, glam_per per);
    One format for all: safetensors.  __metadata__ holds format = "glam", glam.config (JSON, keys
    are the fields of glam_config) and glam.checksum.  A damaged file is refused before any weight
    is touched; who edits one puts the word none in place of its checksum.  A model's tokenizer is
-   a tensor of bytes.  A load holds at most twice the file, 256 KiB, some hundred bytes for each
+   a tensor of bytes.  Narrow weights stand there as they are, BF16, or of q8 I8 and beside it the
+   scales, <name>.scales [.., blocks of 32 of a row] in BF16; options.weights narrows others as
+   they come.  A load holds at most twice the file, 256 KiB, some hundred bytes for each
    tensor in it, and for the tables of a tokenizer up to 80 times its bytes (mostly 10).
    A save writes a fresh file, of a name that nobody has, beside what the path means (links are
    followed, and stay), syncs it, and puts it in place: whoever looks, at whatever moment, finds the
@@ -1296,6 +1317,8 @@ GLAM_API glam_status glam_load_split(glam_text *text, const char *path, glam_tex
 GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_config *config);
 // The recipe of a checkpoint: examples are packed for its context, where it is not 0.
 GLAM_API glam_status glam_load_recipe(glam_ctx *ctx, const char *path, glam_recipe *recipe);
+// The narrowest type of its weights as a load here would make them; F32 where it fails.
+GLAM_API glam_type   glam_load_type(glam_ctx *ctx, const char *path);
 // The tokenizer of a model or checkpoint alone, to open texts with; NULL without an error: bytes.
 GLAM_API glam_tokenizer *glam_load_tokenizer(glam_ctx *ctx, const char *path);
 
@@ -1305,7 +1328,7 @@ GLAM_API glam_tokenizer *glam_load_tokenizer(glam_ctx *ctx, const char *path);
 // that a run will use.
 typedef struct glam_plan {
     uint64_t parameters, active;       // in all; used by one token
-    uint64_t trainable;                // with nothing frozen: all
+    uint64_t trainable;                // all that is not narrow
     double   flops_forward;            // per token: 2 * active matrix parameters + attention
     double   flops_train;              // per token: three times that, four with recompute; less
                                        // where weights are frozen, whose gradient nobody makes
@@ -2495,6 +2518,10 @@ enum {
     X(isa, attr, void, , narrow, (int n, const float *x, float *out), (n, x, out)) \
     X(isa, attr, void, , narrow_rows, (int k, int n, const float *b, size_t ldb, float *out, \
       size_t ldo), (k, n, b, ldb, out, ldo)) \
+    /* rows of n <= 32 narrow numbers, of one block each, as floats; scales NULL: of bf16 */ \
+    X(isa, attr, void, , widen, (int rows, int n, const void *x, size_t ld, \
+      const uint16_t *scales, size_t lds, float *out, size_t ldo), \
+      (rows, n, x, ld, scales, lds, out, ldo)) \
     X(isa, attr, void, , pairs_by, (int m, int n, int k, const float *a, size_t ai, size_t ap, \
       const float *b, size_t ldb, float *c, size_t ldc, int add), \
       (NR, m, n, k, a, ai, ap, b, ldb, c, ldc, add)) \
@@ -3270,6 +3297,67 @@ static GLAM__INLINE void glam__row_narrow_rows(int k, int n, const float *b, siz
     }
 }
 
+// ---- narrow weights: bf16, and q8: whole numbers with a scale in bf16 for each block of a row.  A
+// scale has 8 significant bits and a whole number 7: what they stand for is a float, exactly.
+
+enum { GLAM__Q8_BLOCK = 32 };
+
+static GLAM__INLINE float glam__widen1(uint16_t x)
+{
+    uint32_t bits = (uint32_t)x << 16;
+    float wide = 0;
+    memcpy(&wide, &bits, sizeof bits);
+    return wide;
+}
+
+static GLAM__INLINE void glam__row_widen(int rows, int n, const void *x, size_t ld,
+                                         const uint16_t *scales, size_t lds,
+                                         float *GLAM__RESTRICT out, size_t ldo)
+{
+    for (int r = 0; r < rows; r++, out += ldo) {
+        if (scales) {
+            const int8_t *q = (const int8_t *)x + (size_t)r * ld;
+            float scale = glam__widen1(scales[(size_t)r * lds]);
+            GLAM__VECTOR
+            for (int j = 0; j < n; j++) out[j] = scale * (float)q[j];
+        } else {
+            const uint16_t *b = (const uint16_t *)x + (size_t)r * ld;
+            GLAM__VECTOR
+            for (int j = 0; j < n; j++) out[j] = glam__widen1(b[j]);
+        }
+    }
+}
+
+// A row of n floats to bf16, or with scales to q8.  A block's scale is the largest value / 127,
+// rounded up; of one that is not finite it is a NaN, and so are its values; of next to nothing 0.
+static void glam__narrow_row(int n, const float *x, void *out, uint16_t *scales)
+{
+    for (int at = 0; at < n; at += GLAM__Q8_BLOCK) {
+        int count = n - at < GLAM__Q8_BLOCK ? n - at : GLAM__Q8_BLOCK;
+        int8_t *q = (int8_t *)out + at;
+        float most = 0;
+        for (int j = 0; j < count && !scales; j++) {
+            uint16_t one = (uint16_t)glam__bf16_pair(x[at + j], 0);
+            memcpy((uint16_t *)out + at + j, &one, sizeof one);
+        }
+        if (!scales) continue;
+        for (int j = 0; j < count; j++) most = x[at + j] > most ? x[at + j]
+                                             : -x[at + j] > most ? -x[at + j] : most;
+        uint32_t bits;
+        float scale = most / 127;
+        memcpy(&bits, &scale, sizeof bits);
+        bits = (bits + 0xffffu) >> 16;
+        if (!glam__row_finite((size_t)count, x + at)) bits = 0x7fc0;
+        if (most < 1e-30f && bits != 0x7fc0) bits = 0;
+        scales[at / GLAM__Q8_BLOCK] = (uint16_t)bits;
+        scale = glam__widen1((uint16_t)bits);
+        for (int j = 0; j < count; j++) {
+            float t = !bits || bits == 0x7fc0 ? 1.0f : x[at + j] / scale;
+            q[j] = (int8_t)(t + (t < 0 ? -0.5f : 0.5f));
+        }
+    }
+}
+
 // Writes (or adds) n columns of a tile that was left in memory.
 static GLAM__APART void glam__put(int rows, int n, const float *tile, int nr, float *c,
                                   size_t ldc, int add)
@@ -3912,6 +4000,10 @@ static const char *glam__limits(const glam_options *o)
         return "options.parallel_for needs options.threads, the number of its workers";
     if (o->arithmetic != GLAM_F32 && o->arithmetic != GLAM_BF16 && o->arithmetic != GLAM_AUTO)
         return "options.arithmetic must be GLAM_F32, GLAM_BF16 or GLAM_AUTO";
+    if ((int)o->weights < GLAM_TYPE_F32 || (int)o->weights > GLAM_TYPE_Q8)
+        return "options.weights must be GLAM_TYPE_F32, GLAM_TYPE_BF16 or GLAM_TYPE_Q8";
+    if (o->weights && (sizeof(float) != 4 || (o->comm && o->comm->size > 1)))
+        return "options.weights: narrow ones work on one rank alone so far";
     return NULL;
 }
 
@@ -4385,34 +4477,104 @@ GLAM_API glam_tensor *glam_input(glam_ctx *ctx, const float *values, glam_shape 
 static void glam__pack_stale(glam_tensor *t)
 { if (t->pack) t->pack->epoch[0] = t->pack->epoch[1] = 0; }
 
+static const char *glam__type_name(int type)
+{ return type == GLAM_TYPE_Q8 ? "q8" : type ? "bf16" : "f32"; }
+
+// Narrow numbers [rows, n] lie as those of floats do; behind them, from a multiple of GLAM__ALIGN
+// on, the scales of q8 [rows, blocks of n].
+static int glam__blocks_of(int n) { return glam__ceil_div(n, GLAM__Q8_BLOCK); }
+
+static uint64_t glam__value_bytes(glam_shape s, glam_type type)
+{
+    uint64_t n = glam__count(s), last = (uint64_t)s.dim[s.dims - 1];
+    if (type != GLAM_TYPE_Q8) return glam__mul(n, type ? sizeof(uint16_t) : sizeof(float));
+    uint64_t scales = n / last * (uint64_t)glam__blocks_of((int)last);
+    return n > UINT64_MAX / 4 ? UINT64_MAX : glam__align(n) + scales * sizeof(uint16_t);
+}
+
+static uint16_t *glam__scales_of(const glam_tensor *t)
+{
+    return t->type != GLAM_TYPE_Q8 || !t->narrow ? NULL
+         : (uint16_t *)(void *)((char *)t->narrow + glam__align(glam_size(t)));
+}
+
+// A row as floats.
+static void glam__read_row(const glam__kernels *k, const glam_tensor *t, size_t row, float *out)
+{
+    int n = glam__last(t);
+    const uint16_t *scales = glam__scales_of(t);
+    for (int at = 0; at < n && t->narrow; at += GLAM__Q8_BLOCK) {
+        size_t to = row * (size_t)n + (size_t)at;
+        k->widen(1, glam__min(n - at, GLAM__Q8_BLOCK),
+                 (const char *)t->narrow + (scales ? to : 2 * to), 0,
+                 scales ? scales + row * (size_t)glam__blocks_of(n) + at / GLAM__Q8_BLOCK : NULL, 0,
+                 out + at, 0);
+    }
+    if (!t->narrow) memcpy(out, t->data + row * (size_t)n, (size_t)n * sizeof(float));
+}
+
+static glam_status glam__rows_there(const glam_tensor *t, size_t row, size_t rows, const void *at)
+{
+    if (!t || !at || row > glam__rows(t) || rows > glam__rows(t) - row) return GLAM_ERR_VALUE;
+    return t->data || t->narrow ? GLAM_OK : GLAM_ERR_STATE;
+}
+
+GLAM_API glam_status glam_read(const glam_tensor *t, size_t row, size_t rows, float *out)
+{
+    glam__kernels k;
+    glam_status status = glam__rows_there(t, row, rows, out);
+    glam__table_base(&k);
+    for (size_t r = 0; r < rows && status == GLAM_OK; r++)
+        glam__read_row(&k, t, row + r, out + r * (size_t)glam__last(t));
+    return status;
+}
+
+// n floats into columns col.. of a row, col a multiple of a block.
+static void glam__put_part(glam_tensor *t, size_t row, int col, int n, const float *x)
+{
+    size_t at = row * (size_t)glam__last(t) + (size_t)col;
+    uint16_t *scales = glam__scales_of(t);
+    if (scales) scales += row * (size_t)glam__blocks_of(glam__last(t)) + col / GLAM__Q8_BLOCK;
+    if (t->data) memcpy(t->data + at, x, (size_t)n * sizeof *x);
+    else glam__narrow_row(n, x, (char *)t->narrow + (scales ? at : 2 * at), scales);
+}
+
+GLAM_API glam_status glam_write(glam_tensor *t, size_t row, size_t rows, const float *values)
+{
+    glam_status status = glam__rows_there(t, row, rows, values);
+    for (size_t r = 0; r < rows && status == GLAM_OK; r++)
+        glam__put_part(t, row + r, 0, glam__last(t), values + r * (size_t)glam__last(t));
+    if (status == GLAM_OK) glam__pack_stale(t);
+    return status;
+}
+
+// Element i becomes value, or that times a number that hangs on its place in the whole.
+enum { GLAM__CONSTANTLY, GLAM__NORMALLY, GLAM__UNIFORMLY };
+
+static void glam__fill_as(glam_tensor *t, int how, uint64_t seed, float value)
+{
+    if (!t || (!t->data && !t->narrow)) return;
+    uint64_t stream = how ? glam__hash_name(t->name) : 0, i = 0;
+    size_t rows = glam__rows(t);
+    int last = glam__last(t);
+    for (size_t row = 0; row < rows; row++)
+        for (int col = 0; col < last; col += GLAM__Q8_BLOCK) {
+            float some[GLAM__Q8_BLOCK];
+            int n = glam__min(last - col, GLAM__Q8_BLOCK);
+            for (int j = 0; j < n; j++, i++) {
+                uint64_t at = how ? glam__whole_index(t->split, i) : 0;
+                some[j] = how == GLAM__NORMALLY ? value * glam_normal(seed, stream, at)
+                        : how ? value * (2.0f * glam_random(seed, stream, at) - 1) : value;
+            }
+            glam__put_part(t, row, col, n, some);
+        }
+    glam__pack_stale(t);
+}
+
 GLAM_API void glam_fill(glam_tensor *t, float value)
-{
-    if (!t || !t->data) return;
-    size_t n = glam_size(t);
-    for (size_t i = 0; i < n; i++) t->data[i] = value;
-    glam__pack_stale(t);
-}
-
+{ glam__fill_as(t, GLAM__CONSTANTLY, 0, value); }
 GLAM_API void glam_fill_normal(glam_tensor *t, uint64_t seed, float std)
-{
-    if (!t || !t->data) return;
-    size_t n = glam_size(t);
-    uint64_t stream = glam__hash_name(t->name);
-    for (size_t i = 0; i < n; i++)
-        t->data[i] = std * glam_normal(seed, stream, glam__whole_index(t->split, i));
-    glam__pack_stale(t);
-}
-
-// Element i becomes uniform in +-bound.
-static void glam__fill_uniform(glam_tensor *t, uint64_t seed, float bound)
-{
-    if (!t || !t->data) return;
-    size_t n = glam_size(t);
-    uint64_t stream = glam__hash_name(t->name);
-    for (size_t i = 0; i < n; i++)
-        t->data[i] = bound * (2.0f * glam_random(seed, stream, glam__whole_index(t->split, i)) - 1);
-    glam__pack_stale(t);
-}
+{ glam__fill_as(t, GLAM__NORMALLY, seed, std); }
 
 // A gradient buffer for t, recycled where one of its size is spare.  It holds garbage (EMPTY).
 static glam_status glam__grad_open(glam_ctx *ctx, glam_tensor *t)
@@ -4481,7 +4643,8 @@ static float *glam__grad_of(glam_tensor *t, int *adds)
 enum {
     GLAM__OP_FRESH    = 1,   // backward asks glam__grad_adds() itself
     GLAM__OP_OPTIONAL = 2,   // in[1..] may be NULL
-    GLAM__OP_INSIDE   = 4    // runs other ops: always recorded, also run while measuring
+    GLAM__OP_INSIDE   = 4,   // runs other ops: always recorded, also run while measuring
+    GLAM__OP_NARROW   = 8    // times 2^i: in[i] may be narrow
 };
 enum {
     GLAM__NODE_RECORDED = 1, // backward will come
@@ -4525,6 +4688,16 @@ static glam_status glam__check_inputs(glam_ctx *ctx, const glam_op *op, glam_ten
     for (int i = 0; i < op->inputs; i++)
         if (!in[i] && !(i > 0 && op->flags & GLAM__OP_OPTIONAL))
             return glam_fail(ctx, GLAM_ERR_VALUE, "%s: operand %d is NULL", op->name, i + 1);
+    for (int i = 0; i < op->inputs; i++) {
+        if (!in[i] || !in[i]->type) continue;
+        if (!(op->flags & GLAM__OP_NARROW << i))
+            return glam_fail(ctx, GLAM_ERR_VALUE, "%s: operand %d (%s) is a narrow weight, which "
+                             "this op does not read; glam_read gives its values", op->name, i + 1,
+                             in[i]->name);
+        if (in[i]->wants_grad)
+            return glam_fail(ctx, GLAM_ERR_STATE, "%s: %s is narrow and stays frozen", op->name,
+                             in[i]->name);
+    }
     if (ctx->backward_done && !ctx->no_grad)
         return glam_fail(ctx, GLAM_ERR_STATE, "%s: backward has used this step up; glam_forget or "
                          "glam_update starts the next", op->name);
@@ -5031,7 +5204,9 @@ GLAM_API double glam_check_grad(glam_ctx *ctx, glam_tensor *(*loss)(glam_ctx *ct
 // the experts.
 typedef struct glam__operand {
     const glam__kernels *kernels;  // those that multiply: f32, or bf16
-    const float *data, *panels;
+    const float *data, *panels;    // data NULL: narrow
+    const void *narrow;            // numbers of bf16, or with scales of q8; laid out as data
+    const uint16_t *scales;        // [.., R, blocks of C]
     size_t ld, slice, panel_slice;
     int k, n, transposed;
     const glam__low *low;          // its adapter, or NULL
@@ -5107,6 +5282,8 @@ static glam__operand glam__operand_of(const glam_ctx *ctx, const glam_tensor *w,
     int d = w->shape.dims, rows = w->shape.dim[d - 2], cols = w->shape.dim[d - 1];
     b.kernels = w->pack && w->pack->exact ? ctx->kernels : ctx->products;
     b.data = w->data;
+    b.narrow = w->narrow;
+    b.scales = glam__scales_of(w);
     b.ld = (size_t)cols;
     b.slice = (size_t)rows * cols;
     b.k = transposed ? cols : rows;
@@ -5138,15 +5315,37 @@ static glam__patch glam__panel_source(const glam__operand *b, int s, int j, int 
 {
     int nr = b->kernels->nr, col = j * nr, n = glam__min(b->n - col, nr);
     glam__patch of = { NULL, b->ld, b->transposed ? n : terms, b->transposed ? terms : n, 0, 0 };
-    if (n > 0)
+    if (n > 0 && b->data)
         of.from = b->data + (size_t)s * b->slice +
                   (b->transposed ? (size_t)col * b->ld + p : (size_t)p * b->ld + col);
     return of;
 }
 
+// Rows of slice s of a narrow weight, from `row` on, as floats: up to 32 columns of one block.
+static void glam__widen_rows(const glam__operand *b, int s, int row, int col, int rows, int cols,
+                             float *out, size_t ldo)
+{
+    size_t from = (size_t)s * (b->slice / b->ld) + (size_t)row, at = from * b->ld + (size_t)col;
+    size_t lds = (size_t)glam__blocks_of((int)b->ld);
+    b->kernels->widen(rows, cols, (const char *)b->narrow + (b->scales ? at : 2 * at), b->ld,
+                      b->scales ? b->scales + from * lds + col / GLAM__Q8_BLOCK : NULL, lds, out,
+                      ldo);
+}
+
 static void glam__make_panel(const glam__operand *b, int s, int j, int p, int terms, float *out)
 {
     glam__patch of = glam__panel_source(b, s, j, p, terms);
+    enum { SOME = GLAM__Q8_BLOCK };
+    float some[SOME * GLAM__LANES];        // no panel is wider, and a block has whole panels
+    for (int q = 0, col = j * b->kernels->nr; q < terms && !b->data; q += SOME) {
+        int n = glam__min(terms - q, SOME);
+        if (b->transposed) glam__widen_rows(b, s, col, p + q, of.rows, n, some, SOME);
+        else glam__widen_rows(b, s, p + q, col, n, of.cols, some, SOME);
+        if (b->transposed) glam__pack_panel_t(b->kernels, n, of.rows, some, SOME, out);
+        else glam__pack_panel(b->kernels, n, of.cols, some, SOME, out);
+        out += glam__steps(b->kernels, n) * b->kernels->nr;
+    }
+    if (!b->data) return;
     if (b->transposed) glam__pack_panel_t(b->kernels, terms, of.rows, of.from, of.ld, out);
     else glam__pack_panel(b->kernels, terms, of.cols, of.from, of.ld, out);
 }
@@ -5203,7 +5402,7 @@ static uint64_t glam__want_panels(glam_ctx *ctx, int training, const glam_tensor
     glam__pack *p = w->pack;
     uint64_t bytes = glam__panel_bytes(w, &b);
     uint64_t scratch = glam__panels_pass(w, rows, bytes) ? bytes : 0;
-    if (!p || p->bytes[transposed] || training ||
+    if (!p || p->bytes[transposed] || training || w->type ||   // f32 would be read, and kept
         bytes > ctx->options.pack_bytes || ctx->packed > ctx->options.pack_bytes - bytes)
         return scratch;
     if (!ctx->measuring) {
@@ -5327,7 +5526,8 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
             size_t ldb = (size_t)k->nr;
             if (b->panels) {
                 values = b->panels + glam__panel_at(b, panels, s->slice, j, p0, terms);
-            } else if (!b->transposed && n == k->nr && s->rows <= 2 * k->mr && k->pair == 1) {
+            } else if (b->data && !b->transposed && n == k->nr && s->rows <= 2 * k->mr &&
+                       k->pair == 1) {
                 values = b->data + (size_t)s->slice * b->slice +    // too few rows to pay
                          (size_t)p0 * b->ld + col;                  // for packing
                 ldb = b->ld;
@@ -6214,7 +6414,7 @@ static void glam__matmul_backward(glam_ctx *ctx, glam_node *n)
     glam__outer_run(ctx, &o, 1);
 }
 
-GLAM__OP(matmul, 2, GLAM__OP_FRESH);
+GLAM__OP(matmul, 2, GLAM__OP_FRESH | GLAM__OP_NARROW << 1);
 GLAM__NAME_2(matmul, matmul, 0)
 GLAM__NAME_2(matmul_t, matmul, 1)
 
@@ -6548,7 +6748,7 @@ static void glam__embed_forward(glam_ctx *ctx, glam_node *n)
         float *y = n->out[0]->data + (size_t)t * M;
         int row = glam__embed_row(e, n->in[0], t);
         if (row < 0) memset(y, 0, M * sizeof(float));
-        else memcpy(y, n->in[0]->data + (size_t)row * M, M * sizeof(float));
+        else glam__read_row(ctx->kernels, n->in[0], (size_t)row, y);
         if (e->scale != 1) ctx->kernels->scale((int)M, e->scale, y);
     }
     glam__sum_over_y(ctx, n->in[0], "embed", n->out[0]->data, (size_t)e->count * M);
@@ -6565,7 +6765,7 @@ static void glam__embed_backward(glam_ctx *ctx, glam_node *n)
     }
 }
 
-GLAM__OP(embed, 1, 0);
+GLAM__OP(embed, 1, GLAM__OP_NARROW);
 
 GLAM_API glam_tensor *glam_embed(glam_ctx *ctx, glam_tensor *table, const int32_t *ids, int count,
                                  const int32_t *mask)
@@ -7028,7 +7228,7 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
     glam__norm_backward(ctx, n, n->in[1], w, T, rms, da);
 }
 
-GLAM__OP(lm_loss, 3, GLAM__OP_FRESH);
+GLAM__OP(lm_loss, 3, GLAM__OP_FRESH | GLAM__OP_NARROW << 2);
 
 /* == 12 attention : implementation ========================================================
    One op from x to y: queries, keys and values, then head by head blocks of queries against all
@@ -7951,7 +8151,10 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     glam__norm_backward(ctx, n, norm, w, h.T, h.rms, h.dn);
 }
 
-GLAM__OP(attention, GLAM__AT_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
+GLAM__OP(attention, GLAM__AT_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL |
+         GLAM__OP_NARROW << GLAM__AT_Q | GLAM__OP_NARROW << GLAM__AT_K |
+         GLAM__OP_NARROW << GLAM__AT_V | GLAM__OP_NARROW << GLAM__AT_O |
+         GLAM__OP_NARROW << GLAM__AT_R);
 
 static glam_tensor *glam__attention_apply(glam_ctx *ctx, glam_tensor *x,
                                           const glam_attention_weights *w,
@@ -8228,7 +8431,9 @@ static void glam__ffn_backward(glam_ctx *ctx, glam_node *n)
     glam__norm_backward(ctx, n, in[GLAM__FF_NORM], w, v.T, v.r, v.dn);
 }
 
-GLAM__OP(ffn, GLAM__FF_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
+GLAM__OP(ffn, GLAM__FF_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL |
+         GLAM__OP_NARROW << GLAM__FF_GATE | GLAM__OP_NARROW << GLAM__FF_UP |
+         GLAM__OP_NARROW << GLAM__FF_DOWN);
 
 static glam_tensor *glam__ffn_apply(glam_ctx *ctx, glam_tensor *x, const glam_ffn_weights *w,
                                     glam_activation activation, float norm_eps, float scale)
@@ -8484,6 +8689,8 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     m.spans_here = m.E;
     m.traced = ctx->options.trace != NULL;
     m.plain = ctx->plain && !ctx->mesh && n->inputs == n->op->inputs && !m.s->frozen;
+    for (int i = GLAM__MO_GATE; i <= GLAM__MO_DOWN; i++)   // it reads floats
+        if (n->in[i] && n->in[i]->type) m.plain = 0;
     glam__lay_over(glam__moe_saved, &m, n->saved);
     return m;
 }
@@ -9657,7 +9864,9 @@ static glam_status glam__moe_shape(glam_ctx *ctx, glam_node *n)
     return glam__want_all(ctx, n, GLAM__MO_GATE, 3, m.R);
 }
 
-GLAM__OP(moe, GLAM__MO_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL);
+GLAM__OP(moe, GLAM__MO_INPUTS, GLAM__OP_FRESH | GLAM__OP_OPTIONAL |
+         GLAM__OP_NARROW << GLAM__MO_GATE | GLAM__OP_NARROW << GLAM__MO_UP |
+         GLAM__OP_NARROW << GLAM__MO_DOWN);
 
 // Arrays for the routing of T tokens; they outlive the op, for whoever looks at the routing.
 static glam__route glam__route_new(glam_ctx *ctx, const glam_moe_config *c, uint64_t T)
@@ -9739,7 +9948,7 @@ static glam_tensor *glam__named_param(glam_ctx *ctx, const char *name, const cha
     char full[160];
     snprintf(full, sizeof full, "%s.%s", name, part);
     glam_tensor *t = glam_param(ctx, full, shape);
-    if (t) glam__fill_uniform(t, seed, sqrtf(3.0f / (float)shape.dim[shape.dims - 2]));
+    if (t) glam__fill_as(t, GLAM__UNIFORMLY, seed, sqrtf(3.0f / (float)shape.dim[shape.dims - 2]));
     return t;
 }
 
@@ -9977,6 +10186,7 @@ struct glam_model {
     int tuned;                     // layers differ in the weight of their balance loss
     int weights;                   // of count: behind them are adapters
     glam_tensor **tensors;
+    unsigned char *types;          // of each: a glam_type
     glam_tensor *embed, *unembed, *norm;
     glam__layer *layers;
     const struct glam_tokenizer *tokenizer;        // NULL: bytes
@@ -10064,6 +10274,13 @@ static int glam__row_applies(const glam_config *c, const glam__row *row, int lay
     case GLAM__SHARED:  return mixture && c->moe.shared;
     default:            return 1;
     }
+}
+
+// May its numbers be narrow?  Those of the big matrices; not the router's, which choices hang on.
+static int glam__row_narrows(const glam__row *row)
+{
+    return row->dims[1] && strchr(row->dims, 'M') && row->when != GLAM__ROUTED &&
+           row->when != GLAM__NOISY;
 }
 
 static int glam__row_in_layer(const glam__row *row)
@@ -10290,19 +10507,27 @@ static void glam__adapt_like(glam_model *model, const glam_model *like, int shar
 
 typedef struct glam__making {
     glam_model *model;
+    const unsigned char *types;    // of the tensors; NULL: as the options say
     int count, made;
     uint64_t floats[2];            // shared, experts
     float *block[2];
     size_t used[2];
 } glam__making;
 
+// The type of the next tensor.
+static glam_type glam__row_type(const glam__making *m, const glam__row *row, int index)
+{
+    if (m->types) return (glam_type)m->types[index];
+    return glam__row_narrows(row) ? m->model->ctx->options.weights : GLAM_TYPE_F32;
+}
+
 static int glam__count_row(void *arg, const glam__row *row, int layer GLAM__UNUSED)
 {
     glam__making *m = (glam__making *)arg;
     glam__split split;
-    uint64_t n = glam__floats(glam__count(glam__row_mine(m->model->ctx, &m->model->config, row,
-                                                         &split, 1))) / sizeof(float);
-    m->count++;
+    glam_shape mine = glam__row_mine(m->model->ctx, &m->model->config, row, &split, 1);
+    glam_type type = glam__row_type(m, row, m->count++);
+    uint64_t n = glam__align(glam__value_bytes(mine, type)) / sizeof(float);
     m->floats[row->expert] = n > UINT64_MAX - m->floats[row->expert] ? UINT64_MAX
                                                                     : m->floats[row->expert] + n;
     return 1;
@@ -10330,10 +10555,15 @@ static int glam__make_row(void *arg, const glam__row *row, int layer)
     glam_shape shape = glam__row_mine(model->ctx, &model->config, row, &split, 1);
     float *data = m->block[row->expert] ? m->block[row->expert] + m->used[row->expert] : NULL;
     glam__row_name(row, layer, name, sizeof name);
-    m->used[row->expert] += (size_t)(glam__floats(glam__count(shape)) / sizeof(float));
-    glam_tensor *t = glam__tensor_over(model->ctx, &model->ctx->life, shape, name, data);
+    glam_type type = glam__row_type(m, row, m->made);
+    m->used[row->expert] += (size_t)(glam__align(glam__value_bytes(shape, type)) / sizeof(float));
+    glam_tensor *t = glam__tensor_over(model->ctx, &model->ctx->life, shape, name,
+                                       type ? NULL : data);
     if (!t) return 0;
-    t->wants_grad = row->when != GLAM__BIASED;
+    t->type = type;
+    t->narrow = type ? data : NULL;
+    model->types[m->made] = (unsigned char)type;
+    t->wants_grad = row->when != GLAM__BIASED && !type;
     if (!t->wants_grad) t->flags |= GLAM__CONSTANT;
     if (!glam__same_shape(shape, split.whole) && !glam__split_of(model->ctx, t, &split)) return 0;
     char *owner = layer < 0 ? (char *)model : (char *)&model->layers[layer];
@@ -10384,7 +10614,8 @@ static uint64_t glam__hash_bytes(uint64_t h, const void *data, size_t bytes)
     return h;
 }
 
-static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, glam__making *m)
+static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config,
+                                     const unsigned char *types, glam__making *m)
 {
     glam_config c = config ? *config : glam_config_default();
     if (!ctx || ctx->error) return NULL;
@@ -10401,12 +10632,14 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, g
     if (!model) return NULL;
     memset(m, 0, sizeof *m);
     m->model = model;
+    m->types = types;
     model->ctx = ctx;
     model->config = c;
     glam__each_param(&c, glam__count_row, m);
     model->count = model->weights = m->count;      // and room for an adapter of each
     model->tensors = (glam_tensor **)glam__take(ctx, &ctx->life,
                                                 3 * (uint64_t)m->count * sizeof *model->tensors);
+    model->types = (unsigned char *)glam__take(ctx, &ctx->life, 3 * (uint64_t)m->count);
     model->layers = (glam__layer *)glam__take(ctx, &ctx->life,
                                               (uint64_t)c.layers * sizeof *model->layers);
     for (int i = 0; i < c.layers && model->layers; i++) {
@@ -10420,13 +10653,15 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config, g
     return ctx->error ? NULL : model;
 }
 
-// A model without initial values; the constructor of everything that loads.
-static glam_model *glam__model_blank(glam_ctx *ctx, const glam_config *config)
+// A model without initial values; the constructor of everything that loads.  types: of its
+// tensors; NULL: as the options say.
+static glam_model *glam__model_blank(glam_ctx *ctx, const glam_config *config,
+                                     const unsigned char *types)
 {
     glam__making m;
     size_t mark = glam_mark(ctx);
     uint64_t hash = ctx && ctx->mesh ? ctx->mesh->config : 0;
-    glam_model *model = glam__model_frame(ctx, config, &m);
+    glam_model *model = glam__model_frame(ctx, config, types, &m);
     for (int i = 0; i < 2 && model; i++)
         if (m.floats[i]) m.block[i] = glam__take_values(ctx, &ctx->life, m.floats[i]);
     if (model && !ctx->error) glam__each_param(&model->config, glam__make_row, &m);
@@ -10448,7 +10683,7 @@ static int glam__init_row(void *arg, const glam__row *row, int layer)
     }
     if (row->start == GLAM__FAN_IN) {
         int fan = glam__whole(t).dim[t->shape.dims - 2];
-        glam__fill_uniform(t, model->ctx->options.seed, (float)sqrt(3.0 / fan));
+        glam__fill_as(t, GLAM__UNIFORMLY, model->ctx->options.seed, (float)sqrt(3.0 / fan));
         return 1;
     }
     if (row->start == GLAM__PER_M) std = 1 / sqrt(M);
@@ -10462,7 +10697,7 @@ static int glam__init_row(void *arg, const glam__row *row, int layer)
 
 GLAM_API glam_model *glam_model_new(glam_ctx *ctx, const glam_config *config)
 {
-    glam_model *model = glam__model_blank(ctx, config);
+    glam_model *model = glam__model_blank(ctx, config, NULL);
     if (!model) {
         if (ctx) glam__farewell(ctx);
         return NULL;
@@ -10486,10 +10721,11 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *from)
     if (!ctx || ctx->error) return NULL;
     size_t mark = glam_mark(ctx);
     uint64_t config = ctx->mesh ? ctx->mesh->config : 0;
-    glam_model *model = glam__model_frame(ctx, &from->config, &m);
+    glam_model *model = glam__model_frame(ctx, &from->config, from->types, &m);
     if (model) glam__each_param(&model->config, glam__make_row, &m);
     for (int i = 0; model && i < m.made && !ctx->error; i++) {
         model->tensors[i]->data = from->tensors[i]->data;
+        model->tensors[i]->narrow = from->tensors[i]->narrow;
         model->tensors[i]->wants_grad = 0;
     }
     if (model && !ctx->error) glam__adapt_like(model, from, 1);
@@ -10529,6 +10765,14 @@ GLAM_API uint64_t glam_model_count(const glam_model *model, uint64_t *active)
 {
     if (active) *active = 0;
     return model ? glam__config_count(&model->config, active) : 0;
+}
+
+static glam_type glam__narrowest(const glam_model *model)
+{
+    glam_type type = GLAM_TYPE_F32;
+    for (int i = 0; i < model->count; i++)
+        if (model->types[i] > type) type = (glam_type)model->types[i];
+    return type;
 }
 
 GLAM_API glam_tensor *glam_model_tensor_at(const glam_model *model, int index)
@@ -10613,37 +10857,70 @@ GLAM_API glam_status glam_model_tune(glam_model *model, int layer, const glam_mo
 
 // ---- growing and pruning
 
+// Rows of one tensor into another of the same width, widened and rounded where they differ in type.
+static void glam__copy_rows(glam_ctx *ctx, glam_tensor *to, size_t at, const glam_tensor *from,
+                            size_t row, size_t rows)
+{
+    size_t n = (size_t)glam__last(to), bytes = to->type == GLAM_TYPE_Q8 ? n : 2 * n;
+    size_t blocks = (size_t)glam__blocks_of((int)n);
+    if (to->type != from->type) {
+        if (glam__reserve_scratch(ctx, glam__floats(n)) != GLAM_OK) return;
+        float *one = glam__scratch_floats(ctx, n);
+        for (size_t r = 0; r < rows; r++) {
+            glam_read(from, row + r, 1, one);
+            glam_write(to, at + r, 1, one);
+        }
+        ctx->scratch_used = 0;
+        return;
+    }
+    if (!to->type)
+        memcpy(to->data + at * n, from->data + row * n, rows * n * sizeof(float));
+    else memcpy((char *)to->narrow + at * bytes, (char *)from->narrow + row * bytes, rows * bytes);
+    if (to->type == GLAM_TYPE_Q8)
+        memcpy(glam__scales_of(to) + at * blocks, glam__scales_of(from) + row * blocks,
+               rows * blocks * sizeof(uint16_t));
+}
+
 // A model of this config in the context of another, with the values of all tensors that both have
 // in one shape.
 static glam_model *glam__model_like(const glam_model *from, const glam_config *config)
 {
     glam_model *model = NULL;
     if (!from || from->ctx->error) return NULL;
+    glam_options *o = &from->ctx->options;
+    glam_type type = o->weights;
     if (from->ctx->mesh || from->ctx->measuring || from->count > from->weights)
         glam_fail(from->ctx, GLAM_ERR_STATE, "upcycle and select_experts work on one rank alone so "
                   "far, and on models with weights and without adapters (glam_model_merge)");
-    else model = glam_model_new(from->ctx, config);
+    o->weights = glam__narrowest(from);                    // the copy is as narrow
+    model = from->ctx->error ? NULL : glam_model_new(from->ctx, config);
+    o->weights = type;
     if (!model) return NULL;
     model->tokenizer = from->tokenizer;
     for (int i = 0; i < model->count; i++) {
         glam_tensor *to = model->tensors[i], *t = glam_model_tensor(from, to->name);
         if (t && glam__same_shape(t->shape, to->shape))
-            memcpy(to->data, t->data, glam_size(t) * sizeof(float));
+            glam__copy_rows(from->ctx, to, 0, t, 0, glam__rows(t));
     }
     return model;
 }
 
 // to[e] = from[which[e]]: slices of experts, or where each row has one number of each, columns.
-static void glam__copy_experts(glam_tensor *to, const glam_tensor *from, const int32_t *which,
-                               int experts)
+static void glam__copy_experts(glam_ctx *ctx, glam_tensor *to, const glam_tensor *from,
+                               const int32_t *which, int experts)
 {
     if (!to || !from) return;
-    size_t rows = to->shape.dims == 3 ? 1 : glam_size(to) / (size_t)experts;
-    size_t n = glam_size(to) / (size_t)experts / rows, old = glam_size(from) / n / rows;
+    if (to->shape.dims == 3) {
+        size_t each = glam__rows(to) / (size_t)experts;
+        for (int e = 0; e < experts; e++)
+            glam__copy_rows(ctx, to, (size_t)e * each, from, (size_t)(which ? which[e] : 0) * each,
+                            each);
+        return;
+    }
+    size_t rows = glam_size(to) / (size_t)experts, old = glam_size(from) / rows;
     for (size_t r = 0; r < rows; r++)
         for (size_t e = 0; e < (size_t)experts; e++)
-            memcpy(to->data + (r * (size_t)experts + e) * n,
-                   from->data + (r * old + (size_t)(which ? which[e] : 0)) * n, n * sizeof(float));
+            to->data[r * (size_t)experts + e] = from->data[r * old + (size_t)which[e]];
 }
 
 GLAM_API glam_model *glam_upcycle(const glam_model *dense, const glam_moe_config *moe)
@@ -10668,9 +10945,9 @@ GLAM_API glam_model *glam_upcycle(const glam_model *dense, const glam_moe_config
         glam_moe_weights *to = &model->layers[i].moe;
         if (!model->layers[i].mixture) continue;
         memcpy(to->norm->data, from->norm->data, glam_size(to->norm) * sizeof(float));
-        glam__copy_experts(to->gate, from->gate, NULL, c.moe.experts);
-        glam__copy_experts(to->up, from->up, NULL, c.moe.experts);
-        glam__copy_experts(to->down, from->down, NULL, c.moe.experts);
+        glam__copy_experts(dense->ctx, to->gate, from->gate, NULL, c.moe.experts);
+        glam__copy_experts(dense->ctx, to->up, from->up, NULL, c.moe.experts);
+        glam__copy_experts(dense->ctx, to->down, from->down, NULL, c.moe.experts);
     }
     return model;
 }
@@ -10699,7 +10976,7 @@ GLAM_API glam_model *glam_select_experts(const glam_model *model, const int32_t 
         glam_tensor *const was[] = { old->router, old->noise, old->bias, old->gate, old->up,
                                      old->down };
         for (int j = 0; j < 6 && made->layers[i].mixture; j++)
-            glam__copy_experts(to[j], was[j], from + (size_t)i * experts, experts);
+            glam__copy_experts(model->ctx, to[j], was[j], from + (size_t)i * experts, experts);
     }
     return made;
 }
@@ -10787,6 +11064,11 @@ GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen)
             glam_fail(model->ctx, GLAM_ERR_STATE, "freeze: %s belongs to an optimizer; freeze "
                       "before it is made, or glam_rewind to a mark from before it",
                       model->tensors[i]->name);
+            return 0;
+        }
+        if (!frozen && model->types[i]) {
+            glam_fail(model->ctx, GLAM_ERR_STATE, "freeze: %s is a narrow weight (%s), and stays "
+                      "frozen", model->tensors[i]->name, glam__type_name(model->types[i]));
             return 0;
         }
         model->tensors[i]->wants_grad = !frozen && !(model->tensors[i]->flags & GLAM__CONSTANT);
@@ -10908,8 +11190,8 @@ static void glam__adapt_weight(glam_model *model, glam_tensor *w, int rank, floa
     if (ctx->error) return;
     for (int i = 0; i < 2; i++) half[i]->flags |= w->flags & GLAM__PARTLY;
     if (!data)
-        glam__fill_uniform(half[0], ctx->options.seed,
-                           (float)(1 / sqrt((double)w->shape.dim[w->shape.dims - 2])));
+        glam__fill_as(half[0], GLAM__UNIFORMLY, ctx->options.seed,
+                      (float)(1 / sqrt((double)w->shape.dim[w->shape.dims - 2])));
     gone->model = model;  gone->w = w;  gone->low = low;
     glam__on_rewind(ctx, glam__adapter_gone, gone);
     if (ctx->error) return;
@@ -11029,6 +11311,20 @@ GLAM_API int glam_model_use_adapters(glam_model *model, int on)
     return before;
 }
 
+// A narrow weight as f32, in memory of its own.
+static int glam__widen_weight(glam_model *model, int i)
+{
+    glam_tensor *w = model->tensors[i];
+    float *data = glam__take_values(model->ctx, &model->ctx->life, glam_size(w));
+    if (model->ctx->error) return 0;
+    if (data) glam_read(w, 0, glam__rows(w), data);
+    w->data = data;
+    w->narrow = NULL;
+    w->type = GLAM_TYPE_F32;
+    model->types[i] = GLAM_TYPE_F32;
+    return 1;
+}
+
 // W += s A B, slice by slice.
 static void glam__merge_weight(const glam_ctx *ctx, glam_tensor *w)
 {
@@ -11050,9 +11346,10 @@ GLAM_API glam_status glam_model_merge(glam_model *model)
     if (model->ctx->error || glam__adapt_fits(model, 1, 1) != GLAM_OK) return model->ctx->error;
     for (int i = 0; i < model->weights; i++) {
         glam_tensor *w = model->tensors[i];
+        if (w->low && w->type && !glam__widen_weight(model, i)) return model->ctx->error;
         if (w->low && !model->ctx->measuring) glam__merge_weight(model->ctx, w);
         w->low = NULL;
-        w->wants_grad = !(w->flags & GLAM__CONSTANT);
+        w->wants_grad = !w->type && !(w->flags & GLAM__CONSTANT);
     }
     glam__list_adapters(model);
     return GLAM_OK;
@@ -15987,7 +16284,7 @@ static glam_ctx *glam__measure_open(const glam_ctx *like)
 static glam_trainer *glam__measure_step(glam_ctx *measure, const glam_model *like,
                                         const glam_config *config, const glam_recipe *recipe)
 {
-    glam_model *model = glam__model_blank(measure, config);
+    glam_model *model = glam__model_blank(measure, config, like ? like->types : NULL);
     if (model && like) glam__adapt_like(model, like, 0);
     for (int i = 0; model && like && i < model->config.layers; i++)
         if (like->layers[i].some_frozen) glam_freeze_experts(model, i, like->layers[i].frozen);
@@ -16733,15 +17030,16 @@ static const glam__field glam__meta_rows[] = {
 };
 #undef GLAM__OF
 
-// What a tensor of a file is made of: the weights, and the tokenizer's bytes.
-enum { GLAM__F32, GLAM__U8 };
-static const int glam__type_bytes[] = { 4, 1 };
+// What a tensor of a file is made of: the weights, in the order of glam_type (the scales of one of
+// q8, in bf16, are a tensor of their own), and the tokenizer's bytes.
+enum { GLAM__F32, GLAM__B16, GLAM__I8, GLAM__U8 };
+static const int glam__type_bytes[] = { 4, 2, 1, 1 };
 
 typedef struct glam__entry { glam_shape shape; uint64_t span[2]; int type; } glam__entry;
 
 #define GLAM__OF glam__entry
 static const glam__field glam__entry_rows[] = {
-    GLAM__PLACE(ENUM, "dtype", type, "F32|U8", NULL), GLAM__FIELD(SHAPE, shape),
+    GLAM__PLACE(ENUM, "dtype", type, "F32|BF16|I8|U8", NULL), GLAM__FIELD(SHAPE, shape),
     GLAM__PLACE(SPAN, "data_offsets", span, NULL, NULL), GLAM__LAST(END_ALL)
 };
 #undef GLAM__OF
@@ -16984,7 +17282,9 @@ typedef struct glam__file {
     glam__meta  meta;
     glam__file_item *items, *found;              // to be written, or wanted; what a file has
     const glam__split **splits;                  // of the items
+    glam_tensor **into;                          // items that become narrow; NULL: none
     int         item_count, found_count;
+    unsigned char *types;          // a model's: of each of its tensors, in their order
 #if GLAM__POSIX
     struct stat was;               // the goal
 #endif
@@ -17081,12 +17381,17 @@ static int glam__file_sum_join(glam__file *f, int *plain)
     return !f->ctx->error;
 }
 
-// The four bytes of each float between little endian and the machine's order, either way.
-static void glam__file_turn(void *to, const void *from, size_t count)
+// The bytes of each number between little endian and the machine's order, either way.
+static void glam__file_turn(void *to, const void *from, size_t count, int type)
 {
     const unsigned char *b = (const unsigned char *)from;
     unsigned char *t = (unsigned char *)to;
-    for (; count; count--, b += 4, t += 4) {
+    if (glam__type_bytes[type] == 1 && to != from) memcpy(to, from, count);
+    for (; count && type == GLAM__B16; count--, b += 2, t += 2) {
+        uint16_t word = (uint16_t)(b[0] | b[1] << 8);
+        memcpy(t, &word, 2);
+    }
+    for (; count && type == GLAM__F32; count--, b += 4, t += 4) {
         uint32_t word = b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
         memcpy(t, &word, 4);
     }
@@ -17122,6 +17427,32 @@ static int glam__file_sum_all(glam__file *f, const char *checksum, int *plain)
 
 // --- the tensors of a model, an optimiser or a caller ---
 
+static int glam__found_by_name(const void *a, const void *b)
+{ return strcmp(((const glam__file_item *)a)->name, ((const glam__file_item *)b)->name); }
+
+// An entry of the file by its name; NULL: there is none.
+static glam__file_item *glam__file_entry(const glam__file *f, const char *name)
+{
+    const glam__file_item t = { name, NULL, 0, { 0, { 0 } }, 0, 0 };
+    return (glam__file_item *)bsearch(&t, f->found, (size_t)f->found_count, sizeof t,
+                                      glam__found_by_name);
+}
+
+// The scales of an item of q8, <name>.scales: one for each block of its rows.
+static int glam__file_scales(glam__file *f, const glam__file_item *of, glam__file_item *scales)
+{
+    size_t bytes = strlen(of->name) + sizeof ".scales";
+    char *name = (char *)glam__take(f->ctx, &f->own, bytes);
+    *scales = *of;
+    scales->name = name;
+    scales->type = GLAM__B16;
+    int *last = &scales->shape.dim[scales->shape.dims - 1];
+    *last = glam__blocks_of(*last);
+    if (name) snprintf(name, bytes, "%s.scales", of->name);
+    return name != NULL;
+}
+
+// Once the file to be read has been found, each is of the type that it has there.
 // optimizer: NULL, or its slots are listed too, as optimizer.<name>.<slot>.
 static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count,
                            const glam_optimizer *optimizer)
@@ -17129,15 +17460,29 @@ static int glam__file_list(glam__file *f, glam_tensor *const *tensors, int count
     glam__slot slot[2];
     int params = optimizer ? optimizer->count : 0;
     size_t most = 2 * (size_t)count + 2 * (size_t)params + 1;  // scales, a tokenizer may follow
+    for (int i = 0; i < count; i++) most += tensors[i]->type == GLAM_TYPE_Q8;
     f->item_count = 0;
+    f->into = NULL;
     f->items = (glam__file_item *)glam__take(f->ctx, &f->own, most * sizeof *f->items);
     f->splits = (const glam__split **)glam__take(f->ctx, &f->own, most * sizeof *f->splits);
     if (!f->items || !f->splits) return 0;
     for (int i = 0; i < count; i++) {
-        const glam_tensor *t = tensors[i];
-        glam__file_item item = { t->name, t->data, 0, glam__whole(t), GLAM__F32, 0 };
+        glam_tensor *t = tensors[i];
+        const glam__file_item *e = f->found ? glam__file_entry(f, t->name) : NULL;
+        glam__file_item item = { t->name, t->type ? t->narrow : t->data, 0, glam__whole(t),
+                                 (short)t->type, 0 };
+        if (e && e->type < item.type) {                    // it becomes narrow as it comes
+            item.type = e->type;
+            if (!f->into) f->into = (glam_tensor **)glam__take(f->ctx, &f->own, most * sizeof t);
+            if (!f->into) return 0;
+            f->into[f->item_count] = t;
+        }
         f->splits[f->item_count] = t->split;
         f->items[f->item_count++] = item;
+        if (item.type != GLAM__I8) continue;
+        if (!glam__file_scales(f, &item, &f->items[f->item_count])) return 0;
+        f->items[f->item_count].data = glam__scales_of(t);
+        f->splits[f->item_count++] = NULL;
     }
     for (int i = 0; i < params; i++) {
         int kept = glam__optimizer_slots(optimizer, i, slot);
@@ -17207,7 +17552,8 @@ static int glam__file_list_given(glam__file *f, glam_tensor *const *tensors, int
                                tensors ? "an array" : "NULL");
     for (int i = 0; i < count; i++) {
         const glam_tensor *t = tensors[i];
-        const char *wrong = !t ? "is NULL" : !t->data ? "has no values" : !t->name || !*t->name ||
+        const char *wrong = !t ? "is NULL" : !t->data && !t->narrow ? "has no values" :
+            !t->name || !*t->name ||
             strcmp(t->name, "__metadata__") == 0 ? "has no name; make it with glam_param" :
             !glam__is_utf8(t->name) ? "has a name that is not UTF-8" : NULL;
         for (int k = 0; !wrong && k < i; k++)
@@ -17320,10 +17666,10 @@ static int glam__file_put_all(glam__file *f)
     for (int i = 0; i < f->item_count; i++) {
         const glam__file_item *t = &f->items[i];
         size_t bytes = (size_t)glam__item_bytes(t);
-        if (t->type == GLAM__U8 && !glam__file_put(f, t->data, bytes)) return 0;
-        for (size_t n, at = 0; at < bytes && t->type == GLAM__F32; at += n) {
+        for (size_t n, at = 0; at < bytes; at += n) {
             n = bytes - at < GLAM__FILE_CHUNK ? bytes - at : GLAM__FILE_CHUNK;
-            glam__file_turn(turned, (const char *)t->data + at, n / 4);
+            glam__file_turn(turned, (const char *)t->data + at,
+                            n / (size_t)glam__type_bytes[t->type], t->type);
             if (!glam__file_put(f, turned, n)) return 0;
         }
     }
@@ -17536,7 +17882,7 @@ static int glam__file_put_mine(glam__file *f)
         for (uint64_t at = 0; at < count && t->type == GLAM__F32; at += n) {
             n = run - at % run < 1024 ? run - at % run : 1024;
             uint64_t place = t->begin + 4 * glam__whole_index(split, at);
-            glam__file_turn(turned, (const float *)t->data + at, (size_t)n);
+            glam__file_turn(turned, (const float *)t->data + at, (size_t)n, GLAM__F32);
             if (!glam__file_move(f, 8 + f->header_bytes + place, turned, (size_t)n * 4, 1))
                 return 0;
         }
@@ -17666,9 +18012,6 @@ GLAM_API glam_status glam_save_tensors(glam_ctx *ctx, const char *path,
 
 // --- reading ---
 
-static int glam__found_by_name(const void *a, const void *b)
-{ return strcmp(((const glam__file_item *)a)->name, ((const glam__file_item *)b)->name); }
-
 static int glam__found_by_begin(const void *a, const void *b)
 {
     uint64_t x = ((const glam__file_item *)a)->begin, y = ((const glam__file_item *)b)->begin;
@@ -17790,8 +18133,7 @@ static int glam__file_open(glam__file *f, glam_ctx *ctx, const char *path, const
 // An item is there with its shape; whose names the file's config or the caller's.
 static int glam__file_match_one(glam__file *f, glam__file_item *t, const char *whose)
 {
-    glam__file_item *e = (glam__file_item *)bsearch(t, f->found, (size_t)f->found_count, sizeof *t,
-                                                    glam__found_by_name);
+    glam__file_item *e = glam__file_entry(f, t->name);
     if (!e)
         return glam__file_fail(f, GLAM_ERR_FORMAT, "%s %s is not in the file, but %s asks for it",
                                t->name, glam__say(t->shape).text, whose);
@@ -17821,6 +18163,27 @@ static int glam__file_match(glam__file *f, const char *whose, int ignore_optimiz
     return 1;
 }
 
+// Values that become narrower as they come, some columns of a row at a time.
+static void glam__file_narrow(glam__file *f, const glam__file_item *t, glam_tensor *into)
+{
+    enum { MOST = 1024 };
+    float x[MOST];
+    uint16_t raw[MOST];
+    int last = glam__last(into), wide = t->type == GLAM__F32;
+    uint64_t at = 8 + f->header_bytes + t->begin, rows = glam__rows(into);
+    for (uint64_t row = 0; row < rows; row++)
+        for (int col = 0; col < last && !f->ctx->error; col += MOST) {
+            int n = glam__min(last - col, MOST);
+            size_t bytes = (size_t)n * (size_t)glam__type_bytes[t->type];
+            void *to = wide ? (void *)x : (void *)raw;
+            if (!glam__file_get(f, at, to, bytes)) return;
+            at += bytes;
+            glam__file_turn(to, to, (size_t)n, t->type);
+            for (int i = 0; i < n && !wide; i++) x[i] = glam__widen1(raw[i]);
+            glam__put_part(into, (size_t)row, col, n, x);
+        }
+}
+
 // The values of the matched items; on a mesh those of this rank's blocks.
 static int glam__file_fill(glam__file *f)
 {
@@ -17829,11 +18192,15 @@ static int glam__file_fill(glam__file *f)
         const glam__split *split = f->splits[i];
         uint64_t count = glam__count(split ? split->mine : t->shape);
         uint64_t run = split ? glam__whole_run(split) : count;
-        for (uint64_t at = 0; at < count && !f->ctx->error; at += run)
+        uint64_t size = (uint64_t)glam__type_bytes[t->type];
+        glam_tensor *into = f->into ? f->into[i] : NULL;
+        if (into) glam__file_narrow(f, t, into);
+        for (uint64_t at = 0; at < count && !into && !f->ctx->error; at += run)
             glam__file_get(f, 8 + f->header_bytes + t->begin +
-                           4 * glam__whole_index(split, at), (float *)t->data + at,
-                           (size_t)run * 4);
-        if (!f->ctx->error) glam__file_turn(t->data, t->data, (size_t)count);
+                           size * glam__whole_index(split, at), (char *)t->data + size * at,
+                           (size_t)(run * size));
+        if (!f->ctx->error && !into)
+            glam__file_turn(t->data, t->data, (size_t)count, t->type);
     }
     glam__agree(f->ctx, "load", 0);
     return !f->ctx->error;
@@ -17847,22 +18214,34 @@ static int glam__file_rows(glam__file *f, const char *part, const void *text,
     return glam__fields_read(&j, rows, base) && glam__json_end(&j);
 }
 
-typedef struct glam__explained { glam__file *f; const glam_config *config; } glam__explained;
+typedef struct glam__explained { glam__file *f; const glam_config *config; int rows; }
+    glam__explained;
 
 static int glam__file_explains_row(void *arg, const glam__row *row, int layer)
 {
-    const glam__explained *e = (const glam__explained *)arg;
+    glam__explained *e = (glam__explained *)arg;
+    glam__file *f = e->f;
     char name[64];
     glam__file_item t = { name, NULL, 0, glam__row_shape(e->config, row), GLAM__F32, 0 };
+    glam__file_item scales;
+    int narrows = glam__row_narrows(row), wanted = narrows ? (int)f->ctx->options.weights : 0;
     glam__row_name(row, layer, name, sizeof name);
-    return glam__file_match_one(e->f, &t, "the config");
+    const glam__file_item *found = glam__file_entry(f, name);
+    if (found && narrows && found->type <= GLAM__I8) t.type = found->type;
+    if (!glam__file_match_one(f, &t, "the config")) return 0;
+    if (t.type && f->ctx->mesh)
+        return glam__file_fail(f, GLAM_ERR_STATE, "%s is a narrow weight (%s); they work on one "
+                               "rank alone so far", name, glam__type_name(t.type));
+    f->types[e->rows++] = (unsigned char)glam__max(t.type, wanted);
+    return t.type != GLAM__I8 || (glam__file_scales(f, &t, &scales) &&
+                                  glam__file_match_one(f, &scales, "the config"));
 }
 
 // A config of ten bytes can ask for terabytes, or a billion layers: before anything is made of it
 // each of its tensors is looked up in the file, up to the first that is not there.
 static int glam__file_explains(glam__file *f, glam_config config)
 {
-    glam__explained e = { f, &config };
+    glam__explained e = { f, &config, 0 };
     glam_ctx *ctx = f->ctx;
     glam__config_derive(&config);
     if (glam__config_check(ctx, &config) != GLAM_OK) {
@@ -17872,6 +18251,8 @@ static int glam__file_explains(glam__file *f, glam_config config)
         ctx->error = GLAM_OK;                   // the sentence is to begin with the file
         return glam__file_fail(f, status, "the config makes no model: %s", why);
     }
+    f->types = (unsigned char *)glam__take(ctx, &f->own, (uint64_t)f->found_count + 1);
+    if (!f->types) return 0;
     glam__each_param(&config, glam__file_explains_row, &e);
     return ctx->error == GLAM_OK;
 }
@@ -17892,9 +18273,7 @@ static int glam__file_config(glam__file *f, glam_config *config)
 // NULL and no error: the file has none.
 static glam_tokenizer *glam__file_tokenizer(glam__file *f)
 {
-    const glam__file_item t = { "tokenizer", NULL, 0, { 0, { 0 } }, GLAM__U8, 0 };
-    const glam__file_item *e = (const glam__file_item *)bsearch(
-        &t, f->found, (size_t)f->found_count, sizeof t, glam__found_by_name);
+    const glam__file_item *e = glam__file_entry(f, "tokenizer");
     if (!e) return NULL;
     uint64_t bytes = glam__item_bytes(e);
     unsigned char *packed = (unsigned char *)glam__take(f->ctx, &f->own, bytes + 1);
@@ -17910,14 +18289,6 @@ static int glam__file_own_tokenizer(glam__file *f, glam_model *model)
 {
     glam_tokenizer *t = model->ctx == f->ctx ? glam__file_tokenizer(f) : NULL;
     return !f->ctx->error && (!t || glam_model_set_tokenizer(model, t) == GLAM_OK);
-}
-
-// An entry of the file by its name; NULL: there is none.
-static glam__file_item *glam__file_entry(const glam__file *f, const char *name)
-{
-    glam__file_item t = { name, NULL, 0, { 0, { 0 } }, 0, 0 };
-    return (glam__file_item *)bsearch(&t, f->found, (size_t)f->found_count, sizeof t,
-                                      glam__found_by_name);
 }
 
 // Gives a model the adapters that the file has, their values still to be filled.
@@ -17949,7 +18320,7 @@ static int glam__file_adapters(glam__file *f, glam_model *model)
 // A model whose weights are still to be filled.
 static int glam__file_model(glam__file *f, const glam_config *config, glam_model **model)
 {
-    *model = glam__model_blank(f->ctx, config);
+    *model = glam__model_blank(f->ctx, config, f->types);
     return *model && glam__file_adapters(f, *model) &&
            glam__file_list_tensors(f, *model, 0, NULL) && glam__file_match(f, "the config", 1) &&
            glam__file_own_tokenizer(f, *model);
@@ -18002,6 +18373,17 @@ GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_conf
     if (!config) return glam_fail(ctx, GLAM_ERR_VALUE, "load_config: the config is NULL");
     if (glam__file_open(&f, ctx, path, NULL, 0) && glam__file_config(&f, &found)) *config = found;
     return glam__file_end(&f);
+}
+
+GLAM_API glam_type glam_load_type(glam_ctx *ctx, const char *path)
+{
+    glam__file f;
+    glam_config config;
+    int type = GLAM_TYPE_F32;
+    if (glam__file_open(&f, ctx, path, NULL, 0) && glam__file_config(&f, &config))
+        for (int i = 0; i < f.found_count; i++)
+            if (f.types[i] > type) type = f.types[i];
+    return glam__file_end(&f) == GLAM_OK ? (glam_type)type : GLAM_TYPE_F32;
 }
 
 GLAM_API glam_tokenizer *glam_load_tokenizer(glam_ctx *ctx, const char *path)
@@ -18104,7 +18486,7 @@ static glam_trainer *glam__file_frame(glam__file *f, glam_ctx *ctx, const glam_c
                                       const glam__file_state *s, glam_text *train, glam_text *valid,
                                       const glam_recipe *recipe)
 {
-    glam_model *model = glam__model_blank(ctx, config);
+    glam_model *model = glam__model_blank(ctx, config, f->types);
     if (!model || !glam__file_adapters(f, model)) return NULL;
     size_t count = (size_t)model->count;
     if (strlen(s->frozen) != count || strspn(s->frozen, "01") != count ||
@@ -18112,7 +18494,8 @@ static glam_trainer *glam__file_frame(glam__file *f, glam_ctx *ctx, const glam_c
         glam__file_wrong(f, "glam.state", "has a frozen that does not fit the model");
         return NULL;
     }
-    for (size_t i = 0; i < count; i++) model->tensors[i]->wants_grad = s->frozen[i] == '0';
+    for (size_t i = 0; i < count; i++)
+        model->tensors[i]->wants_grad = s->frozen[i] == '0' && !model->types[i];
     glam_trainer *t = glam__trainer_frame(model, train, valid, recipe);
     return t && glam__file_list_tensors(f, model, 0, t->optimizer) &&
            glam__file_match(f, "the recipe", 0) && glam__file_own_tokenizer(f, model) ? t : NULL;
@@ -18193,10 +18576,13 @@ static glam_status glam__plan_train(glam_ctx *ctx, const glam_config *config,
     const glam_config *c = &t->model->config;
     glam_bytes b = glam_memory(m);
     for (int i = 0; i < t->model->count; i++)
-        plan->weights += glam__floats(glam__count(t->model->tensors[i]->shape));
+        plan->weights += glam__align(glam__value_bytes(t->model->tensors[i]->shape,
+                                                       t->model->tensors[i]->type));
     if (!t->recipe.update_in_backward)
         plan->gradients = t->optimizer->floats * sizeof(float) * (uint64_t)(1 + t->levels);
     plan->trainable = plan->parameters = glam__config_count(c, &plan->active);
+    for (int i = 0; i < t->model->count; i++)
+        if (t->model->types[i]) plan->trainable -= glam_size(t->model->tensors[i]);
     plan->packed = b.packed;
     plan->optimizer = glam__slot_bytes(t->optimizer);
     plan->activations = b.step + b.scratch;
@@ -18215,7 +18601,7 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
     if (!plan) return glam_fail(ctx, GLAM_ERR_VALUE, "plan: nowhere to write to (NULL)");
     if (ctx->error || glam__plan_train(ctx, config, recipe, plan) != GLAM_OK) return ctx->error;
     glam_ctx *m = glam__measure_open(ctx);
-    glam_model *model = m ? glam__model_blank(m, config) : NULL;
+    glam_model *model = m ? glam__model_blank(m, config, NULL) : NULL;
     glam_session *s = model ? glam_session_new(model, model->config.context) : NULL;
     const int32_t token = 0;
     if (s) glam_next(s, &token, 1);

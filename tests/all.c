@@ -80,6 +80,7 @@ static int test_sync(int file)
 #include "test_mesh.c"
 #include "test_routers.c"
 #include "test_lora.c"
+#include "test_narrow.c"
 #include "test_corners.c"
 
 // For run.sh and mpi.sh: the hash of a short training run, to compare builds with each other; hashes of
@@ -131,6 +132,7 @@ int main(int argc, char **argv)
     test_mesh();
     test_routers();
     test_lora();
+    test_narrow();
     test_corners();
     return test__close();
 }
