@@ -266,6 +266,8 @@ GLAM_API const char *glam_arithmetic_name(const glam_ctx *ctx);
 GLAM_API glam_ctx *glam_open(const glam_options *options);
 // Frees everything that came from ctx, and ctx.  NULL is fine.
 GLAM_API void glam_close(glam_ctx *ctx);
+// How many threads it works with: options.threads, or what was found for 0.
+GLAM_API int glam_threads(const glam_ctx *ctx);
 
 // The first failure since glam_open or glam_clear_error, and its sentence ("" when there is none).
 GLAM_API glam_status glam_error(const glam_ctx *ctx);
@@ -1110,7 +1112,7 @@ GLAM_API glam_status glam_filter_score(glam_filter *filter, const glam_document 
                                        int count, float *scores);
 // Does document number index stay?  1 when a draw from the Pareto distribution of alpha (> 0; as
 // numpy has it, from 0) exceeds 1 - score: with the chance (2 - score)^-alpha.  The paper names no
-// alpha; 9 is that of GPT-3, which it cites.
+// alpha; 9 is that of GPT-3, which it cites.  0: it does not, or alpha or score is no such number.
 GLAM_API int glam_filter_keep(double score, double alpha, uint64_t seed, uint64_t index);
 
 /* == 19 train : interface ================================================================= */
@@ -4057,6 +4059,8 @@ GLAM_API const char *glam_arithmetic_name(const glam_ctx *ctx)
 { return !ctx ? "" : ctx->options.arithmetic == GLAM_BF16 ? "bf16" : "f32"; }
 
 GLAM_API const char *glam_simd_name(const glam_ctx *ctx) { return ctx ? ctx->kernels->name : ""; }
+GLAM_API int glam_threads(const glam_ctx *ctx) { return ctx ? ctx->options.threads : 0; }
+
 GLAM_API glam_status glam_error(const glam_ctx *ctx) { return ctx ? ctx->error : GLAM_ERR_MEMORY; }
 GLAM_API const char *glam_error_text(const glam_ctx *ctx)
 { return ctx ? ctx->message : "no context: glam_open found no memory, or NULL was passed"; }
@@ -14877,6 +14881,7 @@ GLAM_API glam_status glam_filter_score(glam_filter *filter, const glam_document 
 GLAM_API int glam_filter_keep(double score, double alpha, uint64_t seed, uint64_t index)
 {
     const uint64_t stream = 0x9a4e70;           // of its own
+    if (!glam__within(alpha, DBL_MIN, DBL_MAX) || !glam__within(score, -DBL_MAX, DBL_MAX)) return 0;
     return pow(1 - glam__random_double(seed, stream, index), -1 / alpha) - 1 > 1 - score;
 }
 

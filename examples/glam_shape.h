@@ -276,11 +276,10 @@ static int threads_of(const settings *s)
 {
     if (GIVEN(threads) && s->threads > 0) return s->threads;
     if (GIVEN(mesh)) return 1;
-#ifdef _OPENMP
-    return omp_get_max_threads();
-#else
-    return 1;
-#endif
+    glam_ctx *ctx = glam_open(NULL);                 // it knows what a container may use
+    int threads = glam_threads(ctx);
+    glam_close(ctx);
+    return threads;
 }
 
 #endif

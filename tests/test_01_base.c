@@ -47,6 +47,38 @@ static void base_sizes_do_not_wrap(void)
     }
 }
 
+// Where addresses have 32 bits, what needs more is refused with a sentence, before any memory is asked for.
+static void base_beyond_the_addresses(void)
+{
+    glam_ctx *ctx = test_ctx();
+    if (sizeof(size_t) == 4) {
+        CHECK(glam_zeros(ctx, glam_dim2(40000, 40000)) == NULL);
+        ERROR_IS(ctx, GLAM_ERR_MEMORY, "6.4 GB do not fit the addresses of this machine");
+        glam_clear_error(ctx);
+        CHECK(glam__reserve_scratch(ctx, 5000000000u) == GLAM_ERR_MEMORY);
+        ERROR_IS(ctx, GLAM_ERR_MEMORY, "5.0 GB of scratch");
+        glam_clear_error(ctx);
+    }
+    CLOSE_CLEAN(ctx);
+}
+
+// Shapes of too many dimensions, or of none.
+static void base_dimensions(void)
+{
+    static const int dims[] = { -1, 0, 5, 6, INT_MAX, INT_MIN };
+    for (int i = 0; i < 6; i++) {
+        glam_shape s[2] = { { dims[i], { 1, 1, 1, 1 } }, { 1, { 1, 1, 1, 1 } } };
+        glam_ctx *ctx = test_ctx();
+        CHECK(glam_zeros(ctx, s[0]) == NULL && glam__count(s[0]) == 0);
+        ERROR_IS(ctx, GLAM_ERR_SHAPE, "1 to 4 dimensions");
+        glam_tensor *t = (glam_clear_error(ctx), glam_zeros(ctx, glam_dim1(8)));
+        t->shape.dims = dims[i];
+        CHECK(glam_size(t) == 0);
+        t->shape.dims = 1;
+        CLOSE_CLEAN(ctx);
+    }
+}
+
 // glam_fail formats, cuts what is too long, and never writes past its buffer.
 static void base_long_messages(void)
 {
@@ -66,5 +98,7 @@ static void test_01_base(void)
     RUN(base_alignment);
     RUN(base_arena_blocks_are_apart);
     RUN(base_sizes_do_not_wrap);
+    RUN(base_beyond_the_addresses);
+    RUN(base_dimensions);
     RUN(base_long_messages);
 }

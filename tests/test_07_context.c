@@ -11,6 +11,11 @@ static void context_defaults(void)
     CHECK(ctx != NULL && glam_error(ctx) == GLAM_OK);
     CHECK(!strcmp(glam_error_text(ctx), ""));
     CHECK(glam_memory(ctx).peak > 0 && glam_memory(ctx).allocations > 0);
+    CHECK(glam_threads(ctx) == glam__default_threads() && glam_threads(ctx) >= 1);
+    CLOSE_CLEAN(ctx);
+    o.threads = 3;
+    ctx = glam_open(&o);
+    CHECK(glam_threads(ctx) == 3);
     CLOSE_CLEAN(ctx);
     glam_close(NULL);
 }
@@ -135,6 +140,7 @@ static void context_null_values(void)
     CHECK(!glam_moe(NULL, NULL, &moe_weights, &moe, NULL, NULL));
     CHECK(!glam_moe_masked(NULL, NULL, NULL, NULL, NULL, NULL, NULL));
     CHECK(!glam_moe_init(NULL, "m", 3, NULL).router);
+    CHECK(glam_threads(NULL) == 0);
     CHECK(!glam_model_new(NULL, NULL) && !glam_model_config(NULL) && !glam_model_ctx(NULL));
     CHECK(glam_model_count(NULL, NULL) == 0);
     CHECK(!glam_forward(NULL, NULL, GLAM_INFER) && !glam_loss(NULL, NULL, GLAM_TRAIN, NULL));

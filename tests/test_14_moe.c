@@ -756,8 +756,23 @@ static void moe_failures(void)
     CLOSE_CLEAN(ctx);
 }
 
+// The router's panels are kept from pass to pass, as those of experts are.
+static void moe_keeps_panels(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_moe_config c = glam_moe_config_default();
+    c.hidden = 24;
+    glam_moe_weights w = glam_moe_init(ctx, "m", 16, &c);
+    glam_no_grad(ctx, 1);
+    CHECK(glam_moe(ctx, glam_zeros(ctx, glam_dim2(40, 16)), &w, &c, NULL, NULL) != NULL);
+    CHECK(w.router->pack && w.router->pack->bytes[0] > 0);
+    CHECK(ctx->plain || (w.up->pack && w.up->pack->bytes[0] > 0));
+    CLOSE_CLEAN(ctx);
+}
+
 static void test_14_moe(void)
 {
+    RUN(moe_keeps_panels);
     RUN(moe_worked_vectors);
     RUN(moe_worked_renormalised);
     RUN(moe_capacities);
