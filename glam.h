@@ -1321,6 +1321,8 @@ GLAM_API glam_status glam_load_config(glam_ctx *ctx, const char *path, glam_conf
 GLAM_API glam_status glam_load_recipe(glam_ctx *ctx, const char *path, glam_recipe *recipe);
 // The narrowest type of its weights as a load here would make them; F32 where it fails.
 GLAM_API glam_type   glam_load_type(glam_ctx *ctx, const char *path);
+// The arithmetic of a checkpoint, which options.arithmetic must be for the run to go on.
+GLAM_API glam_arithmetic glam_load_arithmetic(glam_ctx *ctx, const char *path);
 // The tokenizer of a model or checkpoint alone, to open texts with; NULL without an error: bytes.
 GLAM_API glam_tokenizer *glam_load_tokenizer(glam_ctx *ctx, const char *path);
 
@@ -18446,6 +18448,14 @@ static int glam__file_same_texts(const glam__file *f, const glam__file_state *s,
                             "them in other pieces, or with other weights"));
 }
 
+GLAM_API glam_arithmetic glam_load_arithmetic(glam_ctx *ctx, const char *path)
+{
+    glam__file f;
+    glam__file_state state;
+    int read = glam__file_open(&f, ctx, path, NULL, 0) && glam__file_read_state(&f, &state);
+    return glam__file_end(&f) == GLAM_OK && read ? state.arithmetic : GLAM_F32;
+}
+
 GLAM_API glam_status glam_load_recipe(glam_ctx *ctx, const char *path, glam_recipe *recipe)
 {
     glam__file f;
@@ -18715,7 +18725,7 @@ GLAM__PLAIN_CODE_ENDS
                  glam_select_experts.
          CHANGED glam_routing.gate is called weight; its probability and entropy follow the score.
          ADDED   byte-pair tokenizers, learnt or taken over, stored with a model; texts in form C.
-         ADDED   products in bf16: options.arithmetic.
+         ADDED   products in bf16: options.arithmetic, glam_load_arithmetic.
          ADDED   log-likelihoods of continuations, glam_choose, beam search.
          ADDED   what other families have: rotary positions, kv_heads, qk_norm, embed_scale,
                  residual_scale, swiglu in dense layers.

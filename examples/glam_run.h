@@ -402,6 +402,15 @@ static int describe(run *r)
     return split_texts(r, GIVEN(val_fraction) ? r->s->val_fraction : 0.1);
 }
 
+// The arithmetic in which a run goes on.  What is wrong with its file the loading says.
+static glam_arithmetic resumed_arithmetic(const char *path)
+{
+    glam_ctx *ctx = glam_open(NULL);
+    glam_arithmetic found = glam_load_arithmetic(ctx, path);
+    glam_close(ctx);
+    return found;
+}
+
 // A context for a run, which a signal cancels.
 static int open_run(run *r, settings *s, char **words, int count)
 {
@@ -414,6 +423,7 @@ static int open_run(run *r, settings *s, char **words, int count)
     mute = s->quiet;
     if (join_ranks(s, &options)) return USAGE;
     set_machine(s, &options);
+    if (GIVEN(resume) && !GIVEN(arithmetic)) options.arithmetic = resumed_arithmetic(s->resume);
     if (GIVEN(mesh) && !GIVEN(threads)) options.threads = 1;
     if (GIVEN(pack)) options.pack_bytes = pack_bytes(s->pack);
     if (GIVEN(seed)) options.seed = s->seed;

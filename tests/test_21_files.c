@@ -715,6 +715,33 @@ static void files_checkpoint(void)
     files_resume(GLAM_ADAFACTOR);
 }
 
+// A run goes on in its own arithmetic, which can be asked for before there is a context for it.
+static void files_arithmetic(void)
+{
+    const char *path = test_path("arithmetic.checkpoint");
+    for (int i = 0; i < 2; i++) {
+        glam_options options = test_options();
+        options.arithmetic = i ? GLAM_BF16 : GLAM_F32;
+        glam_ctx *ctx = glam_open(&options), *other;
+        glam_config c = train_config();
+        glam_recipe r = train_recipe(3);
+        glam_text *text = test_text(ctx, 3000);
+        glam_trainer *trainer = glam_trainer_new(glam_model_new(ctx, &c), text, NULL, &r);
+        CHECK(glam_train_step(trainer, NULL) && glam_save_checkpoint(trainer, path) == GLAM_OK);
+        CLOSE_CLEAN(ctx);
+        options.arithmetic = i ? GLAM_F32 : GLAM_BF16;
+        other = glam_open(&options);
+        CHECK(glam_load_arithmetic(other, path) == (i ? GLAM_BF16 : GLAM_F32) && glam_error(other) == GLAM_OK);
+        CHECK(!glam_load_checkpoint(other, path, test_text(other, 3000), NULL));
+        ERROR_IS(other, GLAM_ERR_VALUE, i ? "multiplies in bf16, this context in f32" : "multiplies in f32");
+        remove(path);
+        CHECK(glam_load_arithmetic(other, path) == GLAM_F32);
+        ERROR_IS(other, GLAM_ERR_FILE, "arithmetic.checkpoint");
+        glam_close(other);
+    }
+    CHECK(glam_load_arithmetic(NULL, path) == GLAM_F32);
+}
+
 // A file cannot ask for much more memory than it has bytes.  The slack: one chunk for reading,
 // and one arena chunk each for the measured model and for the real one.
 static void files_bound(void)
@@ -1136,6 +1163,7 @@ static void test_21_files(void)
     RUN(files_escapes);
     RUN(files_split);
     RUN(files_checkpoint);
+    RUN(files_arithmetic);
     RUN(files_tokenizer);
     RUN(files_bound);
     RUN(files_bound_checkpoint);

@@ -367,13 +367,13 @@ try 0 'trains .*(9.* %); 128 are frozen' train $other --from "$model" --freeze '
     --steps 1 --out "$work/blank"
 try 0 'saved' train $other --from "$model" --freeze 'experts, router' --steps 1 --out "$work/blank2"
 
-# --- bf16: resumed to the bits of a run that was never stopped, and only in bf16 -----------------
+# --- bf16: resumed, in the arithmetic of the file, to the bits of a run that was never stopped ----
 narrow="train $text $small --arithmetic bf16 --val-fraction 0"
 try 0 'bf16' $narrow --steps 6 --out "$work/narrow"
 try 0 'after 3 steps' $narrow --steps 3 --out "$work/narrow.half" --checkpoint "$work/narrow.checkpoint"
 try 1 'multiplies in bf16, this context in f32' train $text --resume "$work/narrow.checkpoint" --steps 6 \
-    --out "$work/narrow.wrong"
-try 0 'after 6 steps' train $text --resume "$work/narrow.checkpoint" --arithmetic bf16 --steps 6 --threads 3 \
+    --arithmetic f32 --out "$work/narrow.wrong"
+try 0 'bf16, threads 3' train $text --resume "$work/narrow.checkpoint" --steps 6 --threads 3 \
     --out "$work/narrow.more"
 cmp -s "$work/narrow" "$work/narrow.more" && pass || fail "a run in bf16 resumes to other bits"
 
