@@ -141,7 +141,8 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(simd, "simd", "NAME", NEW | GENERATE | EVAL | ROUTE | REPORT | PLAN, WORD, 0, \
         "base, sse2, avx2, avx512 or neon; else the best") \
     ROW(arithmetic, "arithmetic", "NAME", NEW | RESUME | GENERATE | EVAL, WORD, 0, \
-        "of products: f32, bf16, or auto: bf16 where the chip does it; else f32") \
+        "of products: f32, bf16, or auto: bf16 where the chip does it; else f32, " \
+        "resumed: as before") \
     ROW(eval_every, "eval-every", "N", TRAIN, WHOLE, MANY, \
         "steps between validations; 0: at the end") \
     ROW(val_fraction, "val-fraction", "F", NEW | EVAL, SHARE, 1, \
