@@ -2605,6 +2605,10 @@ typedef struct glam__kernels {
     // The same with A by columns, a[p*lda + i]: the product with a transposed matrix.
     void (*panel_t)(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
                     float *c, size_t ldc, int add);
+    // One row of A times a block of columns of a narrow B, row-major, with the bits of a panel of
+    // what it stands for: a model that writes.  NULL: by way of a panel.
+    void (*one)    (int k, const float *a, const void *b, size_t ldb, const uint16_t *scales,
+                    size_t lds, float *c, int add);
     GLAM__ROW_KERNELS(GLAM__KERNEL_FIELD, none, , 0)
 } glam__kernels;
 
@@ -3506,6 +3510,7 @@ static void glam__table_base(glam__kernels *t)
     t->nr = GLAM__BASE_NR;
     t->pair = 1;
     t->native = 0;
+    t->one = NULL;
     t->panel = glam__panel_base;
     t->panel_t = glam__panel_t_base;
     glam__rows_of_base(t);
@@ -3888,6 +3893,54 @@ GLAM__TILES(avx2, GLAM__AVX2, 8, 6, 6)
 GLAM__ROWS(avx512, GLAM__AVX512, 32)
 GLAM__TILES(avx512, GLAM__AVX512, 16, 8, 12)
 
+// Compilers do not find the instructions that widen bytes and halves of words by themselves.
+#define GLAM__LOAD_WIDE(name, to, at, bytes) \
+    __asm__("{" name " %1, %0|" name " %0, %1}" : "=v"(to) : "m"(*(const char (*)[bytes])(at)))
+#define GLAM__ONE(isa, attr, W) \
+    typedef int32_t glam__i_##isa __attribute__((vector_size(4 * W))); \
+    attr static GLAM__INLINE void glam__one_of_##isa( \
+        const int q8, int k, const float *a, const char *b, size_t ld, const uint16_t *scales, \
+        size_t lds, float *c, int add) \
+    { \
+        GLAM__FUSED \
+        glam__v_##isa sum[GLAM__Q8_BLOCK / W], wide, old; \
+        glam__i_##isa whole; \
+        const glam__v_##isa zero = { 0 }; \
+        GLAM__UNROLL for (int v = 0; v < GLAM__Q8_BLOCK / W; v++) sum[v] = zero; \
+        for (int p = 0; p < k; p++, b += ld) { \
+            const float x = a[p], scale = q8 ? glam__widen1(scales[(size_t)p * lds]) : 1; \
+            __builtin_prefetch(b + 64, 0, 2); \
+            GLAM__UNROLL for (int v = 0; v < GLAM__Q8_BLOCK / W; v++) { \
+                if (q8) { \
+                    GLAM__LOAD_WIDE("vpmovsxbd", whole, b + v * W, W); \
+                    wide = __builtin_convertvector(whole, glam__v_##isa) * scale; \
+                } else { \
+                    GLAM__LOAD_WIDE("vpmovzxwd", whole, b + 2 * v * W, 2 * W); \
+                    whole = whole << 16; \
+                    memcpy(&wide, &whole, sizeof wide); \
+                } \
+                sum[v] += wide * x; \
+            } \
+        } \
+        GLAM__UNROLL for (int v = 0; v < GLAM__Q8_BLOCK / W; v++) { \
+            if (add) { \
+                memcpy(&old, c + v * W, sizeof old); \
+                sum[v] = old + sum[v]; \
+            } \
+            memcpy(c + v * W, &sum[v], sizeof old); \
+        } \
+    } \
+    attr static void glam__one_##isa(int k, const float *a, const void *b, size_t ld, \
+                                     const uint16_t *scales, size_t lds, float *c, int add) \
+    { \
+        if (scales) glam__one_of_##isa(1, k, a, (const char *)b, ld, scales, lds, c, add); \
+        else glam__one_of_##isa(0, k, a, (const char *)b, 2 * ld, NULL, 0, c, add); \
+    }
+#if !defined(__clang__) ? __GNUC__ >= 9 : __clang_major__ >= 9
+#define GLAM__HAS_ONE 1
+GLAM__ONE(avx2, GLAM__AVX2, 8)
+#endif
+
 GLAM__TILE(halves, GLAM__AVX2, 8, 6, 6, HALVES)
 
 // Compilers name the instruction each in its own way, assemblers agree.
@@ -3956,12 +4009,16 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
     if (!name || strcmp(name, "sse2") == 0) glam__table_sse2(out), found = 1;
     if (avx2 && (!name || strcmp(name, "avx2") == 0)) {
         glam__table_avx2(out);
+#ifdef GLAM__HAS_ONE
+        if (sizeof(float) == 4) out->one = glam__one_avx2;
+#endif
         out->pairs = glam__panel_halves;
         out->pairs_t = glam__panel_t_halves;
         found = 1;
     }
     if (avx512 && (!name || strcmp(name, "avx512") == 0)) {
         glam__table_avx512(out);
+        out->one = NULL;           // of one row: by way of a panel
         found = 1;
 #ifdef GLAM__PAIRS_AVX512
         if (__builtin_cpu_supports("avx512bf16") && sizeof(float) == 4) {
@@ -5515,6 +5572,32 @@ static void glam__low_panel(const glam_ctx *ctx, const glam__operand *b, const g
     }
 }
 
+// Panels of a block of columns from number j on, where one row meets a narrow B as it lies; else 0.
+static int glam__one_block(const glam__product *p, const glam__operand *b, const glam__span *s,
+                           const float *a, int p0, int terms, int j, int most, float *c)
+{
+    const glam__kernels *k = b->kernels;
+    int panels = GLAM__Q8_BLOCK / k->nr, col = j * k->nr;
+    if (s->rows != 1 || b->data || b->transposed || b->panels || k->pair > 1 || !k->one ||
+        j % panels || panels > most || col + GLAM__Q8_BLOCK > b->n) return 0;
+    size_t row = (size_t)s->slice * (b->slice / b->ld) + (size_t)p0;
+    size_t at = row * b->ld + (size_t)col, lds = (size_t)glam__blocks_of(b->n);
+    if (p->base && p0 == 0)
+        memcpy(c, p->base + (size_t)s->row * p->ldc + col, GLAM__Q8_BLOCK * sizeof(float));
+    k->one(terms, a, (const char *)b->narrow + (b->scales ? at : 2 * at), b->ld,
+           b->scales ? b->scales + row * lds + col / GLAM__Q8_BLOCK : NULL, lds, c,
+           p->add || p->base || p0 > 0);
+    return panels;
+}
+
+// Where part number `part` of all panels begins: of narrow ones, with a block of columns.
+static int glam__part_begins(const glam__product *p, int part, int parts)
+{
+    int at = (int)((int64_t)p->panels * part / parts);
+    int unit = p->b[0].data ? 1 : GLAM__Q8_BLOCK / p->b[0].kernels->nr;
+    return part < parts ? at / unit * unit : at;
+}
+
 // Panels [from,to) of the parts laid side by side, for one block of rows and `terms` steps of k
 // from p0 on.
 static void glam__product_panels(const glam__product *p, const glam__span *s, const float *a,
@@ -5530,6 +5613,12 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
             float *c = p->c[i] + (size_t)s->row * p->ldc + (col - p->skip);
             const float *values = panel;
             size_t ldb = (size_t)k->nr;
+            int most = glam__min(panels, to - first) - j;
+            int done = glam__one_block(p, b, s, a, p0, terms, j, most, c);
+            if (done) {
+                j += done - 1;
+                continue;
+            }
             if (b->panels) {
                 values = b->panels + glam__panel_at(b, panels, s->slice, j, p0, terms);
             } else if (b->data && !b->transposed && n == k->nr && s->rows <= 2 * k->mr &&
@@ -5617,8 +5706,8 @@ static void glam__product_body(void *arg, int begin, int end, int worker)
     for (int t = begin; t < end; t++) {
         int part = t % p->cols;
         glam__span s = glam__find_block(p, t / p->cols);
-        int from = (int)((int64_t)p->panels * part / p->cols);
-        int to = (int)((int64_t)p->panels * (part + 1) / p->cols);
+        int from = glam__part_begins(p, part, p->cols);
+        int to = glam__part_begins(p, part + 1, p->cols);
         if (s.rows)
             glam__product_block(p, &s, from, to, p->scratch + (size_t)worker * p->worker_floats);
     }
@@ -5853,8 +5942,8 @@ static void glam__chain_body(void *arg, int begin, int end, int worker)
         int part = t % c->cols;
         glam__span s = glam__find_block(c->p, t / c->cols);
         if (s.rows)
-            glam__chain_block(c, &s, (int)((int64_t)last->panels * part / c->cols),
-                              (int)((int64_t)last->panels * (part + 1) / c->cols),
+            glam__chain_block(c, &s, glam__part_begins(last, part, c->cols),
+                              glam__part_begins(last, part + 1, c->cols),
                               c->scratch + (size_t)worker * c->floats);
     }
 }
