@@ -443,8 +443,49 @@ static void adapters_patterns(void)
     }
 }
 
+// families write DIR: adapters of ours on all that a family has, gate and up with an A of their own, for
+// PEFT (tests/families.py check), and the logits with them.
+static int write_adapters(const char *dir)
+{
+    int failed = 0;
+    for (int i = 0; i < FAMILIES; i++) {
+        char path[512];
+        int32_t ids[TOKENS];
+        const glam_batch all = { 2, 12, ids, NULL, NULL, NULL };
+        glam_ctx *ctx = glam_open(NULL);
+        glam_tensor *t;
+        glam_lora l = glam_lora_default();
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        glam_model *model = hub_import(ctx, path, NULL, NULL);
+        l.rank = 3;
+        l.alpha = 5;
+        l.rslora = 1;
+        for (int role = 1; role <= GLAM_ROLE_DENSE && model; role *= 2) {
+            l.roles = role;
+            if (glam_model_adapt(model, &l)) glam_clear_error(ctx);        // a role that it lacks
+            if (role == GLAM_ROLE_ATTENTION) l.rank = 2;
+        }
+        for (int k = 0; (t = glam_model_tensor_at(model, k)) != NULL; k++)
+            for (size_t e = 0; strstr(t->name, ".lora_b") && e < glam_size(t); e++)
+                t->data[e] = 0.2f * sinf((float)(7 * e + 3 * (size_t)k));
+        for (int k = 0; k < TOKENS; k++) ids[k] = k * 37 % VOCAB;
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        mkdir(path, 0777);
+        hub_export_adapter(model, path);
+        snprintf(path, sizeof path, "%s/%s/logits", dir, names[i]);
+        glam_tensor *y = glam_forward(model, &all, GLAM_INFER);
+        FILE *f = y ? fopen(path, "wb") : NULL;
+        failed += !f || fwrite(y->data, sizeof(float), glam_size(y), f) != TOKENS * VOCAB;
+        if (f) fclose(f);
+        if (glam_error(ctx)) printf("%s: %s\n", names[i], glam_error_text(ctx));
+        glam_close(ctx);
+    }
+    return failed > 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "write") == 0) return write_adapters(argv[2]);
     test__open(argc, argv);
     RUN(families_like_transformers);
     RUN(families_round_trip);

@@ -4,8 +4,9 @@ folder adapter of PEFT's, or by hand in the older form of names, with what PEFT 
 
     python3 tests/families.py [FOLDER]           needs torch 2.13, transformers 5.24, peft 0.21
     python3 tests/families.py adapters [FOLDER]  makes the adapters alone
-    python3 tests/families.py check TOOL         PEFT and gguf read what the built tool writes of them,
-                                               transformers what it has trained
+    python3 tests/families.py check TOOL [FAMILIES]   PEFT and gguf read what the built tool writes of them,
+                                               transformers what it has trained; FAMILIES is the built
+                                               tests/families.c: PEFT reads adapters of ours on all roles
 """
 import json, os, shutil, subprocess, sys, tempfile, warnings
 warnings.filterwarnings('ignore')
@@ -236,12 +237,33 @@ def trained(tool, family):
     return ok
 
 
+def check_ours(program):
+    """Adapters of ours, on every role: PEFT's logits with them are ours."""
+    import numpy, peft
+    bad = 0
+    with tempfile.TemporaryDirectory() as d:
+        subprocess.run([program, 'write', d], check=True, cwd=os.path.join(OUT, '..', '..'))
+        for name in ADAPTERS:
+            want = torch.from_numpy(numpy.fromfile(os.path.join(d, name, 'logits'), '<f4')).view(2, 12, V)
+            ids = (torch.arange(24) * 37 % V).view(2, 12)
+            with torch.no_grad():
+                base = load(name)(ids).logits
+                mine = peft.PeftModel.from_pretrained(load(name), os.path.join(d, name)).eval()(ids).logits
+            apart, moved = float((mine - want).abs().max()), float((base - want).abs().max())
+            ok = apart < 1e-4 and moved > 0.1
+            bad += not ok
+            print('%-10s PEFT with an adapter of ours within %.1e (the base: %.1f)%s' % (
+                name, apart, moved, '' if ok else '  FAILED'))
+    return bad
+
+
 if __name__ == '__main__':
     if WORD == 'check':
         tool = os.path.abspath(REST[0])
         sys.exit(sum(not check(tool, name) for name in ADAPTERS) +
                  sum(not trained(tool, name) for name in ('llama', 'qwen3', 'mixtral', 'granitemoe', 'olmoe',
-                                                         'qwen3_moe')))
+                                                         'qwen3_moe')) +
+                 (check_ours(os.path.abspath(REST[1])) if len(REST) > 1 else 0))
     for name in FAMILIES:
         if not WORD:
             make(name)
