@@ -1769,7 +1769,9 @@ static int hub_matches(const char *p, const char *s)
 {
     const char *open = strchr(p, '('), *close = open ? strchr(open, ')') : NULL;
     char one[400];
-    int found = 0;
+    int found = 0, groups = 0;
+    for (const char *c = p; *c; c++) groups += *c == '(';
+    if (groups > 3) return -1;                   // each is tried with each of the others
     if (!open && !strchr(p, '|')) return hub_matches_plain(p, s);
     if (!open) { open = p - 1; close = p + strlen(p); }
     else if (!close || open[1] == '?' || (close[1] && strchr("*+?{", close[1])) ||

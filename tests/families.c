@@ -435,6 +435,7 @@ static void adapters_patterns(void)
         {"x|y", "a.y", 1}, {"^layers.1", "model.layers.1", 0}, {"^model.layers.\\d+", "model.layers.12", 1},
         {"layers.1+", "layers.111", 1}, {"layers.1?2", "layers.2", 1}, {"q_proj$", "a.q_proj", 1},
         {"a{2}", "aa", -1}, {"(?:q)", "q", -1}, {"\\w+", "q", -1}, {"(q)?", "q", -1}, {"[^q]", "p", -1},
+        {"(a|b)(c|d)(e|f)", "x.bce", 1}, {"(a|b)(c|d)(e|f)(g|h)", "x.bceg", -1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int found = hub_matches(rows[i].pattern, rows[i].name);
