@@ -2,7 +2,7 @@
    and of what agrees with the paper.  A part of study.c.
 
    Spread: the standard deviation of a final loss over seeds, from all settings that ran with two or
-   more.  A difference counts when it is more than twice its own standard error; what is less is
+   more, but for those whose seeds lie far further apart than the others'.  A difference counts when it is more than twice its own standard error; what is less is
    called level. */
 
 #ifndef STUDY_PAGE_H
@@ -36,6 +36,8 @@ typedef struct results {
     curve       of[MOST_JOBS];
     int         done, freedom;           // runs; of the spread
     double      spread;
+    int         apart;                   // settings that are not in it
+    const change *wild;                  // the last of them, if it is an ablation
     FILE       *page;
 } results;
 
@@ -124,23 +126,50 @@ static group change_group(const results *r, int i)
                                       : find_group(r, 0, CHANGED, NOVELS, i, 1);
 }
 
-static void add_spread(results *r, const group *g, double *sum)
+// Settings of more than one seed: sums of squares about their means, and degrees of freedom.
+enum { SETTINGS = BASES * COUNTS + CHANGES };
+typedef struct variances { double sum[SETTINGS]; int freedom[SETTINGS], n; } variances;
+
+static void add_variance(variances *v, const group *g)
 {
-    for (int i = 0; i < g->n && g->n > 1; i++) *sum += (g->loss[i] - g->mean) * (g->loss[i] - g->mean);
-    if (g->n > 1) r->freedom += g->n - 1;
+    double *sum = &v->sum[v->n];
+    *sum = 0;
+    for (int i = 0; i < g->n; i++) *sum += (g->loss[i] - g->mean) * (g->loss[i] - g->mean);
+    v->freedom[v->n++] = g->n > 1 ? g->n - 1 : 0;
 }
 
+// One variance for all, but without settings whose own is more than APART times that of the others.
 static void find_spread(results *r)
 {
-    double sum = 0;
+    static const double APART = 16;
+    variances v;
+    double all = 0, sum = 0;
+    int freedom = 0;
+    v.n = 0;
     for (int b = 0; b < BASES; b++)
         for (int i = 0; i < COUNTS; i++) {
             group g = main_group(r, b, counts[i]);
-            add_spread(r, &g, &sum);
+            add_variance(&v, &g);
         }
     for (int i = 0; i < CHANGES; i++) {
         group g = change_group(r, i);
-        if (changes[i].knob != NOTHING) add_spread(r, &g, &sum);
+        if (changes[i].knob == NOTHING) g.n = 0;
+        add_variance(&v, &g);
+    }
+    for (int i = 0; i < v.n; i++) {
+        all += v.sum[i];
+        freedom += v.freedom[i];
+    }
+    for (int i = 0; i < v.n; i++) {
+        int others = freedom - v.freedom[i];
+        if (!v.freedom[i]) continue;
+        if (others && v.sum[i] / v.freedom[i] > APART * (all - v.sum[i]) / others) {
+            r->apart++;
+            if (i >= BASES * COUNTS) r->wild = &changes[i - BASES * COUNTS];
+            continue;
+        }
+        sum += v.sum[i];
+        r->freedom += v.freedom[i];
     }
     r->spread = r->freedom ? sqrt(sum / r->freedom) : NAN;
 }
@@ -589,8 +618,13 @@ static void write_words(results *r)
         say(r, "Spread: one seed's final loss lies %.4f nats (standard deviation, %d degrees of "
             "freedom) about the mean of its setting. A difference of less than twice its standard "
             "error is called level.\n", r->spread, r->freedom);
-    else say(r, "There is one seed of each, so nothing is known of their spread and every verdict "
-             "is level.\n");
+    if (r->apart)
+        say(r, "Not in it, since their seeds lie too far apart (16 times the others' variance): %d "
+            "setting%s%s%s%s%s.\n", r->apart, r->apart == 1 ? "" : "s", r->wild ? ", " : "",
+            r->wild ? r->wild->group : "", r->wild ? " " : "", r->wild ? r->wild->name : "");
+    if (!r->freedom)
+        say(r, "There is one seed of each, so nothing is known of their spread and every verdict "
+            "is level.\n");
     table_experts(r);
     say(r, "\n![Loss against tokens](study_tokens.svg)\n![Loss against experts](study_experts.svg)\n"
         "![Loss against time and energy](study_cost.svg)\n");
