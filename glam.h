@@ -11406,12 +11406,36 @@ GLAM_API int glam_model_use_adapters(glam_model *model, int on)
     return before;
 }
 
-// A narrow weight as f32, in memory of its own.
+// A narrow weight as f32, in memory of its own, until the context is rewound to before that.
+typedef struct glam__widened {
+    glam_model *model;
+    int index;
+    glam_type type;
+    void *narrow;
+} glam__widened;
+
+static void glam__narrow_again(glam_ctx *ctx GLAM__UNUSED, void *arg)
+{
+    const glam__widened *was = (const glam__widened *)arg;
+    glam_tensor *w = was->model->tensors[was->index];
+    w->data = NULL;
+    w->narrow = was->narrow;
+    w->type = was->type;
+    w->wants_grad = 0;
+    was->model->types[was->index] = (unsigned char)was->type;
+    glam__pack_stale(w);
+}
+
 static int glam__widen_weight(glam_model *model, int i)
 {
+    glam_ctx *ctx = model->ctx;
     glam_tensor *w = model->tensors[i];
-    float *data = glam__take_values(model->ctx, &model->ctx->life, glam_size(w));
-    if (model->ctx->error) return 0;
+    glam__widened *was = (glam__widened *)glam__take(ctx, &ctx->life, sizeof *was);
+    if (!was) return 0;
+    was->model = model;  was->index = i;  was->type = w->type;  was->narrow = w->narrow;
+    glam__on_rewind(ctx, glam__narrow_again, was);
+    float *data = glam__take_values(ctx, &ctx->life, glam_size(w));
+    if (ctx->error) return 0;
     if (data) glam_read(w, 0, glam__rows(w), data);
     w->data = data;
     w->narrow = NULL;
@@ -18809,6 +18833,8 @@ GLAM__PLAIN_CODE_ENDS
 /* Changes, newest first.
 
    v0.1  ADDED   low-rank adapters (glam_model_adapt), of experts too; glam_freeze_experts.
+         ADDED   narrow frozen weights, bf16 and q8 (options.weights, glam_read, glam_write).
+         ADDED   examples of which some tokens are learnt (glam_text_examples); targets of -1.
          ADDED   routers beside top-k, sigmoid scores, a bias in place of the balance loss, a shared
                  expert; options.trace, glam_routing_stats; glam_model_tune, glam_upcycle,
                  glam_select_experts.

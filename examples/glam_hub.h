@@ -1261,6 +1261,26 @@ static int hub_find_place(const hub_family *y, const glam_tensor *t, int expert,
     return 1;
 }
 
+// A matrix of theirs from a row on, as matrix e of ours.  Where ours is narrow, through a piece: some
+// rows, or where it is turned all of them.
+static int hub_matrix(hub_folder *f, const hub_entry *found, uint64_t row, const hub_place *p, glam_tensor *t,
+                      uint64_t e)
+{
+    uint64_t rows = p->turned ? p->columns : p->rows, width = p->turned ? p->rows : p->columns, some = rows;
+    if (t->data) return hub_rows(f, found, row, p->rows, p->columns, p->turned, t->data + e * rows * width);
+    while (!p->turned && some > 1 && some * width > HUB_CHUNK) some = (some + 1) / 2;
+    float *piece = (float *)malloc((size_t)(some * width) * sizeof *piece);
+    int ok = piece != NULL;
+    if (!ok) glam_fail(f->ctx, GLAM_ERR_MEMORY, "no memory for a piece of %s", t->name);
+    for (uint64_t at = 0, n; at < rows && ok; at += n) {
+        n = rows - at < some ? rows - at : some;
+        ok = hub_rows(f, found, row + at, p->turned ? p->rows : n, p->columns, p->turned, piece);
+        if (ok) glam_write(t, (size_t)(e * rows + at), (size_t)n, piece);
+    }
+    free(piece);
+    return ok;
+}
+
 static int hub_fill(hub_folder *f, const hub_family *y, glam_tensor *t)
 {
     hub_place p;
@@ -1281,8 +1301,7 @@ static int hub_fill(hub_folder *f, const hub_family *y, glam_tensor *t)
         if (found->type == HUB_OTHER)
             return hub_wrong(f, "F32, F16 or BF16 is wanted, and is not the type of the tensor", p.name);
         found->used = 1;
-        if (!hub_rows(f, found, row, p.rows, p.columns, p.turned, t->data + e * p.rows * p.columns))
-            return 0;
+        if (!hub_matrix(f, found, row, &p, t, e)) return 0;
     }
     return 1;
 }
@@ -1638,6 +1657,21 @@ static int hub_put_header_end(FILE *f, int ok)
     return ok && !hub_seek(f, 0) && fwrite(length, 1, 8, f) == 8 && !hub_seek(f, n + 8);
 }
 
+// Matrix e of ours as theirs: row by row, or where it is turned as a whole.
+static int hub_put_matrix(FILE *f, const hub_place *p, const glam_tensor *t, uint64_t e)
+{
+    uint64_t width = (uint64_t)t->shape.dim[t->shape.dims - 1], rows = glam_size(t) / width / p->experts;
+    uint64_t some = p->turned ? rows : 1;
+    float *w = (float *)malloc((size_t)(some * width) * sizeof *w);
+    for (uint64_t at = 0; at < rows && w; at += some) {
+        glam_read(t, (size_t)(e * rows + at), (size_t)some, w);
+        for (uint64_t k = 0; k < some * width; k++)
+            hub_put_float(f, w[p->turned ? k % rows * width + k / rows : k]);
+    }
+    free(w);
+    return w != NULL;
+}
+
 // One of their tensors after the other, in the order of ours: pass 0 the header, 1 the numbers.
 static int hub_put_tensors(FILE *f, const glam_model *model, const hub_family *y, int pass)
 {
@@ -1666,9 +1700,7 @@ static int hub_put_tensors(FILE *f, const glam_model *model, const hub_family *y
                 for (int part = 0; part < p.parts; part++) {
                     const glam_tensor *from = part ? glam_model_tensor_at(model, i + part) : t;
                     if (!hub_find_place(y, from, (int)x, &q) || q.part != part) return 0;
-                    const float *w = from->data + x * p.rows * p.columns;
-                    for (uint64_t k = 0; k < p.rows * p.columns; k++)
-                        hub_put_float(f, w[p.turned ? k % p.columns * p.rows + k / p.columns : k]);
+                    if (!hub_put_matrix(f, &p, from, x)) return 0;
                 }
         }
     if (pass == 0) fputc('}', f);

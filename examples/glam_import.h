@@ -30,8 +30,63 @@ static void print_model(const glam_model *model)
     else printf("tokens    no tokenizer: ids only (eval --tokens), or bytes\n");
 }
 
+static const char *const weight_forms[] = {"f32", "bf16", "q8"};
+
+// What a narrow form costs is measured on this unless a text is given.
+static const char loss_text[] =
+    "The lighthouse stood at the end of the long stone pier, where the water was deep and cold. Every evening "
+    "the keeper climbed its stairs, counted the ships that lay in the harbour, and lit the lamp. He wrote down "
+    "the time, the wind, and the names of those he knew. In winter the waves broke over the wall, and nobody "
+    "came to see him for weeks; then he read the old books again, and listened to the storm.\n";
+
+// Nats a token on the text, in windows of at most 512; negative: it cannot be had, which is told.
+static double probe_loss(const settings *s, glam_model *model, uint64_t *tokens)
+{
+    glam_ctx *ctx = glam_model_ctx(model);
+    const glam_tokenizer *t = glam_model_tokenizer(model);
+    glam_text *text = GIVEN(probe) ? glam_text_open(ctx, s->probe, t)
+                                   : glam_text_from(ctx, loss_text, sizeof loss_text - 1, t);
+    glam_perplexity_report p;
+    size_t length = glam_text_length(text);
+    int context = glam_model_config(model)->context;
+    if (context > 512) context = 512;
+    if (length <= (size_t)context) context = (int)length - 1;
+    memset(&p, 0, sizeof p);
+    if (context > 0) glam_perplexity(model, text, context, &p);
+    if (failure(ctx) || !p.tokens) return -1;
+    *tokens = p.tokens;
+    return p.loss;
+}
+
+static glam_ctx *open_form(const settings *s, int form)
+{
+    glam_options options = glam_options_default();
+    set_machine(s, &options);
+    options.weights = (glam_type)form;
+    return glam_open(&options);
+}
+
+// The loss in f32; negative: f32 does not fit into memory, or the model has no tokenizer.
+static double wide_loss(const settings *s, const char *folder)
+{
+    glam_ctx *ctx = open_form(s, GLAM_TYPE_F32);
+    glam_model *model = hub_import(ctx, folder, print_import, NULL);
+    uint64_t tokens;
+    double loss = -1;
+    if (model && glam_model_tokenizer(model)) loss = probe_loss(s, model, &tokens);
+    else if (glam_error(ctx) == GLAM_ERR_MEMORY) warn("f32 does not fit into memory: no loss to compare with");
+    glam_close(ctx);
+    return loss;
+}
+
 static int run_import(settings *s, char **words, int count)
 {
+    int form = 0;
+    while (GIVEN(narrow) && form < 3 && strcmp(s->narrow, weight_forms[form])) form++;
+    if (form == 3)
+        return complain(USAGE, "--weights is %s; f32, bf16 and q8 are possible", s->narrow);
+    if (GIVEN(probe) && kind_of(s->probe) != PLAIN) return complain(FAILED, "--text %s: no such file", s->probe);
+    if (GIVEN(probe) && !form) return complain(USAGE, "--text is about --weights bf16 or q8");
     if (count != 1)
         return complain(USAGE, "import wants the folder of a model: %s import folder --out "
                         "model.safetensors", program);
@@ -39,10 +94,18 @@ static int run_import(settings *s, char **words, int count)
     if (kind_of(words[0]) != FOLDER)
         return complain(FAILED, "%s is no folder; a model's folder has config.json and weights", words[0]);
     if (check_writable("out", out, s->force)) return FAILED;
-    glam_ctx *ctx = open_context(s);
+    double wide = form ? wide_loss(s, words[0]) : -1;        // before the other needs its memory
+    glam_ctx *ctx = open_form(s, form);
     glam_model *model = hub_import(ctx, words[0], print_import, NULL);
+    uint64_t tokens = 0;
     if (model) {
         print_model(model);
+        double loss = wide >= 0 ? probe_loss(s, model, &tokens) : -1;
+        if (loss >= 0)
+            printf("weights   %s: loss %.6f nats, f32 %.6f: %+.6f (%s tokens)\n", weight_forms[form], loss,
+                   wide, loss - wide, show_commas(tokens));
+        else if (form)
+            printf("weights   %s\n", weight_forms[form]);
         glam_save(model, out);
     }
     int status = failure(ctx);

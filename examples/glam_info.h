@@ -43,7 +43,9 @@ static int run_info(settings *s, char **words, int count)
     if (plan_ranks(s, &options)) return USAGE;
     if (GIVEN(preset) && glam_config_preset(s->preset, &c) != GLAM_OK)
         return unknown_preset(s->preset);
-    glam_ctx *ctx = glam_open(NULL), *mesh = glam_open(&options);
+    glam_ctx *ctx = glam_open(NULL);
+    if (!GIVEN(preset) && !GIVEN(mesh)) options.weights = glam_load_type(ctx, words[0]);
+    glam_ctx *mesh = glam_open(&options);
     glam_recipe recipe = GIVEN(preset) ? glam_recipe_paper() : glam_recipe_default();
     glam_plan plan;
     if (!GIVEN(preset)) glam_load_config(ctx, words[0], &c);
@@ -70,7 +72,9 @@ static int run_info(settings *s, char **words, int count)
         show_memory(&plan);
         printf("          (%s, %d x %d tokens per step)\n", optimizer_names[recipe.optimizer],
                recipe.batch, recipe.context ? recipe.context : c.context);
-        printf("to run    needs %s\n", show_bytes((double)plan.run_bytes));
+        printf("to run    needs %s%s\n", show_bytes((double)plan.run_bytes),
+               options.weights == GLAM_TYPE_Q8 ? ", weights in q8"
+               : options.weights ? ", weights in bf16" : "");
     }
     glam_close(mesh);
     glam_close(ctx);

@@ -179,6 +179,10 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(mesh_store, "mesh-store", "", TRAIN | RESUME | INFO | PLAN, FLAG, 0, \
         "split the other weights over X as well, for memory") \
     ROW(import_out, "out", "FILE", IMPORT, WORD, 0, "where to; model.safetensors") \
+    ROW(narrow, "weights", "FORM", IMPORT, WORD, 0, \
+        "of the large matrices: f32, bf16, or q8 (8.5 bits a weight); narrow ones are frozen; f32") \
+    ROW(probe, "text", "FILE", IMPORT, WORD, 0, \
+        "on which the loss of a narrow form is compared with f32's; else a few sentences") \
     ROW(adapter, "adapter", "FILE", GENERATE | EVAL | ROUTE | CHAT | EXPORT, WORD, 0, \
         "an adapter for the model: of train --lora, or a folder of PEFT") \
     ROW(as, "as", "KIND", EXPORT, WORD, 0, \

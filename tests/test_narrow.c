@@ -358,6 +358,38 @@ static void narrow_checkpoint(void)
     remove(path);
 }
 
+// A merge makes f32 of what it merges, and a rewind to before it undoes both.
+static void narrow_merged(void)
+{
+    glam_options options = test_options();
+    glam_config c = test_config();
+    float before[12 * 15], after[12 * 15];
+    options.weights = GLAM_TYPE_Q8;
+    glam_ctx *ctx = glam_open(&options);
+    glam_model *model = glam_model_new(ctx, &c);
+    const glam_tensor *w = glam_model_tensor(model, "layers.0.attn.q");
+    CHECK(glam_read(w, 0, 12, before) == GLAM_OK);
+    CHECK(glam_adapt(model, "layers.0.attn.q", 2, 0.5f) == GLAM_OK);
+    glam_adapter a;
+    CHECK(glam_adapter_of(model, "layers.0.attn.q", &a));
+    test_fill(a.b->data, glam_size(a.b), 3, -1, 1);
+    size_t mark = glam_mark(ctx);
+    CHECK(glam_model_merge(model) == GLAM_OK);
+    CHECK(w->type == GLAM_TYPE_F32 && w->data != NULL);
+    for (int i = 0; i < 12 && w->data; i++)
+        for (int j = 0; j < 15; j++) {
+            double low = 0;
+            for (int r = 0; r < 2; r++)
+                low += (double)a.a->data[i * 2 + r] * (double)a.b->data[r * 15 + j];
+            CHECK_NEAR(w->data[i * 15 + j], (double)before[i * 15 + j] + 0.5 * low, 1e-6);
+        }
+    CHECK(glam_model_tensor(model, "layers.1.attn.q")->type == GLAM_TYPE_Q8);
+    glam_rewind(ctx, mark);
+    CHECK(w->type == GLAM_TYPE_Q8 && w->data == NULL && !w->wants_grad);
+    CHECK(glam_read(w, 0, 12, after) == GLAM_OK && !memcmp(before, after, sizeof before));
+    CLOSE_CLEAN(ctx);
+}
+
 static void narrow_refuses(void)
 {
     glam_options o = test_options();
@@ -402,5 +434,6 @@ static void test_narrow(void)
     RUN(narrow_models);
     RUN(narrow_files);
     RUN(narrow_checkpoint);
+    RUN(narrow_merged);
     RUN(narrow_refuses);
 }
