@@ -38,10 +38,10 @@ static int check_lora(const settings *s)
     if (GIVEN(lora) && !GIVEN(from))
         return complain(USAGE, "--lora wants --from MODEL: an adapter stands beside weights that are "
                         "there");
-    if (!GIVEN(lora) && (GIVEN(lora_rank) || GIVEN(expert_rank) || GIVEN(lora_alpha) || GIVEN(rslora) ||
-                         GIVEN(by_load)))
-        return complain(USAGE, "--rank, --expert-rank, --alpha, --rslora and --experts-by-load are "
-                        "about --lora");
+    if (!GIVEN(lora) && (GIVEN(lora_rank) || GIVEN(expert_rank) || GIVEN(lora_alpha) || GIVEN(rslora)))
+        return complain(USAGE, "--rank, --expert-rank, --alpha and --rslora are about --lora");
+    if (GIVEN(by_load) && (!GIVEN(from) || GIVEN(freeze)))
+        return complain(USAGE, "--experts-by-load wants --from MODEL, and freezes all but those experts itself");
     if (GIVEN(lora) && GIVEN(freeze))
         return complain(USAGE, "--freeze cannot go with --lora: all but the adapters is frozen");
     if (GIVEN(load_share) && !GIVEN(by_load))
@@ -71,22 +71,8 @@ static void calm_router(const settings *s, glam_model *model)
 
 enum { LOAD_TOKENS = 16384, LOAD_SHOWN = 12 };
 
-// Adapters of experts that train are those with an A: where A and B are 0, both gradients are.
-static void still_expert(const glam_model *model, int layer, int expert)
-{
-    static const char *const parts[] = {"gate", "up", "down"};
-    glam_adapter a;
-    for (int i = 0; i < 3; i++) {
-        char *name = joined("layers.%d.moe.%s", layer, parts[i]);
-        if (glam_adapter_of(model, name, &a)) {
-            size_t each = glam_size(a.a) / (size_t)a.a->shape.dim[0];
-            memset(a.a->data + (size_t)expert * each, 0, each * sizeof(float));
-        }
-        free(name);
-    }
-}
-
-// The fewest experts of a layer that take the share of its choices; the others stand still.
+// The fewest experts of a layer that take the share of its choices; the others are frozen, or their
+// adapters.
 static void choose_experts(run *r, int layer, const glam_routing_stats *s, double share)
 {
     uint64_t all = 0, taken = 0;
@@ -106,7 +92,8 @@ static void choose_experts(run *r, int layer, const glam_routing_stats *s, doubl
     if (!r->s->quiet)
         printf("%s: %d of %d take %.0f %% of the choices\n", used > LOAD_SHOWN ? " ..." : "", used,
                s->experts, all ? 100.0 * (double)taken / (double)all : 0.0);
-    for (int e = 0; e < s->experts; e++) if (!trains[e]) still_expert(r->model, layer, e);
+    for (int e = 0; e < s->experts; e++) trains[e] = !trains[e];
+    glam_freeze_experts(r->model, layer, trains);
     r->still += s->experts - used;
     free(trains);
 }
@@ -148,6 +135,7 @@ static void measure_step(run *r, const glam_lora *l, const glam_config *config, 
     glam_options o = glam_options_default();
     glam_losses losses;
     set_machine(r->s, &o);
+    o.weights = narrowest(r->model);
     if (GIVEN(pack)) o.pack_bytes = pack_bytes(r->s->pack);
     glam_ctx *m = glam_open(&o);
     glam_measure(m, 1);
@@ -210,6 +198,19 @@ static void adapt(run *r)
                   "--batch or --context, --accumulate or --recompute", show_bytes(b.all),
                   show_bytes(has));
     else if (GIVEN(by_load)) experts_by_load(r);
+}
+
+// Without adapters: those experts themselves, and nothing else.
+static void train_experts(run *r)
+{
+    if (!glam_model_config(r->model)->moe.experts) {
+        glam_fail(r->ctx, GLAM_ERR_VALUE, "--experts-by-load: %s has no experts", r->s->from);
+        return;
+    }
+    glam_freeze(r->model, "*", 1);
+    glam_freeze(r->model, "experts", 0);
+    calm_router(r->s, r->model);
+    experts_by_load(r);
 }
 
 // == what trains ============================================================================

@@ -306,11 +306,14 @@ static void freeze_all(glam_model *model, const char *list)
 
 static void adapt(run *r);                       // glam_lora.h
 
-static int has_narrow(const glam_model *model)
+static void train_experts(run *r);
+
+static glam_type narrowest(const glam_model *model)
 {
     const glam_tensor *t;
-    for (int i = 0; (t = glam_model_tensor_at(model, i)) != NULL; i++) if (t->type) return 1;
-    return 0;
+    glam_type type = GLAM_TYPE_F32;
+    for (int i = 0; (t = glam_model_tensor_at(model, i)) != NULL; i++) if (t->type > type) type = t->type;
+    return type;
 }
 
 // A new model or a saved one, what is frozen of it, and its trainer.
@@ -319,11 +322,12 @@ static void make_trainer(run *r)
     r->model = GIVEN(from) ? load_model(r->ctx, r->s->from) : glam_model_new(r->ctx, &r->config);
     if (GIVEN(family) && !GIVEN(from) && r->config.logit_scale == 1) tame_embedding(r->model);
     if (!GIVEN(from) && r->model) glam_model_set_tokenizer(r->model, r->tokens);
-    if (r->model && !GIVEN(lora) && has_narrow(r->model))
+    if (r->model && !GIVEN(lora) && narrowest(r->model))
         glam_fail(r->ctx, GLAM_ERR_STATE, "%s: its weights are narrow and stay as they are; --lora trains adapters "
                   "beside them", r->s->from);
     if (GIVEN(freeze) && r->model) freeze_all(r->model, r->s->freeze);
     if (GIVEN(lora) && r->model) adapt(r);
+    else if (GIVEN(by_load) && r->model && !glam_error(r->ctx)) train_experts(r);
     r->trainer = glam_trainer_new(r->model, r->train, r->valid, &r->recipe);
 }
 
