@@ -40,7 +40,7 @@ also 'of experts .* % alone train'
 ask train text --from base.st --experts-by-load text --share 0.3 --steps 12 $fit --out esft.st
 is "experts themselves by load" 0 'saved esft.st'
 also 'of 4 take .* % of the choices'
-also 'trains .*: experts'
+also 'are frozen'
 ask train text --experts-by-load text --steps 2 --out no.st; is "of no model" 2 'wants --from MODEL'
 ask eval base.st text;                                is "the base" 0 'loss'
 cp out base.out
