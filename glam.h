@@ -14886,7 +14886,8 @@ static void glam__filter_score_body(void *arg, int begin, int end, int worker)
     for (int d = begin; d < end; d++) {
         double z = w[(size_t)1 << f->config.bits];
         glam__bag_fill(f, b, &job->documents[d]);
-        for (uint32_t i = 0; i < b->used; i++) z += (double)w[b->list[i]] * glam__bag_take(b, i);
+        for (uint32_t i = 0; i < b->used; i++)
+            z += (double)w[b->list[i]] * (double)glam__bag_take(b, i);
         b->total = b->used = 0;
         job->scores[d] = (float)(1 / (1 + exp(-z)));
     }
@@ -14916,7 +14917,7 @@ static double glam__filter_learn(glam_filter *f, const glam__feature *x, uint32_
     const float lr = (float)f->config.lr;
     float *w = f->weights->data, *s = f->squares;
     double z = w[bias];
-    for (uint32_t i = 0; i < used; i++) z += (double)w[x[i].index] * x[i].x;
+    for (uint32_t i = 0; i < used; i++) z += (double)w[x[i].index] * (double)x[i].x;
     const float dz = (float)(weight * (1 / (1 + exp(-z)) - label));
     for (uint32_t i = 0; i <= used; i++) {
         size_t k = i < used ? x[i].index : bias;
