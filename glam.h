@@ -11917,7 +11917,8 @@ static uint32_t glam__table_number(const char **at)
     uint32_t n = glam__category_digit(at);
     if (n < 65) return n;
     if (n < 89) return 65 + (n - 65) * 90 + glam__category_digit(at);
-    for (int i = n = 0; i < 3; i++) n = n * 90 + glam__category_digit(at);
+    n = 0;
+    for (int i = 0; i < 3; i++) n = n * 90 + glam__category_digit(at);
     return n + 65 + 24 * 90;
 }
 
@@ -14302,12 +14303,13 @@ static glam__packed *glam__pack_examples(glam_ctx *ctx, const glam__piece *p, in
     const size_t length = (size_t)window, bytes = (3 * count + length + 1) * sizeof(size_t);
     glam__packed *k = (glam__packed *)glam__take(ctx, &ctx->life, sizeof *k);
     size_t *kept = (size_t *)glam__take(ctx, &ctx->life, (2 * count + 1) * sizeof *kept), n;
-    size_t *sorted = (size_t *)glam__alloc(ctx, bytes), *of = sorted + count, *under = of + count;
-    size_t *top = under + count;                // of the windows with so much room; under: the next
+    size_t *sorted = (size_t *)glam__alloc(ctx, bytes);
     if (!k || !kept || !sorted) {
         glam__free(ctx, sorted, bytes);
         return NULL;
     }
+    size_t *of = sorted + count, *under = of + count;
+    size_t *top = under + count;                // of the windows with so much room; under: the next
     k->length = window;  k->order = kept;  k->first = kept + count;
     memset(top, 0, (length + 1) * sizeof *top);
     for (size_t i = 0; i < count; i++) top[glam__example(p, none + i, &n) ? n : 0]++;
