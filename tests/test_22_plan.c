@@ -175,7 +175,7 @@ static glam_ctx *plan_counting(glam__kernels *own)
     *own = *ctx->kernels;
     own->panel = plan_panel;
     own->panel_t = plan_panel_t;
-    if (!strcmp(glam_simd_name(ctx), "base")) own->axpy = plan_axpy;
+    if (ctx->plain) own->axpy = plan_axpy;
     ctx->kernels = own;
     ctx->products = own;
     return ctx;
