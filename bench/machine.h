@@ -103,10 +103,11 @@ GLAM__AVX512 static void peak_bf16(long n, float *out)
 {
     volatile int halves = 0x3f003f00;              // 0.5, 0.5
     machine_v_avx512 s[MACHINE_CHAINS], zero = { 0 };
-    const glam__all_pairs none = { 0 }, x = none + halves;
+    typedef int32_t pairs __attribute__((vector_size(64)));
+    const pairs none = { 0 }, x = none + halves;
     GLAM__UNROLL for (int i = 0; i < MACHINE_CHAINS; i++) s[i] = zero + (float)i;
     for (long r = 0; r < n; r++) {
-        GLAM__UNROLL for (int i = 0; i < MACHINE_CHAINS; i++) GLAM__DOT_PAIRS(s[i], x, x);
+        GLAM__UNROLL for (int i = 0; i < MACHINE_CHAINS; i++) GLAM__ADD_PAIRS(s[i], x, x);
     }
     GLAM__UNROLL for (int i = 1; i < MACHINE_CHAINS; i++) s[0] += s[i];
     *out = s[0][0];
