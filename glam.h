@@ -4895,13 +4895,6 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     if (second) *second = NULL;
     if (ctx && (!op || !in)) glam_fail(ctx, GLAM_ERR_VALUE, "apply: no op or no operands (NULL)");
     if (!ctx || ctx->error || glam__check_inputs(ctx, op, in) != GLAM_OK) return NULL;
-    for (int i = 0; i < op->inputs; i++) {
-        const glam__low *low = in[i] ? glam__low_of(in[i]) : NULL;
-        if (in[i]) in[i]->wants_grad = glam__kept(in[i])->wants_grad;
-        wants |= (in[i] && in[i]->wants_grad) ||
-                 (low && (low->a->wants_grad || low->b->wants_grad));
-    }
-    wants = (wants || op->flags & GLAM__OP_INSIDE) && !ctx->no_grad;
     glam__record *r = (glam__record *)glam__take(ctx, &ctx->step, sizeof *r);
     void *copy = config_bytes ? glam__take(ctx, &ctx->step, config_bytes) : NULL;
     if (ctx->error) return NULL;
@@ -4909,6 +4902,12 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     r->layer = ctx->mesh ? ctx->mesh->layer : -1;
     n->op = op;
     glam__take_inputs(n, in);
+    for (int i = 0; i < n->inputs; i++) {
+        if (!n->in[i]) continue;
+        n->in[i]->wants_grad = glam__kept(n->in[i])->wants_grad;
+        wants |= n->in[i]->wants_grad;
+    }
+    wants = (wants || op->flags & GLAM__OP_INSIDE) && !ctx->no_grad;
     if (copy) memcpy(copy, config, config_bytes);
     n->config = copy;
     n->flags = wants ? GLAM__NODE_RECORDED : 0;

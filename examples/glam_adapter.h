@@ -95,15 +95,7 @@ static int run_merge(settings *s, char **words, int count)
     glam_model *model = load_model(ctx, words[0]);
     if (model && take_adapter(model, words[1]) == GLAM_OK && merge_and_tell(model) == GLAM_OK)
         glam_save(model, out);
-    int status = failure(ctx);
-    if (status == DONE) {
-        printf("saved     ");
-        print_path(stdout, out);
-        printf("\n");
-    }
-    end_reservations();
-    glam_close(ctx);
-    return status;
+    return end_saving(ctx, out);
 }
 
 // == export =================================================================================

@@ -108,14 +108,7 @@ static int run_import(settings *s, char **words, int count)
             printf("weights   %s\n", weight_forms[form]);
         glam_save(model, out);
     }
-    int status = failure(ctx);
-    if (status == DONE) {
-        printf("saved     ");
-        print_path(stdout, out);
-        printf("\n");
-    }
-    glam_close(ctx);
-    return status;
+    return end_saving(ctx, out);
 }
 
 static int run_export(settings *s, char **words, int count)

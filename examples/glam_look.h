@@ -194,6 +194,20 @@ static glam_ctx *open_context(const settings *s)
     return glam_open(&options);
 }
 
+// The end of a command that saves one file: says where it is, unless something failed.
+static int end_saving(glam_ctx *ctx, const char *path)
+{
+    int status = failure(ctx);
+    if (status == DONE) {
+        printf("saved     ");
+        print_path(stdout, path);
+        printf("\n");
+    }
+    end_reservations();
+    glam_close(ctx);
+    return status;
+}
+
 // The last mixture; -1: every layer is dense.
 static int last_mixture(const look *k)
 {

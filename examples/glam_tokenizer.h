@@ -61,6 +61,7 @@ static int run_tokenizer(settings *s, char **words, int count)
             printf("\n");
         }
     }
+    end_reservations();
     glam_close(ctx);
     return status;
 }
