@@ -32,6 +32,7 @@ static int run_upcycle(settings *s, char **words, int count)
         print_path(stdout, out);
         printf("\n");
     }
+    end_reservations();
     glam_close(ctx);
     return status;
 }
