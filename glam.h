@@ -1509,7 +1509,7 @@ typedef struct glam__spare { struct glam__spare *before; uint64_t count; float *
 typedef struct glam__pack {
     struct glam__pack *before; // of all that have panels
     int      exact;            // multiplied in f32 whatever options.arithmetic says
-    int      uses;             // of this weight, that backward has yet to walk (ctx->whole)
+    int      uses;             // of this weight, that backward has yet to walk (ctx->train.whole)
     uint64_t grad_at;          // floats before its gradient in its optimiser's set of them
     uint64_t at;               // where in the life arena the weight is
     float   *data[2];          // [0] as it is, [1] transposed; NULL while measuring
@@ -1523,33 +1523,49 @@ typedef struct glam__pack {
 typedef struct glam__lend { int on; float *base; uint64_t at, end; } glam__lend;
 enum { GLAM__LEND_LEAST = 1024 };  // floats; what is smaller a report may read after backward
 
+// A room's state is in the struct of its name; options, error and message are everyone's.
 struct glam_ctx {
     glam_options options;          // resolved
-    struct glam__kernels *kernels;
-    const struct glam__kernels *products;  // kernels, or those on bf16: see options.arithmetic
-    glam_status error;
-    char        message[GLAM__LINES];
-    glam__arena life, step;
-    glam__undo *undo;
-    char    *scratch;              // aligned; one block, the most that any op wanted
-    void    *scratch_block;
-    uint64_t scratch_bytes;        // while measuring it may be past any address
-    size_t   scratch_used;
-    uint64_t packed, held, peak, allocations;
-    int      measuring, plain;     // plain: "base" was asked for by name
-    uint64_t epoch;                // packed copies of an older epoch are stale
-    int      no_grad, transient;   // transient: gradients of new tensors may be recycled
-    int      again;                // a block is being recomputed
-    int      updates;              // steps of an optimiser so far
-    int      backward_done;
-    void   (*whole)(void *arg, glam_tensor *t);   // called when a parameter's gradient is whole
-    void    *whole_arg;
-    struct glam__record *tape;
-    glam__loan  *loans;            // parameters whose gradient lives in the step arena
-    glam__spare *spares;           // gradient buffers to use again
-    glam__lend   lend;
-    glam__pack  *packs;            // weights that have panels
-    struct glam__mesh *mesh;       // room 03; NULL: one rank
+    glam_status  error;
+    char         message[GLAM__LINES];
+    struct {                       // 01
+        glam__arena life, step;
+        glam__undo *undo;
+        uint64_t held, peak, allocations;
+        int      measuring;
+    } base;
+    struct glam__mesh *mesh;       // 03; NULL: one rank
+    struct {                       // 06
+        struct glam__kernels *kernels;
+        const struct glam__kernels *products;  // kernels, or those on bf16: options.arithmetic
+        int      plain;            // "base" was asked for by name
+    } simd;
+    struct {                       // 07: one block, the most that any op wanted
+        char    *data;             // aligned
+        void    *block;
+        uint64_t bytes;            // while measuring it may be past any address
+        size_t   used;
+    } scratch;
+    struct {                       // 08
+        int      transient;        // gradients of new tensors may be recycled
+        glam__loan  *loans;        // parameters whose gradient lives in the step arena
+        glam__spare *spares;       // gradient buffers to use again
+    } tensor;
+    struct {                       // 09
+        struct glam__record *tape;
+        int      no_grad, done;    // done: backward has been
+        int      again;            // a block is being recomputed
+    } autograd;
+    struct {                       // 10
+        glam__pack *packs;         // weights that have panels
+        uint64_t bytes, epoch;     // panels of an older epoch are stale
+    } products;
+    struct {                       // 19
+        int      updates;          // steps of an optimiser so far
+        glam__lend lend;
+        void   (*whole)(void *arg, glam_tensor *t);    // a parameter's gradient is whole
+        void    *whole_arg;
+    } train;
 };
 
 GLAM_API const char *glam_status_name(glam_status status)
@@ -1626,23 +1642,23 @@ static int glam__min(int a, int b) { return a < b ? a : b; }
 static int glam__max(int a, int b) { return a > b ? a : b; }
 static int glam__ceil_div(int n, int unit) { return n / unit + (n % unit != 0); }
 
-static int glam__measuring(const glam_ctx *ctx) { return ctx->measuring; }
+static int glam__measuring(const glam_ctx *ctx) { return ctx->base.measuring; }
 
 static void glam__count_peak(glam_ctx *ctx)
 {
-    uint64_t now = ctx->held + ctx->life.measured + ctx->step.measured;
-    if (now > ctx->peak) ctx->peak = now;
+    uint64_t now = ctx->base.held + ctx->base.life.measured + ctx->base.step.measured;
+    if (now > ctx->base.peak) ctx->base.peak = now;
 }
 
 // A block from the user's allocator; NULL and a latched error when there is none.
 static void *glam__alloc(glam_ctx *ctx, size_t bytes)
 {
     void *block = ctx->options.allocator.alloc(ctx->options.allocator.user, bytes ? bytes : 1);
-    ctx->allocations++;
+    ctx->base.allocations++;
     if (!block)
         glam_fail(ctx, GLAM_ERR_MEMORY, "out of memory: %.1f MB more were wanted, %.1f MB are held",
-                  (double)bytes / 1e6, (double)ctx->held / 1e6);
-    else ctx->held += bytes;
+                  (double)bytes / 1e6, (double)ctx->base.held / 1e6);
+    else ctx->base.held += bytes;
     glam__count_peak(ctx);
     return block;
 }
@@ -1650,7 +1666,7 @@ static void *glam__alloc(glam_ctx *ctx, size_t bytes)
 static void glam__free(glam_ctx *ctx, void *block, size_t bytes)
 {
     if (!block) return;
-    ctx->held -= bytes;
+    ctx->base.held -= bytes;
     ctx->options.allocator.release(ctx->options.allocator.user, block, bytes ? bytes : 1);
 }
 
@@ -1716,9 +1732,9 @@ static void *glam__take(glam_ctx *ctx, glam__arena *arena, uint64_t bytes)
 static float *glam__take_values(glam_ctx *ctx, glam__arena *arena, uint64_t count)
 {
     uint64_t bytes = glam__floats(count);
-    if (!ctx->measuring)
+    if (!ctx->base.measuring)
         return (float *)(void *)glam__carve(ctx, arena, bytes,
-                                            arena == &ctx->step ? (uint64_t)1 << 20 : 65536);
+                                            arena == &ctx->base.step ? (uint64_t)1 << 20 : 65536);
     arena->measured += bytes;
     glam__arena_high(arena);
     glam__count_peak(ctx);
@@ -1728,10 +1744,10 @@ static float *glam__take_values(glam_ctx *ctx, glam__arena *arena, uint64_t coun
 // Memory for values of this step that nobody reads after backward, lent where possible.
 static float *glam__take_lent(glam_ctx *ctx, uint64_t count)
 {
-    glam__lend *l = &ctx->lend;
+    glam__lend *l = &ctx->train.lend;
     uint64_t n = glam__floats(count) / sizeof(float);
     if (n < GLAM__LEND_LEAST || n > l->end - l->at)
-        return glam__take_values(ctx, &ctx->step, count);
+        return glam__take_values(ctx, &ctx->base.step, count);
     l->at += n;
     return l->base ? l->base + (l->at - n) : NULL;
 }
@@ -1763,7 +1779,8 @@ static void glam__arena_release(glam_ctx *ctx, glam__arena *arena)
 static void glam__arena_reset(glam_ctx *ctx, glam__arena *arena)
 {
     const glam__place start = { 0, 0 };
-    if (!ctx->measuring && arena->top && (arena->top->before || arena->top->bytes < arena->high)) {
+    const glam__chunk *top = ctx->base.measuring ? NULL : arena->top;
+    if (top && (top->before || top->bytes < arena->high)) {
         glam__arena_release(ctx, arena);
         if (glam__arena_grow(ctx, arena, glam__align(arena->high)) != GLAM_OK) return;
     }
@@ -1772,12 +1789,12 @@ static void glam__arena_reset(glam_ctx *ctx, glam__arena *arena)
 
 static void glam__on_rewind(glam_ctx *ctx, void (*undo)(glam_ctx *, void *), void *arg)
 {
-    uint64_t at = glam__arena_used(&ctx->life);
-    glam__undo *u = (glam__undo *)glam__take(ctx, &ctx->life, sizeof *u);
+    uint64_t at = glam__arena_used(&ctx->base.life);
+    glam__undo *u = (glam__undo *)glam__take(ctx, &ctx->base.life, sizeof *u);
     if (!u) return;
-    u->before = ctx->undo;  u->at = at;
+    u->before = ctx->base.undo;  u->at = at;
     u->undo = undo;  u->arg = arg;
-    ctx->undo = u;
+    ctx->base.undo = u;
 }
 
 /* == 02 threads : implementation ==========================================================
@@ -2252,7 +2269,7 @@ static int glam__agree(glam_ctx *ctx, const char *operation, int flag)
     glam__mesh *m = ctx->mesh;
     glam__header mine, other;
     char where[64];
-    if (!m || ctx->measuring || m->told || m->broken) return flag;
+    if (!m || ctx->base.measuring || m->told || m->broken) return flag;
     memset(&mine, 0, sizeof mine);
     m->operation = operation;
     mine.config = m->config;
@@ -2305,7 +2322,7 @@ static uint64_t glam__gather_bytes(const glam_comm *c, uint64_t n, uint64_t elem
 { return n * element * (uint64_t)(c->size - 1); }
 
 static int glam__talks(const glam_ctx *ctx, const glam_comm *c)
-{ return !ctx->error && !ctx->measuring && c->size > 1; }
+{ return !ctx->error && !ctx->base.measuring && c->size > 1; }
 
 // Each rank has its share of n elements in place; then each has all.
 static void glam__all_gather(glam_ctx *ctx, glam_comm *c, uint64_t *counter, void *data, size_t n,
@@ -4090,25 +4107,25 @@ GLAM_API glam_ctx *glam_open(const glam_options *options)
     if (!ctx) return NULL;
     memset(ctx, 0, bytes);
     ctx->options = o;
-    ctx->allocations = 1;
-    ctx->held = ctx->peak = bytes;
-    ctx->epoch = 1;
-    ctx->kernels = (glam__kernels *)(void *)(ctx + 1);
-    ctx->plain = o.simd && strcmp(o.simd, "base") == 0;
+    ctx->base.allocations = 1;
+    ctx->base.held = ctx->base.peak = bytes;
+    ctx->products.epoch = 1;
+    ctx->simd.kernels = (glam__kernels *)(void *)(ctx + 1);
+    ctx->simd.plain = o.simd && strcmp(o.simd, "base") == 0;
     if (wrong) glam_fail(ctx, GLAM_ERR_VALUE, "%s", wrong);
     if (ctx->options.threads <= 0) ctx->options.threads = glam__default_threads();
-    if (!glam__kernels_pick(o.simd, ctx->kernels)) {
-        glam__kernels_pick("base", ctx->kernels);
+    if (!glam__kernels_pick(o.simd, ctx->simd.kernels)) {
+        glam__kernels_pick("base", ctx->simd.kernels);
         glam_fail(ctx, GLAM_ERR_VALUE, "options.simd \"%s\" is not to be had here; NULL picks the "
                   "best of base, sse2, avx2, avx512, neon", o.simd ? o.simd : "");
     }
-    ctx->products = ctx->kernels;
+    ctx->simd.products = ctx->simd.kernels;
     if (ctx->options.arithmetic == GLAM_AUTO)
-        ctx->options.arithmetic = ctx->kernels->native ? GLAM_BF16 : GLAM_F32;
+        ctx->options.arithmetic = ctx->simd.kernels->native ? GLAM_BF16 : GLAM_F32;
     if (ctx->options.arithmetic == GLAM_BF16 && sizeof(float) == 4) {
-        ctx->kernels[1] = glam__kernels_narrow(ctx->kernels);
-        ctx->products = ctx->kernels + 1;
-        ctx->plain = 0;                        // its sums have an order of their own
+        ctx->simd.kernels[1] = glam__kernels_narrow(ctx->simd.kernels);
+        ctx->simd.products = ctx->simd.kernels + 1;
+        ctx->simd.plain = 0;                   // its sums have an order of their own
     }
     glam__mesh_open(ctx);
     return ctx;
@@ -4117,7 +4134,8 @@ GLAM_API glam_ctx *glam_open(const glam_options *options)
 GLAM_API const char *glam_arithmetic_name(const glam_ctx *ctx)
 { return !ctx ? "" : ctx->options.arithmetic == GLAM_BF16 ? "bf16" : "f32"; }
 
-GLAM_API const char *glam_simd_name(const glam_ctx *ctx) { return ctx ? ctx->kernels->name : ""; }
+GLAM_API const char *glam_simd_name(const glam_ctx *ctx)
+{ return ctx ? ctx->simd.kernels->name : ""; }
 GLAM_API int glam_threads(const glam_ctx *ctx) { return ctx ? ctx->options.threads : 0; }
 
 GLAM_API glam_status glam_error(const glam_ctx *ctx) { return ctx ? ctx->error : GLAM_ERR_MEMORY; }
@@ -4137,13 +4155,13 @@ GLAM_API glam_bytes glam_memory(const glam_ctx *ctx)
     glam_bytes b;
     memset(&b, 0, sizeof b);
     if (!ctx) return b;
-    b.life = glam__arena_used(&ctx->life);
-    b.step = ctx->step.high;
-    b.scratch = ctx->scratch_bytes + (ctx->mesh ? ctx->mesh->bytes : 0);
-    b.packed = ctx->packed;
+    b.life = glam__arena_used(&ctx->base.life);
+    b.step = ctx->base.step.high;
+    b.scratch = ctx->scratch.bytes + (ctx->mesh ? ctx->mesh->bytes : 0);
+    b.packed = ctx->products.bytes;
     b.total = b.life + b.step + b.scratch + b.packed;
-    b.peak = ctx->measuring ? b.total : ctx->peak;
-    b.allocations = ctx->allocations;
+    b.peak = ctx->base.measuring ? b.total : ctx->base.peak;
+    b.allocations = ctx->base.allocations;
     return b;
 }
 
@@ -4159,13 +4177,13 @@ GLAM_API glam_traffic glam_sent(const glam_ctx *ctx)
 GLAM_API glam_status glam_measure(glam_ctx *ctx, int on)
 {
     if (!ctx || ctx->error) return glam_error(ctx);
-    if (on && (ctx->life.top || ctx->step.top))
+    if (on && (ctx->base.life.top || ctx->base.step.top))
         return glam_fail(ctx, GLAM_ERR_STATE, "measure: this context already holds tensors; "
                          "measure in a fresh one");
-    if (!on && ctx->measuring)
+    if (!on && ctx->base.measuring)
         return glam_fail(ctx, GLAM_ERR_STATE, "measure: a context that measured has no values; "
                          "close it and open another");
-    ctx->measuring = on != 0;
+    ctx->base.measuring = on != 0;
     return GLAM_OK;
 }
 
@@ -4173,31 +4191,31 @@ GLAM_API glam_status glam_measure(glam_ctx *ctx, int on)
 static glam_status glam__reserve_scratch(glam_ctx *ctx, uint64_t bytes)
 {
     bytes = glam__align(bytes);
-    if (bytes <= ctx->scratch_bytes) return GLAM_OK;
-    if (ctx->measuring) {
-        ctx->scratch_bytes = bytes;
+    if (bytes <= ctx->scratch.bytes) return GLAM_OK;
+    if (ctx->base.measuring) {
+        ctx->scratch.bytes = bytes;
         return GLAM_OK;
     }
-    GLAM_ASSERT(ctx->scratch_used == 0);
+    GLAM_ASSERT(ctx->scratch.used == 0);
     if (bytes > SIZE_MAX - GLAM__ALIGN)
         return glam_fail(ctx, GLAM_ERR_MEMORY, "out of memory: %.1f GB of scratch",
                          (double)bytes / 1e9);
-    glam__free(ctx, ctx->scratch_block, (size_t)ctx->scratch_bytes + GLAM__ALIGN);
-    ctx->scratch_block = NULL;
-    ctx->scratch_bytes = 0;
-    ctx->scratch_block = glam__alloc(ctx, (size_t)bytes + GLAM__ALIGN);
-    if (!ctx->scratch_block) return ctx->error;
-    ctx->scratch = glam__aligned(ctx->scratch_block);
-    ctx->scratch_bytes = bytes;
+    glam__free(ctx, ctx->scratch.block, (size_t)ctx->scratch.bytes + GLAM__ALIGN);
+    ctx->scratch.block = NULL;
+    ctx->scratch.bytes = 0;
+    ctx->scratch.block = glam__alloc(ctx, (size_t)bytes + GLAM__ALIGN);
+    if (!ctx->scratch.block) return ctx->error;
+    ctx->scratch.data = glam__aligned(ctx->scratch.block);
+    ctx->scratch.bytes = bytes;
     return GLAM_OK;
 }
 
 GLAM_API void *glam_scratch(glam_ctx *ctx, size_t bytes)
 {
-    if (!ctx || !ctx->scratch) return NULL;
-    char *p = ctx->scratch + ctx->scratch_used;
-    ctx->scratch_used += (size_t)glam__align(bytes);
-    GLAM_ASSERT(ctx->scratch_used <= ctx->scratch_bytes);
+    if (!ctx || !ctx->scratch.data) return NULL;
+    char *p = ctx->scratch.data + ctx->scratch.used;
+    ctx->scratch.used += (size_t)glam__align(bytes);
+    GLAM_ASSERT(ctx->scratch.used <= ctx->scratch.bytes);
     return p;
 }
 
@@ -4240,18 +4258,18 @@ static void glam__lay_scratch(glam_ctx *ctx, glam__lay_rows *rows, void *arg)
 
 static void glam__loans_end(glam_ctx *ctx)
 {
-    for (glam__loan *l = ctx->loans; l; l = l->before) {
+    for (glam__loan *l = ctx->tensor.loans; l; l = l->before) {
         l->t->grad = NULL;
         glam__grad_put(l->t, GLAM__NONE);
     }
-    ctx->loans = NULL;
+    ctx->tensor.loans = NULL;
 }
 
 static void glam__undo_to(glam_ctx *ctx, uint64_t mark)
 {
-    while (ctx->undo && ctx->undo->at >= mark) {
-        glam__undo *u = ctx->undo;
-        ctx->undo = u->before;
+    while (ctx->base.undo && ctx->base.undo->at >= mark) {
+        glam__undo *u = ctx->base.undo;
+        ctx->base.undo = u->before;
         u->undo(ctx, u->arg);
     }
 }
@@ -4259,13 +4277,13 @@ static void glam__undo_to(glam_ctx *ctx, uint64_t mark)
 // Frees the panels of weights that lie at or past the mark.
 static void glam__packs_to(glam_ctx *ctx, uint64_t mark)
 {
-    glam__pack **link = &ctx->packs;
+    glam__pack **link = &ctx->products.packs;
     while (*link) {
         glam__pack *p = *link;
         if (p->at < mark) { link = &p->before; continue; }
         for (int i = 0; i < 2; i++) {
             glam__free(ctx, p->block[i], p->bytes[i] + GLAM__ALIGN);
-            ctx->packed -= p->bytes[i];
+            ctx->products.bytes -= p->bytes[i];
         }
         *link = p->before;
     }
@@ -4276,9 +4294,9 @@ GLAM_API void glam_close(glam_ctx *ctx)
     if (!ctx) return;
     glam__undo_to(ctx, 0);
     glam__packs_to(ctx, 0);
-    glam__arena_release(ctx, &ctx->step);
-    glam__arena_release(ctx, &ctx->life);
-    glam__free(ctx, ctx->scratch_block, (size_t)ctx->scratch_bytes + GLAM__ALIGN);
+    glam__arena_release(ctx, &ctx->base.step);
+    glam__arena_release(ctx, &ctx->base.life);
+    glam__free(ctx, ctx->scratch.block, (size_t)ctx->scratch.bytes + GLAM__ALIGN);
     glam__mesh_close(ctx);
     glam_allocator a = ctx->options.allocator;
     a.release(a.user, ctx, sizeof(glam_ctx) + 2 * sizeof(glam__kernels));
@@ -4288,29 +4306,29 @@ GLAM_API void glam_close(glam_ctx *ctx)
 static void glam__end_step(glam_ctx *ctx)
 {
     glam__loans_end(ctx);
-    ctx->tape = NULL;
-    ctx->spares = NULL;
-    ctx->backward_done = 0;
-    ctx->epoch++;
-    glam__arena_reset(ctx, &ctx->step);
+    ctx->autograd.tape = NULL;
+    ctx->tensor.spares = NULL;
+    ctx->autograd.done = 0;
+    ctx->products.epoch++;
+    glam__arena_reset(ctx, &ctx->base.step);
 }
 
 GLAM_API void glam_forget(glam_ctx *ctx) { if (ctx) glam__end_step(ctx); }
 GLAM_API size_t glam_mark(glam_ctx *ctx)
-{ return ctx ? (size_t)glam__arena_mark(&ctx->life).used : 0; }
+{ return ctx ? (size_t)glam__arena_mark(&ctx->base.life).used : 0; }
 
 static void glam__life_back(glam_ctx *ctx, size_t mark)
 {
     glam__place place = { mark, 0 };
     glam__undo_to(ctx, mark);
     glam__packs_to(ctx, mark);
-    glam__arena_rewind(ctx, &ctx->life, place);
+    glam__arena_rewind(ctx, &ctx->base.life, place);
 }
 
 GLAM_API void glam_rewind(glam_ctx *ctx, size_t mark)
 {
-    if (!ctx || ctx->measuring) return;          // while measuring nothing is held
-    if (mark > glam__arena_used(&ctx->life)) return;
+    if (!ctx || ctx->base.measuring) return;     // while measuring nothing is held
+    if (mark > glam__arena_used(&ctx->base.life)) return;
     glam__end_step(ctx);
     glam__life_back(ctx, mark);
 }
@@ -4319,7 +4337,7 @@ GLAM_API void glam_rewind(glam_ctx *ctx, size_t mark)
 static void *glam__made(glam_ctx *ctx, size_t mark, void *made)
 {
     if (!ctx->error) return made;
-    if (!ctx->measuring) glam__life_back(ctx, mark);
+    if (!ctx->base.measuring) glam__life_back(ctx, mark);
     return NULL;
 }
 
@@ -4446,7 +4464,7 @@ static void glam__sum_over_y(glam_ctx *ctx, const glam_tensor *w, const char *op
 // The same while measuring, from shape(): counted, and no number is touched.
 static void glam__count_sum_over_y(const glam_ctx *ctx, const glam_tensor *w, uint64_t n)
 {
-    if (!ctx->measuring || !glam__is_over(w, GLAM__OVER_Y)) return;
+    if (!ctx->base.measuring || !glam__is_over(w, GLAM__OVER_Y)) return;
     ctx->mesh->sent.model += glam__reduce_bytes(&ctx->mesh->y, n);
 }
 
@@ -4487,11 +4505,11 @@ static glam_tensor *glam__tensor_over(glam_ctx *ctx, glam__arena *arena, glam_sh
     t->shape = shape;
     for (int i = shape.dims; i < 4; i++) t->shape.dim[i] = 1;
     t->name = *name ? glam__copy_name(ctx, arena, name) : "";
-    if (arena == &ctx->life) {
+    if (arena == &ctx->base.life) {
         t->flags = GLAM__LIFE;
         t->pack = (glam__pack *)glam__take(ctx, arena, sizeof *t->pack);
         if (t->pack) t->pack->at = glam__arena_used(arena);
-    } else if (ctx->transient) {
+    } else if (ctx->tensor.transient) {
         t->flags = GLAM__TRANSIENT;
     }
     return ctx->error ? NULL : t;
@@ -4501,15 +4519,15 @@ static glam_tensor *glam__tensor(glam_ctx *ctx, glam__arena *arena, glam_shape s
                                  const char *name)
 {
     uint64_t n = glam__count(shape);               // 0: refused below
-    float *data = !n ? NULL : arena == &ctx->step && ctx->transient ? glam__take_lent(ctx, n)
-                                                   : glam__take_values(ctx, arena, n);
+    int lent = arena == &ctx->base.step && ctx->tensor.transient;
+    float *data = !n ? NULL : lent ? glam__take_lent(ctx, n) : glam__take_values(ctx, arena, n);
     return ctx->error ? NULL : glam__tensor_over(ctx, arena, shape, name, data);
 }
 
 GLAM_API glam_tensor *glam_param(glam_ctx *ctx, const char *name, glam_shape shape)
 {
     if (!ctx || ctx->error) return NULL;
-    glam_tensor *t = glam__tensor(ctx, &ctx->life, shape, name ? name : "");
+    glam_tensor *t = glam__tensor(ctx, &ctx->base.life, shape, name ? name : "");
     if (!t) return NULL;
     t->wants_grad = 1;
     glam_fill(t, 0);
@@ -4519,7 +4537,7 @@ GLAM_API glam_tensor *glam_param(glam_ctx *ctx, const char *name, glam_shape sha
 GLAM_API glam_tensor *glam_zeros(glam_ctx *ctx, glam_shape shape)
 {
     if (!ctx || ctx->error) return NULL;
-    glam_tensor *t = glam__tensor(ctx, &ctx->step, shape, "");
+    glam_tensor *t = glam__tensor(ctx, &ctx->base.step, shape, "");
     glam_fill(t, 0);
     return t;
 }
@@ -4527,12 +4545,12 @@ GLAM_API glam_tensor *glam_zeros(glam_ctx *ctx, glam_shape shape)
 GLAM_API glam_tensor *glam_input(glam_ctx *ctx, const float *values, glam_shape shape)
 {
     if (!ctx || ctx->error) return NULL;
-    if (!values && !ctx->measuring) {
+    if (!values && !ctx->base.measuring) {
         glam_fail(ctx, GLAM_ERR_VALUE, "input: no values (NULL) for a tensor of shape %s",
                   glam__say(shape).text);
         return NULL;
     }
-    glam_tensor *t = glam__tensor(ctx, &ctx->step, shape, "");
+    glam_tensor *t = glam__tensor(ctx, &ctx->base.step, shape, "");
     if (t && t->data) memcpy(t->data, values, glam_size(t) * sizeof(float));
     return t;
 }
@@ -4644,18 +4662,18 @@ static glam_status glam__grad_open(glam_ctx *ctx, glam_tensor *t)
 {
     if (glam__grad_state(t)) return GLAM_OK;
     uint64_t count = glam__count(t->shape);
-    glam__spare *s = ctx->spares;
+    glam__spare *s = ctx->tensor.spares;
     while (s && s->count != count) s = s->before;
-    t->grad = s ? s->data : glam__take_values(ctx, &ctx->step, count);
+    t->grad = s ? s->data : glam__take_values(ctx, &ctx->base.step, count);
     if (ctx->error) return ctx->error;
     if (s) s->count = 0;
     glam__grad_put(t, GLAM__EMPTY);
     if (t->flags & GLAM__LIFE) {                    // no optimiser: lent for this step
-        glam__loan *loan = (glam__loan *)glam__take(ctx, &ctx->step, sizeof *loan);
+        glam__loan *loan = (glam__loan *)glam__take(ctx, &ctx->base.step, sizeof *loan);
         if (!loan) return ctx->error;
-        loan->before = ctx->loans;
+        loan->before = ctx->tensor.loans;
         loan->t = t;
-        ctx->loans = loan;
+        ctx->tensor.loans = loan;
     }
     return GLAM_OK;
 }
@@ -4663,13 +4681,13 @@ static glam_status glam__grad_open(glam_ctx *ctx, glam_tensor *t)
 // The gradient of an inner tensor has been used: its buffer serves the next of its size.
 static void glam__grad_recycle(glam_ctx *ctx, glam_tensor *t)
 {
-    glam__spare *s = ctx->spares;
+    glam__spare *s = ctx->tensor.spares;
     while (s && s->count) s = s->before;
     if (!s) {
-        s = (glam__spare *)glam__take(ctx, &ctx->step, sizeof *s);
+        s = (glam__spare *)glam__take(ctx, &ctx->base.step, sizeof *s);
         if (!s) return;
-        s->before = ctx->spares;
-        ctx->spares = s;
+        s->before = ctx->tensor.spares;
+        ctx->tensor.spares = s;
     }
     s->count = glam__count(t->shape);
     s->data = t->grad;
@@ -4761,7 +4779,7 @@ static glam_status glam__check_inputs(glam_ctx *ctx, const glam_op *op, glam_ten
             return glam_fail(ctx, GLAM_ERR_STATE, "%s: %s is narrow and stays frozen", op->name,
                              in[i]->name);
     }
-    if (ctx->backward_done && !ctx->no_grad)
+    if (ctx->autograd.done && !ctx->autograd.no_grad)
         return glam_fail(ctx, GLAM_ERR_STATE, "%s: backward has used this step up; glam_forget or "
                          "glam_update starts the next", op->name);
     return GLAM_OK;
@@ -4881,7 +4899,7 @@ static glam_status glam__node_memory(glam_ctx *ctx, glam_node *n, int wants)
 {
     for (int i = 0; i < 2; i++) {
         if (!n->out_shape[i].dims) continue;
-        n->out[i] = glam__tensor(ctx, &ctx->step, n->out_shape[i], "");
+        n->out[i] = glam__tensor(ctx, &ctx->base.step, n->out_shape[i], "");
         if (!n->out[i]) return ctx->error;
         n->out[i]->wants_grad = wants;
     }
@@ -4895,8 +4913,8 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     if (second) *second = NULL;
     if (ctx && (!op || !in)) glam_fail(ctx, GLAM_ERR_VALUE, "apply: no op or no operands (NULL)");
     if (!ctx || ctx->error || glam__check_inputs(ctx, op, in) != GLAM_OK) return NULL;
-    glam__record *r = (glam__record *)glam__take(ctx, &ctx->step, sizeof *r);
-    void *copy = config_bytes ? glam__take(ctx, &ctx->step, config_bytes) : NULL;
+    glam__record *r = (glam__record *)glam__take(ctx, &ctx->base.step, sizeof *r);
+    void *copy = config_bytes ? glam__take(ctx, &ctx->base.step, config_bytes) : NULL;
     if (ctx->error) return NULL;
     glam_node *n = &r->node;
     r->layer = ctx->mesh ? ctx->mesh->layer : -1;
@@ -4907,7 +4925,7 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
         n->in[i]->wants_grad = glam__kept(n->in[i])->wants_grad;
         wants |= n->in[i]->wants_grad;
     }
-    wants = (wants || op->flags & GLAM__OP_INSIDE) && !ctx->no_grad;
+    wants = (wants || op->flags & GLAM__OP_INSIDE) && !ctx->autograd.no_grad;
     if (copy) memcpy(copy, config, config_bytes);
     n->config = copy;
     n->flags = wants ? GLAM__NODE_RECORDED : 0;
@@ -4917,21 +4935,21 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     n->scratch_bytes += glam__shard_bytes(n);
     if (glam__node_memory(ctx, n, wants) != GLAM_OK) return NULL;
     // without a tape nobody comes back for what was saved
-    glam__place place = glam__arena_mark(&ctx->step);
+    glam__place place = glam__arena_mark(&ctx->base.step);
     if (n->saved_bytes)
         n->saved = glam__take_lent(ctx, (n->saved_bytes + sizeof(float) - 1) / sizeof(float));
     if (ctx->error) return NULL;
-    if (ctx->measuring) glam__count_shards(ctx, n);
+    if (ctx->base.measuring) glam__count_shards(ctx, n);
     else glam__shards(ctx, n, 1, 0);
-    if (!ctx->error && (!ctx->measuring || op->flags & GLAM__OP_INSIDE)) op->forward(ctx, n);
-    if (!ctx->measuring) glam__shards(ctx, n, 0, 0);
-    ctx->scratch_used = 0;
+    if (!ctx->error && (!ctx->base.measuring || op->flags & GLAM__OP_INSIDE)) op->forward(ctx, n);
+    if (!ctx->base.measuring) glam__shards(ctx, n, 0, 0);
+    ctx->scratch.used = 0;
     if (ctx->error) return NULL;
     if (wants) {
-        r->before = ctx->tape;
-        ctx->tape = r;
+        r->before = ctx->autograd.tape;
+        ctx->autograd.tape = r;
     } else if (!(n->flags & GLAM__NODE_KEEP)) {
-        glam__arena_rewind(ctx, &ctx->step, place);
+        glam__arena_rewind(ctx, &ctx->base.step, place);
     }
     if (second) *second = n->out[1];
     return n->out[0];
@@ -4941,9 +4959,9 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
 // to them after all that is still to be recorded.  In their set they follow those lent before.
 static void glam__lend_since(glam_ctx *ctx, const glam__record *stop)
 {
-    glam__lend *l = &ctx->lend;
+    glam__lend *l = &ctx->train.lend;
     int first = !l->end;
-    for (const glam__record *r = ctx->tape; r != stop && l->on; r = r->before)
+    for (const glam__record *r = ctx->autograd.tape; r != stop && l->on; r = r->before)
         for (int i = 0; i < r->node.inputs; i++) {
             const glam_tensor *t = r->node.in[i] ? glam__kept(r->node.in[i]) : NULL;
             uint64_t from = t && t->pack ? t->pack->grad_at : 0;
@@ -4957,8 +4975,8 @@ static void glam__lend_since(glam_ctx *ctx, const glam__record *stop)
 GLAM_API int glam_no_grad(glam_ctx *ctx, int on)
 {
     if (!ctx) return 0;
-    int before = ctx->no_grad;
-    ctx->no_grad = on != 0;
+    int before = ctx->autograd.no_grad;
+    ctx->autograd.no_grad = on != 0;
     return before;
 }
 
@@ -5010,12 +5028,12 @@ static glam_status glam__backward_node(glam_ctx *ctx, glam_node *n)
     }
     if (glam__open_inputs(ctx, n) != GLAM_OK) return ctx->error;
     if (glam__reserve_scratch(ctx, n->scratch_bytes) != GLAM_OK) return ctx->error;
-    if (!ctx->measuring) glam__shards(ctx, n, 1, 1);
+    if (!ctx->base.measuring) glam__shards(ctx, n, 1, 1);
     if (ctx->error) glam__measure_backward(n);
-    else if (!ctx->measuring || n->op->flags & GLAM__OP_INSIDE) n->op->backward(ctx, n);
+    else if (!ctx->base.measuring || n->op->flags & GLAM__OP_INSIDE) n->op->backward(ctx, n);
     else glam__measure_backward(n);
-    if (!ctx->measuring) glam__shards(ctx, n, 0, 1);
-    ctx->scratch_used = 0;
+    if (!ctx->base.measuring) glam__shards(ctx, n, 0, 1);
+    ctx->scratch.used = 0;
     for (int i = 0; i < 2; i++) {
         glam_tensor *y = n->out[i];
         if (!y || !(y->flags & GLAM__TRANSIENT)) continue;
@@ -5036,7 +5054,7 @@ static void glam__count_uses(glam_ctx *ctx, const glam_node *n, int by)
         glam_tensor *t = n->in[i];
         if (!t || !t->wants_grad || !(t->flags & GLAM__LIFE)) continue;
         t->pack->uses += by;
-        if (by < 0 && !t->pack->uses) ctx->whole(ctx->whole_arg, t);
+        if (by < 0 && !t->pack->uses) ctx->train.whole(ctx->train.whole_arg, t);
     }
 }
 
@@ -5044,11 +5062,12 @@ static void glam__count_uses(glam_ctx *ctx, const glam_node *n, int by)
 static glam_status glam__backward_to(glam_ctx *ctx, const glam__record *stop)
 {
     glam__record *r;
-    for (r = ctx->tape; r != stop && ctx->whole; r = r->before) glam__count_uses(ctx, &r->node, 1);
-    for (r = ctx->tape; r != stop; r = r->before) {
+    for (r = ctx->autograd.tape; r != stop && ctx->train.whole; r = r->before)
+        glam__count_uses(ctx, &r->node, 1);
+    for (r = ctx->autograd.tape; r != stop; r = r->before) {
         if (ctx->mesh) ctx->mesh->layer = r->layer;
         if (glam__backward_node(ctx, &r->node) != GLAM_OK) return ctx->error;
-        if (ctx->whole) glam__count_uses(ctx, &r->node, -1);
+        if (ctx->train.whole) glam__count_uses(ctx, &r->node, -1);
     }
     return GLAM_OK;
 }
@@ -5060,7 +5079,7 @@ GLAM_API glam_status glam_backward(glam_ctx *ctx, glam_tensor *loss)
     if (glam_size(loss) != 1)
         return glam_fail(ctx, GLAM_ERR_SHAPE, "backward: the loss is %s; one element is needed "
                          "(glam_mean or glam_sum make one)", glam__say(loss->shape).text);
-    if (ctx->backward_done)
+    if (ctx->autograd.done)
         return glam_fail(ctx, GLAM_ERR_STATE, "backward: this step's tape has been used; add the "
                          "losses and call backward once, or glam_forget first");
     if (!loss->wants_grad)
@@ -5069,9 +5088,9 @@ GLAM_API glam_status glam_backward(glam_ctx *ctx, glam_tensor *loss)
     if (glam__grad_open(ctx, loss) != GLAM_OK) return ctx->error;
     glam__grad_put(loss, GLAM__SUM);
     if (loss->grad) loss->grad[0] = 1;
-    ctx->backward_done = 1;
+    ctx->autograd.done = 1;
     glam__backward_to(ctx, NULL);
-    ctx->tape = NULL;
+    ctx->autograd.tape = NULL;
     if (ctx->mesh) ctx->mesh->layer = -1;
     return glam__farewell(ctx);
 }
@@ -5091,7 +5110,7 @@ static void glam__recompute_forward(glam_ctx *ctx, glam_node *n)
     const glam__again *a = (const glam__again *)n->config;
     glam_tensor *extra = NULL;
     int before = glam_no_grad(ctx, 1);
-    glam__place place = glam__arena_mark(&ctx->step);
+    glam__place place = glam__arena_mark(&ctx->base.step);
     glam_tensor *y = a->block(ctx, a->arg, n->in[0], &extra);
     glam_no_grad(ctx, before);
     if (!y) {
@@ -5106,7 +5125,7 @@ static void glam__recompute_forward(glam_ctx *ctx, glam_node *n)
     *a->has_extra = extra != NULL;
     if (y->data) memcpy(n->out[0]->data, y->data, glam_size(y) * sizeof(float));
     if (n->out[1]->data) n->out[1]->data[0] = extra ? extra->data[0] : 0;
-    glam__arena_rewind(ctx, &ctx->step, place);
+    glam__arena_rewind(ctx, &ctx->base.step, place);
 }
 
 // Lends the gradient buffer of one tensor to another of the same shape.
@@ -5122,9 +5141,9 @@ static void glam__grad_lend(glam_tensor *from, glam_tensor *to)
 static void glam__recompute_run(glam_ctx *ctx, glam_node *n)
 {
     const glam__again *a = (const glam__again *)n->config;
-    glam__record *stop = ctx->tape;
+    glam__record *stop = ctx->autograd.tape;
     glam_tensor *x = n->in[0], *extra = NULL;
-    glam_tensor *inner = glam__tensor_over(ctx, &ctx->step, x->shape, "", x->data);
+    glam_tensor *inner = glam__tensor_over(ctx, &ctx->base.step, x->shape, "", x->data);
     if (!inner) return;
     inner->wants_grad = x->wants_grad;
     glam_tensor *y = a->block(ctx, a->arg, inner, &extra);
@@ -5138,26 +5157,26 @@ static void glam__recompute_run(glam_ctx *ctx, glam_node *n)
 
 static void glam__recompute_backward(glam_ctx *ctx, glam_node *n)
 {
-    glam__record *tape = ctx->tape;
-    glam__spare *spares = ctx->spares;
-    glam__loan *loans = ctx->loans;
-    glam__place place = glam__arena_mark(&ctx->step);
-    int transient = ctx->transient, before = glam_no_grad(ctx, 0);
-    ctx->spares = NULL;                // what the second run leaves behind goes with it
-    ctx->transient = 1;
-    ctx->backward_done = 0;
-    ctx->again++;
+    glam__record *tape = ctx->autograd.tape;
+    glam__spare *spares = ctx->tensor.spares;
+    glam__loan *loans = ctx->tensor.loans;
+    glam__place place = glam__arena_mark(&ctx->base.step);
+    int transient = ctx->tensor.transient, before = glam_no_grad(ctx, 0);
+    ctx->tensor.spares = NULL;         // what the second run leaves behind goes with it
+    ctx->tensor.transient = 1;
+    ctx->autograd.done = 0;
+    ctx->autograd.again++;
     glam__recompute_run(ctx, n);
-    ctx->again--;
-    ctx->tape = tape;
-    ctx->spares = spares;
-    ctx->transient = transient;
-    ctx->backward_done = 1;
+    ctx->autograd.again--;
+    ctx->autograd.tape = tape;
+    ctx->tensor.spares = spares;
+    ctx->tensor.transient = transient;
+    ctx->autograd.done = 1;
     glam_no_grad(ctx, before);
     // gradients lent to parameters inside must outlive the block, unless they were used up there
-    while (ctx->loans != loans && !glam__grad_state(ctx->loans->t))
-        ctx->loans = ctx->loans->before;
-    if (ctx->loans == loans) glam__arena_rewind(ctx, &ctx->step, place);
+    while (ctx->tensor.loans != loans && !glam__grad_state(ctx->tensor.loans->t))
+        ctx->tensor.loans = ctx->tensor.loans->before;
+    if (ctx->tensor.loans == loans) glam__arena_rewind(ctx, &ctx->base.step, place);
 }
 
 GLAM__OP(recompute, 1, GLAM__OP_FRESH | GLAM__OP_INSIDE);
@@ -5325,9 +5344,9 @@ static int glam__product_rows(int k)
 
 static size_t glam__worker_floats(const glam_ctx *ctx, int k)
 {
-    size_t row = ctx->products->pair > 1 ? glam__stride(k) : 0;    // before it is narrow
+    size_t row = ctx->simd.products->pair > 1 ? glam__stride(k) : 0;  // before it is narrow
     return (size_t)glam__product_rows(k) * glam__stride(k) + row +
-           (size_t)GLAM__KC * ctx->kernels->nr;
+           (size_t)GLAM__KC * ctx->simd.kernels->nr;
 }
 
 // Scratch of a product with inner size k.
@@ -5335,14 +5354,14 @@ static uint64_t glam__product_bytes(const glam_ctx *ctx, int k)
 { return glam__floats((uint64_t)glam__worker_floats(ctx, k) * ctx->options.threads); }
 
 static int glam__panels_of(const glam_ctx *ctx, int n)
-{ return glam__ceil_div(n, ctx->kernels->nr); }
+{ return glam__ceil_div(n, ctx->simd.kernels->nr); }
 
 // A weight [.., R, C] as the right operand: [R,C], or transposed [C,R].
 static glam__operand glam__operand_of(const glam_ctx *ctx, const glam_tensor *w, int transposed)
 {
     glam__operand b;
     int d = w->shape.dims, rows = w->shape.dim[d - 2], cols = w->shape.dim[d - 1];
-    b.kernels = w->pack && w->pack->exact ? ctx->kernels : ctx->products;
+    b.kernels = w->pack && w->pack->exact ? ctx->simd.kernels : ctx->simd.products;
     b.data = w->data;
     b.narrow = w->narrow;
     b.scales = glam__scales_of(w);
@@ -5351,10 +5370,10 @@ static glam__operand glam__operand_of(const glam_ctx *ctx, const glam_tensor *w,
     b.k = transposed ? cols : rows;
     b.n = transposed ? rows : cols;
     b.transposed = transposed;
-    b.panel_slice = (size_t)glam__panels_of(ctx, b.n) * ctx->kernels->nr *
+    b.panel_slice = (size_t)glam__panels_of(ctx, b.n) * ctx->simd.kernels->nr *
                     glam__steps(b.kernels, b.k);
-    b.panels = w->pack && w->pack->epoch[transposed] == ctx->epoch ? w->pack->data[transposed]
-                                                                   : NULL;
+    int fresh = w->pack && w->pack->epoch[transposed] == ctx->products.epoch;
+    b.panels = fresh ? w->pack->data[transposed] : NULL;
     b.low = glam__low_of(w);
     b.down = NULL;
     b.made = 0;
@@ -5465,20 +5484,20 @@ static uint64_t glam__want_panels(glam_ctx *ctx, int training, const glam_tensor
     uint64_t bytes = glam__panel_bytes(w, &b);
     uint64_t scratch = glam__panels_pass(w, rows, bytes) ? bytes : 0;
     if (!p || p->bytes[transposed] || training || w->type ||   // f32 would be read, and kept
-        bytes > ctx->options.pack_bytes || ctx->packed > ctx->options.pack_bytes - bytes)
+        bytes > ctx->options.pack_bytes || ctx->products.bytes > ctx->options.pack_bytes - bytes)
         return scratch;
-    if (!ctx->measuring) {
+    if (!ctx->base.measuring) {
         p->block[transposed] = glam__alloc(ctx, (size_t)bytes + GLAM__ALIGN);
         if (!p->block[transposed]) return 0;
         p->data[transposed] = (float *)(void *)glam__aligned(p->block[transposed]);
     }
     if (!p->bytes[0] && !p->bytes[1]) {
-        p->before = ctx->packs;
-        ctx->packs = p;
+        p->before = ctx->products.packs;
+        ctx->products.packs = p;
     }
     p->bytes[transposed] = (size_t)bytes;
     p->epoch[transposed] = 0;
-    ctx->packed += bytes;
+    ctx->products.bytes += bytes;
     return scratch;
 }
 
@@ -5524,7 +5543,7 @@ static void glam__weights(glam_ctx *ctx, glam_tensor *const *w, int count, int t
                         : glam__scratch_floats(ctx, (size_t)slices * b[i].panel_slice);
         job->panels = glam__panels_of(ctx, b[i].n);
         job->tasks = slices * job->panels;
-        if (kept) p->epoch[transposed] = ctx->epoch;
+        if (kept) p->epoch[transposed] = ctx->products.epoch;
         b[i].panels = job->out;
         tasks += job->tasks;
         work += 4.0 * slices * (double)b[i].panel_slice;
@@ -5553,7 +5572,7 @@ static glam__operand glam__low_half(const glam_ctx *ctx, const glam__operand *b,
     const glam__low *low = b->low;
     glam__operand half = glam__operand_of(ctx, second == b->transposed ? low->a : low->b,
                                           b->transposed);
-    half.kernels = second ? ctx->kernels : b->kernels;
+    half.kernels = second ? ctx->simd.kernels : b->kernels;
     return half;
 }
 
@@ -5671,7 +5690,7 @@ static void glam__product_block(const glam__product *p, const glam__span *s, int
                                 float *scratch)
 {
     size_t lda;
-    float *panel = scratch, *rows = scratch + (size_t)GLAM__KC * p->ctx->kernels->nr;
+    float *panel = scratch, *rows = scratch + (size_t)GLAM__KC * p->ctx->simd.kernels->nr;
     const float *a = glam__product_take(p, s, rows, &lda);
     for (int p0 = 0; p0 == 0 || p0 < p->k; p0 += GLAM__KC)
         glam__product_panels(p, s, a + p0 / p->b[0].kernels->pair, lda, p0,
@@ -5757,7 +5776,7 @@ static void glam__low_make(glam_ctx *ctx, glam__product *p);
 
 static void glam__product_run(glam_ctx *ctx, glam__product *p)
 {
-    size_t used = ctx->scratch_used;
+    size_t used = ctx->scratch.used;
     glam__low_make(ctx, p);
     glam__product_ready(ctx, p);
     p->scratch = glam__scratch_floats(ctx, p->worker_floats * (size_t)ctx->options.threads);
@@ -5772,9 +5791,9 @@ static void glam__product_run(glam_ctx *ctx, glam__product *p)
     p->cols = blocks && blocks < workers ? glam__ceil_div((narrow ? 2 : 8) * workers, blocks) : 1;
     if (apart) p->cols = p->panels;
     if (p->cols > p->panels) p->cols = p->panels;
-    glam__parallel(ctx, blocks * p->cols, (double)p->m * p->k * p->panels * ctx->kernels->nr,
+    glam__parallel(ctx, blocks * p->cols, (double)p->m * p->k * p->panels * ctx->simd.kernels->nr,
                    glam__product_body, p);
-    ctx->scratch_used = used;
+    ctx->scratch.used = used;
 }
 
 // A parallel loop over rows, in chunks of a fixed number.
@@ -5824,7 +5843,7 @@ static void glam__low_make(glam_ctx *ctx, glam__product *p)
         glam__product q = glam__low_product(ctx, p, i);
         glam__product_run(ctx, &q);
         for (int r = 0; r < p->m; r++)
-            ctx->kernels->scale(q.b[0].n, p->b[i].low->scale, q.c[0] + (size_t)r * q.ldc);
+            ctx->simd.kernels->scale(q.b[0].n, p->b[i].low->scale, q.c[0] + (size_t)r * q.ldc);
         p->b[i].made = 1;
     }
 }
@@ -5837,7 +5856,7 @@ static void glam__low_block(const glam__product *p, const glam__span *s, const f
     glam__product q = glam__low_product(p->ctx, p, 0);
     glam__product_panels(&q, s, a, lda, p0, terms, 0, glam__panels_of(p->ctx, q.b[0].n), panel);
     for (int r = s->row; r < s->row + s->rows && p0 + terms == p->k; r++)
-        p->ctx->kernels->scale(q.b[0].n, p->b[0].low->scale, q.c[0] + (size_t)r * q.ldc);
+        p->ctx->simd.kernels->scale(q.b[0].n, p->b[0].low->scale, q.c[0] + (size_t)r * q.ldc);
 }
 
 // Products over the same rows that add up to one C: C = A_1 B_1 + A_2 B_2 + ..., in blocks of
@@ -5864,8 +5883,8 @@ static int glam__chain_rows(int k, int n, int packed)
 static size_t glam__chain_floats(const glam_ctx *ctx, int k)
 {
     size_t rows = (size_t)glam__up(glam__chain_rows(k, k, 0), 24);
-    size_t narrow = ctx->products->pair > 1 ? rows * GLAM__HANDED_LD + glam__stride(k) : 0;
-    return rows * (glam__stride(k) + GLAM__HANDED_LD) + (size_t)GLAM__KC * ctx->kernels->nr +
+    size_t narrow = ctx->simd.products->pair > 1 ? rows * GLAM__HANDED_LD + glam__stride(k) : 0;
+    return rows * (glam__stride(k) + GLAM__HANDED_LD) + (size_t)GLAM__KC * ctx->simd.kernels->nr +
            narrow;
 }
 
@@ -5886,7 +5905,7 @@ static void glam__chain_first(const glam__product *p, const glam__span *s, int a
 {
     glam__product piece = *p;
     glam__span here = *s;
-    int panels = glam__panels_of(p->ctx, p->b[0].n), nr = p->ctx->kernels->nr;
+    int panels = glam__panels_of(p->ctx, p->b[0].n), nr = p->ctx->simd.kernels->nr;
     if (!p->c[0]) {
         piece.c[0] = handed;
         piece.ldc = GLAM__HANDED_LD;
@@ -5906,7 +5925,7 @@ static void glam__chain_block(const glam__chain *c, const glam__span *s, int fro
 {
     const glam__product *p = c->p, *last = c->p + c->count;
     const glam__kernels *kernels = p->b[0].kernels;
-    float *rows = panel + (size_t)GLAM__KC * p->ctx->kernels->nr, *handed = rows + c->first;
+    float *rows = panel + (size_t)GLAM__KC * p->ctx->simd.kernels->nr, *handed = rows + c->first;
     float *narrow = handed + (size_t)p->block * GLAM__HANDED_LD;
     int k = p[c->wide].k;
     size_t lda = 0, ld = GLAM__HANDED_LD;
@@ -5986,10 +6005,10 @@ static void glam__chain_apart(glam_ctx *ctx, glam__product *p)
 // of one ends with what p[1] does before its product.
 static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count, int wide)
 {
-    size_t used = ctx->scratch_used;
+    size_t used = ctx->scratch.used;
     if (wide && count == 1) {
         glam__chain_apart(ctx, p);
-        ctx->scratch_used = used;
+        ctx->scratch.used = used;
         return;
     }
     int workers = ctx->options.threads;
@@ -5997,7 +6016,7 @@ static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count, int wide
     for (int i = 0; i < (wide ? 1 : count); i++) glam__low_make(ctx, &p[i]);
     for (int i = 0; i < count; i++) {
         glam__product_ready(ctx, &p[i]);
-        work += (double)p[i].m * p[i].k * p[i].panels * ctx->kernels->nr;
+        work += (double)p[i].m * p[i].k * p[i].panels * ctx->simd.kernels->nr;
     }
     glam__cut_rows(ctx, p, glam__chain_rows(p->k, p[count - 1].b[0].n, p->b[0].panels != NULL));
     int blocks = glam__block_count(p);
@@ -6014,10 +6033,10 @@ static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count, int wide
     c.first = wide && (p->fill || narrow) ? (size_t)p->block * p->lds : 0;
     if (wide && narrow) c.first += glam__stride(p->k);
     c.floats = c.first + (size_t)p->block * GLAM__HANDED_LD * (1 + narrow) +
-               (size_t)GLAM__KC * ctx->kernels->nr;
+               (size_t)GLAM__KC * ctx->simd.kernels->nr;
     c.scratch = glam__scratch_floats(ctx, c.floats * (size_t)workers);
     glam__parallel(ctx, blocks * c.cols, work, glam__chain_body, &c);
-    ctx->scratch_used = used;
+    ctx->scratch.used = used;
 }
 
 static glam__product glam__product_new(int m, int k)
@@ -6071,7 +6090,7 @@ enum { GLAM__OUTER_M = 512, GLAM__OUTER_LD = GLAM__OUTER_M + 16, GLAM__OUTER_ROW
        GLAM__OUTER_CALL = 24 };
 
 static size_t glam__outer_floats(const glam_ctx *ctx)
-{ return (size_t)GLAM__KC * ctx->kernels->nr + (size_t)GLAM__OUTER_ROWS * GLAM__OUTER_LD; }
+{ return (size_t)GLAM__KC * ctx->simd.kernels->nr + (size_t)GLAM__OUTER_ROWS * GLAM__OUTER_LD; }
 
 static uint64_t glam__outer_bytes(const glam_ctx *ctx)
 { return glam__floats((uint64_t)glam__outer_floats(ctx) * ctx->options.threads); }
@@ -6132,7 +6151,7 @@ static void glam__outer_body(void *arg, int begin, int end, int worker)
         int task = t;
         for (; task >= o->span_count * o->parts * o->cols; o++)
             task -= o->span_count * o->parts * o->cols;
-        glam__outer_task(o->exact ? all->ctx->kernels : all->ctx->products, o, task,
+        glam__outer_task(o->exact ? all->ctx->simd.kernels : all->ctx->simd.products, o, task,
                          all->scratch + (size_t)worker * all->worker_floats);
     }
 }
@@ -6140,7 +6159,7 @@ static void glam__outer_body(void *arg, int begin, int end, int worker)
 // All in one parallel loop: single ones may be too small to share out.
 static void glam__outer_run(glam_ctx *ctx, glam__outer *o, int count)
 {
-    size_t used = ctx->scratch_used;
+    size_t used = ctx->scratch.used;
     glam__outers all = { ctx, o, NULL, glam__outer_floats(ctx) };
     int tasks = 0;
     double work = 0;
@@ -6162,7 +6181,7 @@ static void glam__outer_run(glam_ctx *ctx, glam__outer *o, int count)
             work += (double)o->spans[i].rows * o->m * o->n;
     }
     glam__parallel(ctx, tasks, work, glam__outer_body, &all);
-    ctx->scratch_used = used;
+    ctx->scratch.used = used;
 }
 
 // dW (+)= A^T B over rows 0..rows-1, for a weight [m,n].
@@ -6627,7 +6646,7 @@ static double glam__sum_factor(const glam_node *n)
 
 static void glam__sum_forward(glam_ctx *ctx, glam_node *n)
 {
-    double sum = ctx->kernels->sum(glam_size(n->in[0]), n->in[0]->data);
+    double sum = ctx->simd.kernels->sum(glam_size(n->in[0]), n->in[0]->data);
     n->out[0]->data[0] = (float)(sum * glam__sum_factor(n));
 }
 
@@ -6648,14 +6667,14 @@ GLAM__NAME_1(mean, sum, 1)
 
 static void glam__unary_forward(glam_ctx *ctx, glam_node *n)
 {
-    ctx->kernels->unary(*(const int *)n->config, glam_size(n->in[0]), n->in[0]->data,
-                        n->out[0]->data);
+    ctx->simd.kernels->unary(*(const int *)n->config, glam_size(n->in[0]), n->in[0]->data,
+                             n->out[0]->data);
 }
 
 static void glam__unary_backward(glam_ctx *ctx, glam_node *n)
 {
-    ctx->kernels->unary_back(*(const int *)n->config, glam_size(n->in[0]), n->in[0]->data,
-                             n->out[0]->data, n->out[0]->grad, n->in[0]->grad);
+    ctx->simd.kernels->unary_back(*(const int *)n->config, glam_size(n->in[0]), n->in[0]->data,
+                                  n->out[0]->data, n->out[0]->grad, n->in[0]->grad);
 }
 
 GLAM__OP(unary, 1, 0);
@@ -6672,7 +6691,8 @@ static void glam__softmax_forward(glam_ctx *ctx, glam_node *n)
 {
     int N = glam__last(n->in[0]), rows = (int)glam__rows(n->in[0]);
     memcpy(n->out[0]->data, n->in[0]->data, glam_size(n->in[0]) * sizeof(float));
-    for (int r = 0; r < rows; r++) ctx->kernels->softmax(N, n->out[0]->data + (size_t)r * N, 0);
+    for (int r = 0; r < rows; r++)
+        ctx->simd.kernels->softmax(N, n->out[0]->data + (size_t)r * N, 0);
 }
 
 static void glam__softmax_backward(glam_ctx *ctx, glam_node *n)
@@ -6680,7 +6700,7 @@ static void glam__softmax_backward(glam_ctx *ctx, glam_node *n)
     int N = glam__last(n->in[0]), rows = (int)glam__rows(n->in[0]);
     for (int r = 0; r < rows; r++) {
         const float *y = n->out[0]->data + (size_t)r * N, *dy = n->out[0]->grad + (size_t)r * N;
-        float *dx = n->in[0]->grad + (size_t)r * N, dot = ctx->kernels->dot(N, y, dy);
+        float *dx = n->in[0]->grad + (size_t)r * N, dot = ctx->simd.kernels->dot(N, y, dy);
         for (int i = 0; i < N; i++) dx[i] += y[i] * (dy[i] - dot);
     }
 }
@@ -6718,7 +6738,7 @@ static void glam__layernorm_forward(glam_ctx *ctx, glam_node *n)
     for (int t = 0; t < rows; t++) {
         const float *x = n->in[0]->data + (size_t)t * N;
         float *y = n->out[0]->data + (size_t)t * N;
-        double mean = ctx->kernels->sum((size_t)N, x) / N, var = 0;
+        double mean = ctx->simd.kernels->sum((size_t)N, x) / N, var = 0;
         for (int i = 0; i < N; i++) var += ((double)x[i] - mean) * ((double)x[i] - mean);
         stats[2 * t] = (float)mean;
         stats[2 * t + 1] = (float)(1 / sqrt(var / N + (double)eps));
@@ -6769,8 +6789,8 @@ static void glam__rmsnorm_forward(glam_ctx *ctx, glam_node *n)
     size_t N = (size_t)glam__last(n->in[0]), rows = glam__rows(n->in[0]);
     float *r = (float *)n->saved, eps = *(const float *)n->config;
     for (size_t t = 0; t < rows; t++)
-        r[t] = ctx->kernels->rmsnorm((int)N, eps, n->in[0]->data + t * N, n->in[1]->data,
-                                     n->out[0]->data + t * N);
+        r[t] = ctx->simd.kernels->rmsnorm((int)N, eps, n->in[0]->data + t * N, n->in[1]->data,
+                                          n->out[0]->data + t * N);
 }
 
 static void glam__rmsnorm_backward(glam_ctx *ctx, glam_node *n)
@@ -6780,8 +6800,8 @@ static void glam__rmsnorm_backward(glam_ctx *ctx, glam_node *n)
     float *dx = n->in[0]->wants_grad ? n->in[0]->grad : NULL;
     float *dg = n->in[1]->wants_grad ? n->in[1]->grad : NULL;
     for (size_t t = 0; t < rows; t++)
-        ctx->kernels->rmsnorm_back((int)N, r[t], n->in[0]->data + t * N, n->in[1]->data,
-                                   n->out[0]->grad + t * N, dx ? dx + t * N : NULL, dg);
+        ctx->simd.kernels->rmsnorm_back((int)N, r[t], n->in[0]->data + t * N, n->in[1]->data,
+                                        n->out[0]->grad + t * N, dx ? dx + t * N : NULL, dg);
 }
 
 GLAM__OP(rmsnorm, 2, 0);
@@ -6795,8 +6815,8 @@ GLAM_API glam_tensor *glam_rmsnorm(glam_ctx *ctx, glam_tensor *x, glam_tensor *g
 // Integers of this step, copied (targets, masks, ids): the caller's may go away before backward.
 static const int32_t *glam__keep_ints(glam_ctx *ctx, const int32_t *from, size_t count, int must)
 {
-    if (!from && must && ctx->measuring) glam__take_values(ctx, &ctx->step, count);
-    int32_t *copy = from ? (int32_t *)glam__take(ctx, &ctx->step, count * sizeof *copy) : NULL;
+    if (!from && must && ctx->base.measuring) glam__take_values(ctx, &ctx->base.step, count);
+    int32_t *copy = from ? (int32_t *)glam__take(ctx, &ctx->base.step, count * sizeof *copy) : NULL;
     if (copy) memcpy(copy, from, count * sizeof *copy);
     return copy;
 }
@@ -6842,8 +6862,8 @@ static void glam__embed_forward(glam_ctx *ctx, glam_node *n)
         float *y = n->out[0]->data + (size_t)t * M;
         int row = glam__embed_row(e, n->in[0], t);
         if (row < 0) memset(y, 0, M * sizeof(float));
-        else glam__read_row(ctx->kernels, n->in[0], (size_t)row, y);
-        if (e->scale != 1) ctx->kernels->scale((int)M, e->scale, y);
+        else glam__read_row(ctx->simd.kernels, n->in[0], (size_t)row, y);
+        if (e->scale != 1) ctx->simd.kernels->scale((int)M, e->scale, y);
     }
     glam__sum_over_y(ctx, n->in[0], "embed", n->out[0]->data, (size_t)e->count * M);
 }
@@ -6854,8 +6874,8 @@ static void glam__embed_backward(glam_ctx *ctx, glam_node *n)
     size_t M = (size_t)glam__last(n->in[0]);
     for (int t = 0; t < e->count; t++) {
         int row = glam__embed_row(e, n->in[0], t);
-        if (row >= 0) ctx->kernels->axpy((int)M, e->scale, n->out[0]->grad + (size_t)t * M,
-                                         n->in[0]->grad + (size_t)row * M);
+        if (row >= 0) ctx->simd.kernels->axpy((int)M, e->scale, n->out[0]->grad + (size_t)t * M,
+                                              n->in[0]->grad + (size_t)row * M);
     }
 }
 
@@ -6869,7 +6889,7 @@ GLAM_API glam_tensor *glam_embed(glam_ctx *ctx, glam_tensor *table, const int32_
     e.count = count;  e.rows = 0;  e.scale = 1;
     e.ids = glam__keep_ints(ctx, ids, count > 0 ? (size_t)count : 0, 1);
     e.mask = glam__keep_ints(ctx, mask, count > 0 ? (size_t)count : 0, 0);
-    if (!ids && !ctx->measuring) glam_fail(ctx, GLAM_ERR_VALUE, "embed: no ids (NULL)");
+    if (!ids && !ctx->base.measuring) glam_fail(ctx, GLAM_ERR_VALUE, "embed: no ids (NULL)");
     return glam_apply(ctx, &glam__op_embed, &table, &e, sizeof e, NULL);
 }
 
@@ -6936,7 +6956,7 @@ static void glam__cross_entropy_forward(glam_ctx *ctx, glam_node *n)
     double sum = 0;
     for (int t = 0; t < rows; t++) {
         const float *x = n->in[0]->data + (size_t)t * V;
-        lse[t] = ctx->kernels->logsumexp(V, x);
+        lse[t] = ctx->simd.kernels->logsumexp(V, x);
         if (!c->mask || c->mask[t]) sum += (double)lse[t] - (double)x[c->targets[t]];
     }
     n->out[0]->data[0] = (float)(sum / c->count);
@@ -6951,8 +6971,8 @@ static void glam__cross_entropy_backward(glam_ctx *ctx, glam_node *n)
     for (int t = 0; t < rows; t++) {
         float *dx = n->in[0]->grad + (size_t)t * V;
         if (c->mask && !c->mask[t]) continue;
-        ctx->kernels->exp_minus(V, lse[t], n->in[0]->data + (size_t)t * V, p);
-        ctx->kernels->axpy(V, g, p, dx);
+        ctx->simd.kernels->exp_minus(V, lse[t], n->in[0]->data + (size_t)t * V, p);
+        ctx->simd.kernels->axpy(V, g, p, dx);
         dx[c->targets[t]] -= g;
     }
 }
@@ -6965,7 +6985,7 @@ GLAM_API glam_tensor *glam_cross_entropy(glam_ctx *ctx, glam_tensor *logits,
     glam__picks c;
     if (!ctx || ctx->error || !logits) return NULL;
     size_t rows = glam__rows(logits);
-    if (!targets && !ctx->measuring)
+    if (!targets && !ctx->base.measuring)
         glam_fail(ctx, GLAM_ERR_VALUE, "cross_entropy: no targets (NULL)");
     c.targets = glam__keep_ints(ctx, targets, rows, 1);
     c.mask = glam__keep_ints(ctx, mask, rows, 0);
@@ -7023,7 +7043,8 @@ static void glam__fill_normed(const glam__product *p, int row, int rows, int at 
 static glam__normed glam__normed_of(const glam_ctx *ctx, const glam_tensor *x,
                                     const glam_tensor *norm, float eps)
 {
-    glam__normed w = { ctx->kernels, x->data, norm ? norm->data : NULL, eps, 1, glam__last(x) };
+    const float *gain = norm ? norm->data : NULL;
+    glam__normed w = { ctx->simd.kernels, x->data, gain, eps, 1, glam__last(x) };
     return w;
 }
 
@@ -7100,7 +7121,7 @@ static void glam__norm_backward(glam_ctx *ctx, glam_node *n, glam_tensor *norm, 
     glam__parallel(ctx, chunks, 8.0 * rows * w.M, glam__norm_back_body, &b);
     if (!dgain) return;
     if (!adds) memset(dgain, 0, (size_t)w.M * sizeof(float));
-    for (int c = 0; c < chunks; c++) ctx->kernels->add(w.M, b.partial + (size_t)c * w.M, dgain);
+    for (int c = 0; c < chunks; c++) w.kernels->add(w.M, b.partial + (size_t)c * w.M, dgain);
 }
 
 static glam_status glam__norm_fits(glam_ctx *ctx, const char *op, const glam_tensor *x,
@@ -7156,7 +7177,7 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
     int training = n->flags & GLAM__NODE_RECORDED;
     if (glam__is_over(n->in[2], GLAM__OVER_Y)) {
         n->scratch_bytes += glam__floats(2 * (uint64_t)ctx->mesh->Y * T);
-        if (ctx->measuring)
+        if (ctx->base.measuring)
             ctx->mesh->sent.model += glam__gather_bytes(&ctx->mesh->y, 2 * (uint64_t)T, 4);
         if (training) glam__count_sum_over_y(ctx, n->in[2], (uint64_t)T * (uint64_t)M);
     }
@@ -7254,7 +7275,7 @@ static glam__head_rows glam__head_begin(glam_ctx *ctx, glam_node *n, int chunk, 
     int T = (int)glam__rows(n->in[0]);
     glam__head_rows r;
     memset(&r, 0, sizeof r);
-    r.kernels = ctx->kernels;
+    r.kernels = ctx->simd.kernels;
     r.h = (const glam__head *)n->config;
     r.V = n->in[2]->shape.dim[0];
     r.from = n->in[2]->split ? n->in[2]->split->at[0] : 0;
@@ -7315,7 +7336,7 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
         glam__outer_run(ctx, &o, 1);
         glam__linear_run(&back, 0, r.logits, at, 0);
         for (int i = 0; i < back.rows; i++)                  // back through the scale
-            ctx->kernels->scale((int)M, h->logit_scale, at + (size_t)i * M);
+            ctx->simd.kernels->scale((int)M, h->logit_scale, at + (size_t)i * M);
     }
     w.scale = 1;
     glam__sum_over_y(ctx, n->in[2], "loss backward", da, (size_t)T * M);
@@ -7350,8 +7371,8 @@ typedef struct glam__cache {
 // Elements of panels over so many columns and k of a product.
 static size_t glam__panel_floats(const glam_ctx *ctx, int columns, int k)
 {
-    return (size_t)glam__panels_of(ctx, columns) * ctx->kernels->nr *
-           glam__steps(ctx->products, k);
+    return (size_t)glam__panels_of(ctx, columns) * ctx->simd.kernels->nr *
+           glam__steps(ctx->simd.products, k);
 }
 
 typedef struct glam__attention {
@@ -7425,8 +7446,8 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n, int back)
     glam__heads h;
     memset(&h, 0, sizeof h);
     h.ctx = ctx;
-    h.kernels = ctx->kernels;
-    h.products = ctx->products;
+    h.kernels = ctx->simd.kernels;
+    h.products = ctx->simd.products;
     h.at = (const glam__attention *)n->config;
     h.n = n;
     glam_shape s = n->in[0]->shape;
@@ -7444,8 +7465,8 @@ static glam__heads glam__heads_of(glam_ctx *ctx, glam_node *n, int back)
     h.block = h.keys > 1024 ? 24 : 32;
     h.key_panels = glam__panels_of(ctx, h.keys);
     h.d_panels = glam__panels_of(ctx, h.D);
-    h.lds = glam__stride(h.key_panels * ctx->kernels->nr);
-    h.ldr = glam__stride(glam__panels_of(ctx, h.distances) * ctx->kernels->nr);
+    h.lds = glam__stride(h.key_panels * ctx->simd.kernels->nr);
+    h.ldr = glam__stride(glam__panels_of(ctx, h.distances) * ctx->simd.kernels->nr);
     h.xl = h.at->c.position == GLAM_POSITION_TRANSFORMER_XL;
     h.back = back;
     h.below = glam__wants(n, GLAM__AT_X) || glam__wants(n, GLAM__AT_NORM);
@@ -7692,8 +7713,8 @@ static double glam__rotary_angle(const glam_rotary *r, int D, int i)
 // cos and sin [D/2] each of positions start, start + 1, ...; they live as long as the step.
 static const float *glam__rotary_table(glam_ctx *ctx, const glam_rotary *r, int D, int start, int S)
 {
-    float *table = glam__take_values(ctx, &ctx->step, (uint64_t)S * (uint64_t)D);
-    for (int i = 0; i < D / 2 && table && !ctx->measuring; i++) {
+    float *table = glam__take_values(ctx, &ctx->base.step, (uint64_t)S * (uint64_t)D);
+    for (int i = 0; i < D / 2 && table && !ctx->base.measuring; i++) {
         double angle = glam__rotary_angle(r, D, i);
         for (int s = 0; s < S; s++) {
             double scale = r->scaling == GLAM_ROTARY_YARN ? (double)r->attention : 1;
@@ -8332,9 +8353,9 @@ static void glam__fill_acted(const glam__product *p, int row, int rows, int at, 
     const glam__glu *f = (const glam__glu *)p->arg;
     for (int i = 0; i < rows; i++) {
         size_t from = (size_t)(row + i) * f->H + at;
-        f->l.ctx->kernels->act(f->kind, terms, f->g ? f->g + from : NULL, f->u + from,
-                               out + (size_t)i * ld);
-        if (f->scale != 1) f->l.ctx->kernels->scale(terms, f->scale, out + (size_t)i * ld);
+        f->l.ctx->simd.kernels->act(f->kind, terms, f->g ? f->g + from : NULL, f->u + from,
+                                    out + (size_t)i * ld);
+        if (f->scale != 1) f->l.ctx->simd.kernels->scale(terms, f->scale, out + (size_t)i * ld);
     }
 }
 
@@ -8344,7 +8365,7 @@ static void glam__acted_back_rows(const glam__product *p, int row, int rows, int
                                   const float *dh, size_t ld)
 {
     const glam__glu *f = (const glam__glu *)p->arg;
-    const glam__kernels *k = f->l.ctx->kernels;
+    const glam__kernels *k = f->l.ctx->simd.kernels;
     float once[GLAM__KC];
     for (int t = row; t < row + rows; t++, dh += ld) {
         size_t from = (size_t)t * f->H + at;
@@ -8394,8 +8415,9 @@ static int glam__glu_backward(glam__glu *f, const float *x, const float *dy, flo
     glam__chain_run(f->l.ctx, p, !dx ? 1 : f->g ? 3 : 2, 1);
     for (int i = 0; i < 2 && !dx; i++) glam__linear_down(&f->l, i, made[i], 0);
     int rank = f->weight ? glam__low_rank(f->l.w[GLAM__GLU_DOWN]) : 0;
-    for (int r = 0; r < f->l.rows && rank; r++)            // as h was
-        f->l.ctx->kernels->scale(rank, f->weight[r], f->l.down[GLAM__GLU_DOWN] + (size_t)r * rank);
+    float *down = f->l.down[GLAM__GLU_DOWN];
+    for (int r = 0; r < f->l.rows && rank; r++, down += rank)          // as h was
+        f->l.ctx->simd.kernels->scale(rank, f->weight[r], down);
     int outers = glam__linear_outers(&f->l, GLAM__GLU_DOWN, f->h, dy, 0, o);
     outers += glam__linear_outers(&f->l, GLAM__GLU_GATE, x, f->g, 0, o + outers);
     return outers + glam__linear_outers(&f->l, GLAM__GLU_UP, x, f->u, 0, o + outers);
@@ -8782,7 +8804,7 @@ static glam__moe glam__moe_view(glam_ctx *ctx, glam_node *n)
     m.room = glam__moe_room(&m);
     m.spans_here = m.E;
     m.traced = ctx->options.trace != NULL;
-    m.plain = ctx->plain && !ctx->mesh && n->inputs == n->op->inputs && !m.s->frozen;
+    m.plain = ctx->simd.plain && !ctx->mesh && n->inputs == n->op->inputs && !m.s->frozen;
     for (int i = GLAM__MO_GATE; i <= GLAM__MO_DOWN; i++)   // it reads floats
         if (n->in[i] && n->in[i]->type) m.plain = 0;
     glam__lay_over(glam__moe_saved, &m, n->saved);
@@ -8948,7 +8970,7 @@ static uint64_t glam__moe_levels(const glam__moe *m)
 // ranks.  Those are parts of the batch, and one rank alone would join them so (room 19).
 static void glam__moe_outer_tree(const glam__moe *m, glam__outer *o)
 {
-    size_t used = m->ctx->scratch_used, n = (size_t)o->m * o->n;
+    size_t used = m->ctx->scratch.used, n = (size_t)o->m * o->n;
     float *stack, *all = o->c;
     int add = o->add;
     if (!all) return;
@@ -8964,13 +8986,13 @@ static void glam__moe_outer_tree(const glam__moe *m, glam__outer *o)
             o->c = stack + (size_t)depth++ * n;
             glam__outer_run(m->ctx, o, 1);
             for (int pairs = s; pairs & 1; pairs >>= 1, depth--)
-                glam__add_all(m->ctx->kernels, n, stack + (size_t)(depth - 1) * n,
+                glam__add_all(m->ctx->simd.kernels, n, stack + (size_t)(depth - 1) * n,
                               stack + (size_t)(depth - 2) * n);
         }
-        if (add) glam__add_all(m->ctx->kernels, n, stack, all + (size_t)e * n);
+        if (add) glam__add_all(m->ctx->simd.kernels, n, stack, all + (size_t)e * n);
         else memcpy(all + (size_t)e * n, stack, n * sizeof(float));
     }
-    m->ctx->scratch_used = used;
+    m->ctx->scratch.used = used;
 }
 
 // On a mesh: gradients of the outputs of my choices, with their weights, to their experts' ranks.
@@ -9001,7 +9023,7 @@ static void glam__moe_scatter_row(void *arg, int t, int worker GLAM__UNUSED)
     for (int i = 0; i < d->m.k; i++) {
         int row = d->m.place[(size_t)t * d->m.k + i];
         if (row >= 0)
-            d->m.ctx->kernels->add(d->m.M, d->dxr + (size_t)row * M, d->dn + (size_t)t * M);
+            d->m.ctx->simd.kernels->add(d->m.M, d->dxr + (size_t)row * M, d->dn + (size_t)t * M);
     }
 }
 
@@ -9057,7 +9079,7 @@ static void glam__moe_noise(const glam__moe *m, int t, float *l)
 static void glam__moe_score(void *arg, int t, int worker GLAM__UNUSED)
 {
     const glam__moe *m = (const glam__moe *)arg;
-    const glam__kernels *k = m->ctx->kernels;
+    const glam__kernels *k = m->ctx->simd.kernels;
     const glam_moe_config *c = &m->s->c;
     size_t at = (size_t)t * m->E;
     float *p = m->s->route.probability + at;
@@ -9325,11 +9347,11 @@ static void glam__moe_route(glam__moe *m)
     int *seen = (int *)glam_scratch(m->ctx, (size_t)m->E * sizeof(int));
     glam__each_row(m->ctx, m->T, 8.0 * m->k * m->E, glam__moe_choices, m);
     if (m->traits & GLAM__AHEAD) {
-        size_t used = m->ctx->scratch_used;
+        size_t used = m->ctx->scratch.used;
         glam__bid *bids = (glam__bid *)glam_scratch(m->ctx, (size_t)m->group * sizeof *bids);
         for (int group = 0; group < m->groups; group++) glam__moe_take(m, group, bids);
         glam__each_row(m->ctx, m->T, 16.0 * m->k, glam__moe_entries_kept, m);
-        m->ctx->scratch_used = used;
+        m->ctx->scratch.used = used;
     }
     if (m->traced)
         memcpy(m->before, m->s->route.weight, (size_t)m->T * m->k * sizeof(float));
@@ -9412,8 +9434,8 @@ static void glam__moe_combine_row(void *arg, int t, int worker GLAM__UNUSED)
     else memset(y, 0, M * sizeof(float));
     for (int i = 0; i < m->k; i++)
         if (m->place[choice + i] >= 0)
-            m->ctx->kernels->axpy(m->M, m->s->route.weight[choice + i],
-                                  m->out + (size_t)m->place[choice + i] * M, y);
+            m->ctx->simd.kernels->axpy(m->M, m->s->route.weight[choice + i],
+                                       m->out + (size_t)m->place[choice + i] * M, y);
 }
 
 static void glam__moe_combine(glam__moe *m)
@@ -9453,7 +9475,7 @@ static void glam__moe_plain_forward(glam__moe *m)
     size_t bytes = (size_t)m->T * m->M * sizeof(float);
     if (m->n->in[GLAM__MO_NORM]) memcpy(p.y, m->n->in[0]->data, bytes);
     else memset(p.y, 0, bytes);
-    glam__plain_forward(&p, m->ctx->kernels);
+    glam__plain_forward(&p, m->ctx->simd.kernels);
 }
 
 // f: how many real tokens of each group put an expert first, and how many there are, [groups,E+1].
@@ -9586,7 +9608,7 @@ static void glam__moe_forward(glam_ctx *ctx, glam_node *n)
     }
     glam__moe_balance(&m, record);             // auxiliary loss from load and p
     glam__moe_record(&m, record);
-    if (m.traced && !ctx->again) glam__moe_trace(&m, record);
+    if (m.traced && !ctx->autograd.again) glam__moe_trace(&m, record);
 }
 
 // ---- backward, the same steps in reverse
@@ -9652,7 +9674,7 @@ static const float *glam__moe_plain_backward(glam__moe_grads *d)
     p.dup = glam__settled(in[GLAM__MO_UP]);
     p.ddown = glam__settled(in[GLAM__MO_DOWN]);
     memset(p.dx, 0, (size_t)m->T * m->M * sizeof(float));
-    glam__plain_backward(&p, m->ctx->kernels);
+    glam__plain_backward(&p, m->ctx->simd.kernels);
     return p.dx;
 }
 
@@ -9687,7 +9709,7 @@ static void glam__moe_score_back(const glam__moe_grads *d, int t, const float *p
     const glam__moe *m = &d->m;
     const glam_moe_config *c = &m->s->c;
     if (c->score == GLAM_SCORE_SOFTMAX) {
-        float dot = m->ctx->kernels->dot(m->E, p, dl);
+        float dot = m->ctx->simd.kernels->dot(m->E, p, dl);
         for (int e = 0; e < m->E; e++) dl[e] = p[e] * (dl[e] - dot + d->z * m->lse[t]);
     } else {
         for (int e = 0; e < m->E; e++) dl[e] *= p[e] * (1 - p[e]);
@@ -9712,7 +9734,8 @@ static void glam__moe_router_back_row(void *arg, int t, int worker GLAM__UNUSED)
     float aux = first[m->E] ? d->aux / (float)first[m->E] : 0;
     for (int e = 0; e < m->E; e++) dl[e] = aux * (float)first[e];
     if (m->s->c.score != GLAM_SCORE_SOFTMAX) {
-        float sum = (float)glam__moe_score_sum(m, p), dot = m->ctx->kernels->dot(m->E, p, dl) / sum;
+        float sum = (float)glam__moe_score_sum(m, p);
+        float dot = m->ctx->simd.kernels->dot(m->E, p, dl) / sum;
         for (int e = 0; e < m->E; e++) dl[e] = (dl[e] - dot) / sum;
     }
     glam__moe_weights_back(d, t, dl);
@@ -9748,7 +9771,7 @@ static void glam__moe_dispatch_back(glam__moe_grads *d, const float *whole)
 {
     glam__moe *m = &d->m;
     glam_ctx *ctx = m->ctx;
-    if (whole) glam__add_all(ctx->kernels, (size_t)m->T * m->M, whole, d->dn);
+    if (whole) glam__add_all(ctx->simd.kernels, (size_t)m->T * m->M, whole, d->dn);
     else glam__each_row(ctx, m->T, (double)m->k * m->M, glam__moe_scatter_row, d);
 }
 
@@ -9856,7 +9879,7 @@ static glam_status glam__moe_fits(glam_ctx *ctx, glam_node *n)
     if (on < c->top_k)
         return glam_fail(ctx, GLAM_ERR_VALUE, "moe: %d of %d experts are switched off, but a token "
                          "needs %d", E - on, E, c->top_k);
-    if (!(traits & GLAM__LEARNS) && !s->pass.tokens && !ctx->measuring)
+    if (!(traits & GLAM__LEARNS) && !s->pass.tokens && !ctx->base.measuring)
         return glam_fail(ctx, GLAM_ERR_VALUE, "moe: the router hash goes by token ids, which a "
                          "model has and glam_moe has not");
     if (traits & GLAM__NOISE && (!n->in[GLAM__MO_NOISE] ||
@@ -9914,7 +9937,7 @@ static void glam__moe_count(glam_ctx *ctx, glam_node *n, const glam__moe *m)
     glam__count_sum_over_y(ctx, w, (uint64_t)m->T * M);
     if (recorded) glam__count_sum_over_y(ctx, w, (uint64_t)m->T * (uint64_t)m->k);
     if (below) glam__count_sum_over_y(ctx, w, (uint64_t)m->T * M);
-    if (!ctx->measuring || m->X == 1) return;
+    if (!ctx->base.measuring || m->X == 1) return;
     uint64_t out = mesh->rows_out ? (uint64_t)mesh->rows_out[mesh->layer] : 0;
     uint64_t in = mesh->rows_in ? (uint64_t)mesh->rows_in[mesh->layer] : 0;
     mesh->sent.routing += glam__gather_bytes(&mesh->x, (uint64_t)m->E + 1, 4);
@@ -9968,12 +9991,12 @@ static glam__route glam__route_new(glam_ctx *ctx, const glam_moe_config *c, uint
     glam__route r;
     uint64_t choices = glam__mul(T, (uint64_t)glam__entries(c));
     memset(&r, 0, sizeof r);
-    r.expert = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, choices);
-    r.slot = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, choices);
-    r.kept = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, choices);
-    r.load = (int32_t *)(void *)glam__take_values(ctx, &ctx->step, (uint64_t)c->experts);
-    r.weight = glam__take_values(ctx, &ctx->step, choices);
-    r.probability = glam__take_values(ctx, &ctx->step, T * (uint64_t)c->experts);
+    r.expert = (int32_t *)(void *)glam__take_values(ctx, &ctx->base.step, choices);
+    r.slot = (int32_t *)(void *)glam__take_values(ctx, &ctx->base.step, choices);
+    r.kept = (int32_t *)(void *)glam__take_values(ctx, &ctx->base.step, choices);
+    r.load = (int32_t *)(void *)glam__take_values(ctx, &ctx->base.step, (uint64_t)c->experts);
+    r.weight = glam__take_values(ctx, &ctx->base.step, choices);
+    r.probability = glam__take_values(ctx, &ctx->base.step, T * (uint64_t)c->experts);
     return r;
 }
 
@@ -10005,7 +10028,7 @@ GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32
     s.norm_eps = 1e-6f;
     s.part = s.scale = 1;
     s.mask = glam__keep_ints(ctx, mask, glam__rows(x), 0);
-    s.pass.step = ctx->updates;
+    s.pass.step = ctx->train.updates;
     s.pass.layer = -1;
     s.pass.rows = (int)glam__rows(x);
     s.pass.length = 1;
@@ -10013,7 +10036,7 @@ GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32
     s.record = routing;
     s.bias = w->bias && w->bias->shape.dims == 1 && w->bias->shape.dim[0] == config->experts
            ? w->bias->data : NULL;
-    if (w->bias && !s.bias && !ctx->measuring)
+    if (w->bias && !s.bias && !ctx->base.measuring)
         glam_fail(ctx, GLAM_ERR_SHAPE, "moe: bias is %s; it must be [%d]",
                   glam__say(w->bias->shape).text, config->experts);
     return ctx->error ? NULL : glam__moe_apply(ctx, x, w, &s, balance);
@@ -10090,9 +10113,10 @@ GLAM_API glam_routing_stats *glam_stats_new(glam_ctx *ctx, int experts, int voca
     }
     uint64_t E = (uint64_t)experts, rows = 3 + E + (uint64_t)vocab + (uint64_t)texts;
     size_t mark = glam_mark(ctx);
-    glam_routing_stats *s = (glam_routing_stats *)glam__take(ctx, &ctx->life, sizeof *s);
-    uint64_t *n = (uint64_t *)glam__take(ctx, &ctx->life, glam__mul(rows * E, sizeof *n));
-    double *load = (double *)glam__take(ctx, &ctx->life, (uint64_t)texts * E * sizeof *load + 1);
+    glam_routing_stats *s = (glam_routing_stats *)glam__take(ctx, &ctx->base.life, sizeof *s);
+    uint64_t *n = (uint64_t *)glam__take(ctx, &ctx->base.life, glam__mul(rows * E, sizeof *n));
+    double *load = (double *)glam__take(ctx, &ctx->base.life,
+                                       (uint64_t)texts * E * sizeof *load + 1);
     if (s && n && load) {
         s->experts = experts; s->vocab = vocab; s->texts = texts;
         s->first = n;
@@ -10635,7 +10659,7 @@ static void glam__row_name(const glam__row *row, int layer, char *name, size_t s
 
 static int glam__split_of(glam_ctx *ctx, glam_tensor *t, const glam__split *split)
 {
-    t->split = (glam__split *)glam__take(ctx, &ctx->life, sizeof *split);
+    t->split = (glam__split *)glam__take(ctx, &ctx->base.life, sizeof *split);
     if (t->split) *t->split = *split;
     return t->split != NULL;
 }
@@ -10651,7 +10675,7 @@ static int glam__make_row(void *arg, const glam__row *row, int layer)
     glam__row_name(row, layer, name, sizeof name);
     glam_type type = glam__row_type(m, row, m->made);
     m->used[row->expert] += (size_t)(glam__align(glam__value_bytes(shape, type)) / sizeof(float));
-    glam_tensor *t = glam__tensor_over(model->ctx, &model->ctx->life, shape, name,
+    glam_tensor *t = glam__tensor_over(model->ctx, &model->ctx->base.life, shape, name,
                                        type ? NULL : data);
     if (!t) return 0;
     t->type = type;
@@ -10665,7 +10689,7 @@ static int glam__make_row(void *arg, const glam__row *row, int layer)
     shape = glam__row_mine(model->ctx, &model->config, row, &split, 0);
     if (!glam__same_shape(shape, t->shape)) {          // ops see another tensor, which gathers it
         split.shard = t;
-        t = (glam_tensor *)glam__take(model->ctx, &model->ctx->life, sizeof *t);
+        t = (glam_tensor *)glam__take(model->ctx, &model->ctx->base.life, sizeof *t);
         if (!t || !glam__split_of(model->ctx, t, &split)) return 0;
         t->shape = shape;
         t->name = split.shard->name;
@@ -10722,7 +10746,7 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config,
         h = glam__hash_bytes(h, &ctx->mesh->store, sizeof ctx->mesh->store);
         ctx->mesh->config = glam__hash_bytes(h, &ctx->options.seed, sizeof ctx->options.seed);
     }
-    glam_model *model = (glam_model *)glam__take(ctx, &ctx->life, sizeof *model);
+    glam_model *model = (glam_model *)glam__take(ctx, &ctx->base.life, sizeof *model);
     if (!model) return NULL;
     memset(m, 0, sizeof *m);
     m->model = model;
@@ -10731,17 +10755,17 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config,
     model->config = c;
     glam__each_param(&c, glam__count_row, m);
     model->count = model->weights = m->count;      // and room for an adapter of each
-    model->tensors = (glam_tensor **)glam__take(ctx, &ctx->life,
+    model->tensors = (glam_tensor **)glam__take(ctx, &ctx->base.life,
                                                 3 * (uint64_t)m->count * sizeof *model->tensors);
-    model->types = (unsigned char *)glam__take(ctx, &ctx->life, 3 * (uint64_t)m->count);
-    model->layers = (glam__layer *)glam__take(ctx, &ctx->life,
+    model->types = (unsigned char *)glam__take(ctx, &ctx->base.life, 3 * (uint64_t)m->count);
+    model->layers = (glam__layer *)glam__take(ctx, &ctx->base.life,
                                               (uint64_t)c.layers * sizeof *model->layers);
     for (int i = 0; i < c.layers && model->layers; i++) {
         model->layers[i].mixture = glam__is_mixture(&c, i);
         model->layers[i].tuned = c.moe;
-        model->layers[i].off = (unsigned char *)glam__take(ctx, &ctx->life,
+        model->layers[i].off = (unsigned char *)glam__take(ctx, &ctx->base.life,
                                                            (uint64_t)c.moe.experts + 1);
-        model->layers[i].frozen = (unsigned char *)glam__take(ctx, &ctx->life,
+        model->layers[i].frozen = (unsigned char *)glam__take(ctx, &ctx->base.life,
                                                               (uint64_t)c.moe.experts + 1);
     }
     return ctx->error ? NULL : model;
@@ -10757,7 +10781,7 @@ static glam_model *glam__model_blank(glam_ctx *ctx, const glam_config *config,
     uint64_t hash = ctx && ctx->mesh ? ctx->mesh->config : 0;
     glam_model *model = glam__model_frame(ctx, config, types, &m);
     for (int i = 0; i < 2 && model; i++)
-        if (m.floats[i]) m.block[i] = glam__take_values(ctx, &ctx->life, m.floats[i]);
+        if (m.floats[i]) m.block[i] = glam__take_values(ctx, &ctx->base.life, m.floats[i]);
     if (model && !ctx->error) glam__each_param(&model->config, glam__make_row, &m);
     if (ctx && ctx->error && ctx->mesh) ctx->mesh->config = hash;
     return ctx ? (glam_model *)glam__made(ctx, mark, model) : NULL;
@@ -10796,7 +10820,7 @@ GLAM_API glam_model *glam_model_new(glam_ctx *ctx, const glam_config *config)
         if (ctx) glam__farewell(ctx);
         return NULL;
     }
-    if (!ctx->measuring) glam__each_param(&model->config, glam__init_row, model);
+    if (!ctx->base.measuring) glam__each_param(&model->config, glam__init_row, model);
     if (model->config.moe.experts && model->config.moe.top_k == 1 &&
         model->config.moe.normalise != GLAM_NORMALISE_NONE)
         glam__log(ctx, "moe: with top_k 1 normalising makes every weight 1, and the router learns "
@@ -10810,7 +10834,7 @@ GLAM_API glam_model *glam_model_new(glam_ctx *ctx, const glam_config *config)
 GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *from)
 {
     glam__making m;
-    if (ctx && (!from || from->ctx->measuring))
+    if (ctx && (!from || from->ctx->base.measuring))
         glam_fail(ctx, GLAM_ERR_VALUE, "borrow: no model, or one that was only measured");
     if (!ctx || ctx->error) return NULL;
     size_t mark = glam_mark(ctx);
@@ -10964,7 +10988,7 @@ static void glam__copy_rows(glam_ctx *ctx, glam_tensor *to, size_t at, const gla
             glam_read(from, row + r, 1, one);
             glam_write(to, at + r, 1, one);
         }
-        ctx->scratch_used = 0;
+        ctx->scratch.used = 0;
         return;
     }
     if (!to->type)
@@ -10983,7 +11007,7 @@ static glam_model *glam__model_like(const glam_model *from, const glam_config *c
     if (!from || from->ctx->error) return NULL;
     glam_options *o = &from->ctx->options;
     glam_type type = o->weights;
-    if (from->ctx->mesh || from->ctx->measuring || from->count > from->weights)
+    if (from->ctx->mesh || from->ctx->base.measuring || from->count > from->weights)
         glam_fail(from->ctx, GLAM_ERR_STATE, "upcycle and select_experts work on one rank alone so "
                   "far, and on models with weights and without adapters (glam_model_merge)");
     o->weights = glam__narrowest(from);                    // the copy is as narrow
@@ -11271,14 +11295,14 @@ static void glam__adapt_weight(glam_model *model, glam_tensor *w, int rank, floa
 {
     glam_ctx *ctx = model->ctx;
     glam_tensor *half[2] = { NULL, NULL };
-    glam__low *low = (glam__low *)glam__take(ctx, &ctx->life, sizeof *low);
-    glam__adapting *gone = (glam__adapting *)glam__take(ctx, &ctx->life, sizeof *gone);
+    glam__low *low = (glam__low *)glam__take(ctx, &ctx->base.life, sizeof *low);
+    glam__adapting *gone = (glam__adapting *)glam__take(ctx, &ctx->base.life, sizeof *gone);
     size_t room = strlen(w->name) + sizeof ".lora_a";
-    char *name = (char *)glam__take(ctx, &ctx->life, room);
+    char *name = (char *)glam__take(ctx, &ctx->base.life, room);
     for (int i = 0; i < 2 && !ctx->error; i++) {
         glam_shape shape = glam__low_shape(w, rank, i);
         snprintf(name, room, "%s.lora_%c", w->name, "ab"[i]);
-        half[i] = data ? glam__tensor_over(ctx, &ctx->life, shape, name, data[i])
+        half[i] = data ? glam__tensor_over(ctx, &ctx->base.life, shape, name, data[i])
                        : glam_param(ctx, name, shape);
     }
     if (ctx->error) return;
@@ -11429,11 +11453,11 @@ static int glam__widen_weight(glam_model *model, int i)
 {
     glam_ctx *ctx = model->ctx;
     glam_tensor *w = model->tensors[i];
-    glam__widened *was = (glam__widened *)glam__take(ctx, &ctx->life, sizeof *was);
+    glam__widened *was = (glam__widened *)glam__take(ctx, &ctx->base.life, sizeof *was);
     if (!was) return 0;
     was->model = model;  was->index = i;  was->type = w->type;  was->narrow = w->narrow;
     glam__on_rewind(ctx, glam__narrow_again, was);
-    float *data = glam__take_values(ctx, &ctx->life, glam_size(w));
+    float *data = glam__take_values(ctx, &ctx->base.life, glam_size(w));
     if (ctx->error) return 0;
     if (data) glam_read(w, 0, glam__rows(w), data);
     w->data = data;
@@ -11452,8 +11476,8 @@ static void glam__merge_weight(const glam_ctx *ctx, glam_tensor *w)
     size_t rows = glam_size(w) / (size_t)n;
     for (size_t i = 0; i < rows; i++)
         for (int j = 0; j < r; j++)
-            ctx->kernels->axpy(n, low->scale * low->a->data[i * (size_t)r + j],
-                               low->b->data + (i / (size_t)k * (size_t)r + j) * (size_t)n,
+            ctx->simd.kernels->axpy(n, low->scale * low->a->data[i * (size_t)r + j],
+                                    low->b->data + (i / (size_t)k * (size_t)r + j) * (size_t)n,
                                w->data + i * (size_t)n);
     glam__pack_stale(w);
 }
@@ -11465,7 +11489,7 @@ GLAM_API glam_status glam_model_merge(glam_model *model)
     for (int i = 0; i < model->weights; i++) {
         glam_tensor *w = model->tensors[i];
         if (w->low && w->type && !glam__widen_weight(model, i)) return model->ctx->error;
-        if (w->low && !model->ctx->measuring) glam__merge_weight(model->ctx, w);
+        if (w->low && !model->ctx->base.measuring) glam__merge_weight(model->ctx, w);
         w->low = NULL;
         w->wants_grad = !w->type && !(w->flags & GLAM__CONSTANT);
     }
@@ -11565,7 +11589,7 @@ static glam_status glam__batch_check(glam_ctx *ctx, const glam_batch *b)
     if (!b || b->rows < 1 || b->length < 1)
         return glam_fail(ctx, GLAM_ERR_VALUE, "batch: %d rows of %d tokens; at least one of each",
                          b ? b->rows : 0, b ? b->length : 0);
-    if (!b->tokens && !ctx->measuring)
+    if (!b->tokens && !ctx->base.measuring)
         return glam_fail(ctx, GLAM_ERR_VALUE, "batch: no tokens (NULL)");
     if ((int64_t)b->rows * b->length > INT32_MAX / 64)
         return glam_fail(ctx, GLAM_ERR_VALUE, "batch: %d rows of %d tokens are too many at once",
@@ -11578,7 +11602,7 @@ static const int32_t *glam__batch_segments(glam_ctx *ctx, const glam_batch *b)
 {
     size_t T = (size_t)b->rows * b->length;
     if (!b->mask && !b->segments) return NULL;
-    int32_t *s = (int32_t *)glam__take(ctx, &ctx->step, T * sizeof *s);
+    int32_t *s = (int32_t *)glam__take(ctx, &ctx->base.step, T * sizeof *s);
     for (size_t t = 0; t < T && s; t++)
         s[t] = b->mask && !b->mask[t] ? 0 : b->segments ? b->segments[t] : 1;
     return s;
@@ -11590,7 +11614,7 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
     glam_model *model = run->model;
     glam_ctx *ctx = model->ctx;
     glam__embed e;
-    int T = batch->rows * batch->length, transient = ctx->transient;
+    int T = batch->rows * batch->length, transient = ctx->tensor.transient;
     run->balance = NULL;
     memset(&e, 0, sizeof e);
     e.ids = glam__keep_ints(ctx, batch->tokens, (size_t)T, 1);
@@ -11603,12 +11627,12 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
                                        run->caches ? run->caches->length : 0, batch->length);
     run->pass.tokens = e.ids;
     if (!run->quiet) model->latest = run->trained;
-    ctx->transient = 1;                            // nobody asks for gradients in here
+    ctx->tensor.transient = 1;                     // nobody asks for gradients in here
     glam_tensor *x = glam_apply(ctx, &glam__op_embed, &model->embed, &e, sizeof e, NULL);
     for (int i = 0; i < model->config.layers && x; i++) {
         glam_tensor *balance = NULL;
-        const glam__record *below = ctx->tape;
-        glam__block_arg *b = (glam__block_arg *)glam__take(ctx, &ctx->step, sizeof *b);
+        const glam__record *below = ctx->autograd.tape;
+        glam__block_arg *b = (glam__block_arg *)glam__take(ctx, &ctx->base.step, sizeof *b);
         if (ctx->mesh) ctx->mesh->layer = i;
         run->cancelled = glam__agree(ctx, "forward", glam__cancelled(ctx));
         if (run->cancelled || !b) {
@@ -11625,7 +11649,7 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
         if (balance && run->mode == GLAM_TRAIN)
             run->balance = run->balance ? glam_add(ctx, run->balance, balance) : balance;
     }
-    ctx->transient = transient;
+    ctx->tensor.transient = transient;
     if (ctx->mesh) ctx->mesh->layer = -1;
     return x;
 }
@@ -11647,7 +11671,7 @@ static glam_status glam__run_begin(glam__run *run, glam_model *model, const glam
         run->told += (!run->segments || run->segments[t]) && batch->targets[t] >= 0;
     run->goal = run->told > 0 ? run->told : 1;
     run->pass.kind = mode == GLAM_TRAIN ? GLAM_PASS_TRAIN : GLAM_PASS_EVALUATE;
-    run->pass.step = model->ctx->updates;
+    run->pass.step = model->ctx->train.updates;
     run->pass.part = model->ctx->mesh ? model->ctx->mesh->ix : 0;
     run->pass.rows = batch->rows;
     run->pass.length = batch->length;
@@ -11668,8 +11692,8 @@ static glam_tensor *glam__whole_logits(glam_model *model, glam_tensor *part)
     size_t rows = glam__rows(part), from = (size_t)glam__unembed(model)->split->at[0];
     glam_shape shape = part->shape;
     shape.dim[shape.dims - 1] = V;
-    float *all = glam__take_values(ctx, &ctx->step, rows * (size_t)V);
-    glam_tensor *y = glam__tensor(ctx, &ctx->step, shape, "");
+    float *all = glam__take_values(ctx, &ctx->base.step, rows * (size_t)V);
+    glam_tensor *y = glam__tensor(ctx, &ctx->base.step, shape, "");
     glam__agree(ctx, "logits", 0);
     if (!y || !all || ctx->error) return ctx->error ? NULL : y;
     memcpy(all + rows * from, part->data, glam_size(part) * sizeof *all);
@@ -11705,7 +11729,7 @@ GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, g
 {
     if (!model || model->ctx->error) return NULL;
     // a run is read again by backward when blocks are recomputed: it lives as long as the step
-    glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->step, sizeof *run);
+    glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->base.step, sizeof *run);
     glam_tensor *y = NULL;
     if (run && glam__run_begin(run, model, batch, mode) == GLAM_OK)
         y = glam__logits(model, glam__run_layers(run, batch));
@@ -11723,7 +11747,7 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     glam__head h;
     if (losses) memset(losses, 0, sizeof *losses);
     if (!x) return NULL;
-    if (!batch->targets && !ctx->measuring) {
+    if (!batch->targets && !ctx->base.measuring) {
         glam_fail(ctx, GLAM_ERR_VALUE, "loss: the batch has no targets (NULL)");
         return NULL;
     }
@@ -11736,11 +11760,11 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     h.z_loss = c->z_loss;
     h.count = run->goal;
     h.real = run->count;
-    h.parts = (double *)glam__take(ctx, &ctx->step, 2 * sizeof *h.parts);
+    h.parts = (double *)glam__take(ctx, &ctx->base.step, 2 * sizeof *h.parts);
     in[0] = x; in[1] = model->norm; in[2] = glam__unembed(model);
     y = h.parts ? glam_apply(ctx, &glam__op_lm_loss, in, &h, sizeof h, NULL) : NULL;
     if (y && run->balance) y = glam_add(ctx, y, run->balance);
-    if (!y || !losses || ctx->measuring) return y;
+    if (!y || !losses || ctx->base.measuring) return y;
     losses->xent = h.parts[0];
     losses->z = h.parts[1];
     for (int i = 0; i < c->layers && !run->quiet; i++) {
@@ -11763,7 +11787,7 @@ static void glam__count_real(glam__run *run)
 {
     glam_ctx *ctx = run->model->ctx;
     glam__mesh *m = ctx->mesh;
-    if (!m || m->X == 1 || ctx->measuring) return;
+    if (!m || m->X == 1 || ctx->base.measuring) return;
     double *all = (double *)(void *)m->work, real = 0, told = 0;
     all[2 * m->ix] = run->real;
     all[2 * m->ix + 1] = run->told;
@@ -11781,7 +11805,7 @@ GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam
 {
     if (losses) memset(losses, 0, sizeof *losses);
     if (!model || model->ctx->error) return NULL;
-    glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->step, sizeof *run);
+    glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->base.step, sizeof *run);
     glam_tensor *y = NULL;
     if (run && glam__run_begin(run, model, batch, mode) == GLAM_OK) {
         glam__count_real(run);
@@ -12761,7 +12785,7 @@ static uint64_t glam__table_mask(uint64_t entries)
 
 static void *glam__copy(glam_ctx *ctx, const void *from, uint64_t bytes)
 {
-    void *copy = glam__take(ctx, &ctx->life, bytes ? bytes : 1);
+    void *copy = glam__take(ctx, &ctx->base.life, bytes ? bytes : 1);
     if (copy && bytes) memcpy(copy, from, (size_t)bytes);
     return copy;
 }
@@ -12854,8 +12878,8 @@ static uint64_t glam__pairs_by_score(glam_tokenizer *t)
 
 static glam_status glam__pairs_by_merge(glam_ctx *ctx, glam_tokenizer *t)
 {
-    glam__place start = glam__arena_mark(&ctx->life);
-    char *both = (char *)glam__take(ctx, &ctx->life, (uint64_t)t->v.ends[t->v.size - 1] + 1);
+    glam__place start = glam__arena_mark(&ctx->base.life);
+    char *both = (char *)glam__take(ctx, &ctx->base.life, (uint64_t)t->v.ends[t->v.size - 1] + 1);
     for (int i = 0; i < t->v.merges && both; i++) {
         size_t n, m;
         const int32_t *pair = t->v.merge + 2 * i;
@@ -12869,7 +12893,7 @@ static glam_status glam__pairs_by_merge(glam_ctx *ctx, glam_tokenizer *t)
                              "makes what is no piece", i, (int)pair[0], (int)pair[1]);
         glam__pair_put(t, pair[0], pair[1], (uint32_t)i, id);
     }
-    glam__arena_rewind(ctx, &ctx->life, start);
+    glam__arena_rewind(ctx, &ctx->base.life, start);
     return ctx->error;
 }
 
@@ -12891,7 +12915,7 @@ static glam__class_runs glam__runs_of(glam_ctx *ctx, const char *table, int with
     int categories = table == glam__categories;
     glam__class_runs runs = { NULL, categories ? glam__category_runs(table, NULL)
                                                : glam__table_runs(table, with_kind, NULL) };
-    glam__class_run *at = (glam__class_run *)glam__take(ctx, &ctx->life,
+    glam__class_run *at = (glam__class_run *)glam__take(ctx, &ctx->base.life,
                                                         (uint64_t)runs.count * sizeof *at);
     if (at && categories) glam__category_runs(table, at);
     else if (at) glam__table_runs(table, with_kind, at);
@@ -12910,9 +12934,9 @@ static void glam__character_tables(glam_ctx *ctx, glam_tokenizer *t)
     t->marks = glam__runs_of(ctx, glam__marks, 1);
     t->form_count = glam__form_rows(NULL);
     t->composite_mask = glam__table_mask((uint64_t)t->form_count);
-    t->composites = (glam__couple *)glam__take(ctx, &ctx->life,
+    t->composites = (glam__couple *)glam__take(ctx, &ctx->base.life,
                                                (t->composite_mask + 1) * sizeof *t->composites);
-    t->forms = (glam__form *)glam__take(ctx, &ctx->life,
+    t->forms = (glam__form *)glam__take(ctx, &ctx->base.life,
                                         (uint64_t)t->form_count * sizeof *t->forms);
     if (ctx->error) return;
     glam__form_rows(t->forms);
@@ -12927,7 +12951,7 @@ static void glam__character_tables(glam_ctx *ctx, glam_tokenizer *t)
 GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary *v)
 {
     if (!ctx || ctx->error || glam__vocabulary_check(ctx, v) != GLAM_OK) return NULL;
-    glam_tokenizer *t = (glam_tokenizer *)glam__take(ctx, &ctx->life, sizeof *t);
+    glam_tokenizer *t = (glam_tokenizer *)glam__take(ctx, &ctx->base.life, sizeof *t);
     if (!t) return NULL;
     uint64_t size = (uint64_t)v->size;
     t->ctx = ctx;
@@ -12939,9 +12963,9 @@ GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary
     if (v->kinds) t->v.kinds = (const uint8_t *)glam__copy(ctx, v->kinds, size);
     if (v->score) t->v.score = (const float *)glam__copy(ctx, v->score, size * 4);
     t->v.merge = (const int32_t *)glam__copy(ctx, v->merge, (uint64_t)v->merges * 8);
-    t->places = (int32_t *)glam__take(ctx, &ctx->life, (t->place_mask + 1) * 4);
-    t->whole = (uint8_t *)glam__take(ctx, &ctx->life, size);
-    t->added = (int32_t *)glam__take(ctx, &ctx->life, size * 4);
+    t->places = (int32_t *)glam__take(ctx, &ctx->base.life, (t->place_mask + 1) * 4);
+    t->whole = (uint8_t *)glam__take(ctx, &ctx->base.life, size);
+    t->added = (int32_t *)glam__take(ctx, &ctx->base.life, size * 4);
     glam__character_tables(ctx, t);
     if (ctx->error) return NULL;
     memset(t->ascii, GLAM__NOTHING, sizeof t->ascii);
@@ -12955,7 +12979,8 @@ GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary
     if (v->blank_before && !*glam__piece_slot(t, " ", 1))
         glam_fail(ctx, GLAM_ERR_FORMAT, "tokenizer: a blank goes before a text, and has no piece");
     t->pair_mask = glam__table_mask(v->merges ? (uint64_t)v->merges : glam__pairs_by_score(t));
-    t->pairs = (glam__couple *)glam__take(ctx, &ctx->life, (t->pair_mask + 1) * sizeof *t->pairs);
+    t->pairs = (glam__couple *)glam__take(ctx, &ctx->base.life,
+                                           (t->pair_mask + 1) * sizeof *t->pairs);
     if (ctx->error) return NULL;
     if (v->merges) glam__pairs_by_merge(ctx, t);
     else glam__pairs_by_score(t);
@@ -13176,12 +13201,12 @@ static glam_tokenizer *glam__learn(glam__learner *l, const char *text, size_t by
         ends[i] = (uint32_t)i + 1;
     }
     glam_vocabulary v = { 256, single, ends, NULL, 0, merge, NULL, split, 0, 0, 0, -1, -1 };
-    glam__place start = glam__arena_mark(&ctx->life);
+    glam__place start = glam__arena_mark(&ctx->base.life);
     glam_tokenizer *scanner = glam_tokenizer_new(ctx, &v);
     if (scanner && glam__learn_words(l, scanner, text, bytes))
         v.merges = glam__learn_all(l, size - 256, merge);
     if (ctx->error) return NULL;
-    glam__arena_rewind(ctx, &ctx->life, start);
+    glam__arena_rewind(ctx, &ctx->base.life, start);
     v.size += v.merges;
     glam__learned_pieces(l, ends, &v);
     return glam_tokenizer_new(ctx, &v);
@@ -13208,7 +13233,7 @@ GLAM_API glam_tokenizer *glam_tokenizer_train(glam_ctx *ctx, const char *text, s
 GLAM_API glam_tokenizer *glam_tokenizer_bytes(glam_ctx *ctx)
 {
     if (!ctx || ctx->error) return NULL;
-    glam_tokenizer *t = (glam_tokenizer *)glam__take(ctx, &ctx->life, sizeof *t);
+    glam_tokenizer *t = (glam_tokenizer *)glam__take(ctx, &ctx->base.life, sizeof *t);
     if (t) t->v.size = 256;
     return t;
 }
@@ -13388,18 +13413,18 @@ static void glam__cache_sinusoids(glam_ctx *ctx, const glam__layer *layer, const
     if (glam__reserve_scratch(ctx, glam__product_bytes(ctx, c->d_model) +
                                    glam__floats((uint64_t)cache->most * A) +
                                    (stored ? glam__floats(glam_size(w)) : 0)) != GLAM_OK ||
-        ctx->measuring) return;
+        ctx->base.measuring) return;
     if (stored) glam__agree(ctx, "weights", 0);
     if (stored && !ctx->error) glam__shard_gather(ctx, w);
     if (ctx->error) return;
     float *r = glam__scratch_floats(ctx, (size_t)cache->most * A);
     glam__project_sinusoid(ctx, w, cache->most, r);
     for (int h = 0; h < heads; h++)
-        glam__pack_columns(ctx->products, cache->most, c->d_head, r + (size_t)h * c->d_head,
+        glam__pack_columns(ctx->simd.products, cache->most, c->d_head, r + (size_t)h * c->d_head,
                            (size_t)A, cache->r + (size_t)h *
                            glam__panel_floats(ctx, cache->most, c->d_head));
     if (stored) w->data = NULL;
-    ctx->scratch_used = 0;
+    ctx->scratch.used = 0;
 }
 
 // Heads of keys and values that a cache of this rank holds.
@@ -13421,26 +13446,26 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
     uint64_t heads = (uint64_t)glam__cache_heads(ctx, c), keys = heads * panels;
     uint64_t values = heads * glam__panel_floats(ctx, c->d_head, most);
     size_t mark = glam_mark(ctx);
-    glam_session *s = (glam_session *)glam__take(ctx, &ctx->life, sizeof *s);
-    glam__cache *caches = (glam__cache *)glam__take(ctx, &ctx->life,
+    glam_session *s = (glam_session *)glam__take(ctx, &ctx->base.life, sizeof *s);
+    glam__cache *caches = (glam__cache *)glam__take(ctx, &ctx->base.life,
                                                     (uint64_t)c->layers * sizeof *caches);
     if (!s || !caches) return (glam_session *)glam__made(ctx, mark, NULL);
     s->model = model;  s->most = most;  s->caches = caches;
-    s->logits = glam__take_values(ctx, &ctx->life, (uint64_t)c->vocab);
+    s->logits = glam__take_values(ctx, &ctx->base.life, (uint64_t)c->vocab);
     int xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
     for (glam__cache *cache = caches; cache < caches + c->layers && !ctx->error; cache++) {
         cache->most = most;
-        cache->k = glam__take_values(ctx, &ctx->life, keys);
-        cache->v = glam__take_values(ctx, &ctx->life, values);
+        cache->k = glam__take_values(ctx, &ctx->base.life, keys);
+        cache->v = glam__take_values(ctx, &ctx->base.life, values);
         if (xl)
-            cache->r = glam__take_values(ctx, &ctx->life,
+            cache->r = glam__take_values(ctx, &ctx->base.life,
                                          heads * (uint64_t)(c->heads / c->kv_heads) * panels);
-        if (ctx->error || ctx->measuring) continue;
+        if (ctx->error || ctx->base.measuring) continue;
         memset(cache->k, 0, (size_t)keys * sizeof(float));
         memset(cache->v, 0, (size_t)values * sizeof(float));
         if (xl) glam__cache_sinusoids(ctx, &model->layers[cache - caches], c, cache);
     }
-    ctx->epoch++;                          // weights may have changed since panels were made
+    ctx->products.epoch++;                 // weights may have changed since panels were made
     return (glam_session *)glam__made(ctx, mark, s);
 }
 
@@ -13448,7 +13473,8 @@ GLAM_API void glam_session_reset(glam_session *session)
 {
     if (!session) return;
     for (int i = 0; i < session->model->config.layers; i++) session->caches[i].length = 0;
-    if (session->model->borrowed) session->model->ctx->epoch++;    // its owner may have trained
+    if (session->model->borrowed)                  // its owner may have trained
+        session->model->ctx->products.epoch++;
 }
 
 GLAM_API int glam_session_length(const glam_session *session)
@@ -13457,8 +13483,8 @@ GLAM_API int glam_session_length(const glam_session *session)
 // A place in the step arena to come back to; an empty arena comes back as one chunk.
 static void glam__step_back(glam_ctx *ctx, glam__place place)
 {
-    if (place.used) glam__arena_rewind(ctx, &ctx->step, place);
-    else glam__arena_reset(ctx, &ctx->step);
+    if (place.used) glam__arena_rewind(ctx, &ctx->base.step, place);
+    else glam__arena_reset(ctx, &ctx->base.step);
 }
 
 static glam_tensor *glam__session_run(glam_session *s, const int32_t *tokens, int count)
@@ -13484,7 +13510,7 @@ GLAM_API const float *glam_next(glam_session *session, const int32_t *tokens, in
     if (!session) return NULL;
     glam_ctx *ctx = session->model->ctx;
     int length = glam_session_length(session);
-    if (count < 1 || (!tokens && !ctx->measuring))
+    if (count < 1 || (!tokens && !ctx->base.measuring))
         glam_fail(ctx, GLAM_ERR_VALUE, "next: %d tokens; at least one is needed", count);
     else if (count > session->most - length)
         glam_fail(ctx, GLAM_ERR_STATE, "next: the session has room for %d tokens and holds %d; %d "
@@ -13492,10 +13518,10 @@ GLAM_API const float *glam_next(glam_session *session, const int32_t *tokens, in
                   count);
     if (ctx->error) return NULL;
     int before = glam_no_grad(ctx, 1);
-    glam__place place = glam__arena_mark(&ctx->step);
+    glam__place place = glam__arena_mark(&ctx->base.step);
     glam_tensor *y = glam__session_run(session, tokens, count);
     size_t V = (size_t)session->model->config.vocab;
-    if (y && y->data && !ctx->kernels->finite(V, y->data)) {
+    if (y && y->data && !ctx->simd.kernels->finite(V, y->data)) {
         glam_fail(ctx, GLAM_ERR_NUMERIC, "next: the logits after token %d of the session are not "
                   "finite: the model is spoilt; load it again, or an earlier checkpoint",
                   length + count);
@@ -13568,8 +13594,8 @@ GLAM_API int32_t glam_pick(glam_ctx *ctx, const float *logits, int vocab,
     if (!logits || vocab < 1)
         glam_fail(ctx, GLAM_ERR_VALUE, "pick: no logits, or a vocabulary of %d", vocab);
     if (!ctx || ctx->error || glam__sampling_check(ctx, &s) != GLAM_OK) return -1;
-    glam__place place = glam__arena_mark(&ctx->step);
-    glam__candidate *c = (glam__candidate *)glam__take(ctx, &ctx->step,
+    glam__place place = glam__arena_mark(&ctx->base.step);
+    glam__candidate *c = (glam__candidate *)glam__take(ctx, &ctx->base.step,
                                                        (uint64_t)vocab * sizeof *c);
     if (!c) return -1;
     int best = 0;
@@ -13633,7 +13659,7 @@ GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int
     int begins = v && v->begin >= 0, made = 0, wrote = 0;
     if (!length && !begins) { prompt = "\n"; length = 1; }        // something to continue
     size_t mark = glam_mark(ctx), room = length + 2;              // blank_before, and a beginning
-    int32_t *ids = (int32_t *)glam__take(ctx, &ctx->life, (room + (size_t)size) * sizeof *ids);
+    int32_t *ids = (int32_t *)glam__take(ctx, &ctx->base.life, (room + (size_t)size) * sizeof *ids);
     if (ids) {
         if (begins) ids[0] = v->begin;
         room = (size_t)begins + glam_encode(t, prompt, length, ids + begins, room - (size_t)begins);
@@ -13666,8 +13692,8 @@ static void glam__session_copy(glam_session *to, const glam_session *from, int f
 {
     const glam_config *c = &from->model->config;
     const glam_ctx *ctx = from->model->ctx;
-    int heads = glam__cache_heads(ctx, c), nr = ctx->kernels->nr;
-    const glam__kernels *t = ctx->products;
+    int heads = glam__cache_heads(ctx, c), nr = ctx->simd.kernels->nr;
+    const glam__kernels *t = ctx->simd.products;
     size_t panels = (size_t)glam__panels_of(ctx, from->most);
     size_t block = (size_t)glam__steps(t, c->d_head) * nr;
     size_t wide = (size_t)glam__panels_of(ctx, c->d_head);
@@ -13697,7 +13723,7 @@ static int glam__beam_steps(const glam__ray *rays, int count, int most, glam__st
     int found = 0, V = model->config.vocab;
     for (int r = 0; r < count; r++) {
         const float *logits = rays[r].session->logits;
-        double lse = (double)model->ctx->kernels->logsumexp(V, logits);
+        double lse = (double)model->ctx->simd.kernels->logsumexp(V, logits);
         for (int v = 0; v < V; v++) {
             glam__step s = { r, v, rays[r].loglik + ((double)logits[v] - lse) };
             if (found == most && s.loglik <= steps[most - 1].loglik) continue;
@@ -13762,9 +13788,9 @@ GLAM_API int glam_beam_search(glam_model *model, const int32_t *prompt, int coun
                   "one of each", most, count);
     if (ctx->error) return 0;
     size_t mark = glam_mark(ctx), W = (size_t)b.width;
-    glam__ray *rays = (glam__ray *)glam__take(ctx, &ctx->life, 2 * W * sizeof *rays);
-    glam__step *steps = (glam__step *)glam__take(ctx, &ctx->life, 2 * W * sizeof *steps);
-    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->life,
+    glam__ray *rays = (glam__ray *)glam__take(ctx, &ctx->base.life, 2 * W * sizeof *rays);
+    glam__step *steps = (glam__step *)glam__take(ctx, &ctx->base.life, 2 * W * sizeof *steps);
+    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->base.life,
                                             glam__mul(2 * W, (uint64_t)most * sizeof *tokens));
     for (size_t r = 0; r < 2 * W && !ctx->error; r++) {
         rays[r].tokens = tokens + r * (size_t)most;
@@ -13818,9 +13844,9 @@ struct glam_text {
 
 static glam_text *glam__text_new(glam_ctx *ctx, int pieces)
 {
-    glam_text *t = (glam_text *)glam__take(ctx, &ctx->life, sizeof *t);
-    glam__piece *p = (glam__piece *)glam__take(ctx, &ctx->life, (uint64_t)pieces * sizeof *p);
-    uint64_t *sum = (uint64_t *)glam__take(ctx, &ctx->life, 2 * sizeof *sum);
+    glam_text *t = (glam_text *)glam__take(ctx, &ctx->base.life, sizeof *t);
+    glam__piece *p = (glam__piece *)glam__take(ctx, &ctx->base.life, (uint64_t)pieces * sizeof *p);
+    uint64_t *sum = (uint64_t *)glam__take(ctx, &ctx->base.life, 2 * sizeof *sum);
     if (!t || !p || !sum) return NULL;
     t->ctx = ctx;  t->pieces = p;  t->count = pieces;  t->sum = sum;
     return t;
@@ -13855,7 +13881,7 @@ static glam_text *glam__text_of(glam_ctx *ctx, const void *tokens, size_t count,
     if (!ctx || ctx->error) return NULL;
     uint64_t bytes = glam__mul(count, wide ? sizeof(int32_t) : 1);
     glam_text *t = glam__text_new(ctx, 1);
-    void *copy = t ? glam__take(ctx, &ctx->life, bytes) : NULL;
+    void *copy = t ? glam__take(ctx, &ctx->base.life, bytes) : NULL;
     if (!copy) return NULL;
     memcpy(copy, tokens, (size_t)bytes);
     t->pieces[0].tokens = copy;  t->pieces[0].count = count;
@@ -14090,8 +14116,8 @@ GLAM_API glam_text *glam_text_file(glam_ctx *ctx, const char *path)
     if (f >= 0 && !kind) bytes = (int64_t)GLAM__LSEEK(f, 0, SEEK_END);
 #endif
     glam_text *t = bytes > 0 && (uint64_t)bytes < SIZE_MAX ? glam__text_new(ctx, 1) : NULL;
-    glam__far *away = (glam__far *)glam__take(ctx, &ctx->life, sizeof *away);
-    char *name = (char *)glam__take(ctx, &ctx->life, strlen(path) + 1);
+    glam__far *away = (glam__far *)glam__take(ctx, &ctx->base.life, sizeof *away);
+    char *name = (char *)glam__take(ctx, &ctx->base.life, strlen(path) + 1);
     if (kind) glam_fail(ctx, GLAM_ERR_FILE, "text %s: is %s, and no file", path, kind);
     else if (bytes < 0)
         glam_fail(ctx, GLAM_ERR_FILE, "text %s: cannot be opened: %s", path, strerror(error));
@@ -14230,7 +14256,7 @@ GLAM_API size_t glam_text_documents(glam_text *text, const int32_t *separator, i
         if (p->packed) glam_fail(ctx, GLAM_ERR_VALUE, "documents: a text of examples has its own");
         if (ctx->error) break;
         size_t room, used, *ends = glam__find_ends(ctx, p, separator, (size_t)count, &room, &used);
-        size_t *kept = (size_t *)glam__take(ctx, &ctx->life, (used + 1) * sizeof *kept);
+        size_t *kept = (size_t *)glam__take(ctx, &ctx->base.life, (used + 1) * sizeof *kept);
         if (kept && ends && used) memcpy(kept, ends, used * sizeof *kept);
         glam__free(ctx, ends, room * sizeof *ends);
         if (!kept || ctx->error) break;
@@ -14300,8 +14326,8 @@ static glam__packed *glam__pack_examples(glam_ctx *ctx, const glam__piece *p, in
 {
     const size_t none = glam__ends_before(p, 0), count = glam__ends_before(p, p->count) - none;
     const size_t length = (size_t)window, bytes = (3 * count + length + 1) * sizeof(size_t);
-    glam__packed *k = (glam__packed *)glam__take(ctx, &ctx->life, sizeof *k);
-    size_t *kept = (size_t *)glam__take(ctx, &ctx->life, (2 * count + 1) * sizeof *kept), n;
+    glam__packed *k = (glam__packed *)glam__take(ctx, &ctx->base.life, sizeof *k);
+    size_t *kept = (size_t *)glam__take(ctx, &ctx->base.life, (2 * count + 1) * sizeof *kept), n;
     size_t *sorted = (size_t *)glam__alloc(ctx, bytes);
     if (!k || !kept || !sorted) {
         glam__free(ctx, sorted, bytes);
@@ -14356,8 +14382,9 @@ GLAM_API glam_text *glam_text_examples(glam_ctx *ctx, const glam_example *exampl
         if (!ctx->error) all += (uint64_t)most;
     }
     glam_text *t = ctx->error ? NULL : glam__text_new(ctx, 1);
-    int32_t *at = (int32_t *)glam__take(ctx, &ctx->life, glam__mul(all, sizeof *at));
-    size_t *ends = (size_t *)glam__take(ctx, &ctx->life, (uint64_t)count * sizeof *ends), end = 0;
+    int32_t *at = (int32_t *)glam__take(ctx, &ctx->base.life, glam__mul(all, sizeof *at));
+    size_t end = 0;
+    size_t *ends = (size_t *)glam__take(ctx, &ctx->base.life, (uint64_t)count * sizeof *ends);
     if (!t || !at || !ends) return NULL;
     glam__piece *p = t->pieces;
     p->tokens = at;  p->count = (size_t)all;  p->weight = (double)all;
@@ -14498,7 +14525,7 @@ static int32_t *glam__batch_new(glam_ctx *ctx, int rows, int length, int documen
                                 glam_batch *batch)
 {
     uint64_t T = glam__mul((uint64_t)rows, (uint64_t)length);
-    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step,
+    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->base.step,
                                             glam__mul(T, (documents ? 4 : 2) * sizeof *tokens));
     memset(batch, 0, sizeof *batch);
     if (!tokens) return NULL;
@@ -14725,7 +14752,7 @@ static double glam__text_loss(glam_model *model, const glam_text *text, int leng
     for (size_t group = 0; group < count && !ctx->error && one >= 0; group += (size_t)X) {
         size_t at = group + (size_t)mine < count ? group + (size_t)mine : count - 1;
         const glam__piece *piece = glam__window_group(text, length, most, at, &first, &rows);
-        glam__place place = glam__arena_mark(&ctx->step);
+        glam__place place = glam__arena_mark(&ctx->base.step);
         one = glam__windows_loss(model, piece, first, rows, length, (int)most * length);
         glam__step_back(ctx, place);
         double *all = mesh ? (double *)(void *)mesh->work : &one;
@@ -14840,11 +14867,12 @@ GLAM_API glam_filter *glam_filter_new(glam_ctx *ctx, const glam_filter_config *c
         return NULL;
     }
     uint64_t size = (uint64_t)1 << c.bits, workers = (uint64_t)ctx->options.threads;
-    glam_filter *f = (glam_filter *)glam__take(ctx, &ctx->life, sizeof *f);
+    glam_filter *f = (glam_filter *)glam__take(ctx, &ctx->base.life, sizeof *f);
     glam_tensor *weights = glam_param(ctx, "filter.weights", glam_dim1((int)size + 1));
-    float *squares = (float *)glam__take(ctx, &ctx->life, (size + 1) * sizeof *squares);
-    glam__bag *bags = (glam__bag *)glam__take(ctx, &ctx->life, workers * sizeof *bags);
-    uint32_t *tables = (uint32_t *)glam__take(ctx, &ctx->life, workers * 2 * size * sizeof *tables);
+    float *squares = (float *)glam__take(ctx, &ctx->base.life, (size + 1) * sizeof *squares);
+    glam__bag *bags = (glam__bag *)glam__take(ctx, &ctx->base.life, workers * sizeof *bags);
+    uint32_t *tables = (uint32_t *)glam__take(ctx, &ctx->base.life,
+                                              workers * 2 * size * sizeof *tables);
     if (!f || !weights || !squares || !bags || !tables) return NULL;
     for (uint64_t i = 0; i < workers; i++) {
         bags[i].counts = tables + 2 * size * i;
@@ -15153,7 +15181,7 @@ static double glam__tree(double *x, int n)
 static double glam__each_chunk(glam_ctx *ctx, size_t begin, size_t n,
                                void (*chunk)(void *, size_t, size_t, double *), void *arg)
 {
-    size_t used = ctx->scratch_used;
+    size_t used = ctx->scratch.used;
     int count = (int)((n + GLAM__SUM_CHUNK - 1) / GLAM__SUM_CHUNK);
     glam__chunks c;
     c.chunk = chunk;
@@ -15162,7 +15190,7 @@ static double glam__each_chunk(glam_ctx *ctx, size_t begin, size_t n,
     c.n = n;
     c.sums = (double *)glam_scratch(ctx, (size_t)count * sizeof(double));
     glam__parallel(ctx, count, 16.0 * (double)n, glam__chunks_body, &c);
-    ctx->scratch_used = used;
+    ctx->scratch.used = used;
     return glam__tree(c.sums, count);
 }
 
@@ -15217,7 +15245,8 @@ static void glam__slot_split(glam_optimizer *o, int param, int which, int withou
 {
     const glam__split *of = o->params[param]->split;
     glam__slot *s = &o->state[param][which];
-    if (!of || !(s->split = (glam__split *)glam__take(o->ctx, &o->ctx->life, sizeof *of))) return;
+    if (of) s->split = (glam__split *)glam__take(o->ctx, &o->ctx->base.life, sizeof *of);
+    if (!of || !s->split) return;
     *s->split = *of;
     if (without < 0) return;
     s->split->whole.dims--;
@@ -15237,7 +15266,7 @@ static glam_status glam__slot_new(glam_optimizer *o, int param, int which, const
     glam__slot_split(o, param, which, without);
     s->name = name;
     s->shape = shape;
-    s->data = glam__take_values(o->ctx, &o->ctx->life, glam__count(shape));
+    s->data = glam__take_values(o->ctx, &o->ctx->base.life, glam__count(shape));
     if (s->data) memset(s->data, 0, (size_t)glam__count(shape) * sizeof(float));
     return o->ctx->error;
 }
@@ -15295,7 +15324,7 @@ static uint64_t glam__update_scratch(const glam_recipe *r, const glam_tensor *t)
 }
 
 static float *glam__gradients_new(glam_optimizer *o)
-{ return glam__take_values(o->ctx, &o->ctx->life, o->floats); }
+{ return glam__take_values(o->ctx, &o->ctx->base.life, o->floats); }
 
 // The gradients are those of this set, with nothing in them yet; none where backward updates.
 static void glam__gradients_use(glam_optimizer *o, float *set)
@@ -15314,13 +15343,13 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
     uint64_t scratch = 0, room = count > 0 ? (uint64_t)count : 1;
     if (!ctx || ctx->error || glam__recipe_check(ctx, &r) != GLAM_OK) return NULL;
     size_t mark = glam_mark(ctx);
-    glam_optimizer *o = (glam_optimizer *)glam__take(ctx, &ctx->life, sizeof *o);
+    glam_optimizer *o = (glam_optimizer *)glam__take(ctx, &ctx->base.life, sizeof *o);
     if (!o) return NULL;
     o->ctx = ctx;
     o->recipe = r;
-    o->params = (glam_tensor **)glam__take(ctx, &ctx->life, room * sizeof *o->params);
-    o->state = (glam__slot (*)[2])glam__take(ctx, &ctx->life, room * sizeof *o->state);
-    o->squares = (double *)glam__take(ctx, &ctx->life, 2 * room * sizeof *o->squares);
+    o->params = (glam_tensor **)glam__take(ctx, &ctx->base.life, room * sizeof *o->params);
+    o->state = (glam__slot (*)[2])glam__take(ctx, &ctx->base.life, room * sizeof *o->state);
+    o->squares = (double *)glam__take(ctx, &ctx->base.life, 2 * room * sizeof *o->squares);
     o->weights = o->squares + room;
     if (ctx->error) return (glam_optimizer *)glam__made(ctx, mark, NULL);
     glam__on_rewind(ctx, glam__optimizer_gone, o);
@@ -15348,7 +15377,7 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
                   "everything frozen?", count);
     if (!r.update_in_backward && !ctx->error) glam__gradients_use(o, glam__gradients_new(o));
     uint64_t sums = (uint64_t)(ctx->mesh ? 2 * o->slices : o->slices) + 1;
-    o->sums = (double *)glam__take(ctx, &ctx->life, sums * sizeof *o->sums);
+    o->sums = (double *)glam__take(ctx, &ctx->base.life, sums * sizeof *o->sums);
     glam__reserve_scratch(ctx, scratch);
     return (glam_optimizer *)glam__made(ctx, mark, o);
 }
@@ -15712,7 +15741,7 @@ static void glam__squares_of(glam_optimizer *o, int i, int weights, double *sums
 {
     glam__updating u;
     memset(&u, 0, sizeof u);
-    u.kernels = o->ctx->kernels;
+    u.kernels = o->ctx->simd.kernels;
     glam_tensor *t = o->params[i];
     if (!weights) glam__grad_settle(t);
     u.squared = weights ? t->data : t->grad;
@@ -15747,7 +15776,7 @@ static glam__updating glam__updating_of(glam_optimizer *o, int i, double s)
     glam__updating u;
     memset(&u, 0, sizeof u);
     u.o = o;
-    u.kernels = o->ctx->kernels;
+    u.kernels = o->ctx->simd.kernels;
     u.t = o->params[i];
     u.state = o->state[i];
     u.s = (float)s;
@@ -15781,7 +15810,7 @@ static void glam__update_tensor(glam_optimizer *o, int i, double s)
     if (o->recipe.optimizer == GLAM_ADAMW)
         glam__each_chunk(o->ctx, 0, glam_size(u.t), glam__adamw_chunk, &u);
     else glam__adafactor(o->ctx, &u, i);
-    o->ctx->scratch_used = 0;
+    o->ctx->scratch.used = 0;
 }
 
 // Backward has walked the last use of t: its step runs now, its gradient's memory is free.
@@ -15796,7 +15825,7 @@ static void glam__update_whole(void *arg, glam_tensor *t)
                   "blocks; the first had updated it when the second wanted it", t->name);
     glam__grad_open(o->ctx, t);                        // of a tensor that no gradient reached
     o->squares[i] = 0;
-    if (!o->ctx->measuring && !o->ctx->error && !o->torn) {
+    if (!o->ctx->base.measuring && !o->ctx->error && !o->torn) {
         o->torn = !glam__update_fits(o, i, glam__tensor_squares(o, i), 1);
         if (!o->torn) glam__update_tensor(o, i, 1);
     }
@@ -15833,14 +15862,14 @@ static glam_status glam__optimizer_backward(glam_optimizer *o, glam_tensor *loss
         glam__reduce_gradients(o);
         return ctx->error;
     }
-    if (loss && loss->data && !ctx->kernels->finite(1, loss->data)) return GLAM_OK;
+    if (loss && loss->data && !ctx->simd.kernels->finite(1, loss->data)) return GLAM_OK;
     for (int i = 0; i < o->count; i++) o->params[i]->pack->uses = 0;
-    ctx->whole = glam__update_whole;
-    ctx->whole_arg = o;
+    ctx->train.whole = glam__update_whole;
+    ctx->train.whole_arg = o;
     glam_backward(ctx, loss);
     for (int i = 0; i < o->count && !ctx->error; i++)
         if (o->squares[i] < 0) glam__update_whole(o, o->params[i]);
-    ctx->whole = NULL;
+    ctx->train.whole = NULL;
     return ctx->error;
 }
 
@@ -15861,7 +15890,7 @@ static glam_status glam__optimizer_step(glam_optimizer *o, int finite_loss, glam
     double sum = 0;
     report->lr = glam_recipe_lr(&o->recipe, o->step);
     finite_loss = !glam__agree(ctx, "update", !finite_loss);
-    if (ctx->measuring || ctx->error) return ctx->error;
+    if (ctx->base.measuring || ctx->error) return ctx->error;
     if (ctx->mesh) glam__mesh_squares(o);
     if (ctx->error) return ctx->error;
     for (int i = 0; i < o->count; i++) {
@@ -15888,7 +15917,7 @@ static glam_status glam__optimizer_step(glam_optimizer *o, int finite_loss, glam
         o->bad_row = 0;
         o->step++;
     }
-    ctx->epoch++;                              // panels of the old weights are stale
+    ctx->products.epoch++;                     // panels of the old weights are stale
     report->bad_steps = o->bad_steps;
     glam__gradients_use(o, o->set);
     return ctx->error;
@@ -15902,13 +15931,13 @@ GLAM_API glam_status glam_update(glam_optimizer *optimizer, glam_tensor *loss, g
     if (!optimizer) return GLAM_ERR_MEMORY;
     glam_ctx *ctx = optimizer->ctx;
     if (glam__optimizer_backward(optimizer, loss) != GLAM_OK) return glam__farewell(ctx);
-    int finite = ctx->measuring || ctx->kernels->finite(1, loss->data);
-    r->loss = r->total = ctx->measuring ? 0 : (double)loss->data[0];
+    int finite = ctx->base.measuring || ctx->simd.kernels->finite(1, loss->data);
+    r->loss = r->total = ctx->base.measuring ? 0 : (double)loss->data[0];
     glam__optimizer_step(optimizer, finite, r);
     r->step = optimizer->step;
     r->steps = optimizer->recipe.steps;
-    r->bytes = ctx->held;
-    ctx->updates++;
+    r->bytes = ctx->base.held;
+    ctx->train.updates++;
     glam__end_step(ctx);
     return glam__farewell(ctx);
 }
@@ -15985,7 +16014,7 @@ static glam_status glam__trainer_levels(glam_trainer *t)
     if (t->levels == levels) return ctx->error;
     size_t mark = glam_mark(ctx);
     t->first = t->optimizer->set;
-    t->saved = (float **)glam__take(ctx, &ctx->life, (uint64_t)levels * sizeof *t->saved);
+    t->saved = (float **)glam__take(ctx, &ctx->base.life, (uint64_t)levels * sizeof *t->saved);
     glam__on_rewind(ctx, glam__levels_gone, t);
     for (int l = 0; l < levels && !ctx->error; l++) t->saved[l] = glam__gradients_new(t->optimizer);
     if (ctx->error) glam_rewind(ctx, mark);
@@ -16097,7 +16126,7 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
                                          const glam_recipe *recipe)
 {
     glam_ctx *ctx = model->ctx;
-    glam_trainer *t = (glam_trainer *)glam__take(ctx, &ctx->life, sizeof *t);
+    glam_trainer *t = (glam_trainer *)glam__take(ctx, &ctx->base.life, sizeof *t);
     if (!t) return NULL;
     t->recipe = recipe ? *recipe : glam_recipe_default();
     if (!t->recipe.context) t->recipe.context = model->config.context;
@@ -16113,13 +16142,13 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
     t->optimizer = glam_optimizer_new(ctx, model->tensors, model->count, &t->recipe);
     if (!t->optimizer) return NULL;
     uint64_t cells = (uint64_t)model->config.layers * (model->config.moe.experts + 1);
-    t->load = (int *)glam__take(ctx, &ctx->life, 3 * cells * sizeof(int));
+    t->load = (int *)glam__take(ctx, &ctx->base.life, 3 * cells * sizeof(int));
     if (!t->load) return NULL;
     t->starved = t->load + cells;
     t->crowded = t->starved + cells;
     if (ctx->mesh) {
         glam__hash_run(t);
-        t->round = (char *)glam__take(ctx, &ctx->life,
+        t->round = (char *)glam__take(ctx, &ctx->base.life,
                                       (uint64_t)ctx->mesh->X * glam__round_bytes(t));
     }
     t->aux_off = t->recipe.aux_off_when_frozen && !glam__trains(model, "experts") &&
@@ -16133,9 +16162,9 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
 // The tape and activations of a part go, the weights' panels stay.
 static void glam__end_part(glam_ctx *ctx)
 {
-    uint64_t epoch = ctx->epoch;
+    uint64_t epoch = ctx->products.epoch;
     glam__end_step(ctx);
-    ctx->epoch = epoch;
+    ctx->products.epoch = epoch;
 }
 
 // What a part adds to the report.
@@ -16170,16 +16199,16 @@ static int glam__train_part(glam_trainer *t, int part)
     glam_losses losses;
     int parts = t->recipe.accumulate, rows = t->recipe.batch / parts;
     memset(&batch, 0, sizeof batch);
-    if (ctx->measuring) {
+    if (ctx->base.measuring) {
         batch.rows = rows;
         batch.length = t->recipe.context;
-        glam__take_values(ctx, &ctx->step, (glam__has_documents(t->train) ? 5 : 2) *
+        glam__take_values(ctx, &ctx->base.step, (glam__has_documents(t->train) ? 5 : 2) *
                           (uint64_t)rows * batch.length);
     } else if (glam__batch_rows(t->train, part * rows, rows, t->recipe.batch, t->recipe.context,
                                 t->recipe.seed, (uint64_t)t->step, &batch) != GLAM_OK) {
         return 0;
     }
-    glam__run *run = (glam__run *)glam__take(ctx, &ctx->step, sizeof *run);
+    glam__run *run = (glam__run *)glam__take(ctx, &ctx->base.step, sizeof *run);
     if (!run || glam__run_begin(run, model, &batch, GLAM_TRAIN) != GLAM_OK) return 0;
     glam__step_tokens(t->train, t->recipe.batch, t->recipe.context, t->recipe.seed,
                       (uint64_t)t->step, &run->count, &run->goal);
@@ -16188,12 +16217,12 @@ static int glam__train_part(glam_trainer *t, int part)
     run->trained = 1;
     run->pass.part = part;
     run->aux_off = t->aux_off;
-    ctx->lend.on = !t->recipe.update_in_backward;      // tensors are in the order of their blocks
-    ctx->lend.base = t->optimizer->set;
+    ctx->train.lend.on = !t->recipe.update_in_backward;  // tensors are in the order of their blocks
+    ctx->train.lend.base = t->optimizer->set;
     glam_tensor *loss = glam__run_loss(run, &batch, &losses);
-    memset(&ctx->lend, 0, sizeof ctx->lend);           // nothing more of it is free in backward
+    memset(&ctx->train.lend, 0, sizeof ctx->train.lend);  // nothing more of it is free in backward
     if (!loss || glam__optimizer_backward(t->optimizer, loss) != GLAM_OK) return 0;
-    if (ctx->measuring) return 1;
+    if (ctx->base.measuring) return 1;
     glam__mesh *mesh = ctx->mesh;
     size_t bytes = glam__round_bytes(t);
     if (!mesh) {
@@ -16225,11 +16254,11 @@ static void glam__join_part(glam_trainer *t, int part)
     glam_optimizer *o = t->optimizer;
     int last = part + 1 == t->rounds, level = 0;
     float *sum = o->set;
-    if (!t->levels || t->model->ctx->measuring) return;
+    if (!t->levels || t->model->ctx->base.measuring) return;
     for (int i = 0; i < o->count; i++) glam__grad_settle(o->params[i]);
     for (; part >> level && (last || part >> level & 1); level++)
         if (part >> level & 1)
-            glam__add_all(t->model->ctx->kernels, (size_t)o->floats, t->saved[level], sum);
+            glam__add_all(t->model->ctx->simd.kernels, (size_t)o->floats, t->saved[level], sum);
     if (last) return;
     glam__gradients_use(o, t->saved[level]);
     t->saved[level] = sum;
@@ -16317,9 +16346,9 @@ static int glam__train_parts(glam_trainer *t)
     memset(t->load, 0, (size_t)cells * sizeof *t->load);
     glam__end_step(ctx);
     glam__trainer_levels(t);
-    ctx->updates = t->step;
+    ctx->train.updates = t->step;
     glam__agree(ctx, "train step", 0);
-    int rounds = ctx->measuring && t->rounds > 2 ? 2 : t->rounds;  // the rest: as the second
+    int rounds = ctx->base.measuring && t->rounds > 2 ? 2 : t->rounds;  // the rest: as the second
     for (int round = 0; round < rounds && !ctx->error; round++) {
         if (round) glam__end_part(ctx);
         int part = ctx->mesh ? round * ctx->mesh->X + ctx->mesh->ix : round;
@@ -16345,7 +16374,7 @@ static int glam__train_validated(glam_trainer *t, glam_report *r)
     }
     r->valid_loss = t->valid_loss;
     r->stopped = t->stopped;
-    r->bytes = ctx->held;
+    r->bytes = ctx->base.held;
     return !ctx->error;
 }
 
@@ -16364,7 +16393,7 @@ static int glam__train_one(glam_trainer *t, glam_report *r)
     r->skipped = r->torn = 0;
     glam__report_fill(t, r);
     glam__optimizer_step(t->optimizer, glam__finite(r->total), r);
-    ctx->updates = ++t->step;
+    ctx->train.updates = ++t->step;
     t->tokens += (uint64_t)t->told;
     took = glam__seconds() - begin;
     t->seconds += took;
@@ -16424,9 +16453,9 @@ static void glam__trainer_memory(glam_trainer *t)
     glam_ctx *measure = glam__measure_open(ctx);
     if (measure && !measure->error &&
         glam__measure_step(measure, t->model, &t->model->config, &t->recipe)) {
-        glam__arena_release(ctx, &ctx->step);
-        glam__reserve_scratch(ctx, measure->scratch_bytes);
-        glam__arena_grow(ctx, &ctx->step, measure->step.high);
+        glam__arena_release(ctx, &ctx->base.step);
+        glam__reserve_scratch(ctx, measure->scratch.bytes);
+        glam__arena_grow(ctx, &ctx->base.step, measure->base.step.high);
     } else if (measure) {
         glam_fail(ctx, measure->error, "%s", measure->message);
     } else {
@@ -16440,12 +16469,12 @@ GLAM_API glam_trainer *glam_trainer_new(glam_model *model, glam_text *train, gla
 {
     if (!model) return NULL;
     glam_ctx *ctx = model->ctx;
-    if (!train && !ctx->measuring)
+    if (!train && !ctx->base.measuring)
         glam_fail(ctx, GLAM_ERR_VALUE, "trainer: no text to train on (NULL)");
     size_t mark = glam_mark(ctx);
     uint64_t config = ctx->mesh ? ctx->mesh->config : 0;
     glam_trainer *t = ctx->error ? NULL : glam__trainer_frame(model, train, valid, recipe);
-    if (t && glam__trainer_levels(t) == GLAM_OK && !ctx->measuring) glam__trainer_memory(t);
+    if (t && glam__trainer_levels(t) == GLAM_OK && !ctx->base.measuring) glam__trainer_memory(t);
     if (glam__farewell(ctx) != GLAM_OK && ctx->mesh) ctx->mesh->config = config;
     return (glam_trainer *)glam__made(ctx, mark, t);
 }
@@ -16459,7 +16488,7 @@ GLAM_API double glam_validate(glam_trainer *trainer)
                   "validation text");
         return -1;
     }
-    trainer->model->ctx->epoch++;              // weights may have been written by hand
+    trainer->model->ctx->products.epoch++;     // weights may have been written by hand
     double loss = glam__text_loss(trainer->model, trainer->valid, trainer->recipe.context, &tokens);
     glam__farewell(trainer->model->ctx);
     return loss < 0 ? loss : (trainer->valid_loss = loss);
@@ -16500,7 +16529,7 @@ GLAM_API glam_status glam_perplexity(glam_model *model, glam_text *text, int con
     if (!text || context < 0)
         return glam_fail(model->ctx, GLAM_ERR_VALUE, "perplexity: no text, or context %d below 0",
                          context);
-    model->ctx->epoch++;
+    model->ctx->products.epoch++;
     r->loss = glam__text_loss(model, text, context ? context : model->config.context, &r->tokens);
     if (r->loss < 0) { r->loss = 0; r->tokens = 0; }
     if (glam__farewell(model->ctx) != GLAM_OK) return model->ctx->error;
@@ -16567,11 +16596,12 @@ static void glam__score_places(glam_model *model, const glam_tensor *x, const gl
     glam_ctx *ctx = model->ctx;
     int M = model->config.d_model, places = 0, n = 0;
     for (int r = 0; r < rows; r++) places += windows[r].end - windows[r].scored;
-    glam_tensor *picked = glam__tensor(ctx, &ctx->step, glam_dim2(places, M), "");
-    glam__scored s = { ctx->kernels, NULL, NULL, NULL, NULL, model->config.vocab };
-    int32_t *targets = (int32_t *)glam__take(ctx, &ctx->step, (uint64_t)places * sizeof *targets);
-    s.loglik = (double *)glam__take(ctx, &ctx->step, (uint64_t)places * sizeof *s.loglik);
-    s.hit = (int32_t *)glam__take(ctx, &ctx->step, (uint64_t)places * sizeof *s.hit);
+    glam_tensor *picked = glam__tensor(ctx, &ctx->base.step, glam_dim2(places, M), "");
+    glam__scored s = { ctx->simd.kernels, NULL, NULL, NULL, NULL, model->config.vocab };
+    int32_t *targets = (int32_t *)glam__take(ctx, &ctx->base.step,
+                                            (uint64_t)places * sizeof *targets);
+    s.loglik = (double *)glam__take(ctx, &ctx->base.step, (uint64_t)places * sizeof *s.loglik);
+    s.hit = (int32_t *)glam__take(ctx, &ctx->base.step, (uint64_t)places * sizeof *s.hit);
     for (int r = 0; r < rows && !ctx->error; r++)
         for (int t = windows[r].scored; t < windows[r].end; t++, n++) {
             targets[n] = spans[windows[r].span].tokens[t];
@@ -16583,7 +16613,7 @@ static void glam__score_places(glam_model *model, const glam_tensor *x, const gl
     for (int from = 0; from < places && !ctx->error; from += chunk) {
         int some = glam__min(chunk, places - from);
         glam__scored part = s;
-        glam__place place = glam__arena_mark(&ctx->step);
+        glam__place place = glam__arena_mark(&ctx->base.step);
         glam_tensor *logits = glam__logits(model, glam_slice(ctx, picked, from, some));
         part.logits = logits ? logits->data : NULL;
         part.targets = targets + from;  part.loglik += from;  part.hit += from;
@@ -16606,7 +16636,7 @@ static int glam__score_batch(glam_model *model, const glam_span *spans,
     glam__run run;
     glam_batch batch = { rows, length, NULL, NULL, NULL, NULL };
     size_t T = (size_t)rows * (size_t)length;
-    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->step, 2 * T * sizeof *tokens);
+    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->base.step, 2 * T * sizeof *tokens);
     if (!tokens) return 0;
     memset(tokens, 0, 2 * T * sizeof *tokens);
     for (int r = 0; r < rows; r++)
@@ -16650,16 +16680,16 @@ GLAM_API glam_status glam_loglikelihood_tokens(glam_model *model, const glam_spa
     if (ctx->error) return glam__farewell(ctx);
     if (!window) window = model->config.context;
     size_t mark = glam_mark(ctx), n = glam__cut_windows(spans, count, window, NULL);
-    glam__window *all = (glam__window *)glam__take(ctx, &ctx->life, n * sizeof *all);
+    glam__window *all = (glam__window *)glam__take(ctx, &ctx->base.life, n * sizeof *all);
     if (all) {
         glam__cut_windows(spans, count, window, all);
         qsort(all, n, sizeof *all, glam__by_length);
     }
-    ctx->epoch++;                                  // weights may have been written by hand
+    ctx->products.epoch++;                         // weights may have been written by hand
     int before = glam_no_grad(ctx, 1);
     for (size_t i = 0; i < n && !ctx->error && going == 0; ) {
         int fit = 2048 / (all[i].end - all[i].from), rows = fit < 1 ? 1 : glam__min(fit, 64);
-        glam__place place = glam__arena_mark(&ctx->step);
+        glam__place place = glam__arena_mark(&ctx->base.step);
         if ((size_t)rows > n - i) rows = (int)(n - i);
         going = glam__score_batch(model, spans, all + i, rows);
         glam__step_back(ctx, place);
@@ -16691,14 +16721,14 @@ static glam_span glam__query_span(const glam_model *model, const glam_query *q)
     glam_span span = { NULL, 0, 0 };
     glam_ctx *ctx = model->ctx;
     size_t bytes = strlen(q->context), all = bytes + strlen(q->continuation), before = 0;
-    char *text = (char *)glam__take(ctx, &ctx->life, all + 1);
+    char *text = (char *)glam__take(ctx, &ctx->base.life, all + 1);
     if (!text) return span;
     memcpy(text, q->context, bytes);
     strcpy(text + bytes, q->continuation);
     while (bytes && strchr(" \t\n\v\f\r", text[bytes - 1])) bytes--;
     size_t first = (v && v->begin >= 0) || !bytes, n = glam_encode(tokens, text, all, NULL, 0);
     if (bytes) before = glam_encode(tokens, text, bytes, NULL, 0);
-    int32_t *ids = (int32_t *)glam__take(ctx, &ctx->life, (n + before + 1) * sizeof *ids);
+    int32_t *ids = (int32_t *)glam__take(ctx, &ctx->base.life, (n + before + 1) * sizeof *ids);
     if (!ids || !n || n > INT32_MAX / 4) return span;
     ids[0] = 0;
     if (v && v->begin >= 0) ids[0] = v->begin;
@@ -16723,7 +16753,8 @@ GLAM_API glam_status glam_loglikelihood(glam_model *model, const glam_query *que
     if (count < 1 || !queries || !scores)
         glam_fail(ctx, GLAM_ERR_VALUE, "loglikelihood: %d queries (or NULL)", count);
     if (ctx->error) return glam__farewell(ctx);
-    glam_span *spans = (glam_span *)glam__take(ctx, &ctx->life, (uint64_t)count * sizeof *spans);
+    glam_span *spans = (glam_span *)glam__take(ctx, &ctx->base.life,
+                                              (uint64_t)count * sizeof *spans);
     for (int i = 0; i < count && !ctx->error; i++) {
         if (!queries[i].context || !queries[i].continuation || !*queries[i].continuation)
             glam_fail(ctx, GLAM_ERR_VALUE, "loglikelihood: query %d has no context or no "
@@ -17878,7 +17909,7 @@ static int glam__file_make(glam__file *f)
 #else
     f->number += (uint64_t)getpid() << 40;
 #endif
-    f->number = glam__mix64(f->number) + f->ctx->allocations + (uint64_t)(uintptr_t)f->ctx;
+    f->number = glam__mix64(f->number) + f->ctx->base.allocations + (uint64_t)(uintptr_t)f->ctx;
     for (int tries = 0; tries < 100; tries++) {
         f->number = glam__mix64(f->number + (uint64_t)time(NULL));
         if (!glam__file_name(f)) return 0;

@@ -50,7 +50,7 @@ static void limit_one(limit *l, int t)
     for (long r = 0; r < l->repeat; r++) {
         if (l->kind == READ) l->machine->read(l->count, x, &out);
         if (l->kind == TRIAD) l->machine->triad(l->count, x, x + l->count, x + 2 * l->count);
-        if (l->kind == EXPS) l->ctx->kernels->exp_minus((int)l->count, 0, x, x + l->count);
+        if (l->kind == EXPS) l->ctx->simd.kernels->exp_minus((int)l->count, 0, x, x + l->count);
         if (l->kind == PEAK) break;
     }
     l->out[t % 256] = out;
@@ -131,7 +131,7 @@ static void open_machine(bench *b, const int *v)
         if (glam__kernels_pick(machines[i]->name, &k)) enter_peak(b, &l, machines[i]);
     }
 #ifdef GLAM__PAIRS_AVX512
-    if (l.ctx->kernels->native) enter_peak(b, &l, &machine_bf16);
+    if (l.ctx->simd.kernels->native) enter_peak(b, &l, &machine_bf16);
 #endif
     entrant *e = enter_limit(b, "exp", &l, EXPS, m, 2048, 100);
     e->items = 2048.0 * 100 * l.threads;

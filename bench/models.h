@@ -372,7 +372,7 @@ typedef struct sums {
 } sums;
 
 static void sums_dot(void *state)
-{ sums *s = (sums *)state; s->out += s->ctx->kernels->dot((int)s->n, s->x, s->y); }
+{ sums *s = (sums *)state; s->out += s->ctx->simd.kernels->dot((int)s->n, s->x, s->y); }
 
 static void sums_dot_free(void *state)
 { sums *s = (sums *)state; s->out += s->machine->dot(s->n, s->x, s->y); }
@@ -380,7 +380,7 @@ static void sums_dot_free(void *state)
 static void sums_chunk(void *arg, size_t from, size_t count, double *sum)
 {
     const sums *s = (const sums *)arg;
-    *sum = s->ctx->kernels->sum_squares(count, s->x + from);
+    *sum = s->ctx->simd.kernels->sum_squares(count, s->x + from);
 }
 
 static void sums_norm(void *state)

@@ -27,7 +27,7 @@ static glam__operand product_operand(const product *p)
     memset(&b, 0, sizeof b);
     if (w) glam__weights(p->ctx, &w, 1, p->kind == NT, 0, &b);
     if (w) return b;
-    b.kernels = p->ctx->products;
+    b.kernels = p->ctx->simd.products;
     b.data = p->b;
     b.ld = (size_t)(p->kind == NT ? p->k : p->n);
     b.k = p->k;
@@ -78,7 +78,7 @@ static void product_agree(const product *ours, product *theirs)
         if (fabsf(c[i] - first[i]) > far) far = fabsf(c[i] - first[i]);
     free(first);
     // two operands of up to 1, each rounded to 8 bits
-    float wide = ours->ctx->products == ours->ctx->kernels ? 1e-3f : 8e-3f;
+    float wide = ours->ctx->simd.products == ours->ctx->simd.kernels ? 1e-3f : 8e-3f;
     if (far > wide * sqrtf((float)ours->k))
         fprintf(stderr, "bench: %s disagrees by %g\n", theirs->with->name, (double)far);
 }
@@ -136,7 +136,7 @@ static void probe_forward(glam_ctx *ctx, glam_node *n)
 static void probe_backward(glam_ctx *ctx, glam_node *n)
 {
     const float *gradient = *(const float *const *)n->config;
-    if (n->in[0]->grad) ctx->kernels->add((int)glam_size(n->in[0]), gradient, n->in[0]->grad);
+    if (n->in[0]->grad) ctx->simd.kernels->add((int)glam_size(n->in[0]), gradient, n->in[0]->grad);
 }
 
 static const glam_op probe_op = { "probe", 1, 0, probe_shape, probe_forward, probe_backward };

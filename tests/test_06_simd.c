@@ -369,8 +369,8 @@ static size_t simd_gradients(glam_arithmetic arithmetic, int threads, int plain,
     glam_ctx *ctx = glam_open(&options);
     CHECK(!strcmp(glam_arithmetic_name(ctx), arithmetic == GLAM_BF16 ? "bf16" : "f32"));
     if (plain) {
-        ctx->kernels[1].panel = simd_plain;
-        ctx->kernels[1].panel_t = simd_plain_t;
+        ctx->simd.kernels[1].panel = simd_plain;
+        ctx->simd.kernels[1].panel_t = simd_plain_t;
     }
     glam_config c = test_config();
     c.moe.experts = experts;
@@ -419,7 +419,7 @@ static void simd_bf16_model(void)
     glam_options options = test_options();
     options.arithmetic = GLAM_AUTO;
     glam_ctx *ctx = glam_open(&options);
-    CHECK(!strcmp(glam_arithmetic_name(ctx), ctx->kernels->native ? "bf16" : "f32"));
+    CHECK(!strcmp(glam_arithmetic_name(ctx), ctx->simd.kernels->native ? "bf16" : "f32"));
     CLOSE_CLEAN(ctx);
     options.arithmetic = (glam_arithmetic)7;
     ctx = glam_open(&options);

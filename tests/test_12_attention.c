@@ -307,7 +307,7 @@ static void attention_capped_padding(void)
         float *x = test_floats(60 * 8, 5, -1, 1);
         glam_tensor *y = glam_attention(ctx, glam_input(ctx, x, glam_dim3(2, 30, 8)), &w, &c, segments);
         y = glam_sum(ctx, glam_mul(ctx, y, y));
-        memset(ctx->scratch, 0xff, (size_t)ctx->scratch_bytes);
+        memset(ctx->scratch.data, 0xff, (size_t)ctx->scratch.bytes);
         glam_backward(ctx, y);
         double sum = 0;
         for (size_t i = 0; CHECK(w.q->grad && w.k->grad) && i < glam_size(w.q); i++)

@@ -766,7 +766,7 @@ static void moe_keeps_panels(void)
     glam_no_grad(ctx, 1);
     CHECK(glam_moe(ctx, glam_zeros(ctx, glam_dim2(40, 16)), &w, &c, NULL, NULL) != NULL);
     CHECK(w.router->pack && w.router->pack->bytes[0] > 0);
-    CHECK(ctx->plain || (w.up->pack && w.up->pack->bytes[0] > 0));
+    CHECK(ctx->simd.plain || (w.up->pack && w.up->pack->bytes[0] > 0));
     CLOSE_CLEAN(ctx);
 }
 

@@ -171,13 +171,13 @@ static glam_ctx *plan_counting(glam__kernels *own)
     options.threads = 1;
     options.arithmetic = GLAM_F32;
     glam_ctx *ctx = glam_open(&options);
-    plan_kernels = ctx->kernels;
-    *own = *ctx->kernels;
+    plan_kernels = ctx->simd.kernels;
+    *own = *ctx->simd.kernels;
     own->panel = plan_panel;
     own->panel_t = plan_panel_t;
-    if (ctx->plain) own->axpy = plan_axpy;
-    ctx->kernels = own;
-    ctx->products = own;
+    if (ctx->simd.plain) own->axpy = plan_axpy;
+    ctx->simd.kernels = own;
+    ctx->simd.products = own;
     return ctx;
 }
 

@@ -103,7 +103,7 @@ static void lora_backward(glam_ctx *ctx, glam_model *model, const glam_batch *ba
 {
     glam_tensor *l = NULL;
     if (recompute) {                               // as a trainer does it
-        glam__run *run = (glam__run *)glam__take(ctx, &ctx->step, sizeof *run);
+        glam__run *run = (glam__run *)glam__take(ctx, &ctx->base.step, sizeof *run);
         CHECK(glam__run_begin(run, model, batch, GLAM_TRAIN) == GLAM_OK);
         run->recompute = 1;
         l = glam__run_loss(run, batch, NULL);

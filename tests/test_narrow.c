@@ -19,7 +19,7 @@ static glam_tensor *narrow_twin(glam_ctx *ctx, const glam_tensor *t, glam_type t
     glam_tensor *n = glam_param(ctx, "twin", t->shape);
     if (!n) return NULL;
     n->type = type;
-    n->narrow = glam__take(ctx, &ctx->life, glam__value_bytes(t->shape, type));
+    n->narrow = glam__take(ctx, &ctx->base.life, glam__value_bytes(t->shape, type));
     n->data = NULL;
     n->wants_grad = 0;
     glam_write(n, 0, glam__rows(t), t->data);
@@ -118,7 +118,7 @@ static void narrow_product(glam_ctx *ctx, glam_type type, int m, int k, int n, i
         glam_forget(ctx);
     }
     CHECK(!wrong);
-    double most = ctx->products->pair > 1 ? 2e-2 : 1e-5;
+    double most = ctx->simd.products->pair > 1 ? 2e-2 : 1e-5;
     for (int i = 0; i < m; i++)
         for (int j = 0; j < out; j++) {
             double sum = 0;
@@ -239,7 +239,7 @@ static void narrow_model_is(int which, int set, glam_type type)
             CHECK_NEAR(a.loss, b.loss, 1e-5);
             for (int i = 0; i < 80; i++) CHECK_NEAR((double)a.next[i], (double)b.next[i], 1e-4);
         }
-        if (ctx->products->pair == 1)                // the cache has the bits of the whole pass
+        if (ctx->simd.products->pair == 1)           // the cache has the bits of the whole pass
             CHECK(!memcmp(a.next, a.logits + 23 * 80, sizeof a.next));
         // smaller, and what a plan says of it
         glam_config c = narrow_config(which);
