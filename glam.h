@@ -2309,20 +2309,25 @@ static glam_status glam__farewell(glam_ctx *ctx)
 static size_t glam__share(size_t n, int rank, int size)
 { return (size_t)((uint64_t)n * (uint64_t)rank / (uint64_t)size); }
 
-// Bytes that one rank sends when a group adds up n floats, or gathers n elements of
-// each: what measure mode counts in place of an exchange.
-static uint64_t glam__reduce_bytes(const glam_comm *c, uint64_t n)
+// Does this rank exchange anything here?  Measure mode only counts the bytes that it would send.
+static int glam__talks(const glam_ctx *ctx, const glam_comm *c, uint64_t *counter, uint64_t bytes)
 {
-    uint64_t own = glam__share((size_t)n, c->rank + 1, c->size) -
-                   glam__share((size_t)n, c->rank, c->size);
-    return c->size > 1 ? 4 * (n - own + own * (uint64_t)(c->size - 1)) : 0;
+    if (ctx->base.measuring) *counter += bytes;
+    return !ctx->error && !ctx->base.measuring && c->size > 1;
 }
 
-static uint64_t glam__gather_bytes(const glam_comm *c, uint64_t n, uint64_t element)
-{ return n * element * (uint64_t)(c->size - 1); }
-
-static int glam__talks(const glam_ctx *ctx, const glam_comm *c)
-{ return !ctx->error && !ctx->base.measuring && c->size > 1; }
+// Rows of n numbers, a stride apart, joined as a binary tree with the lower row on the left: the
+// first row is the sum, and its bits depend on nothing but the number of rows.
+#define GLAM__TREE(name, number)                                                             \
+    static void name(number *x, int rows, size_t stride, size_t n)                           \
+    {                                                                                        \
+        for (int gap = 1; gap < rows; gap *= 2)                                              \
+            for (int r = 0; r + gap < rows; r += 2 * gap)                                    \
+                for (size_t i = 0; i < n; i++)                                               \
+                    x[(size_t)r * stride + i] += x[(size_t)(r + gap) * stride + i];          \
+    }
+GLAM__TREE(glam__tree_floats, float)
+GLAM__TREE(glam__tree_doubles, double)
 
 // Each rank has its share of n elements in place; then each has all.
 static void glam__all_gather(glam_ctx *ctx, glam_comm *c, uint64_t *counter, void *data, size_t n,
@@ -2330,7 +2335,7 @@ static void glam__all_gather(glam_ctx *ctx, glam_comm *c, uint64_t *counter, voi
 {
     char *p = (char *)data;
     size_t own = glam__share(n, c->rank, c->size), end = glam__share(n, c->rank + 1, c->size);
-    if (!glam__talks(ctx, c)) return;
+    if (!glam__talks(ctx, c, counter, (end - own) * element * (uint64_t)(c->size - 1))) return;
     for (int r = 0; r < c->size; r++) {
         size_t at = glam__share(n, r, c->size), next = glam__share(n, r + 1, c->size);
         if (r == c->rank) continue;
@@ -2345,11 +2350,11 @@ static void glam__reduce_scatter(glam_ctx *ctx, glam_comm *c, uint64_t *counter,
                                  size_t n, size_t unit)
 {
     glam__mesh *m = ctx->mesh;
-    if (!glam__talks(ctx, c)) return;
     size_t most = GLAM__BUCKET / (size_t)c->size;
     size_t longest = (n + (size_t)c->size - 1) / (size_t)c->size * unit;
     size_t own = glam__share(n, c->rank, c->size) * unit;
     size_t mine = glam__share(n, c->rank + 1, c->size) * unit - own;
+    if (!glam__talks(ctx, c, counter, (n * unit - mine) * sizeof(float))) return;
     for (size_t from = 0; from < longest && !ctx->error; from += most) {
         size_t count = mine > from ? mine - from : 0;
         if (count > most) count = most;
@@ -2364,12 +2369,7 @@ static void glam__reduce_scatter(glam_ctx *ctx, glam_comm *c, uint64_t *counter,
         if (!glam__exchange(ctx, c, counter)) return;
         if (!count) continue;
         memcpy(m->work + (size_t)c->rank * most, data + own + from, count * sizeof(float));
-        for (int gap = 1; gap < c->size; gap *= 2)
-            for (int r = 0; r + gap < c->size; r += 2 * gap) {
-                float *to = m->work + (size_t)r * most;
-                const float *with = m->work + (size_t)(r + gap) * most;
-                for (size_t i = 0; i < count; i++) to[i] += with[i];
-            }
+        glam__tree_floats(m->work, c->size, most, count);
         memcpy(data + own + from, m->work, count * sizeof(float));
     }
 }
@@ -2395,20 +2395,18 @@ static void glam__bucket_flush(glam__bucket *b)
     float *bucket = b->ctx->mesh->bucket;
     size_t at = 0;
     glam__all_reduce(b->ctx, b->c, b->counter, bucket, b->used);
-    for (int i = 0; i < b->pieces; i++) {
+    for (int i = 0; i < b->pieces && !b->ctx->base.measuring; at += b->piece[i++].count)
         memcpy(b->piece[i].at, bucket + at, b->piece[i].count * sizeof(float));
-        at += b->piece[i].count;
-    }
     b->used = 0;
     b->pieces = 0;
 }
 
 static void glam__bucket_add(glam__bucket *b, float *data, size_t n)
 {
-    for (size_t take; n && glam__talks(b->ctx, b->c); data += take, n -= take) {
-        take = GLAM__BUCKET - b->used;
-        if (take > n) take = n;
-        memcpy(b->ctx->mesh->bucket + b->used, data, take * sizeof(float));
+    int here = !b->ctx->base.measuring;                // then nothing is, and data is NULL
+    for (size_t take; n && b->c->size > 1; data += here ? take : 0, n -= take) {
+        take = (size_t)glam__lesser(GLAM__BUCKET - b->used, n);
+        if (here) memcpy(b->ctx->mesh->bucket + b->used, data, take * sizeof(float));
         b->piece[b->pieces].at = data;
         b->piece[b->pieces++].count = take;
         b->used += take;
@@ -4462,11 +4460,8 @@ static void glam__sum_over_y(glam_ctx *ctx, const glam_tensor *w, const char *op
 }
 
 // The same while measuring, from shape(): counted, and no number is touched.
-static void glam__count_sum_over_y(const glam_ctx *ctx, const glam_tensor *w, uint64_t n)
-{
-    if (!ctx->base.measuring || !glam__is_over(w, GLAM__OVER_Y)) return;
-    ctx->mesh->sent.model += glam__reduce_bytes(&ctx->mesh->y, n);
-}
+static void glam__count_sum_over_y(glam_ctx *ctx, const glam_tensor *w, uint64_t n)
+{ if (ctx->base.measuring) glam__sum_over_y(ctx, w, "", NULL, (size_t)n); }
 
 // "[12,64,128]", for messages.
 typedef struct glam__words { char text[56]; } glam__words;
@@ -4853,9 +4848,13 @@ static void glam__count_shards(glam_ctx *ctx, const glam_node *n)
     for (int i = 0; i < n->inputs && ctx->mesh && ctx->mesh->store; i++) {
         const glam_tensor *t = n->in[i];
         if (!t || !t->split || !t->split->shard) continue;
-        uint64_t own = glam_size(t->split->shard), recorded = n->flags & GLAM__NODE_RECORDED;
-        ctx->mesh->sent.weights += (recorded ? 2 : 1) * glam__gather_bytes(&ctx->mesh->x, own, 4);
-        if (recorded && t->wants_grad) ctx->mesh->sent.gradients += 4 * (glam_size(t) - own);
+        glam__mesh *m = ctx->mesh;
+        int recorded = n->flags & GLAM__NODE_RECORDED;
+        size_t rows = (size_t)t->shape.dim[glam__shard_dim(t)], unit = glam_size(t) / rows;
+        for (int pass = 0; pass < (recorded ? 2 : 1); pass++)
+            glam__all_gather(ctx, &m->x, &m->sent.weights, NULL, rows, unit * sizeof(float));
+        if (recorded && t->wants_grad)
+            glam__reduce_scatter(ctx, &m->x, &m->sent.gradients, NULL, rows, unit);
     }
 }
 
@@ -7178,7 +7177,8 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
     if (glam__is_over(n->in[2], GLAM__OVER_Y)) {
         n->scratch_bytes += glam__floats(2 * (uint64_t)ctx->mesh->Y * T);
         if (ctx->base.measuring)
-            ctx->mesh->sent.model += glam__gather_bytes(&ctx->mesh->y, 2 * (uint64_t)T, 4);
+            glam__all_gather(ctx, &ctx->mesh->y, &ctx->mesh->sent.model, NULL,
+                             2 * (size_t)ctx->mesh->Y * T, sizeof(float));
         if (training) glam__count_sum_over_y(ctx, n->in[2], (uint64_t)T * (uint64_t)M);
     }
     n->scratch_bytes += glam__want_panels(ctx, training, n->in[2], 1, T);
@@ -9940,7 +9940,8 @@ static void glam__moe_count(glam_ctx *ctx, glam_node *n, const glam__moe *m)
     if (!ctx->base.measuring || m->X == 1) return;
     uint64_t out = mesh->rows_out ? (uint64_t)mesh->rows_out[mesh->layer] : 0;
     uint64_t in = mesh->rows_in ? (uint64_t)mesh->rows_in[mesh->layer] : 0;
-    mesh->sent.routing += glam__gather_bytes(&mesh->x, (uint64_t)m->E + 1, 4);
+    glam__all_gather(ctx, &mesh->x, &mesh->sent.routing, NULL, (size_t)m->X * (m->E + 1),
+                     sizeof(float));
     mesh->sent.dispatch += 4 * M * (out + in);
     if (recorded) mesh->sent.dispatch += 4 * ((M + 1) * out + (1 + below * M) * in);
 }
@@ -15173,8 +15174,7 @@ static void glam__chunks_body(void *arg, int begin, int end, int worker GLAM__UN
 
 static double glam__tree(double *x, int n)
 {
-    for (int gap = 1; gap < n; gap *= 2)
-        for (int i = 0; i + gap < n; i += 2 * gap) x[i] += x[i + gap];
+    glam__tree_doubles(x, n, 1, 1);
     return n > 0 ? x[0] : 0;
 }
 
@@ -15183,6 +15183,7 @@ static double glam__each_chunk(glam_ctx *ctx, size_t begin, size_t n,
 {
     size_t used = ctx->scratch.used;
     int count = (int)((n + GLAM__SUM_CHUNK - 1) / GLAM__SUM_CHUNK);
+    if (ctx->base.measuring) return 0;
     glam__chunks c;
     c.chunk = chunk;
     c.arg = arg;
@@ -15390,15 +15391,11 @@ static void glam__group_sums(glam_ctx *ctx, glam_comm *c, double *values, size_t
     glam__mesh *m = ctx->mesh;
     double *all = (double *)(void *)m->work;           // room for GLAM__BUCKET / 2
     size_t most = GLAM__BUCKET / 2 / (size_t)c->size;
-    if (!glam__talks(ctx, c)) return;
-    for (size_t from = 0, count; from < n && !ctx->error; from += count) {
+    for (size_t from = 0, count; c->size > 1 && from < n && !ctx->error; from += count) {
         count = n - from < most ? n - from : most;
         memcpy(all + (size_t)c->rank * count, values + from, count * sizeof *all);
         glam__all_gather(ctx, c, &m->sent.sums, all, (size_t)c->size * count, sizeof *all);
-        for (int gap = 1; gap < c->size; gap *= 2)
-            for (int r = 0; r + gap < c->size; r += 2 * gap)
-                for (size_t i = 0; i < count; i++)
-                    all[(size_t)r * count + i] += all[(size_t)(r + gap) * count + i];
+        glam__tree_doubles(all, c->size, count, count);
         memcpy(values + from, all, count * sizeof *all);
     }
 }
@@ -15644,7 +15641,7 @@ static void glam__factor_whole(const glam__updating *u, float *v, size_t n, int 
     if (!over) return;
     if (over & GLAM__OVER_Y) glam__all_reduce(ctx, &ctx->mesh->y, &ctx->mesh->sent.sums, v, n);
     if (over & GLAM__OVER_X) glam__all_reduce(ctx, &ctx->mesh->x, &ctx->mesh->sent.sums, v, n);
-    for (size_t i = 0; i < n; i++) v[i] = (float)((double)v[i] / count + u->o->recipe.eps1);
+    for (size_t i = 0; i < n && !ctx->base.measuring; i++) v[i] = (float)((double)v[i] / count + u->o->recipe.eps1);
 }
 
 // Sums for the columns, from those of the chunks of rows; means, unless others have more rows.
@@ -15662,11 +15659,12 @@ static void glam__factor_columns(const glam__updating *u, int slices, int over)
 }
 
 // Statistics, factors, and the sums of u^2 by slice in o->sums; returns the tasks of the step.
+// While measuring nothing is here, and only what is sent is counted.
 static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
 {
     glam_shape s = u->t->shape, whole = glam__whole(u->t);
     int slices = glam__slices(u->t), over_rows = glam__dim_over(u->t, 2);
-    int over_cols = glam__dim_over(u->t, 1), tasks;
+    int over_cols = glam__dim_over(u->t, 1), here = ctx->base.measuring ? 0 : slices;
     u->rows = s.dim[s.dims - 2];
     u->cols = s.dim[s.dims - 1];
     u->all_rows = whole.dim[s.dims - 2];
@@ -15674,7 +15672,7 @@ static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
     u->wide = u->all_cols >= u->all_rows;
     u->sums_of_rows = over_cols;
     u->chunks = (u->rows + GLAM__FACTOR_ROWS - 1) / GLAM__FACTOR_ROWS;
-    tasks = slices * u->chunks;
+    int tasks = here * u->chunks;
     u->partial = glam__scratch_floats(ctx, (size_t)tasks * u->cols);
     u->row = glam__scratch_floats(ctx, (size_t)slices * u->rows);
     u->col = glam__scratch_floats(ctx, (size_t)slices * u->cols);
@@ -15682,22 +15680,22 @@ static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
     double work = 3.0 * (double)glam_size(u->t), *means = u->o->sums;
     size_t rows = (size_t)slices * u->rows, cols = (size_t)slices * u->cols;
     glam__parallel(ctx, tasks, work, glam__factor_stats_body, u);
-    glam__factor_columns(u, slices, over_rows);
+    glam__factor_columns(u, here, over_rows);
     glam__factor_whole(u, u->row, rows, over_cols, u->all_cols);
     glam__factor_whole(u, u->col, cols, over_rows, u->all_rows);
-    glam__blend(u->state[u->wide ? 0 : 1].data, u->row, rows, u->decay2);
-    glam__blend(u->state[u->wide ? 1 : 0].data, u->col, cols, u->decay2);
+    glam__blend(u->state[u->wide ? 0 : 1].data, u->row, here ? rows : 0, u->decay2);
+    glam__blend(u->state[u->wide ? 1 : 0].data, u->col, here ? cols : 0, u->decay2);
     int count = u->wide ? u->rows : u->cols, over = u->wide ? over_rows : over_cols;
-    for (int e = 0; e < slices; e++) {
+    for (int e = 0; e < here; e++) {
         means[e] = 0;
         for (int i = 0; i < count; i++)
             means[e] += (double)u->state[0].data[(size_t)e * count + i];
     }
     if (over & GLAM__OVER_Y) glam__group_sums(ctx, &ctx->mesh->y, means, (size_t)slices);
     if (over & GLAM__OVER_X) glam__group_sums(ctx, &ctx->mesh->x, means, (size_t)slices);
-    for (int e = 0; e < slices; e++) glam__factor_roots(u, e, means[e]);
+    for (int e = 0; e < here; e++) glam__factor_roots(u, e, means[e]);
     glam__parallel(ctx, tasks, work, glam__factor_norm_body, u);
-    for (int e = 0; e < slices; e++)
+    for (int e = 0; e < here; e++)
         u->o->sums[e] = glam__tree(u->sums + (size_t)e * u->chunks, u->chunks);
     return tasks;
 }
@@ -15743,7 +15741,7 @@ static void glam__squares_of(glam_optimizer *o, int i, int weights, double *sums
     memset(&u, 0, sizeof u);
     u.kernels = o->ctx->simd.kernels;
     glam_tensor *t = o->params[i];
-    if (!weights) glam__grad_settle(t);
+    if (!weights && !o->ctx->base.measuring) glam__grad_settle(t);
     u.squared = weights ? t->data : t->grad;
     glam__each_slice(o->ctx, t, glam__squares_chunk, &u, sums);
 }
@@ -15843,9 +15841,9 @@ static void glam__reduce_gradients(glam_optimizer *o)
     b.ctx = ctx;
     b.c = &ctx->mesh->x;
     b.counter = &ctx->mesh->sent.gradients;
-    for (int i = 0; i < o->count && glam__talks(ctx, b.c); i++) {
+    for (int i = 0; i < o->count && !ctx->error; i++) {
         if (glam__is_over(o->params[i], GLAM__OVER_X)) continue;
-        glam__grad_settle(o->params[i]);
+        if (!ctx->base.measuring) glam__grad_settle(o->params[i]);
         glam__bucket_add(&b, o->params[i]->grad, glam_size(o->params[i]));
     }
     if (b.used) glam__bucket_flush(&b);
@@ -15890,7 +15888,7 @@ static glam_status glam__optimizer_step(glam_optimizer *o, int finite_loss, glam
     double sum = 0;
     report->lr = glam_recipe_lr(&o->recipe, o->step);
     finite_loss = !glam__agree(ctx, "update", !finite_loss);
-    if (ctx->base.measuring || ctx->error) return ctx->error;
+    if (ctx->error || (ctx->base.measuring && !ctx->mesh)) return ctx->error;
     if (ctx->mesh) glam__mesh_squares(o);
     if (ctx->error) return ctx->error;
     for (int i = 0; i < o->count; i++) {
@@ -16222,9 +16220,12 @@ static int glam__train_part(glam_trainer *t, int part)
     glam_tensor *loss = glam__run_loss(run, &batch, &losses);
     memset(&ctx->train.lend, 0, sizeof ctx->train.lend);  // nothing more of it is free in backward
     if (!loss || glam__optimizer_backward(t->optimizer, loss) != GLAM_OK) return 0;
-    if (ctx->base.measuring) return 1;
     glam__mesh *mesh = ctx->mesh;
     size_t bytes = glam__round_bytes(t);
+    if (ctx->base.measuring) {
+        if (mesh) glam__all_gather(ctx, &mesh->x, &mesh->sent.sums, NULL, mesh->X * bytes, 1);
+        return 1;
+    }
     if (!mesh) {
         double sums[GLAM__SUM_COUNT];
         glam__part_sums(t, run, &losses, sums, t->load);
@@ -18775,87 +18776,39 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
 
 // ---- what a step of a mesh sends
 
-// Sums of one tensor's slices, as often as the optimiser asks, and its statistics.
-static uint64_t glam__plan_update(const glam__mesh *m, const glam_recipe *r, const glam_tensor *t)
-{
-    glam_shape whole = glam__whole(t), s = t->shape;
-    uint64_t slices = (uint64_t)glam__slices(t), bytes = 0;
-    int last = glam__dim_over(t, 1), rows = s.dims > 1 ? glam__dim_over(t, 2) : 0;
-    int times = r->optimizer == GLAM_ADAMW ? 1 : 3;
-    if ((last | rows) & GLAM__OVER_Y) bytes += glam__gather_bytes(&m->y, slices, 8);
-    if ((last | rows) & GLAM__OVER_X) bytes += glam__gather_bytes(&m->x, slices, 8);
-    if (s.dims > 2 && glam__dim_over(t, 3)) bytes += glam__gather_bytes(&m->x, slices, 8);
-    bytes *= (uint64_t)times;
-    if (times == 1 || !glam__factored(r, whole)) return bytes;
-    int wide = whole.dim[s.dims - 1] >= whole.dim[s.dims - 2], means = wide ? rows : last;
-    for (int g = GLAM__OVER_X; g <= GLAM__OVER_Y; g++) {
-        const glam_comm *c = g == GLAM__OVER_X ? &m->x : &m->y;
-        if (last & g) bytes += glam__reduce_bytes(c, slices * (uint64_t)s.dim[s.dims - 2]);
-        if (rows & g) bytes += glam__reduce_bytes(c, slices * (uint64_t)s.dim[s.dims - 1]);
-        if (means & g) bytes += glam__gather_bytes(c, slices, 8);
-    }
-    return bytes;
-}
-
-// Gradients of one round, in the buckets that they travel in.
-static uint64_t glam__plan_gradients(const glam__mesh *m, const glam_optimizer *o)
-{
-    uint64_t bytes = 0, used = 0, pieces = 0, take;
-    for (int i = 0; i < o->count && m->X > 1; i++) {
-        if (glam__is_over(o->params[i], GLAM__OVER_X)) continue;
-        for (uint64_t n = glam_size(o->params[i]); n; n -= take) {
-            take = GLAM__BUCKET - used < n ? GLAM__BUCKET - used : n;
-            used += take;
-            if (used < GLAM__BUCKET && ++pieces < GLAM__PIECES) continue;
-            bytes += glam__reduce_bytes(&m->x, used);
-            used = pieces = 0;
-        }
-    }
-    return bytes + glam__reduce_bytes(&m->x, used);
-}
-
-// What the layers of a step send, counted by a step in measure mode; sent and received are of all
-// its rounds together, all else is the same in each.
-static glam_status glam__plan_layers(const glam_trainer *t, const int *sent, const int *received,
-                                     glam_traffic *plan)
-{
-    glam_ctx *m = glam__measure_open(t->model->ctx);
-    if (m && m->mesh) {
-        m->mesh->rows_out = sent;
-        m->mesh->rows_in = received;
-    }
-    glam_trainer *step = m ? glam__measure_step(m, t->model, &t->model->config, &t->recipe) : NULL;
-    glam_status status = step ? GLAM_OK : m ? m->error : GLAM_ERR_MEMORY;
-    if (step) {
-        uint64_t ran = (uint64_t)(t->rounds > 2 ? 2 : t->rounds), all = (uint64_t)t->rounds;
-        const glam_traffic *s = &m->mesh->sent;
-        plan->routing = s->routing / ran * all;
-        plan->dispatch = s->dispatch / ran;
-        plan->model = s->model / ran * all;
-        plan->weights = s->weights / ran * all;
-        plan->gradients = s->gradients / ran * all;
-    }
-    glam_close(m);
-    return status;
-}
-
+// Counted by a step in measure mode; sent and received are of all its rounds together, all else is
+// the same in each.
 GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *sent,
                                        const int *received, glam_traffic *plan)
 {
     if (plan) memset(plan, 0, sizeof *plan);
     if (!trainer || !plan) return GLAM_ERR_VALUE;
-    const glam__mesh *m = trainer->model->ctx->mesh;
-    const glam_optimizer *o = trainer->optimizer;
-    if (!m) return GLAM_OK;                            // one rank sends nothing
-    uint64_t rounds = (uint64_t)trainer->rounds;
-    glam_status status = glam__plan_layers(trainer, sent, received, plan);
-    if (status != GLAM_OK) return status;
-    plan->gradients += rounds * glam__plan_gradients(m, o);
-    plan->sums = rounds * glam__gather_bytes(&m->x, glam__round_bytes(trainer), 1);
-    for (int i = 0; i < o->count; i++) plan->sums += glam__plan_update(m, &o->recipe, o->params[i]);
-    plan->total = plan->routing + plan->dispatch + plan->model + plan->gradients + plan->weights +
-                  plan->sums;
-    return GLAM_OK;
+    const glam_model *model = trainer->model;
+    if (!model->ctx->mesh) return GLAM_OK;             // one rank sends nothing
+    glam_ctx *m = glam__measure_open(model->ctx);
+    if (m && m->mesh) {
+        m->mesh->rows_out = sent;
+        m->mesh->rows_in = received;
+    }
+    glam_trainer *step = m ? glam__measure_step(m, model, &model->config, &trainer->recipe) : NULL;
+    glam_status status = step ? GLAM_OK : m ? m->error : GLAM_ERR_MEMORY;
+    if (step) {
+        uint64_t ran = (uint64_t)(trainer->rounds > 2 ? 2 : trainer->rounds);
+        uint64_t all = (uint64_t)trainer->rounds, sums = m->mesh->sent.sums;
+        const glam_traffic *s = &m->mesh->sent;
+        glam_report report;
+        glam__optimizer_step(step->optimizer, 1, &report);
+        plan->routing = s->routing / ran * all;
+        plan->dispatch = s->dispatch / ran;
+        plan->model = s->model / ran * all;
+        plan->weights = s->weights / ran * all;
+        plan->gradients = s->gradients / ran * all;
+        plan->sums = sums / ran * all + s->sums - sums;
+        plan->total = plan->routing + plan->dispatch + plan->model + plan->gradients +
+                      plan->weights + plan->sums;
+    }
+    glam_close(m);
+    return status;
 }
 
 GLAM__PLAIN_CODE_ENDS
