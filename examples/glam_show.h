@@ -244,8 +244,8 @@ static void show_more(show_stream *s, const char *bytes, int count, int last)
 
 static void show_paint(FILE *f, int expert)
 {
-    static const int palette[16] = {39, 208, 76, 205, 220, 141, 51, 196,
-                                    33, 172, 34, 162, 148, 99, 37, 160};
+    static const int palette[16] = {33, 202, 64, 199, 136, 135, 30, 196,  // each has 3 to 1 on
+                                    69, 166, 29, 164, 100, 99, 67, 167};  // white, 4.5 on black
     if (show_colour) fprintf(f, "\033[38;5;%dm", palette[(expert < 0 ? 0 : expert) % 16]);
 }
 

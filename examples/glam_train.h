@@ -415,11 +415,19 @@ static void print_result(run *r)
     }
 }
 
+// "  ./glam route model.safetensors", without the end of the line
+static void print_command(const char *command, const char *path)
+{
+    printf("  ");
+    print_quoted(stdout, program);
+    printf(" %s ", command);
+    print_path(stdout, path);
+}
+
 static void print_next(const run *r, const char *path)
 {
-    static const char *const rest[3][2] = {{"generate", " --prompt \"The \" --temperature 0.7"},
-                                           {"route", " \"Who works on which letter?\""},
-                                           {"info", ""}};
+    static const char *const rest[2][2] = {{"generate", " --prompt \"The \" --temperature 0.7"},
+                                           {"route", " \"Who works on which letter?\""}};
     printf("\ntry next\n");
     if (count_adapters(r->model)) {
         const char *base = GIVEN(from) ? r->s->from : "MODEL";
@@ -436,25 +444,24 @@ static void print_next(const run *r, const char *path)
         }
         return;
     }
-    for (int i = 0; i < (r->config.moe.experts > 0 ? 3 : 1); i++) {
-        printf("  ");
-        print_quoted(stdout, program);
-        printf(" %s ", rest[i][0]);
-        print_path(stdout, path);
+    int mixture = r->config.moe.experts > 0;
+    for (int i = 0; i < (mixture ? 2 : 1); i++) {
+        print_command(rest[i][0], path);
         printf("%s\n", rest[i][1]);
     }
-    if (r->config.moe.experts > 0) return;
-    printf("  ");                                         // a dense model has no routes to look at
-    print_quoted(stdout, program);
-    printf(" eval ");
-    print_path(stdout, path);
-    putchar(' ');
-    print_path(stdout, r->paths[0]);
-    printf("\n  ");
-    print_quoted(stdout, program);
-    printf(" info ");
-    print_path(stdout, path);
-    printf("\n");
+    if (!mixture || !r->rows) {                           // a dense model has no routes to look at
+        print_command(mixture ? "report" : "eval", path);
+        putchar(' ');
+        print_path(stdout, r->paths[0]);
+        if (mixture && GIVEN(log)) {
+            printf(" --log ");
+            print_path(stdout, r->s->log);
+        }
+        putchar('\n');
+        if (mixture) return;
+    }
+    print_command("info", path);
+    putchar('\n');
 }
 
 // What was saved where, with both losses where the best weights are not the last.

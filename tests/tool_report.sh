@@ -28,7 +28,10 @@ has "the remedy" 'evenly spread, --capacity 2$'
 has "the legend" 'first choices since the last bars'
 has "a bar" 'layer 0  .* most [0-9.]* ([0-3]), least [0-9.]* ([0-3]), [0-4] dead, entropy [0-9.]*/1.39$'
 has "the column" ' drop first choices '
+has "what to do with the log" "^  .* report .*model.safetensors $text --log .*run.jsonl$"
 narrow 79
+sed -n 's/^  \(.* report .*\)/\1 --out "$work\/next.html"/p' "$work/out" >"$work/next"
+check "the report that it names is made" sh -c "work='$work' sh '$work/next' && test -s '$work/next.html'"
 check "layer 1 is dense and has no bar" sh -c "! grep -q 'layer 1  .*most' '$work/out'"
 try 0 'first choices' train $text $small --capacity 2.5 --steps 1 --out "$work/roomy"
 check "enough room is not told" sh -c "! grep -q 'room for' '$work/out'"
