@@ -15641,7 +15641,8 @@ static void glam__factor_whole(const glam__updating *u, float *v, size_t n, int 
     if (!over) return;
     if (over & GLAM__OVER_Y) glam__all_reduce(ctx, &ctx->mesh->y, &ctx->mesh->sent.sums, v, n);
     if (over & GLAM__OVER_X) glam__all_reduce(ctx, &ctx->mesh->x, &ctx->mesh->sent.sums, v, n);
-    for (size_t i = 0; i < n && !ctx->base.measuring; i++) v[i] = (float)((double)v[i] / count + u->o->recipe.eps1);
+    for (size_t i = 0; i < n && !ctx->base.measuring; i++)
+        v[i] = (float)((double)v[i] / count + u->o->recipe.eps1);
 }
 
 // Sums for the columns, from those of the chunks of rows; means, unless others have more rows.
