@@ -771,7 +771,8 @@ typedef struct glam_batch {
 } glam_batch;
 
 // The parts of the loss.  xent is a mean over real tokens with something to predict, z one over all
-// real tokens; aux and router_z are sums over the mixture layers, unweighted.
+// real tokens (with a z_loss of 0 over those of xent: no others have logits then); aux and router_z
+// are sums over the mixture layers, unweighted.
 // total = xent + z_loss z + aux_weight aux + router_z_weight router_z
 typedef struct glam_losses { double xent, z, aux, router_z, total; } glam_losses;
 
@@ -7137,7 +7138,8 @@ static glam_status glam__norm_fits(glam_ctx *ctx, const char *op, const glam_ten
 //   y = xent + z_loss z,  share = predicted / real
 //   dlogits = (p ([predicted] + 2 z_loss share lse) - [target]) / predicted * dy
 //   dE += dlogits^T a,  da = dlogits E,  a = logit_scale RMS(x)
-// With a logit_cap, logit = cap(a E^T), and dlogits go back through it first.
+// Without a z_loss only what is predicted has logits: those rows of a lie side by side, and da goes
+// back to where they were.  With a logit_cap, logit = cap(a E^T): dlogits go back through it first.
 
 typedef struct glam__head {
     const int32_t *targets, *segments;
@@ -7170,7 +7172,7 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
     n->out_shape[0] = glam_dim1(1);
     n->saved_bytes = (glam__floats((uint64_t)T) + (kept ? logits : 0));
     n->scratch_bytes = ((kept ? 0 : logits) + 2 * glam__floats((uint64_t)T * M) +
-                                3 * glam__floats((uint64_t)T) + glam__product_bytes(ctx, M) +
+                                4 * glam__floats((uint64_t)T) + glam__product_bytes(ctx, M) +
                                 glam__product_bytes(ctx, V) + glam__outer_bytes(ctx) +
                                 glam__floats(glam__norm_back_floats(T, M)));
     int training = n->flags & GLAM__NODE_RECORDED;
@@ -7190,7 +7192,7 @@ static glam_status glam__lm_loss_shape(glam_ctx *ctx, glam_node *n)
 typedef struct glam__head_rows {
     const glam__kernels *kernels;
     const glam__head *h;
-    int V, row;                    // first row of the chunk
+    int V, row, T, *token;         // first row of the chunk; rows that have logits, and whose  [T]
     int from;                      // on a mesh: where our part of the vocabulary begins
     float *logits, *lse, *xent, scale, z_share;
     int again;                     // backward: logits were made again, and have no cap yet
@@ -7200,20 +7202,21 @@ static void glam__head_forward_row(void *arg, int i, int worker GLAM__UNUSED)
 {
     const glam__head_rows *r = (const glam__head_rows *)arg;
     float *l = r->logits + (size_t)i * r->V;
-    int t = r->row + i;
+    int t = r->row + i, of = r->token[t];
     r->lse[t] = r->xent[t] = 0;
-    if (r->h->segments && !r->h->segments[t]) return;
+    if (r->h->segments && !r->h->segments[of]) return;
     if (r->h->logit_cap > 0) glam__cap(r->kernels, r->h->logit_cap, r->V, l);
-    int target = r->h->targets[t] - r->from;
+    int target = r->h->targets[of] - r->from;
     r->lse[t] = r->kernels->logsumexp(r->V, l);
     r->xent[t] = target >= 0 && target < r->V ? l[target] : 0;     // the logit, for now
 }
 
 // Over Y: of each token the logsumexp of all parts of the vocabulary, and the logit of its target,
 // from the rank that has it.
-static void glam__head_join(glam_ctx *ctx, const glam_tensor *w, glam__head_rows *r, int T)
+static void glam__head_join(glam_ctx *ctx, const glam_tensor *w, glam__head_rows *r)
 {
     glam__mesh *m = ctx->mesh;
+    int T = r->T;
     if (!glam__is_over(w, GLAM__OVER_Y)) return;
     float *all = glam__scratch_floats(ctx, 2 * (size_t)m->Y * T);
     float *mine = all + 2 * m->iy * (size_t)T;
@@ -7224,7 +7227,7 @@ static void glam__head_join(glam_ctx *ctx, const glam_tensor *w, glam__head_rows
     for (int t = 0; t < T; t++) {
         double most = -1e30, sum = 0;
         float logit = 0;
-        if (r->h->segments && !r->h->segments[t]) continue;
+        if (r->h->segments && !r->h->segments[r->token[t]]) continue;
         for (int y = 0; y < m->Y; y++) most = fmax(most, (double)all[2 * y * (size_t)T + t]);
         for (int y = 0; y < m->Y; y++) {
             sum += exp((double)all[2 * y * (size_t)T + t] - most);
@@ -7242,18 +7245,19 @@ static void glam__head_backward_row(void *arg, int i, int worker GLAM__UNUSED)
     const glam__head_rows *r = (const glam__head_rows *)arg;
     float *l = r->logits + (size_t)i * r->V, capped[GLAM__HEAD_STRIP], cap = r->h->logit_cap;
     int strip = cap > 0 ? GLAM__HEAD_STRIP : r->V;
-    int t = r->row + i;
-    if (r->h->segments && !r->h->segments[t]) {
+    int of = r->token[r->row + i];
+    if (r->h->segments && !r->h->segments[of]) {
         memset(l, 0, (size_t)r->V * sizeof(float));
         return;
     }
-    int target = r->h->targets[t] - r->from;
-    float xent = r->h->targets[t] < 0 ? 0.0f : 1.0f, z = 2 * r->h->z_loss * r->z_share * r->lse[t];
+    int target = r->h->targets[of] - r->from;
+    float lse = r->lse[r->row + i], z = 2 * r->h->z_loss * r->z_share * lse;
+    float xent = r->h->targets[of] < 0 ? 0.0f : 1.0f;
     for (int v = 0; v < r->V; v += strip, l += strip, target -= strip) {
         int n = glam__min(r->V - v, strip);
         if (cap > 0 && r->again) glam__cap(r->kernels, cap, n, l);
         if (cap > 0) memcpy(capped, l, (size_t)n * sizeof *l);
-        r->kernels->exp_minus(n, r->lse[t], l, l);
+        r->kernels->exp_minus(n, lse, l, l);
         r->kernels->scale(n, r->scale * (xent + z), l);
         if (target >= 0 && target < n) l[target] -= r->scale;
         if (cap > 0) glam__cap_back(cap, n, capped, l);
@@ -7268,11 +7272,13 @@ static glam__normed glam__head_normed(const glam_ctx *ctx, const glam_node *n)
     return w;
 }
 
-// What forward and backward begin with: a = logit_scale RMS(x), its 1/rms, and where logits go.
+// What forward and backward begin with: a = logit_scale RMS(x) of the rows that have logits, 1/rms
+// of all, and where logits go.
 static glam__head_rows glam__head_begin(glam_ctx *ctx, glam_node *n, int chunk, float **a,
                                         float **rms)
 {
     int T = (int)glam__rows(n->in[0]);
+    size_t M = (size_t)glam__last(n->in[0]);
     glam__head_rows r;
     memset(&r, 0, sizeof r);
     r.kernels = ctx->simd.kernels;
@@ -7285,6 +7291,13 @@ static glam__head_rows glam__head_begin(glam_ctx *ctx, glam_node *n, int chunk, 
     *a = glam__scratch_floats(ctx, glam_size(n->in[0]));
     *rms = glam__scratch_floats(ctx, (size_t)T);
     glam__norm_all(ctx, glam__head_normed(ctx, n), T, *a, *rms, 1);
+    r.token = (int *)glam_scratch(ctx, (size_t)T * sizeof(int));
+    for (int t = 0; t < T; t++) {
+        if (r.h->z_loss <= 0 && (r.h->targets[t] < 0 || (r.h->segments && !r.h->segments[t])))
+            continue;
+        if (r.T < t) memcpy(*a + (size_t)r.T * M, *a + (size_t)t * M, M * sizeof(float));
+        r.token[r.T++] = t;
+    }
     return r;
 }
 
@@ -7298,19 +7311,19 @@ static void glam__lm_loss_forward(glam_ctx *ctx, glam_node *n)
     glam__linear embed = glam__linear_of(ctx, n->in + 2, 1, 1, T);
     size_t M = (size_t)glam__last(n->in[0]);
     r.xent = glam__scratch_floats(ctx, (size_t)T);
-    for (r.row = 0; r.row < T; r.row += chunk) {
-        embed.rows = glam__min(T - r.row, chunk);
+    for (r.row = 0; r.row < r.T; r.row += chunk) {
+        embed.rows = glam__min(r.T - r.row, chunk);
         glam__linear_run(&embed, 0, a + (size_t)r.row * M, r.logits, 0);
         glam__each_row(ctx, embed.rows, 8.0 * r.V, glam__head_forward_row, &r);
     }
-    glam__head_join(ctx, n->in[2], &r, T);
-    for (int t = 0; t < T; t++) {
-        r.xent[t] = h->targets[t] < 0 ? 0 : r.lse[t] - r.xent[t];
+    glam__head_join(ctx, n->in[2], &r);
+    for (int t = 0; t < r.T; t++) {
+        r.xent[t] = h->targets[r.token[t]] < 0 ? 0 : r.lse[t] - r.xent[t];
         xent += (double)r.xent[t];
         z += (double)r.lse[t] * (double)r.lse[t];
     }
     h->parts[0] = xent / h->count;
-    h->parts[1] = z / h->real;
+    h->parts[1] = z / (h->z_loss > 0 ? h->real : h->count);
     n->out[0]->data[0] = (float)(h->parts[0] + (double)h->z_loss * h->parts[1]);
 }
 
@@ -7327,9 +7340,9 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
     r.scale = (float)((double)n->out[0]->grad[0] / h->count);
     r.z_share = (float)(h->count / h->real);
     r.again = chunk < T;
-    for (r.row = 0; r.row < T; r.row += chunk) {
+    for (r.row = 0; r.row == 0 || r.row < r.T; r.row += chunk) {   // of no rows dE is 0
         float *at = da + (size_t)r.row * M, *x = a + (size_t)r.row * M;
-        back.rows = embed.rows = glam__min(T - r.row, chunk);
+        back.rows = embed.rows = glam__min(r.T - r.row, chunk);
         if (chunk < T) glam__linear_run(&embed, 0, x, r.logits, 0);
         glam__each_row(ctx, back.rows, 10.0 * V, glam__head_backward_row, &r);
         glam__outer o = glam__linear_outer(&back, 0, r.logits, x);
@@ -7337,6 +7350,11 @@ static void glam__lm_loss_backward(glam_ctx *ctx, glam_node *n)
         glam__linear_run(&back, 0, r.logits, at, 0);
         for (int i = 0; i < back.rows; i++)                  // back through the scale
             ctx->simd.kernels->scale((int)M, h->logit_scale, at + (size_t)i * M);
+    }
+    for (int t = T - 1, row = r.T; t >= 0 && row <= t; t--) {  // to their tokens; others have none
+        int there = row > 0 && r.token[row - 1] == t;
+        if (there) memcpy(da + (size_t)t * M, da + (size_t)--row * M, M * sizeof(float));
+        else memset(da + (size_t)t * M, 0, M * sizeof(float));
     }
     w.scale = 1;
     glam__sum_over_y(ctx, n->in[2], "loss backward", da, (size_t)T * M);
@@ -13500,8 +13518,8 @@ static glam_tensor *glam__session_run(glam_session *s, const int32_t *tokens, in
     run.pass.kind = GLAM_PASS_GENERATE;
     run.pass.position = before;
     glam_tensor *x = glam__run_layers(&run, &batch);
-    if (!x)                                // cancelled or failed half way: as before the call
-        for (int i = 0; i < model->config.layers; i++) s->caches[i].length = before;
+    for (int i = 0; i < model->config.layers && !x; i++) s->caches[i].length = before;
+    if (!x) return NULL;                   // cancelled or failed half way: as before the call
     x = glam_view(model->ctx, x, glam_dim2(count, model->config.d_model));
     return glam__logits(model, glam_slice(model->ctx, x, count - 1, 1));
 }

@@ -369,6 +369,38 @@ static void generate_failures(void)
     CLOSE_CLEAN(ctx);
 }
 
+// Between which layers the host says stop: at its 6th poll, the second layer of the second token.
+static int generate_cancel_sixth(void *user)
+{ return ++*(int *)user == 6; }
+
+// A token that was cancelled is no failure and was never read: the next call has the bits of one that
+// nothing interrupted.
+static void generate_cancelled(void)
+{
+    int32_t tokens[2] = { 3, 5 };
+    int polls = -100;
+    glam_options options = glam_options_default();
+    options.cancel = generate_cancel_sixth;
+    options.cancel_user = &polls;
+    glam_ctx *ctx = glam_open(&options);
+    glam_model *model = generate_model(ctx, 0);
+    float want[37];
+    for (int i = 0; i < 2; i++) {
+        glam_session *session = glam_session_new(model, 8);
+        const float *logits = glam_next(session, tokens, 1);
+        CHECK(logits != NULL);
+        if (i) {
+            CHECK(glam_next(session, tokens + 1, 1) == NULL && glam_error(ctx) == GLAM_OK);
+            CHECK(polls == 6 && glam_session_length(session) == 1);
+        }
+        logits = glam_next(session, tokens + 1, 1);
+        if (CHECK(logits != NULL) && !i) memcpy(want, logits, sizeof want);
+        else if (logits) CHECK(memcmp(logits, want, sizeof want) == 0);
+        polls = 0;
+    }
+    CLOSE_CLEAN(ctx);
+}
+
 // A model with a NaN or an infinity writes nothing, and says which token could not be told.
 static void generate_spoilt(void)
 {
@@ -692,6 +724,7 @@ static void test_17_generate(void)
     RUN(generate_seeded);
     RUN(generate_complete);
     RUN(generate_failures);
+    RUN(generate_cancelled);
     RUN(generate_spoilt);
     RUN(generate_ties_and_limits);
     RUN(generate_pick_not_finite);
