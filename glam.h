@@ -182,7 +182,8 @@ GLAM_API float glam_normal(uint64_t seed, uint64_t stream, uint64_t index);
 
 /* == 06 simd : interface ================================================================== */
 
-// The instruction set in use: "base", "sse2", "avx2", "avx512" or "neon".
+// The instruction set in use: "base", "sse2", "avx2", "avx512", "avx512bf16" (the same
+// with VDPBF16PS) or "neon".
 GLAM_API const char *glam_simd_name(const glam_ctx *ctx);
 
 /* == 07 context : interface =============================================================== */
@@ -217,7 +218,7 @@ typedef struct glam_options {
     // worker number in [0,threads) that no other running part has, and return when all is done.
     void      (*parallel_for)(void *user, int chunks, glam_body *body, void *arg);
     void       *parallel_user;
-    const char *simd;          // force "base", "sse2", "avx2", "avx512", "neon"; NULL: the best
+    const char *simd;          // force what glam_simd_name gives; NULL: the best
     glam_arithmetic arithmetic;    // of products; default GLAM_F32
     glam_type   weights;       // of models made or loaded here, where a file has no narrower ones;
                                // default GLAM_TYPE_F32.  One rank alone so far
@@ -3739,10 +3740,11 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
     typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
     typedef uint32_t glam__u_##isa __attribute__((vector_size(4 * W))); \
     attr static GLAM__INLINE void glam__tile_##isa( \
-        const int mr, const int nv, int n, int k, const float *a, size_t ai, size_t ap, \
+        const int mr, const int nv, const int turned, int n, int k, const float *a, size_t lda, \
         const float *b, size_t ldb, uintptr_t ahead, size_t step, float *c, size_t ldc, int add) \
     { \
         GLAM__FUSED \
+        const size_t ap = turned ? lda : 1; \
         glam__v_##isa sum[MT][2], row[2], old; \
         const glam__v_##isa zero = { 0 }; \
         GLAM__UNROLL for (int i = 0; i < mr; i++) \
@@ -3750,7 +3752,7 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
                 __builtin_prefetch(c + (size_t)i * ldc + v * W, 1); \
         GLAM__UNROLL for (int i = 0; i < mr; i++) \
             GLAM__UNROLL for (int v = 0; v < nv; v++) sum[i][v] = zero; \
-        GLAM__OPEN_##KIND \
+        GLAM__OPEN_##KIND(isa, W, MT) \
         GLAM__BY_4 for (int p = 0; p < k; p++, a += ap, b += ldb, ahead += step) { \
             __builtin_prefetch((const void *)ahead, 0, 2); \
             if (mr < MR && nv > 1) \
@@ -3761,7 +3763,7 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
                     row[v] = GLAM__ROW_##KIND(isa, row[v], pass); \
                 } \
                 GLAM__UNROLL for (int i = 0; i < mr; i++) { \
-                    GLAM__TAKE_##KIND(isa, x, a + (size_t)i * ai, pass) \
+                    GLAM__TAKE_##KIND(isa, x, i, pass) \
                     GLAM__UNROLL for (int v = 0; v < nv; v++) \
                         GLAM__ADD_##KIND(sum[i][v], row[v], x); \
                 } \
@@ -3787,9 +3789,10 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
             } \
     } \
     attr static GLAM__INLINE void glam__rows_##isa( \
-        const int tall, const int nv, int m, int n, int k, const float *a, size_t ai, size_t ap, \
-        const float *b, size_t ldb, float *c, size_t ldc, int add) \
+        const int tall, const int nv, const int turned, int m, int n, int k, const float *a, \
+        size_t lda, const float *b, size_t ldb, float *c, size_t ldc, int add) \
     { \
+        const size_t ai = turned ? 1 : lda; \
         const size_t row = ldb * sizeof *b, wide = 2 * W * sizeof *b, all = (size_t)k * wide; \
         const int made = row == wide; \
         const uintptr_t next = (uintptr_t)b + (made ? all : wide); \
@@ -3798,71 +3801,104 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
         size_t step = made ? 16 : row; \
         while (made && step < 64 && (size_t)(m / tall) * step < wide) step *= 2; \
         for (; m >= tall; m -= tall, a += (size_t)tall * ai, c += (size_t)tall * ldc) { \
-            glam__tile_##isa(tall, nv, n, k, a, ai, ap, b, ldb, ahead, step, c, ldc, add); \
+            glam__tile_##isa(tall, nv, turned, n, k, a, lda, b, ldb, ahead, step, c, ldc, add); \
             ahead += made ? (size_t)k * step : 64; \
             if (ahead - next >= (made ? all : wide)) ahead = (uintptr_t)b; \
         } \
         while (tall > 4 && m >= 4) { \
-            glam__tile_##isa(tall > 4 ? 4 : 1, nv, n, k, a, ai, ap, b, ldb, few, row, c, ldc, \
+            glam__tile_##isa(tall > 4 ? 4 : 1, nv, turned, n, k, a, lda, b, ldb, few, row, c, ldc, \
                              add); \
             m -= 4, a += 4 * ai, c += 4 * ldc; \
         } \
         if (m >= 2) { \
-            glam__tile_##isa(2, nv, n, k, a, ai, ap, b, ldb, few, row, c, ldc, add); \
+            glam__tile_##isa(2, nv, turned, n, k, a, lda, b, ldb, few, row, c, ldc, add); \
             m -= 2, a += 2 * ai, c += 2 * ldc; \
         } \
-        if (m) glam__tile_##isa(1, 2, n, k, a, ai, ap, b, ldb, few, row, c, ldc, add); \
+        if (m) glam__tile_##isa(1, 2, turned, n, k, a, lda, b, ldb, few, row, c, ldc, add); \
     } \
     attr static GLAM__INLINE void glam__blocks_##isa( \
-        const int tall, int m, int n, int k, const float *a, size_t ai, size_t ap, \
+        const int tall, const int turned, int m, int n, int k, const float *a, size_t lda, \
         const float *b, size_t ldb, float *c, size_t ldc, int add) \
     { \
         for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1) { \
             int steps = glam__ceil_div(k - p < GLAM__KC ? k - p : GLAM__KC, GLAM__TERMS_##KIND); \
-            const float *ab = a + (size_t)(p / GLAM__TERMS_##KIND) * ap; \
+            const float *ab = a + (size_t)(p / GLAM__TERMS_##KIND) * (turned ? lda : 1); \
             const float *bb = b + (size_t)(p / GLAM__TERMS_##KIND) * ldb; \
-            if (n > W) glam__rows_##isa(tall, 2, m, n, steps, ab, ai, ap, bb, ldb, c, ldc, add); \
-            else glam__rows_##isa(tall, 1, m, n, steps, ab, ai, ap, bb, ldb, c, ldc, add); \
+            if (n > W) \
+                glam__rows_##isa(tall, 2, turned, m, n, steps, ab, lda, bb, ldb, c, ldc, add); \
+            else glam__rows_##isa(tall, 1, turned, m, n, steps, ab, lda, bb, ldb, c, ldc, add); \
         } \
     } \
     attr static void glam__panel_##isa(int m, int n, int k, const float *a, size_t lda, \
                                        const float *b, size_t ldb, float *c, size_t ldc, int add) \
-    { glam__blocks_##isa(MR, m, n, k, a, lda, 1, b, ldb, c, ldc, add); } \
+    { glam__blocks_##isa(MR, 0, m, n, k, a, lda, b, ldb, c, ldc, add); } \
     attr static void glam__panel_t_##isa(int m, int n, int k, const float *a, size_t lda, \
                                          const float *b, size_t ldb, float *c, size_t ldc, \
                                          int add) \
-    { glam__blocks_##isa(MT, m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
+    { glam__blocks_##isa(MT, 1, m, n, k, a, lda, b, ldb, c, ldc, add); }
 
 // What a tile does with an element of A and of B, by kind: floats as they are.
 enum { GLAM__TERMS_F32 = 1, GLAM__PASSES_F32 = 1 };
-#define GLAM__OPEN_F32
+#define GLAM__OPEN_F32(isa, W, MT)
 #define GLAM__CLOSE_F32
 #define GLAM__ROW_F32(isa, row, pass) row
-#define GLAM__TAKE_F32(isa, x, at, pass) const float x = *(at);
+#define GLAM__TAKE_F32(isa, x, i, pass) const float x = a[turned ? (size_t)(i) : (size_t)(i) * lda];
 #define GLAM__ADD_F32(sum, b, x) sum += b * x
 
 // Pairs of bf16, each half widened to a float: the second, then the first.  Multiply-adds round
-// once; while they last the processor takes for 0 what is below the normal numbers.
-enum { GLAM__TERMS_HALVES = 2, GLAM__PASSES_HALVES = 2 };
+// once; while they last the processor takes for 0 what is below the normal numbers.  What a tile
+// takes of A is widened before it begins, so that between two multiply-adds only B is.
+enum { GLAM__TERMS_HALVES = 2, GLAM__PASSES_HALVES = 2, GLAM__HALVES_LD = GLAM__KC / 2 + 16 };
 #define GLAM__HALF(isa, pair, pass) \
     (glam__v_##isa)((pass) ? (glam__u_##isa)(pair) << 16 : (glam__u_##isa)(pair) & 0xffff0000u)
-#define GLAM__OPEN_HALVES const glam__modes modes = glam__flush_on();
+#define GLAM__OPEN_HALVES(isa, W, MT) \
+    float wide[GLAM__PASSES_HALVES * (MT < 16 ? 16 : MT) * GLAM__HALVES_LD]; \
+    glam__widen_pairs_##isa(mr, turned, k, a, lda, wide); \
+    const glam__modes modes = glam__flush_on();
 #define GLAM__CLOSE_HALVES \
     GLAM__UNROLL for (int i = 0; i < mr; i++) \
         GLAM__UNROLL for (int v = 0; v < nv; v++) GLAM__DONE(sum[i][v]); \
     glam__flush_off(modes);
 #define GLAM__ROW_HALVES(isa, row, pass) GLAM__HALF(isa, row, pass)
-#define GLAM__TAKE_HALVES(isa, x, at, pass) \
-    GLAM__TAKE_PAIRS(isa, both_##x, at, pass) \
-    const glam__v_##isa x = GLAM__HALF(isa, both_##x, pass);
+#define GLAM__TAKE_HALVES(isa, x, i, pass) \
+    const float x = turned ? wide[(2 * p + (pass)) * 16 + (i)] \
+                           : wide[(2 * (i) + (pass)) * GLAM__HALVES_LD + p];
 #define GLAM__ADD_HALVES GLAM__ADD_F32
+// mr rows of k pairs as floats: of a row the second ones, then the first; of A by columns those of
+// all rows beside each other.
+#define GLAM__WIDEN_PAIRS(isa, of_isa, attr, W) \
+    attr static GLAM__INLINE void glam__widen_pairs_##isa(const int mr, const int turned, int k, \
+                                                          const float *a, size_t lda, float *wide) \
+    { \
+        const int lines = turned ? k : mr, n = turned ? mr : k; \
+        const size_t ld = turned ? 16 : GLAM__HALVES_LD; \
+        for (int i = 0; i < lines; i++, a += lda, wide += 2 * ld) { \
+            int j = 0; \
+            for (; j + W <= n; j += W) { \
+                glam__u_##of_isa both, of[2]; \
+                memcpy(&both, a + j, sizeof both); \
+                of[0] = both & 0xffff0000u; \
+                of[1] = both << 16; \
+                memcpy(wide + j, &of[0], sizeof of[0]); \
+                memcpy(wide + ld + j, &of[1], sizeof of[1]); \
+            } \
+            for (; j < n; j++) { \
+                uint32_t both, of[2]; \
+                memcpy(&both, a + j, sizeof both); \
+                of[0] = both & 0xffff0000u; \
+                of[1] = both << 16; \
+                memcpy(wide + j, &of[0], sizeof of[0]); \
+                memcpy(wide + ld + j, &of[1], sizeof of[1]); \
+            } \
+        } \
+    }
 
 // Pairs of bf16 as they are, for instructions that take them.
 enum { GLAM__TERMS_PAIRS = 2, GLAM__PASSES_PAIRS = 1 };
 #define GLAM__ROW_PAIRS GLAM__ROW_F32
-#define GLAM__TAKE_PAIRS(isa, x, at, pass) \
+#define GLAM__TAKE_PAIRS(isa, x, i, pass) \
     uint32_t of_##x; \
-    memcpy(&of_##x, at, sizeof of_##x); \
+    memcpy(&of_##x, a + (turned ? (size_t)(i) : (size_t)(i) * lda), sizeof of_##x); \
     const glam__u_##isa none_##x = { 0 }, x = none_##x + of_##x;
 #define GLAM__TILES(isa, attr, W, MR, MT) \
     GLAM__TILE(isa, attr, W, MR, MT, F32) \
@@ -3957,12 +3993,15 @@ GLAM__TILES(avx512, GLAM__AVX512, 16, 8, 12)
 GLAM__ONE(avx2, GLAM__AVX2, 8)
 #endif
 
+GLAM__WIDEN_PAIRS(halves, avx2, GLAM__AVX2, 8)
 GLAM__TILE(halves, GLAM__AVX2, 8, 6, 6, HALVES)
+GLAM__WIDEN_PAIRS(halves_512, avx512, GLAM__AVX512, 16)
+GLAM__TILE(halves_512, GLAM__AVX512, 16, 12, 12, HALVES)
 
 // Compilers name the instruction each in its own way, assemblers agree.
 #if !defined(__clang__) ? __GNUC__ >= 10 : __clang_major__ >= 9
 #define GLAM__PAIRS_AVX512 1
-#define GLAM__OPEN_PAIRS
+#define GLAM__OPEN_PAIRS(isa, W, MT)
 #define GLAM__CLOSE_PAIRS
 #define GLAM__ADD_PAIRS(sum, b, x) \
     __asm__("{vdpbf16ps %2, %1, %0|vdpbf16ps %0, %1, %2}" : "+v"(sum) : "v"(b), "v"(x))
@@ -3982,6 +4021,7 @@ static GLAM__INLINE glam__modes glam__flush_on(void)
 }
 #define glam__rows_of_neon glam__rows_of_base
 GLAM__TILES(neon, GLAM__NO_ATTRIBUTE, 4, 8, 8)
+GLAM__WIDEN_PAIRS(halves, neon, GLAM__NO_ATTRIBUTE, 4)
 GLAM__TILE(halves, GLAM__NO_ATTRIBUTE, 4, 8, 8, HALVES)
 
 // BFMLALT adds the second of each pair, BFMLALB the first: no faster than f32, but nothing needs to
@@ -3990,7 +4030,7 @@ GLAM__TILE(halves, GLAM__NO_ATTRIBUTE, 4, 8, 8, HALVES)
 #if defined(__linux__) && (!defined(__clang__) ? __GNUC__ >= 10 : __clang_major__ >= 11)
 #include <sys/auxv.h>
 #define GLAM__BFMLAL (getauxval(26) >> 14 & 1)     // AT_HWCAP2, HWCAP2_BF16
-#define GLAM__OPEN_PAIRS GLAM__OPEN_HALVES
+#define GLAM__OPEN_PAIRS(isa, W, MT) const glam__modes modes = glam__flush_on();
 #define GLAM__CLOSE_PAIRS GLAM__CLOSE_HALVES
 #define GLAM__ADD_PAIRS(sum, b, x) \
     __asm__("bfmlalt %0.4s, %1.8h, %2.8h\n\tbfmlalb %0.4s, %1.8h, %2.8h" \
@@ -4035,16 +4075,24 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
     if (avx512 && (!name || strcmp(name, "avx512") == 0)) {
         glam__table_avx512(out);
         out->one = NULL;           // of one row: by way of a panel
+        out->pairs = glam__panel_halves_512;
+        out->pairs_t = glam__panel_t_halves_512;
+        out->pairs_mr = 12;
         found = 1;
-#ifdef GLAM__PAIRS_AVX512
-        if (__builtin_cpu_supports("avx512bf16") && sizeof(float) == 4) {
-            out->pairs = glam__panel_pairs;
-            out->pairs_t = glam__panel_t_pairs;
-            out->pairs_mr = 12;
-            out->native = 1;
-        }
-#endif
     }
+#ifdef GLAM__PAIRS_AVX512
+    // Intel's are half as fast as multiply-adds, since that is AMX's work: by name alone.
+    if (avx512 && __builtin_cpu_supports("avx512bf16") && sizeof(float) == 4
+        && (name ? strcmp(name, "avx512bf16") == 0 : __builtin_cpu_is("amd"))) {
+        glam__table_avx512(out);
+        out->name = "avx512bf16";
+        out->one = NULL;
+        out->pairs = glam__panel_pairs;
+        out->pairs_t = glam__panel_t_pairs;
+        out->pairs_mr = 12;
+        out->native = found = 1;
+    }
+#endif
 #elif defined(GLAM__SIMD)
     if (!name || strcmp(name, "neon") == 0) {
         glam__table_neon(out);

@@ -130,9 +130,6 @@ static void open_machine(bench *b, const int *v)
         glam__kernels k;
         if (glam__kernels_pick(machines[i]->name, &k)) enter_peak(b, &l, machines[i]);
     }
-#ifdef GLAM__PAIRS_AVX512
-    if (l.ctx->simd.kernels->native) enter_peak(b, &l, &machine_bf16);
-#endif
     entrant *e = enter_limit(b, "exp", &l, EXPS, m, 2048, 100);
     e->items = 2048.0 * 100 * l.threads;
     enter_limit(b, "parallel region", &l, REGION, m, 0, 1);

@@ -89,17 +89,9 @@ MACHINE(base, , 4)
 MACHINE(sse2, , 4)
 MACHINE(avx2, GLAM__AVX2, 8)
 MACHINE(avx512, GLAM__AVX512, 16)
-static const machine *const machines[] = { &machine_base, &machine_sse2, &machine_avx2,
-                                           &machine_avx512 };
-#elif defined(GLAM__SIMD)
-MACHINE(neon, , 4)
-static const machine *const machines[] = { &machine_base, &machine_neon };
-#else
-static const machine *const machines[] = { &machine_base };
-#endif
 #ifdef GLAM__PAIRS_AVX512
 // Multiply-adds of pairs of bf16, by the instruction that glam.h uses.
-GLAM__AVX512 static void peak_bf16(long n, float *out)
+GLAM__AVX512 static void peak_avx512bf16(long n, float *out)
 {
     volatile int halves = 0x3f003f00;              // 0.5, 0.5
     machine_v_avx512 s[MACHINE_CHAINS], zero = { 0 };
@@ -112,7 +104,20 @@ GLAM__AVX512 static void peak_bf16(long n, float *out)
     GLAM__UNROLL for (int i = 1; i < MACHINE_CHAINS; i++) s[0] += s[i];
     *out = s[0][0];
 }
-static const machine machine_bf16 = { "bf16", peak_bf16, NULL, NULL, NULL, 32 };
+static const machine machine_avx512bf16 =
+    { "avx512bf16", peak_avx512bf16, read_avx512, triad_avx512, dot_avx512, 32 };
+#endif
+static const machine *const machines[] = { &machine_base, &machine_sse2, &machine_avx2,
+                                           &machine_avx512,
+#ifdef GLAM__PAIRS_AVX512
+                                           &machine_avx512bf16,
+#endif
+                                         };
+#elif defined(GLAM__SIMD)
+MACHINE(neon, , 4)
+static const machine *const machines[] = { &machine_base, &machine_neon };
+#else
+static const machine *const machines[] = { &machine_base };
 #endif
 enum { MACHINES = (int)(sizeof machines / sizeof machines[0]) };
 

@@ -299,7 +299,9 @@ class Machine:
             sys.exit("report.py: the machine could not be measured")
         self.simd = self.answer["simd"]
         self.peaks = {n[5:]: e["flops"] / s for n, (s, e) in found.items() if n.startswith("peak")}
-        self.used = "bf16" if ARITHMETIC == "bf16" and "bf16" in self.peaks else self.simd
+        wide = self.simd.removesuffix("bf16")          # an instruction set with pairs of its own
+        self.used = self.simd if ARITHMETIC == "bf16" else wide
+        self.pairs = self.peaks[self.simd]
         self.peak = self.peaks[self.used]
         self.exps = found["exp"][1]["items"] / found["exp"][0]
         self.region = found["parallel region"][0]
@@ -333,7 +335,7 @@ machine = {}
 def limits():
     global ARITHMETIC
     if ARITHMETIC == "auto":
-        ARITHMETIC = "bf16" if "bf16" in Machine(1).peaks else "f32"
+        ARITHMETIC = "bf16" if Machine(1).simd.endswith("bf16") else "f32"
     for t in THREADS:
         machine[t] = Machine(t)
     m = machine[MOST]
@@ -597,7 +599,8 @@ def costs(rows):
 
 BF16 = ["nano", "nano-moe", "small", "small-moe8"] + \
        [f"{kind}-{n}" for kind in ("nn", "nt", "tn") for n in (256, 512, 1024, 2048)]
-BF16_NOTE = "A turn: ours in f32, ours in bf16, PyTorch {0}. Shares are of the peak of bf16{1}."
+BF16_NOTE = "A turn: ours in f32, ours in bf16, PyTorch {0}. Shares are of the peak of what " \
+            "multiplies in bf16 here, pairs or floats{1}."
 
 
 def bf16_steps(rows):
@@ -631,13 +634,12 @@ def bf16_step(name, t, got):
     us, wide, e = speed["bf16"], speed["f32"], a["entrants"][0]
     best = max((v for v in ("eager", "compile") if v in speed), default=None,
                key=lambda v: middle(speed[v]))
-    peak = m.peaks.get("bf16")
-    share = lambda v: middle(v) * e["flops"] / e["items"] / peak if peak else None
-    ideal = ceiling(a, m, peak) if peak else None
+    share = lambda v: middle(v) * e["flops"] / e["items"] / m.pairs
+    ideal = ceiling(a, m, m.pairs)
     theirs = [percent(share(speed[best])), times(ratio(us, speed[best])),
               number(got[best][-1]["peak_rss_mb"])] if best else ["–"] * 3
     return [[name, t, number(middle(wide)), number(middle(us)), times(ratio(us, wide)),
-             percent(share(us)), number(ideal), percent(middle(us) / ideal if ideal else None),
+             percent(share(us)), number(ideal), percent(middle(us) / ideal),
              number(a["rss_mb"])] + [number(middle(speed[v]) if v in speed else None)
                                      for v in ("eager", "compile")] + theirs]
 
@@ -654,10 +656,10 @@ def bf16_products(rows):
             close(servers)
             if "f32" not in got or "bf16" not in got:
                 continue
-            flops, peak = got["bf16"][0]["entrants"][0]["flops"], machine[t].peaks.get("bf16")
+            flops, peak = got["bf16"][0]["entrants"][0]["flops"], machine[t].pairs
             speed = {v: [flops / (a if v == "torch" else a["entrants"][0])["seconds"] / 1e9
                          for a in answers] for v, answers in got.items()}
-            share = lambda v: middle(v) * 1e9 / peak if peak and v else None
+            share = lambda v: middle(v) * 1e9 / peak if v else None
             us, peer = speed["bf16"], speed.get("torch")
             found.append([got["bf16"][0]["shape"], t, number(middle(speed["f32"])),
                           number(middle(us)), times(ratio(us, speed["f32"])), percent(share(us)),

@@ -2,7 +2,8 @@
    set of this machine (room 06 compiles the same rows again), over ragged sizes.  The checks take
    the table, so that test_06 can use them too. */
 
-static const char *const kernel_sets[5] = { "base", "sse2", "avx2", "avx512", "neon" };
+enum { KERNEL_SETS = 6 };
+static const char *const kernel_sets[KERNEL_SETS] = { "base", "sse2", "avx2", "avx512", "avx512bf16", "neon" };
 
 enum { KERNEL_MOST = 70 };
 
@@ -383,7 +384,7 @@ static void kernel_optimisers(const glam__kernels *f)
 
 static void kernel_for_each(void (*check)(const glam__kernels *))
 {
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < KERNEL_SETS; i++) {
         glam__kernels table;
         if (!glam__kernels_pick(kernel_sets[i], &table)) continue;
         int before = test__now.bad;

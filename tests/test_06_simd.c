@@ -164,7 +164,7 @@ static void simd_tails_are_equal(void) { kernel_for_each(simd_tails); }
 static void simd_choice(void)
 {
     int named = 0;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < KERNEL_SETS; i++) {
         glam_options options = glam_options_default();
         glam__kernels table;
         options.simd = kernel_sets[i];
@@ -185,7 +185,7 @@ static void simd_choice(void)
 static void simd_model_agrees(int family)
 {
     float *base_logits = NULL, *base_grad = NULL;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < KERNEL_SETS; i++) {
         glam_options options = glam_options_default();
         glam__kernels table;
         if (!glam__kernels_pick(kernel_sets[i], &table)) continue;

@@ -79,7 +79,7 @@ static void narrow_values(void)
 
 // --- products ------------------------------------------------------------------------------------
 
-static const char *const narrow_sets[] = { "base", "sse2", "avx2", "avx512", "neon" };
+static const char *const narrow_sets[] = { "base", "sse2", "avx2", "avx512", "avx512bf16", "neon" };
 
 // A context of each instruction set and arithmetic there is; NULL: not here.
 static glam_ctx *narrow_ctx(int set, glam_type weights)
