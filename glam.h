@@ -182,8 +182,8 @@ GLAM_API float glam_normal(uint64_t seed, uint64_t stream, uint64_t index);
 
 /* == 06 simd : interface ================================================================== */
 
-// The instruction set in use: "base", "sse2", "avx2", "avx512", "avx512bf16" (the same
-// with VDPBF16PS) or "neon".
+// The instruction set in use: "base", "sse2", "avx2", "avx512", "avx512bf16" (the same with
+// VDPBF16PS; taken by itself where that is faster) or "neon".
 GLAM_API const char *glam_simd_name(const glam_ctx *ctx);
 
 /* == 07 context : interface =============================================================== */
@@ -195,8 +195,8 @@ struct glam_trace;             // what a mixture did with each token: room 14
 // gradients, the optimiser, norms, softmax, the router, losses.
 typedef enum glam_arithmetic {
     GLAM_F32,
-    GLAM_BF16,                     // the same sums everywhere; faster than f32 with the instruction
-    GLAM_AUTO                      // GLAM_BF16 where one does (AVX512-BF16), else GLAM_F32
+    GLAM_BF16,                     // the same sums everywhere
+    GLAM_AUTO                      // GLAM_BF16 where it is faster (AMD's AVX512-BF16), else GLAM_F32
 } glam_arithmetic;
 
 // How the big matrices of a model (of attention, layers, experts; the embedding; not the router's)
@@ -3671,9 +3671,9 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
    all sums in registers, mr and nv constants at every call so that every loop over them is
    unrolled away.  The invariants are room 05's; a tile never sees an edge of B (rows are
    readable to nr) and leaves a ragged edge of C to glam__put.  Products of pairs have a tile with
-   AVX512-BF16, with BFMLAL of Arm, and with the multiply-adds of AVX2 and NEON; elsewhere (SSE2,
-   AVX-512 without it) they are room 05's body.  All have the same bits, but for a sum between the
-   least normal number and 2^-150 below it: whether that becomes 0 is the processor's to say.
+   AVX512-BF16, with BFMLAL of Arm, and with the multiply-adds of AVX2, AVX-512 and NEON; elsewhere
+   they are room 05's body.  All have the same bits, but for a sum between the least normal number
+   and 2^-150 below it: whether that becomes 0 is the processor's to say.
    Vectors are never parameters or results of a function: those have no stable ABI. */
 
 #if !defined(GLAM_NO_SIMD) && defined(__GNUC__) && !defined(__TINYC__)

@@ -298,7 +298,7 @@ bf16_runs()
     fi
     built
     run bf16_bits env GLAM_TEST_ARITHMETIC=bf16 "$work/c" generate train_rec train_res mesh_x files_ch
-    for simd in base sse2 avx2 avx512 neon; do
+    for simd in base sse2 avx2 avx512 avx512bf16 neon; do
         "$work/c" --has-simd $simd || continue
         run bf16_$simd env GLAM_TEST_SIMD=$simd "$work/c" bf16_golden simd_bf16
     done
