@@ -875,6 +875,8 @@ typedef struct glam_lora {
 typedef struct glam_adapter { glam_tensor *a, *b; float scale; } glam_adapter;
 
 GLAM_API glam_lora glam_lora_default(void);
+// Its word: "attention", "experts", ...; NULL: it is none.
+GLAM_API const char *glam_role_name(int role);
 // Adapters for all weights of some roles (NULL: the defaults).  GLAM_ERR_VALUE, and none is added:
 // a role that no weight of the model has, a rank below 1; GLAM_ERR_STATE: a mesh (one rank alone
 // so far), a borrowed model, weights that have one or belong to a trainer.
@@ -1730,6 +1732,10 @@ static void *glam__take(glam_ctx *ctx, glam__arena *arena, uint64_t bytes)
     return p;
 }
 
+// So many of a type, in the arena of a context that lives as long as it does, or as the step.
+#define GLAM__NEW(ctx, arena, type, count)                                                   \
+    ((type *)glam__take(ctx, &(ctx)->base.arena, glam__mul((uint64_t)(count), sizeof(type))))
+
 // Memory for values: counted only, while measuring.  Not zeroed.
 static float *glam__take_values(glam_ctx *ctx, glam__arena *arena, uint64_t count)
 {
@@ -1792,7 +1798,7 @@ static void glam__arena_reset(glam_ctx *ctx, glam__arena *arena)
 static void glam__on_rewind(glam_ctx *ctx, void (*undo)(glam_ctx *, void *), void *arg)
 {
     uint64_t at = glam__arena_used(&ctx->base.life);
-    glam__undo *u = (glam__undo *)glam__take(ctx, &ctx->base.life, sizeof *u);
+    glam__undo *u = GLAM__NEW(ctx, life, glam__undo, 1);
     if (!u) return;
     u->before = ctx->base.undo;  u->at = at;
     u->undo = undo;  u->arg = arg;
@@ -2365,7 +2371,7 @@ static void glam__reduce_scatter(glam_ctx *ctx, glam_comm *c, uint64_t *counter,
             size_t end = glam__share(n, r + 1, c->size) * unit;
             size_t theirs = end > at ? end - at : 0;
             if (r == c->rank) continue;
-            glam__to(m, r, data + at, (theirs < most ? theirs : most) * sizeof(float));
+            glam__to(m, r, data + at, ((size_t)glam__lesser(theirs, most)) * sizeof(float));
             glam__from(m, r, m->work + (size_t)r * most, count * sizeof(float));
         }
         if (!glam__exchange(ctx, c, counter)) return;
@@ -3197,7 +3203,7 @@ static GLAM__INLINE float glam__factor_none_chunk(int n, const float *g, float *
     GLAM__FUSED
     float lane[GLAM__LANES] = { 0 };
     for (int i = 0; i < n; i += GLAM__LANES) {
-        int most = n - i < GLAM__LANES ? n - i : GLAM__LANES;
+        int most = glam__min(n - i, GLAM__LANES);
         GLAM__VECTOR
         for (int j = 0; j < most; j++) {
             float d = s * g[i + j], u;
@@ -3358,7 +3364,7 @@ static GLAM__INLINE void glam__row_widen(int rows, int n, const void *x, size_t 
 static void glam__narrow_row(int n, const float *x, void *out, uint16_t *scales)
 {
     for (int at = 0; at < n; at += GLAM__Q8_BLOCK) {
-        int count = n - at < GLAM__Q8_BLOCK ? n - at : GLAM__Q8_BLOCK;
+        int count = glam__min(n - at, GLAM__Q8_BLOCK);
         int8_t *q = (int8_t *)out + at;
         float most = 0;
         for (int j = 0; j < count && !scales; j++) {
@@ -4431,7 +4437,7 @@ static size_t glam__rows(const glam_tensor *t)
 { return (size_t)(glam__count(t->shape) / (uint64_t)glam__last(t)); }
 
 // Where the block that a rank has lies in the whole tensor, and who has the other blocks.
-enum { GLAM__OVER_X = 1, GLAM__OVER_Y = 2 };
+enum { GLAM__OVER_X = 1, GLAM__OVER_Y = 2, GLAM__OVER_EXPERTS = 4 };
 
 typedef struct glam__split {
     glam_shape whole, mine;
@@ -4713,7 +4719,7 @@ static glam_status glam__grad_open(glam_ctx *ctx, glam_tensor *t)
     if (s) s->count = 0;
     glam__grad_put(t, GLAM__EMPTY);
     if (t->flags & GLAM__LIFE) {                    // no optimiser: lent for this step
-        glam__loan *loan = (glam__loan *)glam__take(ctx, &ctx->base.step, sizeof *loan);
+        glam__loan *loan = GLAM__NEW(ctx, step, glam__loan, 1);
         if (!loan) return ctx->error;
         loan->before = ctx->tensor.loans;
         loan->t = t;
@@ -4728,7 +4734,7 @@ static void glam__grad_recycle(glam_ctx *ctx, glam_tensor *t)
     glam__spare *s = ctx->tensor.spares;
     while (s && s->count) s = s->before;
     if (!s) {
-        s = (glam__spare *)glam__take(ctx, &ctx->base.step, sizeof *s);
+        s = GLAM__NEW(ctx, step, glam__spare, 1);
         if (!s) return;
         s->before = ctx->tensor.spares;
         ctx->tensor.spares = s;
@@ -4961,7 +4967,7 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
     if (second) *second = NULL;
     if (ctx && (!op || !in)) glam_fail(ctx, GLAM_ERR_VALUE, "apply: no op or no operands (NULL)");
     if (!ctx || ctx->error || glam__check_inputs(ctx, op, in) != GLAM_OK) return NULL;
-    glam__record *r = (glam__record *)glam__take(ctx, &ctx->base.step, sizeof *r);
+    glam__record *r = GLAM__NEW(ctx, step, glam__record, 1);
     void *copy = config_bytes ? glam__take(ctx, &ctx->base.step, config_bytes) : NULL;
     if (ctx->error) return NULL;
     glam_node *n = &r->node;
@@ -5386,7 +5392,7 @@ static size_t glam__stride(int k)
 // Rows of A that a task takes: each time around, all of B passes by.
 static int glam__product_rows(int k)
 {
-    int rows = 294912 / (k > 0 ? k : 1) / 48 * 48;
+    int rows = 294912 / glam__max(k, 1) / 48 * 48;
     return glam__max(48, glam__min(rows, 192));
 }
 
@@ -6370,7 +6376,7 @@ static void glam__add_all(const glam__kernels *k, size_t n, const float *from, f
 {
     const size_t most = (size_t)1 << 24;                 // kernels count in int
     for (size_t at = 0; at < n; at += most)
-        k->add((int)(n - at < most ? n - at : most), from + at, to + at);
+        k->add((int)glam__lesser(n - at, most), from + at, to + at);
 }
 
 /* == 11 ops : implementation ==============================================================
@@ -6935,8 +6941,8 @@ GLAM_API glam_tensor *glam_embed(glam_ctx *ctx, glam_tensor *table, const int32_
     glam__embed e;
     if (!ctx || ctx->error || !table) return NULL;
     e.count = count;  e.rows = 0;  e.scale = 1;
-    e.ids = glam__keep_ints(ctx, ids, count > 0 ? (size_t)count : 0, 1);
-    e.mask = glam__keep_ints(ctx, mask, count > 0 ? (size_t)count : 0, 0);
+    e.ids = glam__keep_ints(ctx, ids, (size_t)glam__max(count, 0), 1);
+    e.mask = glam__keep_ints(ctx, mask, (size_t)glam__max(count, 0), 0);
     if (!ids && !ctx->base.measuring) glam_fail(ctx, GLAM_ERR_VALUE, "embed: no ids (NULL)");
     return glam_apply(ctx, &glam__op_embed, &table, &e, sizeof e, NULL);
 }
@@ -7589,27 +7595,27 @@ static size_t glam__slice_floats(const glam__heads *h, int back)
 
 static glam_status glam__attention_fits(glam_ctx *ctx, glam_node *n, int M)
 {
-    static const char *const names[] = { "q", "k", "v", "o", "bias", "r", "u", "v_bias", "q_norm",
-                                         "k_norm" };
     const glam_attention_config *c = &((const glam__attention *)n->config)->c;
     if (c->heads < 1 || c->d_head < 1 || (int64_t)c->heads * c->d_head > 1 << 24)
         return glam_fail(ctx, GLAM_ERR_VALUE, "attention: %d heads of d_head %d; at least 1 of "
                          "each and at most 2^24 in all", c->heads, c->d_head);
     int A = c->heads * c->d_head, xl = c->position == GLAM_POSITION_TRANSFORMER_XL;
     int K = (c->kv_heads ? c->kv_heads : c->heads) * c->d_head;
-    int whole = c->qk_norm == GLAM_QK_NORM_WHOLE;
-    for (int i = 0; i < 10; i++) {
-        glam_tensor *w = n->in[GLAM__AT_Q + i];
-        int needed = i < 4 || (i > 7 ? c->qk_norm != GLAM_QK_NORM_NONE : i > 4 ? xl
-                                     : c->position == GLAM_POSITION_BUCKETS);
-        glam_shape want = i == 3 ? glam_dim2(A, M) : i == 4 ? glam_dim2(c->heads, c->buckets)
-                        : i > 7 ? glam_dim1(!whole ? c->d_head : i == 8 ? A : K)
-                        : i > 5 ? glam_dim2(c->heads, c->d_head)
-                        : glam_dim2(M, i == 1 || i == 2 ? K : A);
-        if (needed && (!w || !glam__same_shape(w->shape, want)))
+    int whole = c->qk_norm == GLAM_QK_NORM_WHOLE, normed = c->qk_norm != GLAM_QK_NORM_NONE;
+    const struct { const char *name; int needed; glam_shape want; } input[] = {
+        { "q", 1, glam_dim2(M, A) }, { "k", 1, glam_dim2(M, K) }, { "v", 1, glam_dim2(M, K) },
+        { "o", 1, glam_dim2(A, M) },
+        { "bias", c->position == GLAM_POSITION_BUCKETS, glam_dim2(c->heads, c->buckets) },
+        { "r", xl, glam_dim2(M, A) }, { "u", xl, glam_dim2(c->heads, c->d_head) },
+        { "v_bias", xl, glam_dim2(c->heads, c->d_head) },
+        { "q_norm", normed, glam_dim1(whole ? A : c->d_head) },
+        { "k_norm", normed, glam_dim1(whole ? K : c->d_head) } };
+    for (int i = 0; i < 10; i++) {                     // in the order of the op's inputs
+        const glam_tensor *w = n->in[GLAM__AT_Q + i];
+        if (input[i].needed && (!w || !glam__same_shape(w->shape, input[i].want)))
             return glam_fail(ctx, GLAM_ERR_SHAPE, "attention: %s is %s; with x %s it must be %s",
-                             names[i], w ? glam__say(w->shape).text : "NULL",
-                             glam__say(n->in[0]->shape).text, glam__say(want).text);
+                             input[i].name, w ? glam__say(w->shape).text : "NULL",
+                             glam__say(n->in[0]->shape).text, glam__say(input[i].want).text);
     }
     if (xl && M % 2)
         return glam_fail(ctx, GLAM_ERR_SHAPE, "attention: the sinusoid of Transformer-XL needs an "
@@ -8831,7 +8837,7 @@ static int glam__capacity(const glam_moe_config *c, int group)
 // capacity lets through, or the mean times receive_factor, or in inference all that there is.
 static int glam__moe_room(const glam__moe *m)
 {
-    double T = m->s->most > m->T ? m->s->most : m->T, all = m->X * T * m->k;
+    double T = glam__max(m->s->most, m->T), all = m->X * T * m->k;
     double room = m->traits & GLAM__AHEAD ? m->R
                 : m->X == 1 || m->s->infer ? all
                 : m->capacity ? (double)m->groups * m->capacity * m->E
@@ -10180,8 +10186,8 @@ GLAM_API glam_routing_stats *glam_stats_new(glam_ctx *ctx, int experts, int voca
     }
     uint64_t E = (uint64_t)experts, rows = 3 + E + (uint64_t)vocab + (uint64_t)texts;
     size_t mark = glam_mark(ctx);
-    glam_routing_stats *s = (glam_routing_stats *)glam__take(ctx, &ctx->base.life, sizeof *s);
-    uint64_t *n = (uint64_t *)glam__take(ctx, &ctx->base.life, glam__mul(rows * E, sizeof *n));
+    glam_routing_stats *s = GLAM__NEW(ctx, life, glam_routing_stats, 1);
+    uint64_t *n = GLAM__NEW(ctx, life, uint64_t, rows * E);
     double *load = (double *)glam__take(ctx, &ctx->base.life,
                                        (uint64_t)texts * E * sizeof *load + 1);
     if (s && n && load) {
@@ -10371,7 +10377,6 @@ struct glam_model {
     int tuned;                     // layers differ in the weight of their balance loss
     int weights;                   // of count: behind them are adapters
     glam_tensor **tensors;
-    unsigned char *types;          // of each: a glam_type
     glam_tensor *embed, *unembed, *norm;
     glam__layer *layers;
     const struct glam_tokenizer *tokenizer;        // NULL: bytes
@@ -10692,7 +10697,8 @@ static void glam__adapt_like(glam_model *model, const glam_model *like, int shar
 
 typedef struct glam__making {
     glam_model *model;
-    const unsigned char *types;    // of the tensors; NULL: as the options say
+    const glam_model *like;        // types of its tensors; or those; NULL: as the options say
+    const unsigned char *types;
     int count, made;
     uint64_t floats[2];            // shared, experts
     float *block[2];
@@ -10702,7 +10708,8 @@ typedef struct glam__making {
 // The type of the next tensor.
 static glam_type glam__row_type(const glam__making *m, const glam__row *row, int index)
 {
-    if (m->types) return (glam_type)m->types[index];
+    if (m->like || m->types)
+        return m->like ? m->like->tensors[index]->type : (glam_type)m->types[index];
     return glam__row_narrows(row) ? m->model->ctx->options.weights : GLAM_TYPE_F32;
 }
 
@@ -10726,7 +10733,7 @@ static void glam__row_name(const glam__row *row, int layer, char *name, size_t s
 
 static int glam__split_of(glam_ctx *ctx, glam_tensor *t, const glam__split *split)
 {
-    t->split = (glam__split *)glam__take(ctx, &ctx->base.life, sizeof *split);
+    t->split = GLAM__NEW(ctx, life, glam__split, 1);
     if (t->split) *t->split = *split;
     return t->split != NULL;
 }
@@ -10747,7 +10754,6 @@ static int glam__make_row(void *arg, const glam__row *row, int layer)
     if (!t) return 0;
     t->type = type;
     t->narrow = type ? data : NULL;
-    model->types[m->made] = (unsigned char)type;
     t->wants_grad = row->when != GLAM__BIASED && !type;
     if (!t->wants_grad) t->flags |= GLAM__CONSTANT;
     if (!glam__same_shape(shape, split.whole) && !glam__split_of(model->ctx, t, &split)) return 0;
@@ -10756,7 +10762,7 @@ static int glam__make_row(void *arg, const glam__row *row, int layer)
     shape = glam__row_mine(model->ctx, &model->config, row, &split, 0);
     if (!glam__same_shape(shape, t->shape)) {          // ops see another tensor, which gathers it
         split.shard = t;
-        t = (glam_tensor *)glam__take(model->ctx, &model->ctx->base.life, sizeof *t);
+        t = GLAM__NEW(model->ctx, life, glam_tensor, 1);
         if (!t || !glam__split_of(model->ctx, t, &split)) return 0;
         t->shape = shape;
         t->name = split.shard->name;
@@ -10800,7 +10806,8 @@ static uint64_t glam__hash_bytes(uint64_t h, const void *data, size_t bytes)
 }
 
 static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config,
-                                     const unsigned char *types, glam__making *m)
+                                     const glam_model *like, const unsigned char *types,
+                                     glam__making *m)
 {
     glam_config c = config ? *config : glam_config_default();
     if (!ctx || ctx->error) return NULL;
@@ -10813,20 +10820,18 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config,
         h = glam__hash_bytes(h, &ctx->mesh->store, sizeof ctx->mesh->store);
         ctx->mesh->config = glam__hash_bytes(h, &ctx->options.seed, sizeof ctx->options.seed);
     }
-    glam_model *model = (glam_model *)glam__take(ctx, &ctx->base.life, sizeof *model);
+    glam_model *model = GLAM__NEW(ctx, life, glam_model, 1);
     if (!model) return NULL;
     memset(m, 0, sizeof *m);
     m->model = model;
+    m->like = like;
     m->types = types;
     model->ctx = ctx;
     model->config = c;
     glam__each_param(&c, glam__count_row, m);
     model->count = model->weights = m->count;      // and room for an adapter of each
-    model->tensors = (glam_tensor **)glam__take(ctx, &ctx->base.life,
-                                                3 * (uint64_t)m->count * sizeof *model->tensors);
-    model->types = (unsigned char *)glam__take(ctx, &ctx->base.life, 3 * (uint64_t)m->count);
-    model->layers = (glam__layer *)glam__take(ctx, &ctx->base.life,
-                                              (uint64_t)c.layers * sizeof *model->layers);
+    model->tensors = GLAM__NEW(ctx, life, glam_tensor *, 3 * (uint64_t)m->count);
+    model->layers = GLAM__NEW(ctx, life, glam__layer, c.layers);
     for (int i = 0; i < c.layers && model->layers; i++) {
         model->layers[i].mixture = glam__is_mixture(&c, i);
         model->layers[i].tuned = c.moe;
@@ -10838,15 +10843,15 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config,
     return ctx->error ? NULL : model;
 }
 
-// A model without initial values; the constructor of everything that loads.  types: of its
-// tensors; NULL: as the options say.
+// A model without initial values; the constructor of everything that loads.  like or types: types
+// of its tensors; both NULL: as the options say.
 static glam_model *glam__model_blank(glam_ctx *ctx, const glam_config *config,
-                                     const unsigned char *types)
+                                     const glam_model *like, const unsigned char *types)
 {
     glam__making m;
     size_t mark = glam_mark(ctx);
     uint64_t hash = ctx && ctx->mesh ? ctx->mesh->config : 0;
-    glam_model *model = glam__model_frame(ctx, config, types, &m);
+    glam_model *model = glam__model_frame(ctx, config, like, types, &m);
     for (int i = 0; i < 2 && model; i++)
         if (m.floats[i]) m.block[i] = glam__take_values(ctx, &ctx->base.life, m.floats[i]);
     if (model && !ctx->error) glam__each_param(&model->config, glam__make_row, &m);
@@ -10882,7 +10887,7 @@ static int glam__init_row(void *arg, const glam__row *row, int layer)
 
 GLAM_API glam_model *glam_model_new(glam_ctx *ctx, const glam_config *config)
 {
-    glam_model *model = glam__model_blank(ctx, config, NULL);
+    glam_model *model = glam__model_blank(ctx, config, NULL, NULL);
     if (!model) {
         if (ctx) glam__farewell(ctx);
         return NULL;
@@ -10906,7 +10911,7 @@ GLAM_API glam_model *glam_model_borrow(glam_ctx *ctx, const glam_model *from)
     if (!ctx || ctx->error) return NULL;
     size_t mark = glam_mark(ctx);
     uint64_t config = ctx->mesh ? ctx->mesh->config : 0;
-    glam_model *model = glam__model_frame(ctx, &from->config, from->types, &m);
+    glam_model *model = glam__model_frame(ctx, &from->config, from, NULL, &m);
     if (model) glam__each_param(&model->config, glam__make_row, &m);
     for (int i = 0; model && i < m.made && !ctx->error; i++) {
         model->tensors[i]->data = from->tensors[i]->data;
@@ -10956,7 +10961,7 @@ static glam_type glam__narrowest(const glam_model *model)
 {
     glam_type type = GLAM_TYPE_F32;
     for (int i = 0; i < model->count; i++)
-        if (model->types[i] > type) type = (glam_type)model->types[i];
+        if (model->tensors[i]->type > type) type = model->tensors[i]->type;
     return type;
 }
 
@@ -11207,15 +11212,25 @@ static int glam__glob(const char *pattern, size_t length, const char *text)
     return p == end;
 }
 
-// Words for parts of a model, as globs.
-static const char *const glam__part_words[][4] = {
-    { "experts",    "layers.*.moe.up", "layers.*.moe.down", "layers.*.moe.gate" },
-    { "router",     "layers.*.moe.router", "layers.*.moe.noise", NULL },
-    { "attention",  "layers.*.attn.*", NULL, NULL },
-    { "ffn",        "layers.*.ffn.*", "layers.*.moe.shared.*", NULL },
-    { "embeddings", "embed", "unembed", NULL },      { "norms", "norm", "layers.*.norm", NULL }
+// Is the name one of these, of which a blank is between two?
+static int glam__globs(const char *globs, const char *name)
+{
+    for (size_t n; *globs; globs += n + (globs[n] == ' ')) {
+        n = strcspn(globs, " ");
+        if (glam__glob(globs, n, name)) return 1;
+    }
+    return 0;
+}
+
+// Words for parts of a model.
+static const struct { const char *word, *globs; } glam__parts[] = {
+    { "experts",    "layers.*.moe.up layers.*.moe.down layers.*.moe.gate" },
+    { "router",     "layers.*.moe.router layers.*.moe.noise" },
+    { "attention",  "layers.*.attn.*" },
+    { "ffn",        "layers.*.ffn.* layers.*.moe.shared.*" },
+    { "embeddings", "embed unembed" },      { "norms", "norm layers.*.norm" }
 };
-enum { GLAM__WORDS = (int)(sizeof glam__part_words / sizeof glam__part_words[0]) };
+enum { GLAM__PARTS = (int)(sizeof glam__parts / sizeof glam__parts[0]) };
 
 static int glam__pattern_names(const char *pattern, const char *name)
 {
@@ -11223,14 +11238,12 @@ static int glam__pattern_names(const char *pattern, const char *name)
     size_t length = strlen(pattern);
     while (length && (pattern[length - 1] == ' ' || pattern[length - 1] == '\t')) length--;
     if (glam__glob(pattern, length, name)) return 1;
-    for (int w = 0; w < GLAM__WORDS; w++) {
-        if (length != strlen(glam__part_words[w][0]) ||
-            strncmp(pattern, glam__part_words[w][0], length)) continue;
+    for (int w = 0; w < GLAM__PARTS; w++) {
+        const char *word = glam__parts[w].word;
+        if (length != strlen(word) || strncmp(pattern, word, length)) continue;
         // the norm of an attention or ffn block belongs to "norms" alone
-        if (w != GLAM__WORDS - 1 && glam__glob("*.norm", 6, name)) return 0;
-        for (int g = 1; g < 4 && glam__part_words[w][g]; g++)
-            if (glam__glob(glam__part_words[w][g], strlen(glam__part_words[w][g]), name)) return 1;
-        return 0;
+        return (!strcmp(word, "norms") || !glam__globs("*.norm", name)) &&
+               glam__globs(glam__parts[w].globs, name);
     }
     return length && !strncmp(pattern, name, length) && name[length] == '.';      // layers.3
 }
@@ -11251,9 +11264,9 @@ GLAM_API int glam_freeze(glam_model *model, const char *pattern, int frozen)
                       model->tensors[i]->name);
             return 0;
         }
-        if (!frozen && model->types[i]) {
+        if (!frozen && model->tensors[i]->type) {
             glam_fail(model->ctx, GLAM_ERR_STATE, "freeze: %s is a narrow weight (%s), and stays "
-                      "frozen", model->tensors[i]->name, glam__type_name(model->types[i]));
+                      "frozen", model->tensors[i]->name, glam__type_name(model->tensors[i]->type));
             return 0;
         }
         model->tensors[i]->wants_grad = !frozen && !(model->tensors[i]->flags & GLAM__CONSTANT);
@@ -11300,28 +11313,28 @@ GLAM_API glam_status glam_freeze_experts(glam_model *model, int layer, const uns
 
 // ---- adapters
 
-// Which weights have which role, as globs.
-static const struct glam__role_row { int role; const char *name, *globs[4]; } glam__role_rows[] = {
-    { GLAM_ROLE_ATTENTION, "attention", { "layers.*.attn.q", "layers.*.attn.k", "layers.*.attn.v",
-                                          "layers.*.attn.o" } },
-    { GLAM_ROLE_EXPERTS, "experts", { "layers.*.moe.gate", "layers.*.moe.up", "layers.*.moe.down",
-                                      NULL } },
-    { GLAM_ROLE_ROUTER, "router", { "layers.*.moe.router", NULL, NULL, NULL } },
-    { GLAM_ROLE_DENSE, "dense", { "layers.*.ffn.gate", "layers.*.ffn.up", "layers.*.ffn.down",
-                                  NULL } },
-    { GLAM_ROLE_SHARED, "shared", { "layers.*.moe.shared.gate", "layers.*.moe.shared.up",
-                                    "layers.*.moe.shared.down", NULL } }
+// Which weights have which role.
+static const struct { int role; const char *name, *globs; } glam__roles[] = {
+    { GLAM_ROLE_ATTENTION, "attention", "*.attn.q *.attn.k *.attn.v *.attn.o" },
+    { GLAM_ROLE_EXPERTS, "experts", "*.moe.gate *.moe.up *.moe.down" },
+    { GLAM_ROLE_ROUTER, "router", "*.moe.router" },
+    { GLAM_ROLE_DENSE, "dense", "*.ffn.gate *.ffn.up *.ffn.down" },
+    { GLAM_ROLE_SHARED, "shared", "*.moe.shared.gate *.moe.shared.up *.moe.shared.down" }
 };
-enum { GLAM__ROLES = (int)(sizeof glam__role_rows / sizeof glam__role_rows[0]) };
+enum { GLAM__ROLES = (int)(sizeof glam__roles / sizeof glam__roles[0]) };
 
 static int glam__role_of(const char *name)
 {
     for (int i = 0; i < GLAM__ROLES; i++)
-        for (int g = 0; g < 4 && glam__role_rows[i].globs[g]; g++) {
-            const char *glob = glam__role_rows[i].globs[g];
-            if (glam__glob(glob, strlen(glob), name)) return glam__role_rows[i].role;
-        }
+        if (glam__globs(glam__roles[i].globs, name)) return glam__roles[i].role;
     return 0;
+}
+
+GLAM_API const char *glam_role_name(int role)
+{
+    for (int i = 0; i < GLAM__ROLES; i++)
+        if (glam__roles[i].role == role) return glam__roles[i].name;
+    return NULL;
 }
 
 // Behind the weights their adapters, in the order of the weights whoever came first: what a run
@@ -11362,8 +11375,8 @@ static void glam__adapt_weight(glam_model *model, glam_tensor *w, int rank, floa
 {
     glam_ctx *ctx = model->ctx;
     glam_tensor *half[2] = { NULL, NULL };
-    glam__low *low = (glam__low *)glam__take(ctx, &ctx->base.life, sizeof *low);
-    glam__adapting *gone = (glam__adapting *)glam__take(ctx, &ctx->base.life, sizeof *gone);
+    glam__low *low = GLAM__NEW(ctx, life, glam__low, 1);
+    glam__adapting *gone = GLAM__NEW(ctx, life, glam__adapting, 1);
     size_t room = strlen(w->name) + sizeof ".lora_a";
     char *name = (char *)glam__take(ctx, &ctx->base.life, room);
     for (int i = 0; i < 2 && !ctx->error; i++) {
@@ -11459,9 +11472,9 @@ GLAM_API glam_status glam_model_adapt(glam_model *model, const glam_lora *lora)
                          "glam_model_merge makes room for others");
     for (int i = 0; i < model->weights; i++) found |= glam__role_of(model->tensors[i]->name);
     for (int i = 0; i < GLAM__ROLES; i++)
-        if (l.roles & glam__role_rows[i].role & ~found)
+        if (l.roles & glam__roles[i].role & ~found)
             return glam_fail(ctx, GLAM_ERR_VALUE, "adapt: the model has no weight of role %s",
-                             glam__role_rows[i].name);
+                             glam__roles[i].name);
     if (!(l.roles & found) || l.roles & ~(2 * GLAM_ROLE_SHARED - 1))
         return glam_fail(ctx, GLAM_ERR_VALUE, "adapt: roles are %d; a sum of attention 1, experts "
                          "2, router 4, dense 8 and shared 16 is possible", l.roles);
@@ -11512,7 +11525,6 @@ static void glam__narrow_again(glam_ctx *ctx GLAM__UNUSED, void *arg)
     w->narrow = was->narrow;
     w->type = was->type;
     w->wants_grad = 0;
-    was->model->types[was->index] = (unsigned char)was->type;
     glam__pack_stale(w);
 }
 
@@ -11520,7 +11532,7 @@ static int glam__widen_weight(glam_model *model, int i)
 {
     glam_ctx *ctx = model->ctx;
     glam_tensor *w = model->tensors[i];
-    glam__widened *was = (glam__widened *)glam__take(ctx, &ctx->base.life, sizeof *was);
+    glam__widened *was = GLAM__NEW(ctx, life, glam__widened, 1);
     if (!was) return 0;
     was->model = model;  was->index = i;  was->type = w->type;  was->narrow = w->narrow;
     glam__on_rewind(ctx, glam__narrow_again, was);
@@ -11530,7 +11542,6 @@ static int glam__widen_weight(glam_model *model, int i)
     w->data = data;
     w->narrow = NULL;
     w->type = GLAM_TYPE_F32;
-    model->types[i] = GLAM_TYPE_F32;
     return 1;
 }
 
@@ -11669,7 +11680,7 @@ static const int32_t *glam__batch_segments(glam_ctx *ctx, const glam_batch *b)
 {
     size_t T = (size_t)b->rows * b->length;
     if (!b->mask && !b->segments) return NULL;
-    int32_t *s = (int32_t *)glam__take(ctx, &ctx->base.step, T * sizeof *s);
+    int32_t *s = GLAM__NEW(ctx, step, int32_t, T);
     for (size_t t = 0; t < T && s; t++)
         s[t] = b->mask && !b->mask[t] ? 0 : b->segments ? b->segments[t] : 1;
     return s;
@@ -11699,7 +11710,7 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
     for (int i = 0; i < model->config.layers && x; i++) {
         glam_tensor *balance = NULL;
         const glam__record *below = ctx->autograd.tape;
-        glam__block_arg *b = (glam__block_arg *)glam__take(ctx, &ctx->base.step, sizeof *b);
+        glam__block_arg *b = GLAM__NEW(ctx, step, glam__block_arg, 1);
         if (ctx->mesh) ctx->mesh->layer = i;
         run->cancelled = glam__agree(ctx, "forward", glam__cancelled(ctx));
         if (run->cancelled || !b) {
@@ -11796,7 +11807,7 @@ GLAM_API glam_tensor *glam_forward(glam_model *model, const glam_batch *batch, g
 {
     if (!model || model->ctx->error) return NULL;
     // a run is read again by backward when blocks are recomputed: it lives as long as the step
-    glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->base.step, sizeof *run);
+    glam__run *run = GLAM__NEW(model->ctx, step, glam__run, 1);
     glam_tensor *y = NULL;
     if (run && glam__run_begin(run, model, batch, mode) == GLAM_OK)
         y = glam__logits(model, glam__run_layers(run, batch));
@@ -11827,7 +11838,7 @@ static glam_tensor *glam__run_loss(glam__run *run, const glam_batch *batch, glam
     h.z_loss = c->z_loss;
     h.count = run->goal;
     h.real = run->count;
-    h.parts = (double *)glam__take(ctx, &ctx->base.step, 2 * sizeof *h.parts);
+    h.parts = GLAM__NEW(ctx, step, double, 2);
     in[0] = x; in[1] = model->norm; in[2] = glam__unembed(model);
     y = h.parts ? glam_apply(ctx, &glam__op_lm_loss, in, &h, sizeof h, NULL) : NULL;
     if (y && run->balance) y = glam_add(ctx, y, run->balance);
@@ -11872,7 +11883,7 @@ GLAM_API glam_tensor *glam_loss(glam_model *model, const glam_batch *batch, glam
 {
     if (losses) memset(losses, 0, sizeof *losses);
     if (!model || model->ctx->error) return NULL;
-    glam__run *run = (glam__run *)glam__take(model->ctx, &model->ctx->base.step, sizeof *run);
+    glam__run *run = GLAM__NEW(model->ctx, step, glam__run, 1);
     glam_tensor *y = NULL;
     if (run && glam__run_begin(run, model, batch, mode) == GLAM_OK) {
         glam__count_real(run);
@@ -12982,8 +12993,7 @@ static glam__class_runs glam__runs_of(glam_ctx *ctx, const char *table, int with
     int categories = table == glam__categories;
     glam__class_runs runs = { NULL, categories ? glam__category_runs(table, NULL)
                                                : glam__table_runs(table, with_kind, NULL) };
-    glam__class_run *at = (glam__class_run *)glam__take(ctx, &ctx->base.life,
-                                                        (uint64_t)runs.count * sizeof *at);
+    glam__class_run *at = GLAM__NEW(ctx, life, glam__class_run, runs.count);
     if (at && categories) glam__category_runs(table, at);
     else if (at) glam__table_runs(table, with_kind, at);
     runs.at = at;
@@ -13001,10 +13011,8 @@ static void glam__character_tables(glam_ctx *ctx, glam_tokenizer *t)
     t->marks = glam__runs_of(ctx, glam__marks, 1);
     t->form_count = glam__form_rows(NULL);
     t->composite_mask = glam__table_mask((uint64_t)t->form_count);
-    t->composites = (glam__couple *)glam__take(ctx, &ctx->base.life,
-                                               (t->composite_mask + 1) * sizeof *t->composites);
-    t->forms = (glam__form *)glam__take(ctx, &ctx->base.life,
-                                        (uint64_t)t->form_count * sizeof *t->forms);
+    t->composites = GLAM__NEW(ctx, life, glam__couple, t->composite_mask + 1);
+    t->forms = GLAM__NEW(ctx, life, glam__form, t->form_count);
     if (ctx->error) return;
     glam__form_rows(t->forms);
     for (int i = 0; i < t->form_count; i++) {
@@ -13018,7 +13026,7 @@ static void glam__character_tables(glam_ctx *ctx, glam_tokenizer *t)
 GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary *v)
 {
     if (!ctx || ctx->error || glam__vocabulary_check(ctx, v) != GLAM_OK) return NULL;
-    glam_tokenizer *t = (glam_tokenizer *)glam__take(ctx, &ctx->base.life, sizeof *t);
+    glam_tokenizer *t = GLAM__NEW(ctx, life, glam_tokenizer, 1);
     if (!t) return NULL;
     uint64_t size = (uint64_t)v->size;
     t->ctx = ctx;
@@ -13046,8 +13054,7 @@ GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary
     if (v->blank_before && !*glam__piece_slot(t, " ", 1))
         glam_fail(ctx, GLAM_ERR_FORMAT, "tokenizer: a blank goes before a text, and has no piece");
     t->pair_mask = glam__table_mask(v->merges ? (uint64_t)v->merges : glam__pairs_by_score(t));
-    t->pairs = (glam__couple *)glam__take(ctx, &ctx->base.life,
-                                           (t->pair_mask + 1) * sizeof *t->pairs);
+    t->pairs = GLAM__NEW(ctx, life, glam__couple, t->pair_mask + 1);
     if (ctx->error) return NULL;
     if (v->merges) glam__pairs_by_merge(ctx, t);
     else glam__pairs_by_score(t);
@@ -13300,7 +13307,7 @@ GLAM_API glam_tokenizer *glam_tokenizer_train(glam_ctx *ctx, const char *text, s
 GLAM_API glam_tokenizer *glam_tokenizer_bytes(glam_ctx *ctx)
 {
     if (!ctx || ctx->error) return NULL;
-    glam_tokenizer *t = (glam_tokenizer *)glam__take(ctx, &ctx->base.life, sizeof *t);
+    glam_tokenizer *t = GLAM__NEW(ctx, life, glam_tokenizer, 1);
     if (t) t->v.size = 256;
     return t;
 }
@@ -13513,9 +13520,8 @@ GLAM_API glam_session *glam_session_new(glam_model *model, int most)
     uint64_t heads = (uint64_t)glam__cache_heads(ctx, c), keys = heads * panels;
     uint64_t values = heads * glam__panel_floats(ctx, c->d_head, most);
     size_t mark = glam_mark(ctx);
-    glam_session *s = (glam_session *)glam__take(ctx, &ctx->base.life, sizeof *s);
-    glam__cache *caches = (glam__cache *)glam__take(ctx, &ctx->base.life,
-                                                    (uint64_t)c->layers * sizeof *caches);
+    glam_session *s = GLAM__NEW(ctx, life, glam_session, 1);
+    glam__cache *caches = GLAM__NEW(ctx, life, glam__cache, c->layers);
     if (!s || !caches) return (glam_session *)glam__made(ctx, mark, NULL);
     s->model = model;  s->most = most;  s->caches = caches;
     s->logits = glam__take_values(ctx, &ctx->base.life, (uint64_t)c->vocab);
@@ -13662,8 +13668,7 @@ GLAM_API int32_t glam_pick(glam_ctx *ctx, const float *logits, int vocab,
         glam_fail(ctx, GLAM_ERR_VALUE, "pick: no logits, or a vocabulary of %d", vocab);
     if (!ctx || ctx->error || glam__sampling_check(ctx, &s) != GLAM_OK) return -1;
     glam__place place = glam__arena_mark(&ctx->base.step);
-    glam__candidate *c = (glam__candidate *)glam__take(ctx, &ctx->base.step,
-                                                       (uint64_t)vocab * sizeof *c);
+    glam__candidate *c = GLAM__NEW(ctx, step, glam__candidate, vocab);
     if (!c) return -1;
     int best = 0;
     for (int i = 0; i < vocab; i++) { c[i].logit = logits[i];  c[i].id = i; }
@@ -13855,8 +13860,8 @@ GLAM_API int glam_beam_search(glam_model *model, const int32_t *prompt, int coun
                   "one of each", most, count);
     if (ctx->error) return 0;
     size_t mark = glam_mark(ctx), W = (size_t)b.width;
-    glam__ray *rays = (glam__ray *)glam__take(ctx, &ctx->base.life, 2 * W * sizeof *rays);
-    glam__step *steps = (glam__step *)glam__take(ctx, &ctx->base.life, 2 * W * sizeof *steps);
+    glam__ray *rays = GLAM__NEW(ctx, life, glam__ray, 2 * W);
+    glam__step *steps = GLAM__NEW(ctx, life, glam__step, 2 * W);
     int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->base.life,
                                             glam__mul(2 * W, (uint64_t)most * sizeof *tokens));
     for (size_t r = 0; r < 2 * W && !ctx->error; r++) {
@@ -13911,9 +13916,9 @@ struct glam_text {
 
 static glam_text *glam__text_new(glam_ctx *ctx, int pieces)
 {
-    glam_text *t = (glam_text *)glam__take(ctx, &ctx->base.life, sizeof *t);
-    glam__piece *p = (glam__piece *)glam__take(ctx, &ctx->base.life, (uint64_t)pieces * sizeof *p);
-    uint64_t *sum = (uint64_t *)glam__take(ctx, &ctx->base.life, 2 * sizeof *sum);
+    glam_text *t = GLAM__NEW(ctx, life, glam_text, 1);
+    glam__piece *p = GLAM__NEW(ctx, life, glam__piece, pieces);
+    uint64_t *sum = GLAM__NEW(ctx, life, uint64_t, 2);
     if (!t || !p || !sum) return NULL;
     t->ctx = ctx;  t->pieces = p;  t->count = pieces;  t->sum = sum;
     return t;
@@ -14183,7 +14188,7 @@ GLAM_API glam_text *glam_text_file(glam_ctx *ctx, const char *path)
     if (f >= 0 && !kind) bytes = (int64_t)GLAM__LSEEK(f, 0, SEEK_END);
 #endif
     glam_text *t = bytes > 0 && (uint64_t)bytes < SIZE_MAX ? glam__text_new(ctx, 1) : NULL;
-    glam__far *away = (glam__far *)glam__take(ctx, &ctx->base.life, sizeof *away);
+    glam__far *away = GLAM__NEW(ctx, life, glam__far, 1);
     char *name = (char *)glam__take(ctx, &ctx->base.life, strlen(path) + 1);
     if (kind) glam_fail(ctx, GLAM_ERR_FILE, "text %s: is %s, and no file", path, kind);
     else if (bytes < 0)
@@ -14233,7 +14238,7 @@ static uint64_t glam__text_checksum(const glam_text *text)
     if (!text || text->sum[1]) return text ? text->sum[0] : 0;
     for (int i = 0; i < text->count; i++)
         for (size_t from = 0, left = text->pieces[i].count, n; left; from += n, left -= n) {
-            n = left < 4096 ? left : 4096;
+            n = (size_t)glam__lesser(left, 4096);
             glam__piece_raw(&text->pieces[i], from, n, block);
             for (size_t j = 0; j < n; j++, at++)
                 sum += glam__mix64(((uint64_t)(uint32_t)block[j] << 40) + at);
@@ -14323,7 +14328,7 @@ GLAM_API size_t glam_text_documents(glam_text *text, const int32_t *separator, i
         if (p->packed) glam_fail(ctx, GLAM_ERR_VALUE, "documents: a text of examples has its own");
         if (ctx->error) break;
         size_t room, used, *ends = glam__find_ends(ctx, p, separator, (size_t)count, &room, &used);
-        size_t *kept = (size_t *)glam__take(ctx, &ctx->base.life, (used + 1) * sizeof *kept);
+        size_t *kept = GLAM__NEW(ctx, life, size_t, used + 1);
         if (kept && ends && used) memcpy(kept, ends, used * sizeof *kept);
         glam__free(ctx, ends, room * sizeof *ends);
         if (!kept || ctx->error) break;
@@ -14393,8 +14398,8 @@ static glam__packed *glam__pack_examples(glam_ctx *ctx, const glam__piece *p, in
 {
     const size_t none = glam__ends_before(p, 0), count = glam__ends_before(p, p->count) - none;
     const size_t length = (size_t)window, bytes = (3 * count + length + 1) * sizeof(size_t);
-    glam__packed *k = (glam__packed *)glam__take(ctx, &ctx->base.life, sizeof *k);
-    size_t *kept = (size_t *)glam__take(ctx, &ctx->base.life, (2 * count + 1) * sizeof *kept), n;
+    glam__packed *k = GLAM__NEW(ctx, life, glam__packed, 1);
+    size_t *kept = GLAM__NEW(ctx, life, size_t, 2 * count + 1), n;
     size_t *sorted = (size_t *)glam__alloc(ctx, bytes);
     if (!k || !kept || !sorted) {
         glam__free(ctx, sorted, bytes);
@@ -14449,9 +14454,9 @@ GLAM_API glam_text *glam_text_examples(glam_ctx *ctx, const glam_example *exampl
         if (!ctx->error) all += (uint64_t)most;
     }
     glam_text *t = ctx->error ? NULL : glam__text_new(ctx, 1);
-    int32_t *at = (int32_t *)glam__take(ctx, &ctx->base.life, glam__mul(all, sizeof *at));
+    int32_t *at = GLAM__NEW(ctx, life, int32_t, all);
     size_t end = 0;
-    size_t *ends = (size_t *)glam__take(ctx, &ctx->base.life, (uint64_t)count * sizeof *ends);
+    size_t *ends = GLAM__NEW(ctx, life, size_t, count);
     if (!t || !at || !ends) return NULL;
     glam__piece *p = t->pieces;
     p->tokens = at;  p->count = (size_t)all;  p->weight = (double)all;
@@ -14934,12 +14939,11 @@ GLAM_API glam_filter *glam_filter_new(glam_ctx *ctx, const glam_filter_config *c
         return NULL;
     }
     uint64_t size = (uint64_t)1 << c.bits, workers = (uint64_t)ctx->options.threads;
-    glam_filter *f = (glam_filter *)glam__take(ctx, &ctx->base.life, sizeof *f);
+    glam_filter *f = GLAM__NEW(ctx, life, glam_filter, 1);
     glam_tensor *weights = glam_param(ctx, "filter.weights", glam_dim1((int)size + 1));
-    float *squares = (float *)glam__take(ctx, &ctx->base.life, (size + 1) * sizeof *squares);
-    glam__bag *bags = (glam__bag *)glam__take(ctx, &ctx->base.life, workers * sizeof *bags);
-    uint32_t *tables = (uint32_t *)glam__take(ctx, &ctx->base.life,
-                                              workers * 2 * size * sizeof *tables);
+    float *squares = GLAM__NEW(ctx, life, float, size + 1);
+    glam__bag *bags = GLAM__NEW(ctx, life, glam__bag, workers);
+    uint32_t *tables = GLAM__NEW(ctx, life, uint32_t, workers * 2 * size);
     if (!f || !weights || !squares || !bags || !tables) return NULL;
     for (uint64_t i = 0; i < workers; i++) {
         bags[i].counts = tables + 2 * size * i;
@@ -15233,8 +15237,7 @@ static void glam__chunks_body(void *arg, int begin, int end, int worker GLAM__UN
     for (int i = begin; i < end; i++) {
         size_t from = (size_t)i * GLAM__SUM_CHUNK, left = c->n - from;
         c->chunk(c->arg, c->begin + from,
-                 left < (size_t)GLAM__SUM_CHUNK ? left : (size_t)GLAM__SUM_CHUNK,
-                 &c->sums[i]);
+                 (size_t)glam__lesser(left, GLAM__SUM_CHUNK), &c->sums[i]);
     }
 }
 
@@ -15290,8 +15293,8 @@ struct glam_optimizer {
     int bad_row, bad_steps;        // not finite: in a row, in all
     double *squares;               // of each gradient's elements; negative: not summed yet
     double *weights;               // Adafactor: of each tensor's elements
-    double *sums;                  // of the slices of one tensor; on a mesh: of all, twice
-    int slices;                    // of all
+    double *sums;                  // of the slices of all parameters; on a mesh: twice
+    int *at;                       // slices of the parameters before each, and of all
     float *set;                    // all gradients, each at its pack->grad_at
     uint64_t floats;               // in a set
     int torn;                      // update_in_backward: one was not finite, nothing moves any more
@@ -15304,7 +15307,7 @@ static int glam__factored(const glam_recipe *r, glam_shape s)
 {
     if (s.dims < 2) return 0;
     int a = s.dim[s.dims - 2], b = s.dim[s.dims - 1];
-    return (a < b ? a : b) >= r->factor_min;
+    return glam__min(a, b) >= r->factor_min;
 }
 
 // A slot that lacks dimension `without` of its tensor (-1: none) is split as the rest is.
@@ -15312,7 +15315,7 @@ static void glam__slot_split(glam_optimizer *o, int param, int which, int withou
 {
     const glam__split *of = o->params[param]->split;
     glam__slot *s = &o->state[param][which];
-    if (of) s->split = (glam__split *)glam__take(o->ctx, &o->ctx->base.life, sizeof *of);
+    if (of) s->split = GLAM__NEW(o->ctx, life, glam__split, 1);
     if (!of || !s->split) return;
     *s->split = *of;
     if (without < 0) return;
@@ -15407,16 +15410,17 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
                                             const glam_recipe *recipe)
 {
     glam_recipe r = recipe ? *recipe : glam_recipe_default();
-    uint64_t scratch = 0, room = count > 0 ? (uint64_t)count : 1;
+    uint64_t scratch = 0, room = (uint64_t)glam__max(count, 1);
     if (!ctx || ctx->error || glam__recipe_check(ctx, &r) != GLAM_OK) return NULL;
     size_t mark = glam_mark(ctx);
-    glam_optimizer *o = (glam_optimizer *)glam__take(ctx, &ctx->base.life, sizeof *o);
+    glam_optimizer *o = GLAM__NEW(ctx, life, glam_optimizer, 1);
     if (!o) return NULL;
     o->ctx = ctx;
     o->recipe = r;
-    o->params = (glam_tensor **)glam__take(ctx, &ctx->base.life, room * sizeof *o->params);
+    o->params = GLAM__NEW(ctx, life, glam_tensor *, room);
     o->state = (glam__slot (*)[2])glam__take(ctx, &ctx->base.life, room * sizeof *o->state);
-    o->squares = (double *)glam__take(ctx, &ctx->base.life, 2 * room * sizeof *o->squares);
+    o->at = GLAM__NEW(ctx, life, int, room + 1);
+    o->squares = GLAM__NEW(ctx, life, double, 2 * room);
     o->weights = o->squares + room;
     if (ctx->error) return (glam_optimizer *)glam__made(ctx, mark, NULL);
     glam__on_rewind(ctx, glam__optimizer_gone, o);
@@ -15433,8 +15437,7 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
             t->pack->grad_at = o->floats;
             o->floats += glam__floats(glam__count(t->shape)) / sizeof(float);
             o->params[o->count++] = t;
-            if (ctx->mesh) o->slices += glam__slices(t);
-            else if (glam__slices(t) > o->slices) o->slices = glam__slices(t);
+            o->at[o->count] = o->at[o->count - 1] + glam__slices(t);
             glam__slots_new(o, o->count - 1);
             if (glam__update_scratch(&r, t) > scratch) scratch = glam__update_scratch(&r, t);
         }
@@ -15443,8 +15446,8 @@ GLAM_API glam_optimizer *glam_optimizer_new(glam_ctx *ctx, glam_tensor *const *p
         glam_fail(ctx, GLAM_ERR_VALUE, "optimizer: none of the %d tensors wants a gradient; is "
                   "everything frozen?", count);
     if (!r.update_in_backward && !ctx->error) glam__gradients_use(o, glam__gradients_new(o));
-    uint64_t sums = (uint64_t)(ctx->mesh ? 2 * o->slices : o->slices) + 1;
-    o->sums = (double *)glam__take(ctx, &ctx->base.life, sums * sizeof *o->sums);
+    uint64_t sums = (uint64_t)(ctx->mesh ? 2 : 1) * (uint64_t)o->at[o->count] + 1;
+    o->sums = GLAM__NEW(ctx, life, double, sums);
     glam__reserve_scratch(ctx, scratch);
     return (glam_optimizer *)glam__made(ctx, mark, o);
 }
@@ -15458,7 +15461,7 @@ static void glam__group_sums(glam_ctx *ctx, glam_comm *c, double *values, size_t
     double *all = (double *)(void *)m->work;           // room for GLAM__BUCKET / 2
     size_t most = GLAM__BUCKET / 2 / (size_t)c->size;
     for (size_t from = 0, count; c->size > 1 && from < n && !ctx->error; from += count) {
-        count = n - from < most ? n - from : most;
+        count = (size_t)glam__lesser(n - from, most);
         memcpy(all + (size_t)c->rank * count, values + from, count * sizeof *all);
         glam__all_gather(ctx, c, &m->sent.sums, all, (size_t)c->size * count, sizeof *all);
         glam__tree_doubles(all, c->size, count, count);
@@ -15466,50 +15469,52 @@ static void glam__group_sums(glam_ctx *ctx, glam_comm *c, double *values, size_t
     }
 }
 
-// Sums of slices whose matrices a group shares, over the group.  They lie in sums one tensor after
-// the other, and move together.
-static void glam__sums_over(glam_optimizer *o, int first, int count, double *sums, int group,
-                            glam_comm *c)
+// Where the sums of parameter i lie, behind those of parameter `first`.
+static double *glam__sums_of(const glam_optimizer *o, int first, int i, double *sums)
+{ return sums + (o->at[i] - o->at[first]); }
+
+static int glam__experts_over(const glam_tensor *t)
+{ return t->shape.dims > 2 && glam__dim_over(t, 3); }
+
+// Over what ranks sums are made: those that share a tensor's matrices, X those that share experts.
+static int glam__sums_over(const glam_tensor *t)
 {
-    double *moved = (double *)(void *)o->ctx->mesh->bucket;
-    for (int pass = 0; pass < 2; pass++) {
-        double *at = sums;
-        size_t n = 0;
-        for (int i = first; i < first + count; at += glam__slices(o->params[i++])) {
-            size_t slices = (size_t)glam__slices(o->params[i]);
-            if (!((glam__dim_over(o->params[i], 1) | (o->params[i]->shape.dims > 1 ?
-                   glam__dim_over(o->params[i], 2) : 0)) & group)) continue;
-            memcpy(pass ? at : moved + n, pass ? moved + n : at, slices * sizeof *at);
-            n += slices;
-        }
-        if (!n) return;
-        if (!pass) glam__group_sums(o->ctx, c, moved, n);
+    int over = glam__dim_over(t, 1) | (t->shape.dims > 1 ? glam__dim_over(t, 2) : 0);
+    return glam__experts_over(t) ? over | GLAM__OVER_EXPERTS : over;
+}
+
+// The sums of the tensors that are over a group, one after the other to `moved`, or back; how many.
+static size_t glam__sums_move(glam_optimizer *o, int first, int count, double *sums, int group,
+                              double *moved, int back)
+{
+    size_t n = 0;
+    for (int i = first; i < first + count; i++) {
+        if (!(glam__sums_over(o->params[i]) & group)) continue;
+        double *at = glam__sums_of(o, first, i, sums), *with = moved + n;
+        size_t slices = (size_t)glam__slices(o->params[i]);
+        memcpy(back ? at : with, back ? with : at, slices * sizeof *at);
+        n += slices;
     }
+    return n;
 }
 
 // Totals of tensors whose experts lie on X ranks: a tree over all experts, in their order.
-static void glam__totals_of_experts(glam_optimizer *o, int first, int count, const double *sums,
+static void glam__totals_of_experts(glam_optimizer *o, int first, int count, double *sums,
                                     double *totals)
 {
     glam__mesh *m = o->ctx->mesh;
     double *all = (double *)(void *)m->work, *tree = (double *)(void *)m->bucket;
-    for (size_t pass = 0, n = 0, from; pass < 2; pass++) {
-        const double *at = sums;
-        from = 0;
-        for (int i = first; i < first + count; at += glam__slices(o->params[i++])) {
-            size_t slices = (size_t)glam__slices(o->params[i]);
-            if (o->params[i]->shape.dims < 3 || !glam__dim_over(o->params[i], 3)) continue;
-            for (size_t x = 0; x < (size_t)m->X && pass; x++)
-                memcpy(tree + x * slices, all + x * n + from, slices * sizeof *at);
-            if (pass) totals[i - first] = glam__tree(tree, (int)slices * m->X);
-            else memcpy(tree + from, at, slices * sizeof *at);
-            from += slices;
-        }
-        if (!from) return;
-        if (pass) continue;
-        n = from;
-        memcpy(all + (size_t)m->ix * n, tree, n * sizeof *all);
-        glam__all_gather(o->ctx, &m->x, &m->sent.sums, all, (size_t)m->X * n, sizeof *all);
+    size_t n = glam__sums_move(o, first, count, sums, GLAM__OVER_EXPERTS, tree, 0), from = 0;
+    if (!n) return;
+    memcpy(all + (size_t)m->ix * n, tree, n * sizeof *all);
+    glam__all_gather(o->ctx, &m->x, &m->sent.sums, all, (size_t)m->X * n, sizeof *all);
+    for (int i = first; i < first + count; i++) {
+        size_t slices = (size_t)glam__slices(o->params[i]);
+        if (!glam__experts_over(o->params[i])) continue;
+        for (size_t x = 0; x < (size_t)m->X; x++)
+            memcpy(tree + x * slices, all + x * n + from, slices * sizeof *all);
+        totals[i - first] = glam__tree(tree, (int)slices * m->X);
+        from += slices;
     }
 }
 
@@ -15518,22 +15523,23 @@ static void glam__totals_of_experts(glam_optimizer *o, int first, int count, con
 static void glam__totals(glam_optimizer *o, int first, int count, double *sums, double *totals)
 {
     glam__mesh *m = o->ctx->mesh;
-    size_t n = 0;
-    double *at = sums;
-    for (int i = first; i < first + count; i++) n += (size_t)glam__slices(o->params[i]);
+    size_t n = (size_t)(o->at[first + count] - o->at[first]);
     if (m && count > 1 && n * (size_t)m->X > GLAM__BUCKET / 2) {       // more than moves at once
-        for (int i = 0; i < count; at += glam__slices(o->params[first + i++]))
-            glam__totals(o, first + i, 1, at, totals + i);
+        for (int i = 0; i < count; i++)
+            glam__totals(o, first + i, 1, glam__sums_of(o, first, first + i, sums), totals + i);
         return;
     }
-    if (m) {
-        glam__sums_over(o, first, count, sums, GLAM__OVER_Y, &m->y);
-        glam__sums_over(o, first, count, sums, GLAM__OVER_X, &m->x);
-        glam__totals_of_experts(o, first, count, sums, totals);
+    for (int group = m ? GLAM__OVER_Y : 0; group; group /= 2) {        // then X
+        double *moved = (double *)(void *)m->bucket;
+        n = glam__sums_move(o, first, count, sums, group, moved, 0);
+        glam__group_sums(o->ctx, group == GLAM__OVER_Y ? &m->y : &m->x, moved, n);
+        glam__sums_move(o, first, count, sums, group, moved, 1);
     }
-    for (int i = first; i < first + count; at += glam__slices(o->params[i++]))
-        if (o->params[i]->shape.dims < 3 || !glam__dim_over(o->params[i], 3))
-            totals[i - first] = glam__tree(at, glam__slices(o->params[i]));
+    if (m) glam__totals_of_experts(o, first, count, sums, totals);
+    for (int i = first; i < first + count; i++)
+        if (!glam__experts_over(o->params[i]))
+            totals[i - first] = glam__tree(glam__sums_of(o, first, i, sums),
+                                           glam__slices(o->params[i]));
 }
 
 // What one tensor's update needs.
@@ -15564,14 +15570,8 @@ static void glam__squares_chunk(void *arg, size_t from, size_t count, double *su
 // 1 when the last part of a tensor's name is one of the words: "layers.0.moe.router" is "router".
 static int glam__called(const char *name, const char *words)
 {
-    const char *dot = strrchr(name, '.'), *last = dot ? dot + 1 : name;
-    size_t n = strlen(last);
-    for (const char *at = words; n && *at; at++) {
-        if (!strncmp(at, last, n) && (at[n] == ' ' || !at[n])) return 1;
-        while (*at && *at != ' ') at++;
-        if (!*at) break;
-    }
-    return 0;
+    const char *dot = strrchr(name, '.');
+    return glam__globs(words, dot ? dot + 1 : name);
 }
 
 // Weight decay pulls matrices; tables that are looked up and the router are left alone.
@@ -15627,7 +15627,7 @@ static void glam__none_step_chunk(void *arg, size_t from, size_t count, double *
 static int glam__factor_rows(const glam__updating *u, int i, int *r0, int *r1)
 {
     *r0 = i % u->chunks * GLAM__FACTOR_ROWS;
-    *r1 = *r0 + GLAM__FACTOR_ROWS < u->rows ? *r0 + GLAM__FACTOR_ROWS : u->rows;
+    *r1 = glam__min(*r0 + GLAM__FACTOR_ROWS, u->rows);
     return i / u->chunks;
 }
 
@@ -15738,7 +15738,7 @@ static int glam__factor_prepare(glam_ctx *ctx, glam__updating *u)
     u->all_cols = whole.dim[s.dims - 1];
     u->wide = u->all_cols >= u->all_rows;
     u->sums_of_rows = over_cols;
-    u->chunks = (u->rows + GLAM__FACTOR_ROWS - 1) / GLAM__FACTOR_ROWS;
+    u->chunks = glam__ceil_div(u->rows, GLAM__FACTOR_ROWS);
     int tasks = here * u->chunks;
     u->partial = glam__scratch_floats(ctx, (size_t)tasks * u->cols);
     u->row = glam__scratch_floats(ctx, (size_t)slices * u->rows);
@@ -15829,9 +15829,8 @@ static double glam__tensor_squares(glam_optimizer *o, int i)
 static void glam__mesh_squares(glam_optimizer *o)
 {
     for (int weights = 0; weights < (o->recipe.optimizer == GLAM_ADAMW ? 1 : 2); weights++) {
-        double *at = o->sums;
-        for (int i = 0; i < o->count; at += glam__slices(o->params[i++]))
-            glam__squares_of(o, i, weights, at);
+        for (int i = 0; i < o->count; i++)
+            glam__squares_of(o, i, weights, glam__sums_of(o, 0, i, o->sums));
         glam__totals(o, 0, o->count, o->sums, weights ? o->weights : o->squares);
     }
 }
@@ -16079,7 +16078,7 @@ static glam_status glam__trainer_levels(glam_trainer *t)
     if (t->levels == levels) return ctx->error;
     size_t mark = glam_mark(ctx);
     t->first = t->optimizer->set;
-    t->saved = (float **)glam__take(ctx, &ctx->base.life, (uint64_t)levels * sizeof *t->saved);
+    t->saved = GLAM__NEW(ctx, life, float *, levels);
     glam__on_rewind(ctx, glam__levels_gone, t);
     for (int l = 0; l < levels && !ctx->error; l++) t->saved[l] = glam__gradients_new(t->optimizer);
     if (ctx->error) glam_rewind(ctx, mark);
@@ -16103,14 +16102,14 @@ static void glam__trainer_summarise(glam_trainer *t)
     int at = snprintf(t->summary, sizeof t->summary, "trains %.1f of %.1f %s parameters",
                       (double)trained * scale, (double)all * scale, unit);
     if (trained == all) return;
-    for (int w = 0; w < GLAM__WORDS && at < most; w++) {
+    for (int w = 0; w < GLAM__PARTS && at < most; w++) {
         int some = 0;
         for (int i = 0; i < m->count; i++)
             some |= m->tensors[i]->wants_grad &&
-                    glam__pattern_names(glam__part_words[w][0], m->tensors[i]->name);
+                    glam__pattern_names(glam__parts[w].word, m->tensors[i]->name);
         if (!some) continue;
         at += snprintf(t->summary + at, (size_t)(most - at), "%s %s", seen++ ? "," : ":",
-                       glam__part_words[w][0]);
+                       glam__parts[w].word);
     }
     if (m->count > m->weights && at < most)
         snprintf(t->summary + at, (size_t)(most - at), "%s adapters", seen ? "," : ":");
@@ -16191,7 +16190,7 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
                                          const glam_recipe *recipe)
 {
     glam_ctx *ctx = model->ctx;
-    glam_trainer *t = (glam_trainer *)glam__take(ctx, &ctx->base.life, sizeof *t);
+    glam_trainer *t = GLAM__NEW(ctx, life, glam_trainer, 1);
     if (!t) return NULL;
     t->recipe = recipe ? *recipe : glam_recipe_default();
     if (!t->recipe.context) t->recipe.context = model->config.context;
@@ -16207,7 +16206,7 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
     t->optimizer = glam_optimizer_new(ctx, model->tensors, model->count, &t->recipe);
     if (!t->optimizer) return NULL;
     uint64_t cells = (uint64_t)model->config.layers * (model->config.moe.experts + 1);
-    t->load = (int *)glam__take(ctx, &ctx->base.life, 3 * cells * sizeof(int));
+    t->load = GLAM__NEW(ctx, life, int, 3 * cells);
     if (!t->load) return NULL;
     t->starved = t->load + cells;
     t->crowded = t->starved + cells;
@@ -16273,7 +16272,7 @@ static int glam__train_part(glam_trainer *t, int part)
                                 t->recipe.seed, (uint64_t)t->step, &batch) != GLAM_OK) {
         return 0;
     }
-    glam__run *run = (glam__run *)glam__take(ctx, &ctx->base.step, sizeof *run);
+    glam__run *run = GLAM__NEW(ctx, step, glam__run, 1);
     if (!run || glam__run_begin(run, model, &batch, GLAM_TRAIN) != GLAM_OK) return 0;
     glam__step_tokens(t->train, t->recipe.batch, t->recipe.context, t->recipe.seed,
                       (uint64_t)t->step, &run->count, &run->goal);
@@ -16416,7 +16415,7 @@ static int glam__train_parts(glam_trainer *t)
     glam__trainer_levels(t);
     ctx->train.updates = t->step;
     glam__agree(ctx, "train step", 0);
-    int rounds = ctx->base.measuring && t->rounds > 2 ? 2 : t->rounds;  // the rest: as the second
+    int rounds = ctx->base.measuring ? glam__min(t->rounds, 2) : t->rounds;     // the rest alike
     for (int round = 0; round < rounds && !ctx->error; round++) {
         if (round) glam__end_part(ctx);
         int part = ctx->mesh ? round * ctx->mesh->X + ctx->mesh->ix : round;
@@ -16503,7 +16502,7 @@ static glam_ctx *glam__measure_open(const glam_ctx *like)
 static glam_trainer *glam__measure_step(glam_ctx *measure, const glam_model *like,
                                         const glam_config *config, const glam_recipe *recipe)
 {
-    glam_model *model = glam__model_blank(measure, config, like ? like->types : NULL);
+    glam_model *model = glam__model_blank(measure, config, like, NULL);
     if (model && like) glam__adapt_like(model, like, 0);
     for (int i = 0; model && like && i < model->config.layers; i++)
         if (like->layers[i].some_frozen) glam_freeze_experts(model, i, like->layers[i].frozen);
@@ -16666,10 +16665,9 @@ static void glam__score_places(glam_model *model, const glam_tensor *x, const gl
     for (int r = 0; r < rows; r++) places += windows[r].end - windows[r].scored;
     glam_tensor *picked = glam__tensor(ctx, &ctx->base.step, glam_dim2(places, M), "");
     glam__scored s = { ctx->simd.kernels, NULL, NULL, NULL, NULL, model->config.vocab };
-    int32_t *targets = (int32_t *)glam__take(ctx, &ctx->base.step,
-                                            (uint64_t)places * sizeof *targets);
-    s.loglik = (double *)glam__take(ctx, &ctx->base.step, (uint64_t)places * sizeof *s.loglik);
-    s.hit = (int32_t *)glam__take(ctx, &ctx->base.step, (uint64_t)places * sizeof *s.hit);
+    int32_t *targets = GLAM__NEW(ctx, step, int32_t, places);
+    s.loglik = GLAM__NEW(ctx, step, double, places);
+    s.hit = GLAM__NEW(ctx, step, int32_t, places);
     for (int r = 0; r < rows && !ctx->error; r++)
         for (int t = windows[r].scored; t < windows[r].end; t++, n++) {
             targets[n] = spans[windows[r].span].tokens[t];
@@ -16704,7 +16702,7 @@ static int glam__score_batch(glam_model *model, const glam_span *spans,
     glam__run run;
     glam_batch batch = { rows, length, NULL, NULL, NULL, NULL };
     size_t T = (size_t)rows * (size_t)length;
-    int32_t *tokens = (int32_t *)glam__take(ctx, &ctx->base.step, 2 * T * sizeof *tokens);
+    int32_t *tokens = GLAM__NEW(ctx, step, int32_t, 2 * T);
     if (!tokens) return 0;
     memset(tokens, 0, 2 * T * sizeof *tokens);
     for (int r = 0; r < rows; r++)
@@ -16748,7 +16746,7 @@ GLAM_API glam_status glam_loglikelihood_tokens(glam_model *model, const glam_spa
     if (ctx->error) return glam__farewell(ctx);
     if (!window) window = model->config.context;
     size_t mark = glam_mark(ctx), n = glam__cut_windows(spans, count, window, NULL);
-    glam__window *all = (glam__window *)glam__take(ctx, &ctx->base.life, n * sizeof *all);
+    glam__window *all = GLAM__NEW(ctx, life, glam__window, n);
     if (all) {
         glam__cut_windows(spans, count, window, all);
         qsort(all, n, sizeof *all, glam__by_length);
@@ -16796,7 +16794,7 @@ static glam_span glam__query_span(const glam_model *model, const glam_query *q)
     while (bytes && strchr(" \t\n\v\f\r", text[bytes - 1])) bytes--;
     size_t first = (v && v->begin >= 0) || !bytes, n = glam_encode(tokens, text, all, NULL, 0);
     if (bytes) before = glam_encode(tokens, text, bytes, NULL, 0);
-    int32_t *ids = (int32_t *)glam__take(ctx, &ctx->base.life, (n + before + 1) * sizeof *ids);
+    int32_t *ids = GLAM__NEW(ctx, life, int32_t, n + before + 1);
     if (!ids || !n || n > INT32_MAX / 4) return span;
     ids[0] = 0;
     if (v && v->begin >= 0) ids[0] = v->begin;
@@ -16821,8 +16819,7 @@ GLAM_API glam_status glam_loglikelihood(glam_model *model, const glam_query *que
     if (count < 1 || !queries || !scores)
         glam_fail(ctx, GLAM_ERR_VALUE, "loglikelihood: %d queries (or NULL)", count);
     if (ctx->error) return glam__farewell(ctx);
-    glam_span *spans = (glam_span *)glam__take(ctx, &ctx->base.life,
-                                              (uint64_t)count * sizeof *spans);
+    glam_span *spans = GLAM__NEW(ctx, life, glam_span, count);
     for (int i = 0; i < count && !ctx->error; i++) {
         if (!queries[i].context || !queries[i].continuation || !*queries[i].continuation)
             glam_fail(ctx, GLAM_ERR_VALUE, "loglikelihood: query %d has no context or no "
@@ -18541,7 +18538,7 @@ static int glam__file_adapters(glam__file *f, glam_model *model)
 // A model whose weights are still to be filled.
 static int glam__file_model(glam__file *f, const glam_config *config, glam_model **model)
 {
-    *model = glam__model_blank(f->ctx, config, f->types);
+    *model = glam__model_blank(f->ctx, config, NULL, f->types);
     return *model && glam__file_adapters(f, *model) &&
            glam__file_list_tensors(f, *model, 0, NULL) && glam__file_match(f, "the config", 1) &&
            glam__file_own_tokenizer(f, *model);
@@ -18715,7 +18712,7 @@ static glam_trainer *glam__file_frame(glam__file *f, glam_ctx *ctx, const glam_c
                                       const glam__file_state *s, glam_text *train, glam_text *valid,
                                       const glam_recipe *recipe)
 {
-    glam_model *model = glam__model_blank(ctx, config, f->types);
+    glam_model *model = glam__model_blank(ctx, config, NULL, f->types);
     if (!model || !glam__file_adapters(f, model)) return NULL;
     size_t count = (size_t)model->count;
     if (strlen(s->frozen) != count || strspn(s->frozen, "01") != count ||
@@ -18724,7 +18721,7 @@ static glam_trainer *glam__file_frame(glam__file *f, glam_ctx *ctx, const glam_c
         return NULL;
     }
     for (size_t i = 0; i < count; i++)
-        model->tensors[i]->wants_grad = s->frozen[i] == '0' && !model->types[i];
+        model->tensors[i]->wants_grad = s->frozen[i] == '0' && !model->tensors[i]->type;
     glam_trainer *t = glam__trainer_frame(model, train, valid, recipe);
     return t && glam__file_list_tensors(f, model, 0, t->optimizer) &&
            glam__file_match(f, "the recipe", 0) && glam__file_own_tokenizer(f, model) ? t : NULL;
@@ -18811,7 +18808,7 @@ static glam_status glam__plan_train(glam_ctx *ctx, const glam_config *config,
         plan->gradients = t->optimizer->floats * sizeof(float) * (uint64_t)(1 + t->levels);
     plan->trainable = plan->parameters = glam__config_count(c, &plan->active);
     for (int i = 0; i < t->model->count; i++)
-        if (t->model->types[i]) plan->trainable -= glam_size(t->model->tensors[i]);
+        if (t->model->tensors[i]->type) plan->trainable -= glam_size(t->model->tensors[i]);
     plan->packed = b.packed;
     plan->optimizer = glam__slot_bytes(t->optimizer);
     plan->activations = b.step + b.scratch;
@@ -18830,7 +18827,7 @@ GLAM_API glam_status glam_plan_for(glam_ctx *ctx, const glam_config *config,
     if (!plan) return glam_fail(ctx, GLAM_ERR_VALUE, "plan: nowhere to write to (NULL)");
     if (ctx->error || glam__plan_train(ctx, config, recipe, plan) != GLAM_OK) return ctx->error;
     glam_ctx *m = glam__measure_open(ctx);
-    glam_model *model = m ? glam__model_blank(m, config, NULL) : NULL;
+    glam_model *model = m ? glam__model_blank(m, config, NULL, NULL) : NULL;
     glam_session *s = model ? glam_session_new(model, model->config.context) : NULL;
     const int32_t token = 0;
     if (s) glam_next(s, &token, 1);
@@ -18860,7 +18857,7 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
     glam_trainer *step = m ? glam__measure_step(m, model, &model->config, &trainer->recipe) : NULL;
     glam_status status = step ? GLAM_OK : m ? m->error : GLAM_ERR_MEMORY;
     if (step) {
-        uint64_t ran = (uint64_t)(trainer->rounds > 2 ? 2 : trainer->rounds);
+        uint64_t ran = (uint64_t)glam__min(trainer->rounds, 2);
         uint64_t all = (uint64_t)trainer->rounds, sums = m->mesh->sent.sums;
         const glam_traffic *s = &m->mesh->sent;
         glam_report report;

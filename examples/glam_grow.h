@@ -19,22 +19,17 @@ static int run_upcycle(settings *s, char **words, int count)
     if (GIVEN(grown_top_k)) moe.top_k = s->grown_top_k;
     if (dense) model = glam_upcycle(dense, &moe);
     if (model) glam_save(model, out);
-    int status = failure(ctx);
-    if (status == DONE) {
+    if (model && !glam_error(ctx)) {
         int mixtures = 0;
         for (int i = 0; i < glam_model_config(model)->layers; i++)
             mixtures += glam_model_moe(model, i) != NULL;
         printf("%d of %d layers are mixtures of %d copies of what they were, top %d;\n"
-               "%s parameters instead of %s, the same loss until they learn apart\nsaved     ",
+               "%s parameters instead of %s, the same loss until they learn apart\n",
                mixtures, glam_model_config(model)->layers, moe.experts, moe.top_k,
                show_commas(glam_model_count(model, NULL)),
                show_commas(glam_model_count(dense, NULL)));
-        print_path(stdout, out);
-        printf("\n");
     }
-    end_reservations();
-    glam_close(ctx);
-    return status;
+    return end_saving(ctx, out);
 }
 
 #endif

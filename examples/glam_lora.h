@@ -6,22 +6,20 @@
 
 // == the options ============================================================================
 
-static const char *const role_names[] = {"attention", "experts", "router", "dense", "shared", NULL};
-static const int role_bits[] = {GLAM_ROLE_ATTENTION, GLAM_ROLE_EXPERTS, GLAM_ROLE_ROUTER,
-                                GLAM_ROLE_DENSE, GLAM_ROLE_SHARED};
-
 // --lora and its like, in the library's words.
 static int make_lora(const settings *s, glam_lora *l)
 {
+    const char *roles[8] = {NULL};
+    for (int i = 0; i < 7 && glam_role_name(1 << i); i++) roles[i] = glam_role_name(1 << i);
     *l = glam_lora_default();
     if (GIVEN(lora)) l->roles = 0;
     for (const char *at = GIVEN(lora) ? s->lora : ""; *at;) {
         size_t length = strcspn(at, ",");
         char *word = joined("%.*s", (int)length, at);
-        int role = find_word("lora", word, role_names);
+        int role = find_word("lora", word, roles);
         free(word);
         if (role < 0) return USAGE;
-        l->roles |= role_bits[role];
+        l->roles |= 1 << role;
         at += length + (at[length] == ',');
     }
     if (GIVEN(lora_rank))   l->rank = s->lora_rank;

@@ -54,12 +54,9 @@ static int run_tokenizer(settings *s, char **words, int count)
         glam_tokenizer *t = learn_tokens(ctx, words, count, 0, GIVEN(pieces) ? s->pieces : 2048,
                                          split, 0);
         if (t) hub_tokenizer_save(ctx, t, out);
-        status = failure(ctx) || !t ? FAILED : DONE;
-        if (status == DONE) {
-            printf("saved     ");
-            print_path(stdout, out);
-            printf("\n");
-        }
+        if (t) return end_saving(ctx, out);
+        failure(ctx);
+        status = FAILED;
     }
     end_reservations();
     glam_close(ctx);

@@ -32,20 +32,6 @@ ranks()
 
 size_of() { echo "$1" | sed 's/s$//;s/x/ /' | { read -r x y; echo $((x * y)); }; }
 
-# Are there processes of ours?  Asked a few times: those that die need a moment.
-orphans()
-{
-    for try in 1 2 3 4 5 6 7 8; do
-        left=0
-        for process in /proc/[0-9]*; do
-            [ "$(readlink "$process/exe" 2>/dev/null)" = "$work/mpi" ] && left=$((left + 1))
-        done
-        [ $left = 0 ] && return 1
-        sleep 0.25
-    done
-    return 0
-}
-
 hashes()
 {
     if "$all" --mesh "$1" >"$work/threads" 2>&1 && ranks "$(size_of "$1")" 240 hash "$1" >"$work/out" 2>&1 &&

@@ -53,20 +53,6 @@ unplug()
     done
 }
 
-# Processes of our program; asked a few times, for those that die need a moment.
-orphans()
-{
-    for try in 1 2 3 4 5 6 7 8; do
-        left=0
-        for process in /proc/[0-9]*; do
-            [ "$(readlink "$process/exe" 2>/dev/null)" = "$work/mpi" ] && left=$((left + 1))
-        done
-        [ $left = 0 ] && return 1
-        sleep 0.25
-    done
-    return 0
-}
-
 job()
 {
     case $flavour in

@@ -411,6 +411,15 @@ static void files_messages(void)
     CLOSE_CLEAN(ctx);
 }
 
+// The model of the file with `to` for `from`; NULL: refused.
+static glam_model *files_edited(glam_ctx *ctx, files_block b, const char *from, const char *to)
+{
+    files_block other = files_edit(b, from, to);
+    glam_model *model = glam_load_memory(ctx, other.data, other.size);
+    free(other.data);
+    return model;
+}
+
 // A missing key is the format's default, and an extra tensor is refused.
 static void files_defaults(void)
 {
@@ -421,32 +430,20 @@ static void files_defaults(void)
     glam_model *model = glam_model_new(ctx, &config);
     if (!CHECK(model)) return;
     files_block b = files_save(model);
-    files_block less = files_edit(b, "\\\"context\\\":11,", "");
-    glam_model *back = glam_load_memory(ctx, less.data, less.size);
+    glam_model *back = files_edited(ctx, b, "\\\"context\\\":11,", "");
     CHECK(back && glam_model_config(back)->context == 64);
-    free(less.data);
-    less = files_edit(b, "\\\"attention_cap\\\":1.5,", "");
-    back = glam_load_memory(ctx, less.data, less.size);
+    back = files_edited(ctx, b, "\\\"attention_cap\\\":1.5,", "");
     CHECK(back && glam_model_config(back)->attention_cap == 0);
     CHECK(back && glam_model_config(back)->logit_cap == 1.5f);
-    free(less.data);
-    less = files_edit(b, "\\\"logit_cap\\\":1.5,", "\\\"logit_cap\\\":-1.5,");
-    CHECK(!glam_load_memory(ctx, less.data, less.size));
+    CHECK(!files_edited(ctx, b, "\\\"logit_cap\\\":1.5,", "\\\"logit_cap\\\":-1.5,"));
     CHECK(glam_error(ctx) != GLAM_OK && strstr(glam_error_text(ctx), "logit_cap"));
     glam_clear_error(ctx);
-    free(less.data);
-    less = files_edit(b, "\\\"experts\\\":0,", "");
-    back = glam_load_memory(ctx, less.data, less.size);
+    back = files_edited(ctx, b, "\\\"experts\\\":0,", "");
     CHECK(back && glam_model_config(back)->moe.experts == 0);
-    free(less.data);
-    less = files_edit(b, "\\\"tied\\\":true", "\\\"tied\\\":false");
-    CHECK(!glam_load_memory(ctx, less.data, less.size));
+    CHECK(!files_edited(ctx, b, "\\\"tied\\\":true", "\\\"tied\\\":false"));
     ERROR_IS(ctx, GLAM_ERR_FORMAT, "unembed [5,4] is not in the file");
-    free(less.data);
-    less = files_edit(b, "\\\"layers\\\":2", "\\\"layers\\\":1");
-    CHECK(!glam_load_memory(ctx, less.data, less.size));
+    CHECK(!files_edited(ctx, b, "\\\"layers\\\":2", "\\\"layers\\\":1"));
     ERROR_IS(ctx, GLAM_ERR_FORMAT, "the config has no such tensor");
-    free(less.data);
     free(b.data);
     CLOSE_CLEAN(ctx);
 }

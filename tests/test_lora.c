@@ -347,6 +347,7 @@ static void lora_files(void)
     glam_adapter a, b;
     CHECK(glam_adapter_of(model, "layers.1.attn.v", &a) && glam_adapter_of(whole, "layers.1.attn.v", &b));
     CHECK(a.scale == b.scale && a.scale == 2);
+    CHECK(!strcmp(glam_role_name(GLAM_ROLE_ATTENTION), "attention") && !glam_role_name(32) && !glam_role_name(3));
     glam_model *onto = glam_model_new(other, &c);
     CHECK(glam_load_adapter(onto, "test_lora_own.tmp") == GLAM_OK);
     CHECK(test_model_hash(onto) == hash);
