@@ -8052,7 +8052,7 @@ static void glam__attend_keys(const glam__heads *h, glam__slice *w, int b, int k
 
 static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
 {
-    const glam__kernels *k = h->kernels;
+    const glam__kernels *kernels = h->kernels;
     const glam__cache *c = h->at->cache;
     int length = c ? c->most : h->keys;        // rows that the values have room for
     if (h->xl && c) w->rp = c->r + (size_t)head * glam__panel_floats(h->ctx, c->most, h->D);
@@ -8066,14 +8066,14 @@ static void glam__attend(const glam__heads *h, glam__slice *w, int b, int head)
             float *s = w->s + (size_t)i * h->lds;
             size_t t = (size_t)b * h->S + i0 + i;
             int count = glam__score_row(h, b, head, i0 + i, s, w->raw + (size_t)i * h->ldr, NULL);
-            h->lse[t * h->heads + head] = count ? k->softmax(count, s, h->at->c.sink) : 0;
+            h->lse[t * h->heads + head] = count ? kernels->softmax(count, s, h->at->c.sink) : 0;
             if (count) glam__hide_keys(h, b, i0 + i, s);
             memset(s + count, 0, (size_t)(last - count) * sizeof(float));
         }
         float *o = h->o + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D;
         glam__attend_times(h, w, rows, h->D, last, w->s, h->lds, w->v, length, o, (size_t)h->A);
         for (int i = 0; i < rows && h->at->scale != 1; i++)
-            k->scale(h->D, h->at->scale, o + (size_t)i * h->A);
+            kernels->scale(h->D, h->at->scale, o + (size_t)i * h->A);
     }
 }
 
@@ -8124,23 +8124,24 @@ static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
 static void glam__attend_back_scores(const glam__heads *h, const glam__slice *w, int b, int head,
                                      int i0, int rows)
 {
-    const glam__kernels *k = h->kernels;
+    const glam__kernels *kernels = h->kernels;
     int last = i0 + rows;
     float *dout = h->dout + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D;
     const float *o = h->o + ((size_t)b * h->S + i0) * h->A + (size_t)head * h->D;
     float scale = h->at->scale;                            // o was saved with it
-    for (int i = 0; i < rows && scale != 1; i++) k->scale(h->D, scale, dout + (size_t)i * h->A);
+    for (int i = 0; i < rows && scale != 1; i++)
+        kernels->scale(h->D, scale, dout + (size_t)i * h->A);
     glam__scores(h, w, b, head, i0, rows);
-    glam__attend_times(h, w, rows, glam__up(last, k->nr), h->D, dout, (size_t)h->A, w->v, h->D,
-                       w->ds, h->lds);
+    glam__attend_times(h, w, rows, glam__up(last, kernels->nr), h->D, dout, (size_t)h->A, w->v,
+                       h->D, w->ds, h->lds);
     for (int i = 0; i < rows; i++) {
         float *s = w->s + (size_t)i * h->lds, *ds = w->ds + (size_t)i * h->lds;
         size_t t = (size_t)b * h->S + i0 + i;
         int count = glam__score_row(h, b, head, i0 + i, s, w->raw + (size_t)i * h->ldr,
                                     w->capped + (size_t)i * h->lds);
-        k->exp_minus(count, h->lse[t * h->heads + head], s, s);
+        kernels->exp_minus(count, h->lse[t * h->heads + head], s, s);
         if (count) glam__hide_keys(h, b, i0 + i, s);
-        float delta = k->dot(h->D, dout + (size_t)i * h->A, o + (size_t)i * h->A) / scale;
+        float delta = kernels->dot(h->D, dout + (size_t)i * h->A, o + (size_t)i * h->A) / scale;
         for (int j = 0; j < count; j++) ds[j] = s[j] * (ds[j] - delta);
         memset(s + count, 0, (size_t)(last - count) * sizeof(float));
         memset(ds + count, 0, (size_t)(last - count) * sizeof(float));
@@ -8152,15 +8153,15 @@ static void glam__attend_outer(const glam__heads *h, const glam__slice *w, const
                                size_t lds, int m, int rows, const float *x, size_t ldx, float *c,
                                size_t ldc)
 {
-    const glam__kernels *k = h->products;
-    if (k->pair > 1) {
-        k->narrow_rows(rows, m, s, lds, w->narrow, lds);
+    const glam__kernels *kernels = h->products;
+    if (kernels->pair > 1) {
+        kernels->narrow_rows(rows, m, s, lds, w->narrow, lds);
         s = w->narrow;
     }
-    for (int d = 0; d < h->D; d += k->nr) {
-        int n = glam__min(h->D - d, k->nr);
-        glam__pack_panel(k, rows, n, x + d, ldx, w->pack);
-        k->panel_t(m, n, rows, s, lds, w->pack, (size_t)k->nr, c + d, ldc, 1);
+    for (int d = 0; d < h->D; d += kernels->nr) {
+        int n = glam__min(h->D - d, kernels->nr);
+        glam__pack_panel(kernels, rows, n, x + d, ldx, w->pack);
+        kernels->panel_t(m, n, rows, s, lds, w->pack, (size_t)kernels->nr, c + d, ldc, 1);
     }
 }
 
@@ -8168,26 +8169,26 @@ static void glam__attend_outer(const glam__heads *h, const glam__slice *w, const
 static void glam__attend_back_xl(const glam__heads *h, const glam__slice *w, int b, int head,
                                  int i0, int rows, float *dq)
 {
-    const glam__kernels *k = h->kernels;
+    const glam__kernels *kernels = h->kernels;
     int last = i0 + rows, from = h->distances - last;
     from -= from % h->products->pair;                    // pairs begin there
     size_t wide = (size_t)glam__up(h->D, 16);
     const float *qv = w->q + (size_t)h->block * wide;
     float *du = h->duv + ((size_t)b * 2) * h->A + (size_t)head * h->D, *dv = du + h->A;
-    float *rn = w->kn + ((size_t)h->d_panels * k->nr * h->keys + 15) / 16 * 16;
+    float *rn = w->kn + ((size_t)h->d_panels * kernels->nr * h->keys + 15) / 16 * 16;
     for (int i = 0; i < rows; i++) {                     // dS by distance instead of by key
         float *raw = w->raw + (size_t)i * h->ldr;
         memset(raw + from, 0, (size_t)(h->distances - from) * sizeof(float));
         memcpy(raw + h->distances - (i0 + i + 1), w->ds + (size_t)i * h->lds,
                (size_t)(i0 + i + 1) * sizeof(float));
-        k->add(h->D, dq + (size_t)i * h->ld, du);        // dq holds dS K: the content part
+        kernels->add(h->D, dq + (size_t)i * h->ld, du);        // dq holds dS K: the content part
     }
     glam__attend_times(h, w, rows, h->D, h->distances - from, w->raw + from, h->ldr,
-                       rn + (size_t)(from / h->products->pair) * k->nr, h->distances, w->dq,
+                       rn + (size_t)(from / h->products->pair) * kernels->nr, h->distances, w->dq,
                        (size_t)h->D);
     for (int i = 0; i < rows; i++) {
-        k->add(h->D, w->dq + (size_t)i * h->D, dv);
-        k->add(h->D, w->dq + (size_t)i * h->D, dq + (size_t)i * h->ld);
+        kernels->add(h->D, w->dq + (size_t)i * h->D, dv);
+        kernels->add(h->D, w->dq + (size_t)i * h->D, dq + (size_t)i * h->ld);
     }
     if (!h->dr) return;
     glam__attend_outer(h, w, w->raw + from, h->ldr, h->distances - from, rows, qv, wide,
@@ -8198,7 +8199,7 @@ static void glam__attend_back_xl(const glam__heads *h, const glam__slice *w, int
 // Of one head of queries: adds to the gradients of the keys and values that it looks at.
 static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b, int head)
 {
-    const glam__kernels *k = h->kernels;
+    const glam__kernels *kernels = h->kernels;
     size_t ld = h->ld, wide = (size_t)glam__up(h->D, 16), row = (size_t)b * h->S * ld;
     size_t at = row + (size_t)head * h->D, at_kv = row + (size_t)(head / h->group) * h->D;
     const float *q = h->q + at;
@@ -8211,7 +8212,7 @@ static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b,
         const float *r = h->r + (size_t)head * h->D;
         glam__pack_columns(h->products, h->distances, h->D, r, (size_t)h->A, w->rp);
         glam__pack_rows(h->products, h->distances, h->D, r, (size_t)h->A,
-                        w->kn + ((size_t)h->d_panels * k->nr * h->keys + 15) / 16 * 16);
+                        w->kn + ((size_t)h->d_panels * kernels->nr * h->keys + 15) / 16 * 16);
     }
     for (int i0 = 0; i0 < h->S; i0 += h->block) {
         int rows = glam__min(h->S - i0, h->block), last = i0 + rows;
@@ -8220,10 +8221,10 @@ static void glam__attend_back(const glam__heads *h, const glam__slice *w, int b,
         glam__attend_outer(h, w, w->s, h->lds, last, rows, dout, (size_t)h->A, dv, ld);
         for (int i = 0; i < rows; i++) {
             float *ds = w->ds + (size_t)i * h->lds;
-            if (dbias) k->add(i0 + i + 1, ds, dbias + h->keys - (i0 + i + 1));
+            if (dbias) kernels->add(i0 + i + 1, ds, dbias + h->keys - (i0 + i + 1));
             if (h->at->c.cap > 0)
                 glam__cap_back(h->at->c.cap, i0 + i + 1, w->capped + (size_t)i * h->lds, ds);
-            if (h->at->c.scale != 1) k->scale(last, h->at->c.scale, ds);
+            if (h->at->c.scale != 1) kernels->scale(last, h->at->c.scale, ds);
         }
         glam__attend_times(h, w, rows, h->D, last, w->ds, h->lds, w->kn, h->keys,
                            dq + (size_t)i0 * ld, ld);
