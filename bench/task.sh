@@ -93,7 +93,7 @@ ask() {
         shift 2
         # shellcheck disable=SC2086
         $glam eval "$model" --task "$to/asked.jsonl" --beam 1 --answer 40 $threads "$@" \
-            --out "$to/$name.part" --force
+            --out "$to/$name.part" --force >/dev/null
         mv "$to/$name.part" "$to/$name.answers"
         set -- "$name"
     fi
