@@ -663,7 +663,8 @@ typedef struct glam_trace {
 } glam_trace;
 
 // Counts of one layer over any number of passes, and what follows from them (glam_stats_finish).
-// A choice counts where the router made it, before drops, unless it says kept.
+// A choice counts where the router made it, before drops, unless it says kept.  OLMoE: Muennighoff
+// et al. 2024; what names no source is counted as it says.
 typedef struct glam_routing_stats {
     int experts, vocab, texts;   // E, V, and D for texts here; without ids or texts V or D is 0
     uint64_t tokens;             // real ones
@@ -671,7 +672,8 @@ typedef struct glam_routing_stats {
     uint64_t *first;             // [E] tokens that chose it first
     uint64_t *chosen;            // [E] tokens that chose it at all
     uint64_t *kept;              // [E] tokens that it worked on
-    uint64_t *together;          // [E,E] tokens that chose both; the diagonal is chosen
+    uint64_t *together;          // [E,E] tokens that chose both (co-activation, OLMoE 5.2); the
+                                 // diagonal is chosen
     uint64_t *by_token;          // [V,E] first choices of each token id
     uint64_t *by_text;           // [D,E] choices of each text's tokens
     uint64_t compared, same_first, same, of;   // see glam_stats_compare
@@ -681,15 +683,16 @@ typedef struct glam_routing_stats {
     double kept_fullest, kept_emptiest;    // the same of kept[e] / (their mean)
     int    dead;                 // experts that are chosen less than 1/100 as often as the mean
     double dropped_share;        // dropped / choices
-    double balance;              // mean over tokens of glam_routing.balance
+    double balance;              // mean over tokens of glam_routing.balance (GShard 2.2)
     double entropy;              // the same of glam_routing.entropy, in nats: at most ln E
     double weight_first, weight_second;    // mean weights in the sum; a dropped one is 0
     // How much the id alone tells: the share of tokens whose first choice is the one that their id
-    // makes most often.  1/E to 1 (vocabulary specialisation, OLMoE, Muennighoff et al. 2024, 5.4).
+    // makes most often.  1/E to 1 (vocabulary specialisation, OLMoE 5.4).
     double token_specialisation;
     double *text_load;           // [D,E] by_text / the mean of that text over experts; 1: even
+                                 // (domain specialisation, OLMoE 5.3)
     double agreement_first;      // share of tokens with the same first choice as before
-    double agreement;            // share of choices made before as well, in whatever order (router
+    double agreement;            // share of choices made before as well, in any order (router
                                  // saturation, OLMoE 5.1)
 } glam_routing_stats;
 

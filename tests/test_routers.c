@@ -6,7 +6,8 @@
 // What a listener saw, judged on the spot: its arrays are gone when it returns.
 typedef struct router_ear {
     int calls, wrong, train, evaluate, generate, parts, last_step, positions, padding, dropped;
-    const glam_model *model;
+    const float *x, *router;               // of a mixture of one's own, [T,4] and [4,E]
+    int logits;                            // of it, that were done again
 } router_ear;
 
 static int router_is(double a, double b) { return fabs(a - b) < 1e-5; }
@@ -59,6 +60,13 @@ static void router_hear(void *user, const glam_trace *t)
     }
     ear->dropped += lost;
     ear->wrong += lost != r->dropped;
+    for (int i = 0; i < r->tokens * r->experts && t->layer < 0 && ear->x; i++, ear->logits++) {
+        double l = 0;                      // the logits themselves: a softmax forgets a constant
+        for (int m = 0; m < 4; m++)
+            l += (double)ear->x[i / r->experts * 4 + m] *
+                 (double)ear->router[m * r->experts + i % r->experts];
+        ear->wrong += !router_is((double)t->logit[i], l);
+    }
 }
 
 static glam_config router_config(int layers)
@@ -143,8 +151,10 @@ static void router_trace_passes(void)
     glam_moe_weights w = glam_moe_init(ctx, "own", 4, &moe);
     float x[20];
     for (int i = 0; i < 20; i++) x[i] = (float)sin(i);
+    ear.x = x;
+    ear.router = w.router->data;
     glam_moe(ctx, glam_input(ctx, x, glam_dim2(5, 4)), &w, &moe, NULL, NULL);
-    CHECK(ear.calls == 7 && ear.train == 1 && ear.wrong == 0);
+    CHECK(ear.calls == 7 && ear.train == 1 && ear.wrong == 0 && ear.logits == 5 * 3);
     CHECK(glam_error(ctx) == GLAM_OK);
     glam_close(ctx);
 }
@@ -240,6 +250,7 @@ static void router_stats_counts(void)
     glam_routing_stats *half = glam_stats_new(ctx, STAT_E, STAT_V, STAT_D);
     int wrong = 0, dead = 0;
     double real = 0, balance = 0, entropy = 0, weight[2] = { 0, 0 }, most = 0, least = 1e9, hits = 0;
+    double kept_most = 0, kept_least = 1e9, kept_all = 0;
     for (int i = 0; i < 2; i++) {
         stat_make(&p[i], (uint64_t)i + 1);
         CHECK(glam_stats_add(ctx, i ? half : s, &p[i].r, p[i].token, p[i].text) == GLAM_OK);
@@ -264,6 +275,9 @@ static void router_stats_counts(void)
                     kept += p[i].expert[t * STAT_K + j] == e && p[i].kept[t * STAT_K + j];
             }
         wrong += s->first[e] != first || s->chosen[e] != chosen || s->kept[e] != kept;
+        kept_all += (double)kept;
+        kept_most = (double)kept > kept_most ? (double)kept : kept_most;
+        kept_least = (double)kept < kept_least ? (double)kept : kept_least;
         dead += (double)chosen < 0.01 * real * STAT_K / STAT_E;
         if ((double)first * STAT_E / real > most) most = (double)first * STAT_E / real;
         if ((double)first * STAT_E / real < least) least = (double)first * STAT_E / real;
@@ -307,7 +321,9 @@ static void router_stats_counts(void)
     CHECK_NEAR(s->weight_first, weight[0] / real, 1e-12);
     CHECK_NEAR(s->weight_second, weight[1] / real, 1e-12);
     CHECK_NEAR(s->token_specialisation, hits / real, 1e-12);
-    CHECK(s->kept_fullest >= 1 && s->kept_emptiest <= 1 && s->fullest > s->emptiest);
+    CHECK_NEAR(s->kept_fullest, kept_most * STAT_E / kept_all, 1e-12);
+    CHECK_NEAR(s->kept_emptiest, kept_least * STAT_E / kept_all, 1e-12);
+    CHECK(kept_most > kept_least && s->fullest > s->emptiest);
     CHECK(glam_error(ctx) == GLAM_OK);
     glam_close(ctx);
 }
@@ -339,6 +355,23 @@ static void router_stats_agreement(void)
     CHECK_NEAR(s->agreement, same / (real * STAT_K), 1e-12);
     CHECK(first < real && same > first && same < real * STAT_K);
     CHECK(s->tokens == 0 && s->fullest == 0 && s->token_specialisation == 0);   // nothing added yet
+    glam_close(ctx);
+}
+
+// Dead is less than a hundredth of the mean: of 4 in 800 choices by two experts one is not, of 3 one is.
+static void router_stats_dead(void)
+{
+    glam_options o = test_options();
+    glam_ctx *ctx = glam_open(&o);
+    for (uint64_t few = 3; few <= 4; few++) {
+        glam_routing_stats *s = glam_stats_new(ctx, 2, 0, 0);
+        s->tokens = s->choices = 800;
+        s->first[0] = s->chosen[0] = 800 - few;
+        s->first[1] = s->chosen[1] = few;
+        glam_stats_finish(s);
+        CHECK(s->dead == (few < 4));
+        CHECK_NEAR(s->emptiest, (double)few / 400, 1e-12);
+    }
     glam_close(ctx);
 }
 
@@ -977,6 +1010,8 @@ static void router_pruned(void)
         CHECK(glam_stats_most(ctx, s, 4, at) == GLAM_OK);
         CHECK(at[0] == 0 && at[1] == 2 && at[2] == 3 && at[3] == 5);
         CHECK(s->chosen[1] == 0 && s->chosen[4] == 0);
+        glam_stats_finish(s);
+        CHECK(s->dead >= 2 && s->emptiest == 0);           // those that are off
     }
     glam_model *small = glam_select_experts(model, row, 4);
     CHECK(small && glam_model_count(small, NULL) < glam_model_count(model, NULL));
@@ -1012,6 +1047,7 @@ static void test_routers(void)
     RUN(router_two_records);
     RUN(router_stats_counts);
     RUN(router_stats_agreement);
+    RUN(router_stats_dead);
     RUN(router_balance_is_no_proof);
     RUN(router_stats_failures);
     RUN(router_sampled_shares);
