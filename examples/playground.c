@@ -223,9 +223,12 @@ static void keep_loads(void)
     memset(load, 0, sizeof load);
     for (int l = 0; l < c->layers; l++) {
         const glam_routing *r = glam_trainer_routing(mixture.trainer, l);
-        for (int t = 0; r && t < r->tokens; t++)
-            if (r->expert[(size_t)t * r->top_k] >= 0) load[l][r->expert[(size_t)t * r->top_k]]++;
-        for (int e = 0; r && e < r->experts; e++) load[l][r->experts + e] = r->load[e];
+        for (size_t t = 0; r && t < (size_t)r->tokens; t++) {
+            int e = r->expert[t * (size_t)r->top_k];
+            if (e < 0) continue;
+            load[l][e]++;
+            load[l][r->experts + e] += r->kept[t * (size_t)r->top_k];
+        }
         if (!r) load[l][0] = -1;
     }
 }
@@ -271,8 +274,8 @@ EXPORT(numbers) const double *numbers(void)
     return out;
 }
 
-// Of the last training step [2,E]: first choices of each expert, and what it had a place for;
-// NULL: a dense layer.
+// Of the last training step [2,E]: first choices of each expert, and those of them that found a
+// place; NULL: a dense layer.
 EXPORT(loads) const int32_t *loads(int layer)
 {
     if (layer < 0 || layer >= MOST_LAYERS || load[layer][0] < 0) return NULL;

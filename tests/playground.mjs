@@ -95,6 +95,8 @@ async function use(saved, opened) {
         check(await page.run("[...document.querySelectorAll('#text span i')].every((e, t) => +e.textContent === seen.expert[t * seen.K])"), 'digits under the letters');
         await page.key('3');
         check(await page.run('expert') === 3, 'a digit: one expert');
+        check(await page.run("new Set([...document.querySelectorAll('#text span')].map(e => Math.round(e.getBoundingClientRect().top))).size") ===
+            (await page.run('own')).split('\n').length, 'lit letters stand in line with the others');
         check(await page.run(`[...document.querySelectorAll('#text span')].every((e, t) => {
             const k = [...seen.expert.slice(t * seen.K, (t + 1) * seen.K)].indexOf(3);
             return (k >= 0 && Math.round(100 * seen.weight[t * seen.K + k]) > 0) === (e.lastChild.textContent > 0);
@@ -133,6 +135,9 @@ async function use(saved, opened) {
             await turn(name, value);
             await page.until(`${number('step')} > ${step} + 2 && state.knobs.${name} === ${value}`);
             if (name === 'capacity') check(await page.run(number('dropped')) > 0.5, 'capacity 0.5 drops most');
+            if (name === 'capacity')           // 512 tokens, 8 experts: 32 places each, which first choices take first
+                check(await page.run(`state.loads.every(l => l.slice(0, 8).reduce((a, b) => a + b) === 512 &&
+                    l.slice(8).every((kept, e) => kept === Math.min(l[e], 32)))`), 'first choices that found a place: ' + await page.run('JSON.stringify(state.loads)'));
             if (name === 'top_k') check(await page.run(number('top_k')) === value, 'experts per token: ' + value);
         }
         await turn('capacity', 0);
