@@ -49,7 +49,7 @@ typedef struct verdict {
     double target;                            // where the second's curve ends
     int    reached;
     double time_share, token_share, energy_share;   // NAN: not reached
-    char   sentence[400];
+    char   sentence[500];
 } verdict;
 
 // == before the first step ==================================================================
@@ -208,7 +208,7 @@ static void plot(race *x, int last)
     for (int k = 0; k < WIDE; k++) putchar('-');
     printf("%s          0:00%*s%s          nats by training time: %c %s, %c %s, * both", end,
            WIDE - 4, show_time(to), end, x->as[0].mark, x->as[0].name, x->as[1].mark, x->as[1].name);
-    if (last) printf(", . %s at the end", x->as[1].name);
+    if (last) printf(",%s. %s at the end", x->routers ? "\n          " : " ", x->as[1].name);
     fputs(end, stdout);
     x->drawn = show_colour ? HIGH + 3 : 0;
     flush_output();
@@ -269,8 +269,8 @@ static void add_point(race *x, racer *p)
     log_eval(r);
     if (r->s->quiet) return;
     if (show_colour) plot(x, 0);
-    else printf("%-8s %8.1f s  step %6d  %12s tokens  loss %.4f\n", r->side, now.seconds,
-                r->now.step, show_commas(now.tokens), now.loss);
+    else printf("%-*s %8.1f s  step %6d  %12s tokens  loss %.4f\n", x->routers ? 13 : 8, r->side,
+                now.seconds, r->now.step, show_commas(now.tokens), now.loss);
     flush_output();
 }
 
@@ -356,7 +356,7 @@ static void judge(const race *x, verdict *v)
     double a = x->of[0].r.valid_loss, b = x->of[1].r.valid_loss;
     const char *close = fabs(a - b) < LEVEL ? "; less than 0.01 nats apart: another seed may turn "
                                               "it round" : "";
-    char length[40];
+    char length[40], ahead[160] = "";
     find_crossing(x, v);
     double many = x->budget > 0 ? x->budget / 60 : x->of[1].r.recipe.steps;
     snprintf(length, sizeof length, "%.9g %s%s", many, x->budget > 0 ? "minute" : "step",
@@ -375,6 +375,13 @@ static void judge(const race *x, verdict *v)
         snprintf(v->sentence, sizeof v->sentence, "%s did not reach %s's "
                  "final loss in %s: %.4f against %.4f nats%s%s", first, second, length, a, b, close,
                  x->routers ? "" : "; a mixture pays with more tokens");
+    for (int i = 0; i < 2; i++)
+        if (x->of[i].r.config.moe.experts > 0 && !ahead[0] &&
+            x->of[i].r.config.moe.router == GLAM_ROUTER_EXPERT_CHOICE)
+            snprintf(ahead, sizeof ahead, "; but %s looks at later tokens: its loss cannot be "
+                     "compared", x->as[i].words);
+    size_t end = strlen(v->sentence);
+    snprintf(v->sentence + end, sizeof v->sentence - end, "%s", ahead);
 }
 
 static double speed(const run *r)

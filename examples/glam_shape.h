@@ -211,6 +211,10 @@ static double machine_bytes(void)
 
 static void show_model(const char *what, const glam_config *c)
 {
+    if (strlen(what) > 9) {                              // the router expert_choice
+        printf("%s\n", what);
+        what = "";
+    }
     printf("%-9s %d layers, width %d, %d heads of %d, hidden %d,\n"
            "          context %d, vocabulary %d\n", what, c->layers, c->d_model, c->heads,
            c->d_head, c->hidden, c->context, c->vocab);

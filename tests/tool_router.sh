@@ -25,6 +25,10 @@ is "sigmoid, bias and shared" 0 'balanced by a bias'
 ask race text $small --router hash --router top_k --log two.jsonl
 is "two routers race" 0 'router hash .* router top_k'
 grep -q '"side":"hash"' two.jsonl && grep -q '"second_loss"' two.jsonl; status=$?; is "both are in the log" 0 ''
+ask race text $small --router top_k --router expert_choice
+tr '\n' ' ' <out | grep -q 'router expert_choice looks at later tokens: its loss cannot be compared'; status=$?
+is "a race with one that looks ahead says so" 0 ''
+awk 'length > 79 && !/^note: / { print; bad = 1 } END { exit bad }' out;  status=$?; is "in 79 columns" 0 ''
 ask race text $small --router hash --router hash;     is "a router against itself" 2 'hash twice'
 ask race text $small --router hash --router best;     is "no such rival" 2 'top_k sampled random'
 
