@@ -186,6 +186,7 @@ static void put_run_chart(report *r, int what)
     static const char *const titles[3] = {"loss in training", "validation loss",
                                           "balance E \xce\xa3 f P"};
     chart c = new_chart(files[what], titles[what], what == 2 ? "" : "nats per token", 2);
+    c.cut = what == 0;
     for (int side = 0; side < (what == 2 ? 1 : 2); side++) {
         const history *h = side ? &r->dense : &r->run;
         if (h->steps == 0 || (what == 1 && h->evals == 0)) continue;

@@ -41,7 +41,8 @@ static void put_table(json_out *o, const char *corner, const char *before, int c
 
 static void end_table(json_out *o) { put(o, "</table></div>\n"); }
 
-enum { HAND = 4 };                               // entries of a long vector that are shown
+enum { HAND = 4,                                 // entries of a long vector that are shown
+       MOST_ROWS = 12000 };                        // most numbers of vectors that are shown whole
 
 static void put_hand_forward(report *r, const byhand *b)
 {
@@ -72,6 +73,36 @@ static void put_hand_forward(report *r, const byhand *b)
     put_numbers(o, "e^(l &minus; max)", b->power, E, 1, 5);
     put_numbers(o, "p", b->p, E, 1, 5);
     end_table(o);
+}
+
+static void put_cell(json_out *o, double value, int digits)
+{ put_format(o, "<td>%.*f</td>", digits, fabs(value) < 0.5 * pow(10, -digits) ? 0.0 : value); }
+
+// All that the sums are over, for a spreadsheet: a row for each entry of the vectors.  Left out
+// where it would be most of the page.
+static void put_hand_all(report *r, const byhand *b)
+{
+    json_out *o = &r->page;
+    int E = b->experts, M = b->width, k = b->top_k, mixtures = 0;
+    for (int i = 0; i < r->config->layers; i++) mixtures += is_mixture(r->config, i);
+    if ((3 + E + k) * M * mixtures > MOST_ROWS) return;
+    put_format(o, "<details><summary>All %d rows, for a spreadsheet</summary>\n<p>Logits are the "
+               "sums of n times W<sub>e</sub>, dL/dw those of g times f.</p>\n<div "
+               "class=\"scroll\" tabindex=\"0\"><table class=\"all\"><tr><th "
+               "scope=\"col\">m</th><th scope=\"col\">x</th><th scope=\"col\">n</th>", M);
+    for (int e = 0; e < E; e++) put_format(o, "<th scope=\"col\">W<sub>%d</sub></th>", e);
+    for (int i = 0; i < k; i++) put_format(o, "<th scope=\"col\">f of %d</th>", b->chosen[i]);
+    put(o, "<th scope=\"col\">g</th></tr>\n");
+    for (int m = 0; m < M; m++) {
+        put_format(o, "<tr><th scope=\"row\">%d</th>", m);
+        put_cell(o, (double)b->x[m], 5);
+        put_cell(o, (double)b->n[m], 5);
+        for (int e = 0; e < E; e++) put_cell(o, (double)b->router[m * E + e], 5);
+        for (int i = 0; i < k; i++) put_cell(o, (double)b->f[i * M + m], 5);
+        put_cell(o, (double)b->g[m], 6);
+        put(o, "</tr>\n");
+    }
+    put(o, "</table></div></details>\n");
 }
 
 static void put_hand_sum(report *r, const byhand *b)
@@ -163,6 +194,7 @@ static void put_hand(report *r, int layer)
     put_hand_forward(r, b);
     put_hand_sum(r, b);
     put_hand_back(r, b);
+    put_hand_all(r, b);
 }
 
 // A letter with one after it in its window, where the model was surprised and two experts share.

@@ -114,8 +114,9 @@ typedef struct chart {
     chart_line *line;
     int         lines, digits;                   // of the numbers that are read off
     int         from_zero, whole;                // the axis begins at 0; has whole numbers
+    int         cut;                             // its top is what the first tenth leaves below it
     double      level, slots;                    // a dotted line each; 0: none
-    double      x0, x1, y0, y1;
+    double      x0, x1, y0, y1, over;            // over: the largest value above the top, if any
     const char *across;                          // what x is; NULL: steps
 } chart;
 
@@ -142,6 +143,20 @@ static void chart_range(chart *c)
     if (!(c->y1 > c->y0)) c->y1 = c->y0 + (c->y0 > 0 ? c->y0 : 1);
 }
 
+// A loss falls from 5.5 to 2 in its first steps: little of the axis is then left for all that comes
+// after them, where two runs differ by hundredths.
+static void chart_cut(chart *c)
+{
+    double low = 1e300, top = -1e300, from = c->x0 + (c->x1 - c->x0) / 10;
+    for (int i = 0; i < c->lines; i++)
+        for (int k = 0; k < c->line[i].count; k++)
+            if (c->line[i].x[k] >= from && isfinite(c->line[i].y[k]))
+                include(c->line[i].y[k], &low, &top);
+    if (!(top > c->y0) || top >= c->y1) return;
+    c->over = c->y1;
+    c->y1 = top;
+}
+
 static double chart_x(const chart *c, double x)
 {
     return CHART_LEFT + (CHART_RIGHT - CHART_LEFT) * (x - c->x0) / (c->x1 - c->x0);
@@ -149,7 +164,8 @@ static double chart_x(const chart *c, double x)
 
 static double chart_y(const chart *c, double y)
 {
-    return CHART_BOTTOM - (CHART_BOTTOM - CHART_TOP) * (y - c->y0) / (c->y1 - c->y0);
+    double high = CHART_BOTTOM - (CHART_BOTTOM - CHART_TOP) * (y - c->y0) / (c->y1 - c->y0);
+    return high < CHART_TOP ? CHART_TOP : high;
 }
 
 static void chart_axes(json_out *o, const chart *c)
@@ -171,6 +187,10 @@ static void chart_axes(json_out *o, const chart *c)
              c->across ? c->across : "step");
     svg_text(o, 2, 14, "head", "start", c->title);
     svg_text(o, CHART_WIDE - 2, 14, "", "end", c->unit);
+    if (c->over > c->y1) {
+        snprintf(number, sizeof number, "from %.3g, above", c->over);
+        svg_text(o, CHART_LEFT + 60, CHART_TOP + 9, "number over", "start", number);
+    }
 }
 
 // Dotted lines with their names, which stand above the curves.
@@ -202,9 +222,11 @@ static void chart_curve(json_out *o, const chart *c, const chart_line *l)
     put_format(o, "\"><polyline class=\"%s\"", kind);
     if (!l->faint) put_format(o, " stroke=\"var(--l%d)\"", l->colour % 8);
     put(o, " points=\"");
-    for (int k = 0; k < l->count; k++)
-        if (isfinite(l->y[k]))
+    for (int k = 0; k < l->count; k++) {                 // above the top: where it comes from alone
+        int above = l->y[k] > c->y1 && (k + 1 == l->count || l->y[k + 1] > c->y1);
+        if (isfinite(l->y[k]) && !above)
             put_format(o, "%.1f,%.1f ", chart_x(c, l->x[k]), chart_y(c, l->y[k]));
+    }
     put(o, "\"/>");
     for (int k = 0; k < l->count && l->dots; k++)
         if (isfinite(l->y[k]))
@@ -255,6 +277,7 @@ static void chart_draw(json_out *o, chart *c, int alone)
 {
     char label[300];
     chart_range(c);
+    if (c->cut) chart_cut(c);
     const chart_line *l = &c->line[0];
     snprintf(label, sizeof label, "%s, %s %.4g to %.4g; %s from %.4g to %.4g", c->title,
              c->across ? c->across : "steps", c->x0, c->x1, l->name, l->count ? l->y[0] : 0, l->count ? l->y[l->count - 1] : 0);

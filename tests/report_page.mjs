@@ -197,9 +197,22 @@ async function use_finger(plots) {
 // The numbers of the token by hand, done again here from those that stand before them.
 async function by_hand() {
     check('a token is done by hand, or the page says why not',
-        await ask("[...document.querySelectorAll('#hand [data-layer]')].every(d => d.querySelectorAll('table').length === 5 || /this model has another/.test(d.textContent))"));
+        await ask("[...document.querySelectorAll('#hand [data-layer]')].every(d => d.querySelectorAll('table:not(.all)').length === 5 || /this model has another/.test(d.textContent))"));
     const rows = await ask(`[...document.querySelectorAll('#hand [data-layer]')].map(d => Object.fromEntries([...d.querySelectorAll('tr')]
         .map(r => [r.querySelector('th').textContent, [...r.querySelectorAll('td')].map(c => Number(c.textContent))])))`);
+    // logits and what the weights feel, from all entries, as far as their five digits go
+    const sums = await ask(`[...document.querySelectorAll('#hand table.all')].map(t => {
+        const d = t.closest('[data-layer]'), all = [...t.querySelectorAll('tr')].slice(1).map(r => [...r.cells].slice(1).map(c => Number(c.textContent)));
+        const logit = [...d.querySelectorAll('tr')].find(r => r.cells[0].textContent === 'all: logit');
+        const want = [...logit.cells].slice(1).map(c => Number(c.textContent)), E = want.length, k = all[0].length - E - 3;
+        const felt = [...d.querySelectorAll('p')].find(p => p.textContent.startsWith('dL/dw'));
+        const dw = [...felt.querySelectorAll('b')].map(b => Number(b.textContent));
+        const sum = f => all.reduce((a, v) => a + f(v), 0);
+        return Math.max(...want.map((w, e) => Math.abs(w - sum(v => v[1] * v[2 + e]))),
+            ...dw.map((w, i) => Math.abs(w - sum(v => v[2 + E + i] * v[E + k + 2]))));
+    })`);
+    check('where a token is done by hand there is a table of all entries', sums.length > 0 || await ask("!/all: logit/.test(document.querySelector('#hand').textContent)"), sums.length);
+    check('logits and dL/dw from all entries', sums.every(d => d < 2e-3), sums);
     for (const r of rows) {
         if (!r['all: logit']) continue;                // another router, which says so
         const l = r['all: logit'], p = r.p, most = Math.max(...l), e = l.map(v => Math.exp(v - most));
