@@ -1227,6 +1227,8 @@ GLAM_API double glam_validate(glam_trainer *trainer);
 GLAM_API glam_model *glam_trainer_model(const glam_trainer *trainer);
 GLAM_API const glam_recipe *glam_trainer_recipe(const glam_trainer *trainer);
 GLAM_API int glam_trainer_done(const glam_trainer *trainer);              // steps so far
+// The least loss of the validations of eval_every, in the checkpoint too; -1: none yet.
+GLAM_API double glam_trainer_best(const glam_trainer *trainer);
 // What the mixture of this layer did in the last training step (its last part); a pass of your own
 // since then leaves it as it is, glam_forget does not.  NULL: a dense layer, or no step yet.
 GLAM_API const glam_routing *glam_trainer_routing(const glam_trainer *trainer, int layer);
@@ -16570,6 +16572,8 @@ GLAM_API glam_model *glam_trainer_model(const glam_trainer *trainer)
 GLAM_API const glam_recipe *glam_trainer_recipe(const glam_trainer *trainer)
 { return trainer ? &trainer->recipe : NULL; }
 GLAM_API int glam_trainer_done(const glam_trainer *trainer) { return trainer ? trainer->step : 0; }
+GLAM_API double glam_trainer_best(const glam_trainer *trainer)
+{ return trainer ? trainer->best_valid : -1; }
 GLAM_API const glam_routing *glam_trainer_routing(const glam_trainer *trainer, int layer)
 { return trainer ? glam__routing_of(trainer->model, layer, 1) : NULL; }
 GLAM_API const char *glam_trainer_summary(const glam_trainer *trainer)

@@ -150,7 +150,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(log, "log", "FILE", NEW | RESUME, WORD, 0, \
         "one JSON object per line; a book of that name is not overwritten without --force") \
     ROW(keep, "keep", "WHICH", TRAIN | RESUME, WORD, 0, \
-        "weights to save: best (of the validations since the start or --resume) or last; best") \
+        "weights to save: best (of the validations on the way) or last; best") \
     ROW(powercap, "powercap", "FOLDER", NEW | RESUME, WORD, 0, \
         "counters of energy (RAPL); /sys/class/powercap") \
     ROW(joules_per_gflop, "joules-per-gflop", "J", NEW | RESUME, REAL, 1e9, \

@@ -12,6 +12,7 @@ enum { PROMPT = 12, SAMPLE = 200,            // tokens that a sample begins with
 typedef struct best_weights {
     float **copy;                             // of each tensor; NULL: none yet
     int     tensors, step, off;               // off: no copies (any more)
+    int     beside;                           // the step of those beside the checkpoint
     double  loss;
 } best_weights;
 

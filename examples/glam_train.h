@@ -9,24 +9,31 @@
 static int check_different(const run *r)
 {
     const settings *s = r->s;
-    struct { const char *name, *path; } f[5] = {{"out", r->out}, {"checkpoint", r->checkpoint},
-        {"log", s->log}, {"from", s->from}, {"resume", s->resume}};      // written: the first three
-    if (rank > 0) return DONE;
-    for (int i = 0; i < 3; i++)
-        for (int k = i + 1; k < 5; k++) {
+    char *best = r->checkpoint ? beside(r->checkpoint) : NULL;
+    struct { const char *name, *path; } f[6] = {{"out", r->out}, {"checkpoint", r->checkpoint},
+        {"checkpoint (with .best)", best}, {"log", s->log},              // these are written
+        {"from", s->from}, {"resume", s->resume}};
+    int status = DONE;
+    for (int i = 0; i < 4 && rank <= 0; i++)
+        for (int k = i + 1; k < 6 && status == DONE; k++) {
             if (!f[i].path || !f[k].path || !same_file(f[i].path, f[k].path)) continue;
-            if (i == 1 && k == 4) continue;              // a checkpoint goes on in its file
-            if (i == 0 && k == 3 && s->force) continue;  // it is read whole before it is replaced
-            return complain(USAGE, "--%s and --%s are the same file: %s%s", f[i].name, f[k].name,
-                            f[i].path, i == 0 && k == 3 ? "; --force replaces the model that the "
-                            "run begins with" : "");
+            if (i == 1 && k == 5) continue;              // a checkpoint goes on in its file
+            if (i == 0 && k == 4 && s->force) continue;  // it is read whole before it is replaced
+            status = complain(USAGE, "--%s and --%s are the same file: %s%s", f[i].name, f[k].name,
+                              f[i].path, i == 0 && k == 4 ? "; --force replaces the model that "
+                              "the run begins with" : "");
         }
-    for (int i = 0; i < 3; i++)
-        for (int k = 0; k < r->path_count; k++)
+    for (int i = 0; i < 4 && rank <= 0; i++)
+        for (int k = 0; k < r->path_count && status == DONE; k++)
             if (f[i].path && same_file(f[i].path, r->paths[k]))
-                return complain(USAGE, "--%s %s is the text to learn from; it would be overwritten",
-                                f[i].name, f[i].path);
-    return DONE;
+                status = complain(USAGE, "--%s %s is the text to learn from; it would be "
+                                  "overwritten", f[i].name, f[i].path);
+    if (status == DONE && GIVEN(checkpoint) && !GIVEN(resume) && !s->force && rank <= 0 &&
+        kind_of(best) != NOTHING)
+        status = complain(FAILED, "%s, beside --checkpoint, exists already; --force overwrites it",
+                          best);
+    free(best);
+    return status;
 }
 
 // The names that were given, or names that are free; each is this run's own from now on.
@@ -37,7 +44,8 @@ static int choose_files(run *r)
     r->out = GIVEN(out) ? joined("%s", s->out) : NULL;
     r->checkpoint = GIVEN(checkpoint) ? joined("%s", s->checkpoint)
                   : GIVEN(resume) ? joined("%s", s->resume) : NULL;
-    if (check_different(r)) return USAGE;                // before anything is made
+    int status = check_different(r);                     // before anything is made
+    if (status != DONE) return status;
     if (!r->out) r->out = free_name(GIVEN(lora) ? "adapter" : "model", ".safetensors", &refused);
     else if (check_writable("out", r->out, s->force)) return FAILED;
     if (refused)
@@ -54,8 +62,8 @@ static int choose_files(run *r)
     if (refused)
         return complain(FAILED, "%s cannot be written: %s; --checkpoint chooses another place",
                         r->checkpoint, strerror(errno));
-    if (check_different(r)) return USAGE;                // links to what is there now
-    return open_log(r);
+    status = check_different(r);                         // links to what is there now
+    return status != DONE ? status : open_log(r);
 }
 
 // --minutes: runs some steps of a model that is then thrown away, so that the run itself is
@@ -570,6 +578,7 @@ static int prepare_resumed(run *r)
     r->model  = glam_trainer_model(r->trainer);
     r->recipe = *glam_trainer_recipe(r->trainer);
     r->config = *glam_model_config(r->model);
+    load_beside(r);
     return show_plan(r);
 }
 

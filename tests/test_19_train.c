@@ -1097,12 +1097,20 @@ static void train_stops_early(void)
     glam_trainer *trainer = glam_trainer_new(glam_model_new(ctx, &c), train, valid, &recipe);
     glam_report now;
     int stopped = 0;
+    double least = -1;
     memset(&report, 0, sizeof report);
     for (int more = 1; more; ) {
+        CHECK(glam_trainer_best(trainer) == least);
         more = glam_train_step(trainer, &now);
         stopped |= now.stopped;
         if (more) report = now;
+        if (more && now.step % 2 == 0 && (least < 0 || now.valid_loss < least)) least = now.valid_loss;
     }
+    CHECK(glam_trainer_best(trainer) == least && least > 0);
+    CHECK(glam_save_checkpoint(trainer, test_path("best")) == GLAM_OK);
+    trainer = glam_load_checkpoint(ctx, test_path("best"), train, valid);
+    CHECK(glam_trainer_best(trainer) == least && glam_trainer_best(NULL) == -1);
+    remove(test_path("best"));
     CHECK(stopped == 1 && report.valid_loss > 0);
     CHECK(glam_trainer_done(trainer) >= 6 && glam_trainer_done(trainer) <= 10);
     CLOSE_CLEAN(ctx);
