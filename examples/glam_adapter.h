@@ -90,11 +90,12 @@ static int run_merge(settings *s, char **words, int count)
     const char *out = GIVEN(merged_out) ? s->merged_out : "merged.safetensors";
     if (same_file(out, words[0]) || same_file(out, words[1]))
         return complain(USAGE, "--out %s is what is read; another name, please", out);
+    catch_and_leave_nothing();
     if (check_writable("out", out, s->force)) return FAILED;
     glam_ctx *ctx = open_context(s);
     glam_model *model = load_model(ctx, words[0]);
     if (model && take_adapter(model, words[1]) == GLAM_OK && merge_and_tell(model) == GLAM_OK)
-        glam_save(model, out);
+        save_whole(model, out);
     return end_saving(ctx, out);
 }
 

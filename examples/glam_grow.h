@@ -10,6 +10,7 @@ static int run_upcycle(settings *s, char **words, int count)
         return complain(USAGE, "upcycle wants a dense model: %s upcycle model.safetensors --experts "
                         "4 --every 2 --out grown.safetensors", program);
     const char *out = GIVEN(grown_out) ? s->grown_out : "grown.safetensors";
+    catch_and_leave_nothing();
     if (check_writable("out", out, s->force)) return FAILED;
     glam_ctx *ctx = open_context(s);
     glam_model *dense = load_model(ctx, words[0]), *model = NULL;
@@ -18,7 +19,7 @@ static int run_upcycle(settings *s, char **words, int count)
     if (GIVEN(grown_experts)) moe.experts = s->grown_experts;
     if (GIVEN(grown_top_k)) moe.top_k = s->grown_top_k;
     if (dense) model = glam_upcycle(dense, &moe);
-    if (model) glam_save(model, out);
+    if (model) save_whole(model, out);
     if (model && !glam_error(ctx)) {
         int mixtures = 0;
         for (int i = 0; i < glam_model_config(model)->layers; i++)

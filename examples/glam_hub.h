@@ -57,6 +57,10 @@ glam_status hub_export_adapter(const glam_model *model, const char *folder);
 // The same as a file for llama.cpp.
 glam_status hub_export_gguf_adapter(const glam_model *model, const char *path);
 
+// The name of the file that is being written and has not its own yet, or NULL: for a handler of
+// signals, which may remove it.
+const char *hub_unfinished(void);
+
 #endif
 
 #ifdef GLAM_HUB_IMPLEMENTATION
@@ -816,6 +820,10 @@ glam_tokenizer *hub_tokenizer_open(glam_ctx *ctx, const char *path)
 // A file that gets its name when it is whole; until then it has one that no other process takes.
 typedef struct hub_out { const char *path; char *fresh; FILE *file; } hub_out;
 
+static const char *volatile hub_fresh;           // of the file that is being written, or NULL
+
+const char *hub_unfinished(void) { return hub_fresh; }
+
 static FILE *hub_create(glam_ctx *ctx, const char *path, hub_out *o)
 {
     size_t room = (path ? strlen(path) : 0) + 32;
@@ -831,7 +839,7 @@ static FILE *hub_create(glam_ctx *ctx, const char *path, hub_out *o)
     if (!o->file) {
         glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", path ? path : "a file", strerror(errno));
         free(o->fresh);
-    }
+    } else hub_fresh = o->fresh;
     return o->file;
 }
 
@@ -846,6 +854,7 @@ static void hub_finish(glam_ctx *ctx, hub_out *o, int ok)
     if (!bad && rename(o->fresh, o->path)) bad = 1;
     if (bad) glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", o->path, strerror(errno));
     if (bad) remove(o->fresh);
+    hub_fresh = NULL;
     free(o->fresh);
 }
 

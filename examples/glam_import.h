@@ -93,6 +93,7 @@ static int run_import(settings *s, char **words, int count)
     const char *out = GIVEN(import_out) ? s->import_out : "model.safetensors";
     if (kind_of(words[0]) != FOLDER)
         return complain(FAILED, "%s is no folder; a model's folder has config.json and weights", words[0]);
+    catch_and_leave_nothing();
     if (check_writable("out", out, s->force)) return FAILED;
     double wide = form ? wide_loss(s, words[0]) : -1;        // before the other needs its memory
     glam_ctx *ctx = open_form(s, form);
@@ -106,7 +107,7 @@ static int run_import(settings *s, char **words, int count)
                    wide, loss - wide, show_commas(tokens));
         else if (form)
             printf("weights   %s\n", weight_forms[form]);
-        glam_save(model, out);
+        save_whole(model, out);
     }
     return end_saving(ctx, out);
 }
@@ -117,6 +118,7 @@ static int run_export(settings *s, char **words, int count)
         return complain(USAGE, "export wants a model and --out FOLDER: %s export model.safetensors "
                         "--out folder", program);
     if (GIVEN(as) && !GIVEN(adapter)) return complain(USAGE, "--as is about --adapter");
+    catch_and_leave_nothing();
     if (GIVEN(adapter)) return export_adapter(s, words[0]);
     if (make_folder("out", s->folder_out)) return FAILED;
     char *config = in_folder(s->folder_out, "config.json");

@@ -543,13 +543,43 @@ typedef struct outfile {
 } outfile;
 
 static char fresh_names[4][4096];                // of outfiles, for the handler of signals
+static volatile sig_atomic_t saving = 0, waits = 0;    // waits: the signal that came meanwhile
 
-static void outfile_on_signal(int number)
+static void leave_nothing(int number)
 {
+    const char *unfinished = hub_unfinished();
+    if (saving && !waits) {
+        waits = number;
+        say_at_once("\nglam: the file is finished first; once more ends at once\n");
+#ifndef HAVE_UNISTD
+        signal(number, leave_nothing);
+#endif
+        return;
+    }
     for (int i = 0; i < 4; i++) if (fresh_names[i][0]) unlink(fresh_names[i]);
+    if (unfinished) unlink(unfinished);
     remove_reservations();
     signal(number, SIG_DFL);
     raise(number);
+}
+
+// For commands that end at once when a signal comes: half a file stays nowhere.
+static void catch_and_leave_nothing(void)
+{
+    catch_signal(SIGINT, leave_nothing);
+    catch_signal(SIGTERM, leave_nothing);
+#ifdef HAVE_UNISTD
+    catch_signal(SIGHUP, leave_nothing);
+#endif
+}
+
+// What glam_save has begun only it can take away: a signal waits until the file is whole.
+static void save_whole(const glam_model *model, const char *path)
+{
+    saving = 1;
+    glam_save(model, path);
+    saving = 0;
+    if (waits) leave_nothing(waits);
 }
 
 // Which option names it, for messages.  path NULL or "-": standard output.
@@ -576,11 +606,7 @@ static inline int outfile_open(outfile *o, const char *which, const char *path, 
             strcpy(fresh_names[i], o->fresh);
             break;
         }
-    catch_signal(SIGINT, outfile_on_signal);
-    catch_signal(SIGTERM, outfile_on_signal);
-#ifdef HAVE_UNISTD
-    catch_signal(SIGHUP, outfile_on_signal);
-#endif
+    catch_and_leave_nothing();
     return DONE;
 }
 

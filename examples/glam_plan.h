@@ -125,26 +125,13 @@ static int read_device(const char *path, device *d)
 
 static int write_device(const char *path, const device *d, const char *note)
 {
-    char *part = joined("%s.part", path);
-    FILE *f = fopen(part, "w");
-    int well = f != NULL;
-    if (f) {
-        fprintf(f, "# %s\n", note);
-#define DEVICE_WRITE(field, help) fprintf(f, "%-12s %.6g   # %s\n", #field, d->field, help);
-        DEVICE_ROWS(DEVICE_WRITE)
+    outfile out;
+    if (outfile_open(&out, "calibrate", path, 1)) return FAILED;
+    fprintf(out.file, "# %s\n", note);
+#define DEVICE_WRITE(field, help) fprintf(out.file, "%-12s %.6g   # %s\n", #field, d->field, help);
+    DEVICE_ROWS(DEVICE_WRITE)
 #undef DEVICE_WRITE
-        well = !ferror(f);
-        well &= fclose(f) == 0;
-    }
-    if (well && rename(part, path) != 0) {                // where the old one is in the way
-        remove(path);
-        well = rename(part, path) == 0;
-    }
-    int reason = errno;
-    if (!well) remove(part);
-    free(part);
-    if (well) return DONE;
-    return complain(FAILED, "--calibrate %s cannot be written: %s", path, strerror(reason));
+    return outfile_close(&out, 1);
 }
 
 // == a model as the formulas see it =========================================================

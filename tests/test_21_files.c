@@ -1144,6 +1144,44 @@ static void files_tokenizer(void)
     remove(path);
 }
 
+// Sizes past the addresses: of a file in memory, of values, of scratch.  On a machine of 32 bits 8 GB are;
+// on one of 64 the file has a size that can be told, and only the last bytes of all are too many.
+static void files_addresses(void)
+{
+    const uint64_t many = sizeof(size_t) < 8 ? (uint64_t)8 << 30 : UINT64_MAX - 63;
+    const char *words = "do not fit the addresses of this machine";
+    glam_config config = files_tiny();
+    glam_ctx *ctx = test_ctx();
+    glam_model *model = glam_model_new(ctx, &config);
+    if (!CHECK(model)) return;
+    size_t before = glam_save_memory(model, NULL, 0);
+    glam_tensor *t = glam_model_tensor_at(model, 0);
+    glam_shape shape = t->shape;
+    t->shape = glam_dim2(1 << 16, 1 << 15);
+    size_t bytes = glam_save_memory(model, NULL, 0);
+    if (sizeof(size_t) < 8) {
+        CHECK(bytes == 0);
+        ERROR_IS(ctx, GLAM_ERR_MEMORY, words);
+        ERROR_IS(ctx, GLAM_OK, "");
+    } else CHECK(bytes / 1000 == (((size_t)8 << 30) + before - 4 * (size_t)shape.dim[0] * (size_t)shape.dim[1]) / 1000);
+    t->shape = shape;
+    CHECK(glam_save_memory(model, NULL, 0) == before);
+    CHECK(!glam__take(ctx, &ctx->life, many));
+    ERROR_IS(ctx, GLAM_ERR_MEMORY, words);
+    CHECK(glam__reserve_scratch(ctx, many) == GLAM_ERR_MEMORY);
+    ERROR_IS(ctx, GLAM_ERR_MEMORY, "GB of scratch");
+    if (sizeof(size_t) < 8) {
+        CHECK(!glam_param(ctx, "wide", glam_dim3(1 << 10, 1 << 11, 1 << 10)));
+        ERROR_IS(ctx, GLAM_ERR_MEMORY, words);
+    }
+    CLOSE_CLEAN(ctx);
+    ctx = test_ctx();
+    CHECK(glam_measure(ctx, 1) == GLAM_OK && (model = glam_model_new(ctx, &config)) != NULL);
+    CHECK(glam_save_memory(model, NULL, 0) == 0);
+    ERROR_IS(ctx, GLAM_ERR_STATE, "measures has no values");
+    CLOSE_CLEAN(ctx);
+}
+
 static void test_21_files(void)
 {
     RUN(files_round_trip);
@@ -1167,6 +1205,7 @@ static void test_21_files(void)
     RUN(files_long_headers);
     RUN(files_extremes);
     RUN(files_memory);
+    RUN(files_addresses);
     RUN(files_stopped);
     RUN(files_owed);
     RUN(files_rewound);

@@ -340,36 +340,36 @@ static void lora_files(void)
     glam_config c = lora_config(l), smaller = c;
     glam_model *model = lora_model(ctx, l);
     uint64_t hash = test_model_hash(model);
-    CHECK(glam_save(model, "test_lora_whole.tmp") == GLAM_OK);
-    CHECK(glam_save_adapter(model, "test_lora_own.tmp") == GLAM_OK);
-    glam_model *whole = glam_load(other, "test_lora_whole.tmp");
+    CHECK(glam_save(model, test_path("test_lora_whole.tmp")) == GLAM_OK);
+    CHECK(glam_save_adapter(model, test_path("test_lora_own.tmp")) == GLAM_OK);
+    glam_model *whole = glam_load(other, test_path("test_lora_whole.tmp"));
     if (CHECK(whole != NULL)) CHECK(test_model_hash(whole) == hash);
     glam_adapter a, b;
     CHECK(glam_adapter_of(model, "layers.1.attn.v", &a) && glam_adapter_of(whole, "layers.1.attn.v", &b));
     CHECK(a.scale == b.scale && a.scale == 2);
     CHECK(!strcmp(glam_role_name(GLAM_ROLE_ATTENTION), "attention") && !glam_role_name(32) && !glam_role_name(3));
     glam_model *onto = glam_model_new(other, &c);
-    CHECK(glam_load_adapter(onto, "test_lora_own.tmp") == GLAM_OK);
+    CHECK(glam_load_adapter(onto, test_path("test_lora_own.tmp")) == GLAM_OK);
     CHECK(test_model_hash(onto) == hash);
-    CHECK(glam_load_adapter(onto, "test_lora_own.tmp") == GLAM_ERR_STATE);
+    CHECK(glam_load_adapter(onto, test_path("test_lora_own.tmp")) == GLAM_ERR_STATE);
     ERROR_IS(other, GLAM_ERR_STATE, "has adapters already");
     // what does not fit leaves a model as it was
     smaller.d_model = 24;
     glam_model *small = glam_model_new(other, &smaller);
     size_t mark = glam_mark(other);
-    CHECK(glam_load_adapter(small, "test_lora_own.tmp") == GLAM_ERR_SHAPE);
+    CHECK(glam_load_adapter(small, test_path("test_lora_own.tmp")) == GLAM_ERR_SHAPE);
     ERROR_IS(other, GLAM_ERR_SHAPE, "do not fit");
     CHECK(glam_mark(other) == mark && !glam_adapter_of(small, "layers.0.attn.q", NULL));
-    CHECK(glam_load(other, "test_lora_own.tmp") == NULL);
+    CHECK(glam_load(other, test_path("test_lora_own.tmp")) == NULL);
     ERROR_IS(other, GLAM_ERR_FORMAT, "not a model");
-    CHECK(glam_save(small, "test_lora_small.tmp") == GLAM_OK);
-    CHECK(glam_load_adapter(small, "test_lora_small.tmp") == GLAM_ERR_FORMAT);
+    CHECK(glam_save(small, test_path("test_lora_small.tmp")) == GLAM_OK);
+    CHECK(glam_load_adapter(small, test_path("test_lora_small.tmp")) == GLAM_ERR_FORMAT);
     ERROR_IS(other, GLAM_ERR_FORMAT, "no file of adapters");
-    CHECK(glam_save_adapter(small, "test_lora_small.tmp") == GLAM_ERR_STATE);
+    CHECK(glam_save_adapter(small, test_path("test_lora_small.tmp")) == GLAM_ERR_STATE);
     ERROR_IS(other, GLAM_ERR_STATE, "no adapters");
-    remove("test_lora_whole.tmp");
-    remove("test_lora_own.tmp");
-    remove("test_lora_small.tmp");
+    remove(test_path("test_lora_whole.tmp"));
+    remove(test_path("test_lora_own.tmp"));
+    remove(test_path("test_lora_small.tmp"));
     CLOSE_CLEAN(other);
     CLOSE_CLEAN(ctx);
 }
@@ -393,11 +393,11 @@ static void lora_resumes(void)
         glam_trainer *t = glam_trainer_new(model, data, NULL, &r);
         for (int i = 0; i < (stop ? 3 : 6); i++) glam_train_step(t, NULL);
         if (stop) {
-            CHECK(glam_save_checkpoint(t, "test_lora_run.tmp") == GLAM_OK);
+            CHECK(glam_save_checkpoint(t, test_path("test_lora_run.tmp")) == GLAM_OK);
             CLOSE_CLEAN(ctx);
             ctx = lora_ctx(l);
             data = glam_text_from(ctx, text, sizeof text, NULL);
-            t = glam_load_checkpoint(ctx, "test_lora_run.tmp", data, NULL);
+            t = glam_load_checkpoint(ctx, test_path("test_lora_run.tmp"), data, NULL);
             if (!CHECK(t != NULL)) printf("%s\n", glam_error_text(ctx));
             while (t && glam_train_step(t, NULL)) continue;
             model = glam_trainer_model(t);
@@ -407,7 +407,7 @@ static void lora_resumes(void)
         whole = hash;
         CLOSE_CLEAN(ctx);
     }
-    remove("test_lora_run.tmp");
+    remove(test_path("test_lora_run.tmp"));
 }
 
 static void lora_borrowed_and_rewound(void)
@@ -486,13 +486,13 @@ static void lora_single_experts(void)
             }
             if (pass) break;
             for (int i = 0; i < 3; i++) CHECK(glam_train_step(t, NULL));
-            CHECK(glam_save_checkpoint(t, "test_lora_esft.tmp") == GLAM_OK);
+            CHECK(glam_save_checkpoint(t, test_path("test_lora_esft.tmp")) == GLAM_OK);
             CHECK(glam_freeze_experts(model, 0, NULL) == GLAM_ERR_STATE);
             ERROR_IS(ctx, GLAM_ERR_STATE, "belongs to an optimizer");
             CLOSE_CLEAN(ctx);
             ctx = lora_ctx(&l);
             data = glam_text_from(ctx, text, sizeof text, NULL);
-            t = glam_load_checkpoint(ctx, "test_lora_esft.tmp", data, NULL);
+            t = glam_load_checkpoint(ctx, test_path("test_lora_esft.tmp"), data, NULL);
             if (!CHECK(t != NULL)) printf("%s\n", glam_error_text(ctx));
             model = glam_trainer_model(t);
             while (t && glam_train_step(t, NULL)) continue;
@@ -502,7 +502,7 @@ static void lora_single_experts(void)
         ERROR_IS(ctx, GLAM_ERR_VALUE, "layer 7 is no mixture");
         CLOSE_CLEAN(ctx);
     }
-    remove("test_lora_esft.tmp");
+    remove(test_path("test_lora_esft.tmp"));
 }
 
 static void lora_errors(void)

@@ -327,7 +327,7 @@ static void narrow_files(void)
 // A run over a narrow model trains what is left, and its checkpoint goes on with the same bits.
 static void narrow_checkpoint(void)
 {
-    const char *path = "narrow.safetensors";
+    const char *path = test_path("narrow.safetensors");
     glam_options o = test_options();
     o.weights = GLAM_TYPE_Q8;
     float last[2];

@@ -405,6 +405,28 @@ try 0 'stopped, as it no longer gained' train "$work/over.txt" --from "$work/bes
     --eval-every 5 --val-fraction 0.2 --lr 0.1 --out "$work/early"
 grep -q 'the weights of the best validation' "$work/out" && pass || fail "early stop saves the last"
 
+# ... of both parts of a run that was stopped: they are in a file beside the checkpoint
+try 0 'the weights of the best validation' $over --steps 120 --out "$work/part" --checkpoint "$work/part.checkpoint"
+more="train $work/over.txt --steps 140 --resume $work/part.checkpoint"
+try 0 "the weights of the best validation, $told after" $more --out "$work/parts" --checkpoint "$work/parts.checkpoint"
+cmp -s "$work/best" "$work/parts" && pass || fail "a resumed run saves other best weights than those of its first part"
+cmp -s "$work/part.checkpoint.best" "$work/parts.checkpoint.best" && pass || fail "the second part has other best weights"
+try 0 "the weights of the best validation, $told after" train "$work/over.txt" --steps 145 \
+    --resume "$work/parts.checkpoint" --out "$work/parts.again"
+cmp -s "$work/best" "$work/parts.again" && pass || fail "the best weights are lost in the third part"
+try 0 'after 140 steps, validation' $more --keep last --out "$work/parts.last" --checkpoint "$work/parts.other"
+[ ! -e "$work/parts.other.best" ] && pass || fail "--keep last keeps the best"
+try 1 'part.checkpoint.best, beside --checkpoint, exists' $over --steps 2 --out "$work/x" --checkpoint "$work/part.checkpoint"
+try 2 'are the same file' $over --steps 2 --out "$work/y.best" --checkpoint "$work/y"
+cp "$work/part.checkpoint.best" "$work/part.best"
+head -c 500 "$work/part.best" >"$work/part.checkpoint.best"
+try 0 'not at hand: .*part.checkpoint.best' $more --out "$work/parts.cut"
+rm "$work/part.checkpoint.best"
+try 0 'not at hand: .* is not there' $more --out "$work/parts.gone"
+try 0 saved $(echo "$over" | sed "s/--lr 0.1/--lr 0.2/") --steps 80 --out "$work/hot" --checkpoint "$work/part.lr" --quiet
+cp "$work/part.lr.best" "$work/part.checkpoint.best"
+try 0 'not at hand: .* is of another run' $more --out "$work/parts.lr"
+
 # --- weights that are no numbers -----------------------------------------------------------------
 if command -v python3 >/dev/null 2>&1; then
     python3 - "$model" "$work/nan" <<'PYTHON'
@@ -559,6 +581,17 @@ wait $victim
 [ $? -eq 143 ] && [ -s "$work/risen" ] && [ -s "$work/risen.checkpoint" ] &&
     grep -q 'the best weights, after step .* are in .*risen$' "$work/out" &&
     ! grep -q -e '--resume.*--out' "$work/out" && pass || { fail "the best weights of a run that is stopped"; tail "$work/out"; }
+# killed without a word: those that the last checkpoint knew
+"$tool" $over --steps 100000 --checkpoint-every 30 --out "$work/slain" --log "$work/slain.jsonl" >"$work/out" 2>&1 &
+victim=$!
+steps_in "$work/slain.jsonl" 200
+kill -9 $victim
+wait $victim 2>/dev/null
+behind=$("$tool" train "$work/over.txt" --resume "$work/slain.checkpoint" --steps 1 --out "$work/x" 2>&1 |
+    sed -n 's/.*the run has \([0-9]*\) behind it.*/\1/p')
+try 0 "the weights of the best validation, $told after" train "$work/over.txt" --resume "$work/slain.checkpoint" \
+    --steps $((${behind:-0} + 20)) --out "$work/slain"
+cmp -s "$work/best" "$work/slain" && pass || fail "the best weights of a run that was killed"
 (trap '' HUP INT; exec "$tool" $slow --steps 800 --out "$work/deaf" --log "$work/deaf.jsonl") >"$work/out" 2>&1 &
 victim=$!
 steps_in "$work/deaf.jsonl" 3
@@ -566,6 +599,29 @@ kill -HUP $victim
 kill -INT $victim
 wait $victim
 [ $? -eq 0 ] && [ -s "$work/deaf" ] && pass || { fail "a signal that is ignored stops the run"; tail -3 "$work/out"; }
+# commands that save leave half of nothing: killed at moments that cover the whole of each
+try 0 saved train $text --family llama --layers 2 --d-model 512 --heads 8 --context 16 --batch 1 --steps 1 --out "$work/wide"
+try 0 'saved' export "$work/wide" --out "$work/wide.folder"
+try 0 '' import "$work/wide.folder" --out "$work/wide.back"
+leaves_nothing()
+{
+    ended=0 whole=0
+    for moment in 01 02 04 06 08 10 12 15 18 22 26 30 35 40 50 60 80 99; do
+        mkdir "$work/rest"
+        "$tool" "$@" "$work/rest/made" >"$work/out" 2>&1 &
+        victim=$!
+        sleep 0.$moment
+        kill -TERM $victim 2>/dev/null
+        wait $victim 2>/dev/null
+        case $? in 143) ended=$((ended + 1)) ;; 0) whole=$((whole + 1)) ;; *) fail "$1, killed: $(tail -1 "$work/out")" ;; esac
+        left=$(find "$work/rest" -name '*.part' -o -name '*.tmp' -o -type f -size 0)
+        [ -z "$left" ] || { fail "$1, killed after 0.$moment s, leaves $left"; }
+        rm -r "$work/rest"
+    done
+    [ $ended -gt 0 ] && pass || fail "$1: never killed in time ($whole whole)"
+}
+leaves_nothing export "$work/wide" --out
+leaves_nothing import "$work/wide.folder" --out
 if command -v python3 >/dev/null 2>&1; then
     check "the terminal is closed" python3 - "$tool" "$work" $text <<'PYTHON'
 import os, pty, sys, time
