@@ -1166,7 +1166,7 @@ static void files_addresses(void)
     } else CHECK(bytes / 1000 == (((size_t)8 << 30) + before - 4 * (size_t)shape.dim[0] * (size_t)shape.dim[1]) / 1000);
     t->shape = shape;
     CHECK(glam_save_memory(model, NULL, 0) == before);
-    CHECK(!glam__take(ctx, &ctx->life, many));
+    CHECK(!glam__take(ctx, &ctx->base.life, many));
     ERROR_IS(ctx, GLAM_ERR_MEMORY, words);
     CHECK(glam__reserve_scratch(ctx, many) == GLAM_ERR_MEMORY);
     ERROR_IS(ctx, GLAM_ERR_MEMORY, "GB of scratch");
