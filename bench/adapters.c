@@ -1,6 +1,6 @@
-/* peft.c - steps of adapters on a model, timed: our side of bench/peft.py.
+/* adapters.c - steps of adapters on a model, timed: our side of bench/adapters.py.
 
-       cc -O2 -fopenmp bench/peft.c -o peft_bench -lm
+       cc -O2 -fopenmp bench/adapters.c -o peft_bench -lm
        peft_bench MODEL|FOLDER|random attention[,experts] f32|bf16|q8 STEPS
 
    MODEL: a file of glam.h; FOLDER: one of transformers; random: numbers of SmolLM2-135M's shape.

@@ -2,8 +2,8 @@
 tokens per second (the best of some steps) and the most memory that the process ever held.
 
     pip install torch transformers peft numpy
-    cc -O2 -fopenmp bench/peft.c -o /tmp/peft_bench -lm
-    python bench/peft.py /tmp/peft_bench [--smol FOLDER] [--steps N] [--only ROW]
+    cc -O2 -fopenmp bench/adapters.c -o /tmp/adapters -lm
+    python bench/adapters.py /tmp/adapters [--smol FOLDER] [--steps N] [--only ROW]
 
 FOLDER is a model of SmolLM2-135M's shape as transformers saves it; without it one with random numbers.  The
 other shape is that of Granite-3.1-1b-a400m, random, written tensor by tensor into a file of glam.h, so that
