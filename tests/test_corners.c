@@ -684,6 +684,104 @@ static void corners_models(void)
     CLOSE_CLEAN(ctx);
 }
 
+// A vocabulary of one; no memory for the candidates.
+static void corners_pick(void)
+{
+    static float many[1 << 18];
+    const float one = -3;
+    test_heap heap;
+    glam_options options = test_options();
+    test_heap_into(&heap, &options);
+    glam_ctx *ctx = glam_open(&options);
+    CHECK(glam_pick(ctx, &one, 1, NULL, NULL, 0, 0) == 0);
+    heap.fail_at = heap.calls + 1;
+    CHECK(glam_pick(ctx, many, 1 << 18, NULL, NULL, 0, 0) == -1);
+    ERROR_IS(ctx, GLAM_ERR_MEMORY, "");
+    CLOSE_CLEAN(ctx);
+}
+
+// Where a score could not be made there is none of the last time, be there one or many.
+static void corners_scores(void)
+{
+    const glam_query query = { "ab", "c" };
+    const int32_t ids[2] = { 1, 2 };
+    const glam_span span = { ids, 2, 1 };
+    for (int spans = 0; spans < 2; spans++)
+        for (int count = 1; count < 3; count++) {
+            glam_score score[2];
+            memset(score, 1, sizeof score);
+            CHECK((spans ? glam_loglikelihood_tokens(NULL, &span, count, 0, score)
+                         : glam_loglikelihood(NULL, &query, count, 0, score)) != GLAM_OK);
+            for (int i = 0; i < count; i++) CHECK(score[i].loglik == 0 && score[i].tokens == 0 && score[i].bytes == 0);
+            if (count == 1) CHECK(score[1].tokens != 0);
+        }
+}
+
+// A text that stays in its file: its name is a copy of any length, and has any byte; the shortest windows.
+static void corners_far_text(void)
+{
+    glam_ctx *ctx = test_ctx();
+    const char *path = test_path("name.txt");
+    char longer[1400];
+    FILE *f = fopen(path, "wb");
+    if (!CHECK(f && fputs("ten bytes.", f) >= 0)) return;
+    fclose(f);
+    for (int more = 0; more < 40; more++) {
+        const char *slash = strrchr(path, '/');
+        int folder = (int)(slash - path) + 1, n = snprintf(longer, sizeof longer, "%.*s", folder, path);
+        for (int i = 0; i < more; i++) n += snprintf(longer + n, sizeof longer - (size_t)n, i % 2 ? "./" : "././/");
+        snprintf(longer + n, sizeof longer - (size_t)n, "%s", slash + 1);
+        glam_text *t = glam_text_file(ctx, longer);
+        if (!CHECK(t)) break;
+        const glam__far *away = (const glam__far *)t->pieces[0].tokens;
+        char *next = (char *)glam__take(ctx, &ctx->base.life, 64);
+        if (next) memset(next, 'x', 64);
+        CHECK(!strcmp(away->path, longer));
+        CHECK(glam_text_windows(t, 1, NULL) == 9 && glam_text_windows(t, 9, NULL) == 1 && glam_text_windows(t, 10, NULL) == 0);
+        CHECK(glam_text_windows(t, 0, NULL) == 0 && glam_text_windows(NULL, 1, NULL) == 0);
+    }
+    glam_config c = train_config();
+    glam_perplexity_report report;
+    for (int vocab = 255; vocab < 257; vocab++) {        // what bytes a file has nobody has looked
+        c.vocab = vocab;
+        glam_model *model = glam_model_new(ctx, &c);
+        CHECK((glam_perplexity(model, glam_text_file(ctx, longer), 4, &report) == GLAM_OK) == (vocab == 256));
+        glam_clear_error(ctx);
+    }
+    glam_close(ctx);
+    remove(path);
+}
+
+// Rows whose stride is a multiple of 4 KB are copied for a block of rows, not for a single one; the bits are the same.
+static void corners_wide_strides(void)
+{
+    enum { M = 300, K = 1024, N = 24 };
+    glam_ctx *ctx = test_ctx();
+    float *x = test_floats((size_t)M * K, 3, -1, 1), *w = test_floats((size_t)K * N, 4, -1, 1);
+    const glam_tensor *y = glam_matmul(ctx, glam_input(ctx, x, glam_dim2(M, K)), glam_input(ctx, w, glam_dim2(K, N)));
+    for (int r = 0; r < M; r += 23) {
+        const glam_tensor *one = glam_matmul(ctx, glam_input(ctx, x + (size_t)r * K, glam_dim2(1, K)),
+                                             glam_input(ctx, w, glam_dim2(K, N)));
+        double sum = 0;
+        for (int k = 0; k < K; k++) sum += (double)x[(size_t)r * K + (size_t)k] * (double)w[k * N];
+        if (!CHECK(y && one && !memcmp(y->data + (size_t)r * N, one->data, N * sizeof(float)))) break;
+        CHECK_NEAR(one->data[0], sum, 1e-3);
+    }
+    free(x);
+    free(w);
+    CLOSE_CLEAN(ctx);
+}
+
+// A recipe by name is what its comments and the README's figures are of.
+static void corners_named_recipes(void)
+{
+    glam_recipe q = glam_recipe_quick(), f = glam_recipe_finetune(), d = glam_recipe_default(), a = glam_recipe_paper();
+    CHECK(q.warmup == 30 && q.steps == 300 && q.batch == 12 && q.context == 64 && q.min_lr == 0 && q.lr == 0.06);
+    CHECK(f.warmup == 20 && f.steps == 500 && f.eval_every == 50 && f.patience == 3 && f.lr == 0.004);
+    CHECK(d.warmup == 50 && d.min_lr == 0.05 && d.steps == 2000 && d.batch == 16 && d.context == 0 && d.clip == 1);
+    CHECK(d.accumulate == 1 && a.accumulate == 1 && a.batch == 16 && a.steps == 2000 && a.warmup == 0 && a.weight_decay == 0 && a.clip == 0);
+}
+
 static void test_corners(void)
 {
     RUN(corners_options);
@@ -703,4 +801,9 @@ static void test_corners(void)
     RUN(corners_checkpoints);
     RUN(corners_tensor_files);
     RUN(corners_models);
+    RUN(corners_pick);
+    RUN(corners_scores);
+    RUN(corners_far_text);
+    RUN(corners_wide_strides);
+    RUN(corners_named_recipes);
 }

@@ -324,6 +324,41 @@ static void narrow_files(void)
         }
 }
 
+// Nothing is written past the end of a row, and nothing behind it is looked at.
+static void narrow_ends(void)
+{
+    static const int sizes[] = { 1, 2, 31, 32, 33, 64, 70 };
+    glam_ctx *ctx = test_ctx();
+    for (int i = 0; i < 7; i++) {
+        int n = sizes[i], blocks = (n + 31) / 32;
+        float x[80], back[80];
+        uint16_t half[80], scales[2][5];
+        signed char q[2][80];
+        test_fill(x, 80, (uint64_t)i + 1, -3, 3);
+        for (int j = 0; j < 80; j++) half[j] = 0xabcd;
+        glam__narrow_row(n, x, half, NULL);
+        for (int j = n; j < 80; j++) CHECK(half[j] == 0xabcd);
+        for (int far = 0; far < 2; far++) {
+            memset(q[far], 77, sizeof q[far]);
+            memset(scales[far], 0x55, sizeof scales[far]);
+            for (int j = n; j < 80; j++) x[j] = far ? 1e20f : 0;
+            glam__narrow_row(n, x, q[far], scales[far]);
+            for (int j = n; j < 80; j++) CHECK(q[far][j] == 77);
+            for (int j = blocks; j < 5; j++) CHECK(scales[far][j] == 0x5555);
+        }
+        CHECK(!memcmp(q[0], q[1], sizeof q[0]) && !memcmp(scales[0], scales[1], sizeof scales[0]));
+        glam_tensor *t = glam_param(ctx, "t", glam_dim2(2, n));
+        memcpy(t->data, x, (size_t)n * sizeof *x);
+        for (int type = 0; type < 2; type++) {
+            glam_tensor *narrow = narrow_twin(ctx, t, type ? GLAM_TYPE_Q8 : GLAM_TYPE_BF16);
+            for (int j = 0; j < 80; j++) back[j] = 5;
+            CHECK(glam_read(narrow, 0, 1, back) == GLAM_OK);
+            for (int j = n; j < 80; j++) CHECK(back[j] == 5);
+        }
+    }
+    CLOSE_CLEAN(ctx);
+}
+
 // A run over a narrow model trains what is left, and its checkpoint goes on with the same bits.
 static void narrow_checkpoint(void)
 {
@@ -433,6 +468,7 @@ static void test_narrow(void)
     RUN(narrow_products);
     RUN(narrow_models);
     RUN(narrow_files);
+    RUN(narrow_ends);
     RUN(narrow_checkpoint);
     RUN(narrow_merged);
     RUN(narrow_refuses);
