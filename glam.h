@@ -5243,15 +5243,12 @@ GLAM__OP(recompute, 1, GLAM__OP_FRESH | GLAM__OP_INSIDE);
 GLAM_API glam_tensor *glam_recompute(glam_ctx *ctx, glam_block *block, void *arg, glam_tensor *x,
                                      glam_tensor **extra)
 {
-    glam__again a;
     glam_tensor *e = NULL, *y;
     int has_extra = 0;
+    glam__again a = { block, arg, &has_extra };
     if (extra) *extra = NULL;
     if (ctx && !block) glam_fail(ctx, GLAM_ERR_VALUE, "recompute: no block (NULL)");
     if (!ctx || ctx->error || !x) return NULL;
-    a.block = block;
-    a.arg = arg;
-    a.has_extra = &has_extra;
     y = glam_apply(ctx, &glam__op_recompute, &x, &a, sizeof a, &e);
     if (extra && has_extra) *extra = e;
     return y;
@@ -6943,11 +6940,10 @@ GLAM__OP(embed, 1, GLAM__OP_NARROW);
 GLAM_API glam_tensor *glam_embed(glam_ctx *ctx, glam_tensor *table, const int32_t *ids, int count,
                                  const int32_t *mask)
 {
-    glam__embed e;
+    const size_t tokens = (size_t)glam__max(count, 0);
     if (!ctx || ctx->error || !table) return NULL;
-    e.count = count;  e.rows = 0;  e.scale = 1;
-    e.ids = glam__keep_ints(ctx, ids, (size_t)glam__max(count, 0), 1);
-    e.mask = glam__keep_ints(ctx, mask, (size_t)glam__max(count, 0), 0);
+    glam__embed e = { glam__keep_ints(ctx, ids, tokens, 1), glam__keep_ints(ctx, mask, tokens, 0),
+                      count, 0, 1 };
     if (!ids && !ctx->base.measuring) glam_fail(ctx, GLAM_ERR_VALUE, "embed: no ids (NULL)");
     return glam_apply(ctx, &glam__op_embed, &table, &e, sizeof e, NULL);
 }
@@ -7164,15 +7160,10 @@ static uint64_t glam__norm_back_bytes(int rows, int M)
 static void glam__norm_backward(glam_ctx *ctx, glam_node *n, glam_tensor *norm, glam__normed w,
                                 int rows, const float *r, const float *dn)
 {
-    glam__norm_back b;
+    glam__norm_back b = { w, r, dn, NULL, NULL, NULL, 0, rows };
     glam_tensor *x = n->in[0];
     int chunks = glam__ceil_div(rows, GLAM__NORM_CHUNK), adds = 0;
     float *dgain = glam__grad_of(norm, &adds);
-    b.w = w;
-    b.r = r;
-    b.dn = dn;
-    b.rows = rows;
-    b.adds = 0;
     b.dx = glam__grad_of(x, &b.adds);
     b.dy = n->flags & GLAM__NODE_RESIDUAL && !(n->flags & GLAM__NODE_MOVED) ? n->out[0]->grad
                                                                            : NULL;
@@ -11697,15 +11688,10 @@ static glam_tensor *glam__run_layers(glam__run *run, const glam_batch *batch)
 {
     glam_model *model = run->model;
     glam_ctx *ctx = model->ctx;
-    glam__embed e;
     int T = batch->rows * batch->length, transient = ctx->tensor.transient;
     run->balance = NULL;
-    memset(&e, 0, sizeof e);
-    e.ids = glam__keep_ints(ctx, batch->tokens, (size_t)T, 1);
-    e.mask = run->segments;
-    e.count = T;
-    e.rows = batch->rows;
-    e.scale = model->config.embed_scale;
+    glam__embed e = { glam__keep_ints(ctx, batch->tokens, (size_t)T, 1), run->segments, T,
+                      batch->rows, model->config.embed_scale };
     if (model->config.position == GLAM_POSITION_ROTARY)
         run->turn = glam__rotary_table(ctx, &model->config.rotary, model->config.d_head,
                                        run->caches ? run->caches->length : 0, batch->length);
@@ -15259,12 +15245,8 @@ static double glam__each_chunk(glam_ctx *ctx, size_t begin, size_t n,
     size_t used = ctx->scratch.used;
     int count = (int)((n + GLAM__SUM_CHUNK - 1) / GLAM__SUM_CHUNK);
     if (ctx->base.measuring) return 0;
-    glam__chunks c;
-    c.chunk = chunk;
-    c.arg = arg;
-    c.begin = begin;
-    c.n = n;
-    c.sums = (double *)glam_scratch(ctx, (size_t)count * sizeof(double));
+    double *sums = (double *)glam_scratch(ctx, (size_t)count * sizeof *sums);
+    glam__chunks c = { chunk, arg, begin, n, sums };
     glam__parallel(ctx, count, 16.0 * (double)n, glam__chunks_body, &c);
     ctx->scratch.used = used;
     return glam__tree(c.sums, count);
@@ -15906,13 +15888,9 @@ static void glam__update_whole(void *arg, glam_tensor *t)
 static void glam__reduce_gradients(glam_optimizer *o)
 {
     glam_ctx *ctx = o->ctx;
-    glam__bucket b;
     if (!ctx->mesh || ctx->mesh->X == 1) return;
+    glam__bucket b = { ctx, &ctx->mesh->x, &ctx->mesh->sent.gradients, 0, 0, { { NULL, 0 } } };
     glam__agree(ctx, "gradients", 0);
-    memset(&b, 0, sizeof b);
-    b.ctx = ctx;
-    b.c = &ctx->mesh->x;
-    b.counter = &ctx->mesh->sent.gradients;
     for (int i = 0; i < o->count && !ctx->error; i++) {
         if (glam__is_over(o->params[i], GLAM__OVER_X)) continue;
         if (!ctx->base.measuring) glam__grad_settle(o->params[i]);
