@@ -196,7 +196,7 @@ struct glam_trace;             // what a mixture did with each token: room 14
 typedef enum glam_arithmetic {
     GLAM_F32,
     GLAM_BF16,                     // the same sums everywhere
-    GLAM_AUTO                      // GLAM_BF16 where it is faster (AMD's AVX512-BF16) or GLAM_F32
+    GLAM_AUTO                      // bf16 where it is faster (AMD's AVX512-BF16), else f32
 } glam_arithmetic;
 
 // How the big matrices of a model (of attention, layers, experts; the embedding; not the router's)
