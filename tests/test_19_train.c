@@ -1210,6 +1210,38 @@ static void train_failures(void)
     CLOSE_CLEAN(ctx);
 }
 
+// Two trainers would divide a model's gradients between them: the second is refused, and told the way
+// out, after which it trains the weights as the first has left them.
+static void train_second_trainer(void)
+{
+    glam_options o = test_options();
+    glam_ctx *ctx = glam_open(&o);
+    glam_config c = glam_config_default();
+    c.layers = 1;
+    c.d_model = 16;
+    c.context = 16;
+    glam_text *text = test_text(ctx, 2000);
+    glam_model *model = glam_model_new(ctx, &c);
+    glam_recipe r = glam_recipe_default();
+    r.batch = 2;
+    r.steps = 3;
+    size_t mark = glam_mark(ctx);
+    glam_trainer *first = glam_trainer_new(model, text, NULL, &r);
+    CHECK(glam_train_step(first, NULL) == 1);
+    uint64_t learnt = test_model_hash(model);
+    CHECK(glam_trainer_new(model, text, NULL, &r) == NULL);
+    ERROR_IS(ctx, GLAM_ERR_STATE, "glam_rewind to a mark from before it gives it back");
+    CHECK(glam_train_step(first, NULL) == 1);              // the first goes on
+    CHECK(test_model_hash(model) != learnt);
+    learnt = test_model_hash(model);
+    glam_rewind(ctx, mark);
+    CHECK(test_model_hash(model) == learnt);
+    glam_trainer *second = glam_trainer_new(model, text, NULL, &r);
+    CHECK(second && glam_train_step(second, NULL) == 1 && glam_trainer_done(second) == 1);
+    CHECK(test_model_hash(model) != learnt);
+    CLOSE_CLEAN(ctx);
+}
+
 static void test_19_train(void)
 {
     RUN(train_paper_rate);
@@ -1246,5 +1278,6 @@ static void test_19_train(void)
     RUN(train_learns_as_the_paper);
     RUN(train_stops_early);
     RUN(train_own_network);
+    RUN(train_second_trainer);
     RUN(train_failures);
 }
