@@ -272,10 +272,10 @@ static void put_head(report *r)
     for (int i = 0; page_style[i]; i++) put(o, page_style[i]);
     put(o, "</style></head><body>\n<h1>Who works on which token</h1>\n<p><b>");
     put_escaped(o, name_of(r->path));
-    put_format(o, "</b>: %d layers, %d of them mixtures of %d experts; %d work on each token. %s "
-               "parameters, %s of them active for a token. Counted on %s tokens of <b>", c->layers,
-               mixtures, c->moe.experts, c->moe.top_k, show_count((double)all),
-               show_count((double)active), show_commas(tokens));
+    put_format(o, "</b>: %d layers, %d of them mixtures of %d experts; %d work%s on each token. "
+               "%s parameters, %s of them active for a token. Counted on %s tokens of <b>",
+               c->layers, mixtures, c->moe.experts, c->moe.top_k, c->moe.top_k == 1 ? "s" : "",
+               show_count((double)all), show_count((double)active), show_commas(tokens));
     put_escaped(o, name_of(r->source[0].name));
     if (r->sources > 1) put_format(o, "</b> and %d more<b>", r->sources - 1);
     put(o, "</b>, in windows of ");

@@ -240,7 +240,7 @@ static void print_line(run *r)
     if (routes) printf(" %7.2f %5.1f%%   %4.2f - %-5.2f", n->balance, 100 * n->dropped, least,
                        most);
     printf(" %8.0f %7s\n", r->recent > 0 ? r->recipe.batch * window(r) / r->recent : 0,
-           show_time(left));
+           r->fresh > 1 || n->step == n->steps ? show_time(left) : "-");   // the first allocates
 }
 
 static void print_legend(void)
