@@ -78,7 +78,6 @@ export async function open_page(url, { width = 1100, height = 900, dark = false,
             await call('DOM.setFileInputFiles', { nodeId, files: list });
         },
         async shot(file, whole = false) {
-            await call('Emulation.setScrollbarsHidden', { hidden: true });      // else the picture is narrower than the page
             writeFileSync(file, Buffer.from((await call('Page.captureScreenshot', { captureBeyondViewport: whole })).data, 'base64'));
         },
         async close() {

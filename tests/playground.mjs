@@ -207,7 +207,7 @@ async function use(saved, opened) {
                 await page.theme(theme);
                 await page.size(w, h, w < 500);
                 await pause(200);
-                check(await page.run('document.documentElement.scrollWidth <= innerWidth'), `${w} px, ${theme}: nothing is cut off`);
+                check(await page.run('document.documentElement.scrollWidth <= document.documentElement.clientWidth'), `${w} px, ${theme}: nothing is cut off`);
                 check(await page.run('document.documentElement.dataset.theme') === theme, theme);
             }
         check(page.errors.length === 0, 'the console complains: ' + page.errors.join('; '));
@@ -223,6 +223,7 @@ async function use(saved, opened) {
 
 async function pictures(folder, steps) {
     const page = await open_page(address, { width: 1120, height: 1500 });
+    await page.call('Emulation.setScrollbarsHidden', { hidden: true });        // a picture is as wide as the page
     await page.until("!document.getElementById('go').disabled");
     await page.key(' ');
     await page.until(`${number('step')} >= ${steps}`, 600);
