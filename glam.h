@@ -280,7 +280,8 @@ GLAM_API glam_traffic glam_sent(const glam_ctx *ctx);
 
 // Measure mode: ops check shapes and count bytes, nothing is computed or allocated for values
 // (tensors have data == NULL).  Run your own model code in it to learn what it needs, and on a
-// mesh from glam_sent what its ops would send.
+// mesh from glam_sent what its ops would send; a trainer without texts counts its step, which then
+// is not done, in glam_train_step.
 // Only a fresh context may enter it.
 GLAM_API glam_status glam_measure(glam_ctx *ctx, int on);
 
@@ -11914,7 +11915,8 @@ enum {
     GLAM__EVEN_UPPER, GLAM__ODD_UPPER, GLAM__BLANK, GLAM__NOTHING,
     GLAM__LETTERS = 1 << GLAM__UPPER | 1 << GLAM__LOWER | 1 << GLAM__LETTER,
     GLAM__SIGNS = 1 << GLAM__OTHER | 1 << GLAM__MARK,
-    GLAM__WORD = 100            // symbols of a word that need no memory of their own
+    GLAM__WORD = 100,           // symbols of a word that need no memory of their own
+    GLAM__PLANE = 1 << 16
 };
 typedef struct glam__class_run { uint32_t at; int kind; } glam__class_run;
 typedef struct glam__class_runs { const glam__class_run *at; int count; } glam__class_runs;
@@ -11939,7 +11941,8 @@ struct glam_tokenizer {
     int form_count;
     glam__couple *composites;   // composed: two characters that are one
     uint64_t composite_mask;
-    uint8_t ascii[128];
+    uint8_t *plane;             // [GLAM__PLANE] classes of the characters that most texts are of
+    int32_t single[256];        // normal pieces of one byte; -1: none
 };
 
 // Unicode 14's general categories.  A sign is 8 * length + class; length 10: + the next digit of
@@ -12060,7 +12063,7 @@ static int glam__is_blank(uint32_t c)
 
 static int glam__class(const glam_tokenizer *t, uint32_t c)
 {
-    if (c < 128 && t->ascii[c] != GLAM__NOTHING) return t->ascii[c];
+    if (c < GLAM__PLANE && t->plane[c] != GLAM__NOTHING) return t->plane[c];
     if (glam__is_blank(c)) return GLAM__BLANK;
     int kind = glam__run_kind(t->classes, c);
     if (kind == GLAM__EVEN_UPPER) return c % 2 ? GLAM__LOWER : GLAM__UPPER;
@@ -12413,11 +12416,13 @@ static void glam__merge_symbols(const glam_tokenizer *t, glam__symbol *s, int32_
     }
 }
 
-// Symbols of a word, with a blank before it if lead; returns their number.  s NULL: counts.
+// Symbols of a word, with a blank before it if lead; returns their number.  s NULL: counts, which
+// of bytes is no work.
 static int32_t glam__symbols(const glam_tokenizer *t, const char *word, size_t bytes, int lead,
                              glam__symbol *s)
 {
     int32_t n = 0;
+    if (!s && t->v.split != GLAM_SPLIT_NONE) return (int32_t)bytes + lead;
     for (size_t at = 0, step = 1; lead || at < bytes; n++) {
         const char *p = lead ? " " : word + at;
         uint32_t code;
@@ -12426,7 +12431,8 @@ static int32_t glam__symbols(const glam_tokenizer *t, const char *word, size_t b
         if (s) {
             glam__symbol made = { -1, n - 1, n + 1, (int32_t)at };
             int blank = step == 3 && !memcmp(p, "\xe2\x96\x81", 3);       // SentencePiece's own
-            made.id = *glam__piece_slot(t, blank ? " " : p, blank ? 1 : step) - 1;
+            made.id = step == 1 || blank ? t->single[(unsigned char)(blank ? ' ' : *p)]
+                                         : *glam__piece_slot(t, p, step) - 1;
             s[n] = made;
         }
         if (lead) lead = 0;
@@ -12889,7 +12895,7 @@ static int glam__kind_of(const glam_tokenizer *t, int32_t id)
 
 static void glam__index_pieces(glam_tokenizer *t)
 {
-    for (int i = 0; i < 256; i++) t->byte_id[i] = -1;
+    for (int i = 0; i < 256; i++) t->byte_id[i] = t->single[i] = -1;
     for (int32_t id = 0; id < t->v.size; id++) {
         size_t n;
         const char *piece = glam__piece_of(t, id, &n);
@@ -12905,6 +12911,7 @@ static void glam__index_pieces(glam_tokenizer *t)
         else {
             int32_t *slot = glam__piece_slot(t, piece, n);
             if (!*slot) *slot = id + 1;
+            if (n == 1) t->single[(unsigned char)piece[0]] = *slot - 1;
             if (n == 1 && t->byte_id[(unsigned char)piece[0]] < 0)
                 t->byte_id[(unsigned char)piece[0]] = id;
             for (size_t i = 1; i < n; i++)
@@ -13033,10 +13040,11 @@ GLAM_API glam_tokenizer *glam_tokenizer_new(glam_ctx *ctx, const glam_vocabulary
     t->places = (int32_t *)glam__take(ctx, &ctx->base.life, (t->place_mask + 1) * 4);
     t->whole = (uint8_t *)glam__take(ctx, &ctx->base.life, size);
     t->added = (int32_t *)glam__take(ctx, &ctx->base.life, size * 4);
+    t->plane = (uint8_t *)glam__take(ctx, &ctx->base.life, GLAM__PLANE);
     glam__character_tables(ctx, t);
     if (ctx->error) return NULL;
-    memset(t->ascii, GLAM__NOTHING, sizeof t->ascii);
-    for (int c = 0; c < 128; c++) t->ascii[c] = (uint8_t)glam__class(t, (uint32_t)c);
+    memset(t->plane, GLAM__NOTHING, GLAM__PLANE);
+    for (uint32_t c = 0; c < GLAM__PLANE; c++) t->plane[c] = (uint8_t)glam__class(t, c);
     glam__index_pieces(t);
     for (int i = ' '; i <= '~'; i++)               // of the others public models lack some
         if (t->byte_id[i] < 0) {
@@ -16442,6 +16450,7 @@ static int glam__train_one(glam_trainer *t, glam_report *r)
         return 0;
     }
     r->skipped = r->torn = 0;
+    if (ctx->base.measuring) return 1;         // counted, and not done
     glam__report_fill(t, r);
     glam__optimizer_step(t->optimizer, glam__finite(r->total), r);
     ctx->train.updates = ++t->step;

@@ -54,29 +54,47 @@ static float *probe(glam_model *model, const int32_t *ids, int count)
     return out;
 }
 
-// Merges, and tells how far the logits of a text are from those before.
-static glam_status merge_and_tell(glam_model *model)
+// The tokens of the probe, or any where a model has no bytes; returns how many.
+static int probe_ids(const glam_model *model, int32_t *ids /* [sizeof probe_text] */)
 {
     const glam_config *c = glam_model_config(model);
     const glam_tokenizer *t = glam_model_tokenizer(model);
-    int32_t ids[sizeof probe_text];
-    int adapters = count_adapters(model), most = c->context < 64 ? c->context : 64;
+    int most = c->context < 64 ? c->context : 64;
     int count = t || c->vocab >= BYTES ? (int)glam_encode(t, probe_text, strlen(probe_text), ids,
                                                           sizeof probe_text) : 0;
     if (count > most || count == 0) count = most;
     for (int i = 0; !t && c->vocab < BYTES && i < count; i++) ids[i] = i * 37 % c->vocab;
-    float *before = probe(model, ids, count), *after = NULL;
-    if (before && glam_model_merge(model) == GLAM_OK) after = probe(model, ids, count);
-    double apart = 0, largest = 0;
-    for (size_t i = 0; after && i < (size_t)count * (size_t)c->vocab; i++) {
-        double d = fabs((double)after[i] - (double)before[i]), l = fabs((double)before[i]);
+    return count;
+}
+
+// The largest difference of so many logits, and their largest.
+static double logits_apart(const float *a, const float *b, size_t count, double *largest)
+{
+    double apart = 0;
+    *largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        double d = fabs((double)b[i] - (double)a[i]), l = fabs((double)a[i]);
         if (!(d <= apart)) apart = d;
-        if (l > largest) largest = l;
+        if (l > *largest) *largest = l;
     }
-    if (after)
+    return apart;
+}
+
+// Merges, and tells how far the logits of a text are from those before.
+static glam_status merge_and_tell(glam_model *model)
+{
+    int32_t ids[sizeof probe_text];
+    int adapters = count_adapters(model), count = probe_ids(model, ids);
+    float *before = probe(model, ids, count), *after = NULL;
+    double largest;
+    if (before && glam_model_merge(model) == GLAM_OK) after = probe(model, ids, count);
+    if (after) {
+        double apart = logits_apart(before, after, (size_t)count *
+                                    (size_t)glam_model_config(model)->vocab, &largest);
         printf("merged    %d adapters, in f32; on a text of %d tokens logits differ by at most\n"
                "          %.2g from those of the adapter beside the model (they reach %.3g)\n",
                adapters, count, apart, largest);
+    }
     free(before);
     free(after);
     return glam_error(glam_model_ctx(model));

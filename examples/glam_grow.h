@@ -4,6 +4,20 @@
 #ifndef GLAM_GROW_H
 #define GLAM_GROW_H
 
+// How far the mixture's logits of a text are from those of what it grew from.
+static void tell_growth(glam_model *dense, glam_model *model)
+{
+    int32_t ids[sizeof probe_text];
+    int count = probe_ids(dense, ids), of = glam_model_config(model)->vocab;
+    float *before = probe(dense, ids, count), *after = before ? probe(model, ids, count) : NULL;
+    double largest = 0, apart = after ? logits_apart(before, after, (size_t)count * (size_t)of, &largest) : 0;
+    if (after)
+        printf("on a text of %d tokens logits differ by at most %.2g from the dense model's (they reach "
+               "%.3g)\n", count, apart, largest);
+    free(before);
+    free(after);
+}
+
 static int run_upcycle(settings *s, char **words, int count)
 {
     if (count != 1)
@@ -29,6 +43,7 @@ static int run_upcycle(settings *s, char **words, int count)
                mixtures, glam_model_config(model)->layers, moe.experts, moe.top_k,
                show_commas(glam_model_count(model, NULL)),
                show_commas(glam_model_count(dense, NULL)));
+        tell_growth(dense, model);
     }
     return end_saving(ctx, out);
 }

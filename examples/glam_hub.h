@@ -334,6 +334,17 @@ static int hub_room(hub_vocabulary *h, double id)
     return 1;
 }
 
+// U+2581 becomes a blank; returns the bytes left.
+static size_t hub_blanks(char *text, size_t bytes)
+{
+    size_t to = 0;
+    for (size_t i = 0; i < bytes; to++) {
+        if (bytes - i >= 3 && !memcmp(text + i, "\xe2\x96\x81", 3)) { text[to] = ' '; i += 3; }
+        else text[to] = text[i++];
+    }
+    return to;
+}
+
 static int hub_piece(hub_vocabulary *h, double number, const char *bytes, size_t count, int kind,
                      float score)
 {
@@ -345,6 +356,15 @@ static int hub_piece(hub_vocabulary *h, double number, const char *bytes, size_t
         return 0;
     }
     memcpy(copy, bytes, count);
+    size_t n = hub_blanks(copy, count);     // an added one may be there as the vocabulary has it
+    int same = h->pieces[id] && h->lengths[id] == n && !memcmp(copy, h->pieces[id], n);
+    memcpy(copy, bytes, count);
+    if (h->pieces[id] && !same && (h->lengths[id] != count || memcmp(copy, h->pieces[id], count))) {
+        free(copy);
+        char text[40];
+        snprintf(text, sizeof text, "that two pieces share the id %d", id);
+        return hub_refuse(h, text, NULL);
+    }
     free(h->pieces[id]);
     h->pieces[id] = copy;
     h->lengths[id] = count;
@@ -352,17 +372,6 @@ static int hub_piece(hub_vocabulary *h, double number, const char *bytes, size_t
     h->scores[id] = score;
     if (id >= h->v.size) h->v.size = id + 1;
     return 1;
-}
-
-// U+2581 becomes a blank; returns the bytes left.
-static size_t hub_blanks(char *text, size_t bytes)
-{
-    size_t to = 0;
-    for (size_t i = 0; i < bytes; to++) {
-        if (bytes - i >= 3 && !memcmp(text + i, "\xe2\x96\x81", 3)) { text[to] = ' '; i += 3; }
-        else text[to] = text[i++];
-    }
-    return to;
 }
 
 // <0xAB>: that byte, else -1

@@ -125,53 +125,31 @@ static int experts_by_load(run *r)
 
 // == what it takes ==========================================================================
 
-// Bytes of a run with adapters; measured in a context that holds nothing.
+// Bytes of a run with adapters: its step, recomputed blocks and all, counted in a context that holds
+// nothing.
 typedef struct lora_bytes { double weights, adapters, optimizer, activations, scratch, all; } lora_bytes;
 
-static void measure_step(run *r, const glam_lora *l, const glam_config *config, lora_bytes *b)
+static void lora_needs(run *r, const glam_lora *l, lora_bytes *b)
 {
     glam_options o = glam_options_default();
-    glam_losses losses;
     set_machine(r->s, &o);
     o.weights = narrowest(r->model);
     if (GIVEN(pack)) o.pack_bytes = pack_bytes(r->s->pack);
     glam_ctx *m = glam_open(&o);
     glam_measure(m, 1);
-    glam_model *model = glam_model_new(m, config);
+    glam_model *model = glam_model_new(m, &r->config);
     double bare = (double)glam_memory(m).life;
     if (model) glam_model_adapt(model, l);
     double adapted = (double)glam_memory(m).life;
     glam_trainer *t = glam_trainer_new(model, NULL, NULL, &r->recipe);
     double whole = (double)glam_memory(m).life;
-    int parts = r->recipe.accumulate > 0 ? r->recipe.accumulate : 1;
-    int rows = (r->recipe.batch + parts - 1) / parts;
-    size_t tokens = (size_t)rows * (size_t)window(r);
-    int32_t *ids = (int32_t *)calloc(tokens ? tokens : 1, 2 * sizeof *ids);
-    const glam_batch batch = {rows, window(r), ids, ids ? ids + tokens : NULL, NULL, NULL};
-    if (t && ids) glam_backward(m, glam_loss(model, &batch, GLAM_TRAIN, &losses));
-    free(ids);
+    glam_train_step(t, NULL);
     b->adapters = adapted - bare;
     b->optimizer = whole - adapted;
     b->activations = (double)glam_memory(m).step;
     b->scratch = (double)(glam_memory(m).scratch + glam_memory(m).packed);
     if (glam_error(m) != GLAM_OK) glam_fail(r->ctx, glam_error(m), "%s", glam_error_text(m));
     glam_close(m);
-}
-
-static void lora_needs(run *r, const glam_lora *l, lora_bytes *b)
-{
-    glam_config few = r->config;
-    lora_bytes some;
-    int blocks = few.moe.experts && few.moe.every > 1 ? few.moe.every : 1;
-    measure_step(r, l, &r->config, b);
-    if (r->recipe.recompute && blocks < few.layers) {
-        // one block at a time is whole; of the others what goes in, its gradient, choices: measured, about
-        few.layers = blocks;
-        measure_step(r, l, &few, &some);
-        double each = 24.0 * r->recipe.batch * window(r) * few.d_model;
-        if (r->recipe.accumulate > 1) each /= r->recipe.accumulate;
-        b->activations = some.activations + (r->config.layers - blocks) * each;
-    }
     b->weights = (double)glam_memory(r->ctx).life - b->adapters;      // as they really are: narrow too
     b->all = b->weights + b->adapters + b->optimizer + b->activations + b->scratch;
 }

@@ -34,6 +34,7 @@ ask race text $small --router hash --router best;     is "no such rival" 2 'top_
 
 ask train text $quick --dense --out dense.m;          is "a dense model" 0 'saved'
 ask upcycle dense.m --experts 4 --every 2 --out up.m; is "upcycles" 0 '1 of 2 layers are mixtures of 4'
+is "and tells how far it is from the dense one" 0 'at most \(0\|[0-9.]*e-0[6-9]\) from the dense'
 ask upcycle dense.m --experts 4 --out up.m;           is "does not overwrite" 1 'exists already'
 ask upcycle up.m --out two.m;                         is "a mixture already" 1 'mixture already'
 ask upcycle dense.m --experts 1 --out two.m;          is "too few experts" 1 'top_k is 2 with 1'

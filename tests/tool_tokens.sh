@@ -27,6 +27,8 @@ printf '{"model":' >cut.json
 ask tokenizer cut.json --show x;                      is "cut JSON" 1 'is no JSON: byte'
 sed 's/"Sequence","pretokenizers":\[/&{"type":"Split","pattern":{"Regex":"x+"}},/' t.json >odd.json
 ask tokenizer odd.json --show x;                      is "an unknown expression" 1 'words cut by x+'
+sed 's/: *300\([,}]\)/:299\1/' t.json >twice.json
+ask tokenizer twice.json --show x;                    is "two pieces of one id" 1 'share the id 299'
 printf 'caf\303\251 cafe\314\201\n' >accents
 ask tokenizer t.json --show "$(cat accents)";         is "an accent stays apart" 0 '12 tokens for 12 bytes'
 sed 's/"normalizer":null/"normalizer":{"type":"NFC"}/' t.json >nfc.json
