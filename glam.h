@@ -3740,14 +3740,15 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
 
 // The tile, the loop over rows and the two panel functions for registers of W floats.  A runs by
 // strides, element (i,p) is a[i*ai + p*ap].  What is left of m takes tiles of 4, 2 and 1 rows: a
-// single row costs a single row.  MR is 8 at most: rows of A that are a power of two apart share
-// one set of the first cache, and that has eight ways.  MT, for A by columns, may be more: each
-// step then reads one or two lines of A.  The last row never goes with one register of B alone:
-// tuned for some processors gcc does not fuse a loop of a single sum, and then the bits of a row
-// would depend on its company.  What follows B in memory is what a product mostly takes next: whole
-// tiles fetch it, a little at each step, the fewer they are the more of it.  Where B is a weight as
-// it is, that is the panel beside this one.  Rows that make no whole tile wait for B, as a model
-// that writes does: they fetch what they need 16 steps later.
+// single row costs a single row.  These are made once for both widths of B: compilers take their
+// time with each.  MR is 8 at most: rows of A that are a power of two apart share one set of the
+// first cache, and that has eight ways.  MT, for A by columns, may be more: each step then reads
+// one or two lines of A.  The last row never goes with one register of B alone: tuned for some
+// processors gcc does not fuse a loop of a single sum, and then the bits of a row would depend on
+// its company.  What follows B in memory is what a product mostly takes next: whole tiles fetch it,
+// a little at each step, the fewer they are the more of it.  Where B is a weight as it is, that is
+// the panel beside this one.  Rows that make no whole tile wait for B, as a model that writes does:
+// they fetch what they need 16 steps later.
 #define GLAM__TILE(isa, attr, W, MR, MT, KIND) \
     typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
     typedef uint32_t glam__u_##isa __attribute__((vector_size(4 * W))); \
@@ -3800,6 +3801,29 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
                 memcpy(at, &sum[i][v], sizeof old); \
             } \
     } \
+    attr static GLAM__INLINE void glam__few_of_##isa( \
+        const int turned, int m, int n, int k, const float *a, size_t lda, const float *b, \
+        size_t ldb, uintptr_t ahead, size_t step, float *c, size_t ldc, int add) \
+    { \
+        const size_t ai = turned ? 1 : lda; \
+        for (; MT > 4 && m >= 4; m -= 4, a += 4 * ai, c += 4 * ldc) \
+            glam__tile_##isa(MT > 4 ? 4 : 1, 2, turned, n, k, a, lda, b, ldb, ahead, step, c, ldc, \
+                             add); \
+        if (m >= 2) { \
+            glam__tile_##isa(2, 2, turned, n, k, a, lda, b, ldb, ahead, step, c, ldc, add); \
+            m -= 2, a += 2 * ai, c += 2 * ldc; \
+        } \
+        if (m) \
+            glam__tile_##isa(1, 2, turned, n, k, a, lda, b, ldb, ahead, step, c, ldc, add); \
+    } \
+    attr static GLAM__APART void glam__few_##isa( \
+        int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb, \
+        uintptr_t ahead, size_t step, float *c, size_t ldc, int add) \
+    { glam__few_of_##isa(0, m, n, k, a, lda, b, ldb, ahead, step, c, ldc, add); } \
+    attr static GLAM__APART void glam__few_t_##isa( \
+        int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb, \
+        uintptr_t ahead, size_t step, float *c, size_t ldc, int add) \
+    { glam__few_of_##isa(1, m, n, k, a, lda, b, ldb, ahead, step, c, ldc, add); } \
     attr static GLAM__INLINE void glam__rows_##isa( \
         const int tall, const int nv, const int turned, int m, int n, int k, const float *a, \
         size_t lda, const float *b, size_t ldb, float *c, size_t ldc, int add) \
@@ -3817,16 +3841,8 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
             ahead += made ? (size_t)k * step : 64; \
             if (ahead - next >= (made ? all : wide)) ahead = (uintptr_t)b; \
         } \
-        while (tall > 4 && m >= 4) { \
-            glam__tile_##isa(tall > 4 ? 4 : 1, nv, turned, n, k, a, lda, b, ldb, few, row, c, ldc, \
-                             add); \
-            m -= 4, a += 4 * ai, c += 4 * ldc; \
-        } \
-        if (m >= 2) { \
-            glam__tile_##isa(2, nv, turned, n, k, a, lda, b, ldb, few, row, c, ldc, add); \
-            m -= 2, a += 2 * ai, c += 2 * ldc; \
-        } \
-        if (m) glam__tile_##isa(1, 2, turned, n, k, a, lda, b, ldb, few, row, c, ldc, add); \
+        if (m && turned) glam__few_t_##isa(m, n, k, a, lda, b, ldb, few, row, c, ldc, add); \
+        else if (m) glam__few_##isa(m, n, k, a, lda, b, ldb, few, row, c, ldc, add); \
     } \
     attr static GLAM__INLINE void glam__blocks_##isa( \
         const int tall, const int turned, int m, int n, int k, const float *a, size_t lda, \
