@@ -2620,6 +2620,9 @@ enum {
     attr static type glam__##name##_##isa params { give glam__row_##name args; }
 #define GLAM__KERNEL_SET(isa, attr, type, give, name, params, args) t->name = glam__##name##_##isa;
 
+#define GLAM__ONE_ARGS(type) \
+    const float *a, const type *b, size_t ld, const uint16_t *scales, size_t lds
+typedef void glam__one_fn(int T, int k, int n, GLAM__ONE_ARGS(void), float *c, int add);
 typedef struct glam__kernels {
     const char *name;
     int mr, nr;                // rows and columns of a tile
@@ -2634,10 +2637,10 @@ typedef struct glam__kernels {
     // The same with A by columns, a[p*lda + i]: the product with a transposed matrix.
     void (*panel_t)(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
                     float *c, size_t ldc, int add);
-    // One row of A times a block of columns of a narrow B, row-major, with the bits of a panel of
-    // what it stands for: a model that writes.  NULL: by way of a panel.
-    void (*one)    (int k, const float *a, const void *b, size_t ldb, const uint16_t *scales,
-                    size_t lds, float *c, int add);
+    // One row of A times n columns of B as it lies, or (one_t) n rows of a turned B, with the bits
+    // of panels of what B stands for.  k <= GLAM__KC, of a turned B a multiple of T; n: whole
+    // panels, and blocks of one().  T: 1 floats, 2 bf16, 4 q8.  NULL: by way of panels.
+    glam__one_fn *one, *one_t;
     GLAM__ROW_KERNELS(GLAM__KERNEL_FIELD, none, , 0)
 } glam__kernels;
 
@@ -3539,7 +3542,7 @@ static void glam__table_base(glam__kernels *t)
     t->nr = GLAM__BASE_NR;
     t->pair = 1;
     t->native = 0;
-    t->one = NULL;
+    t->one = t->one_t = NULL;
     t->panel = glam__panel_base;
     t->panel_t = glam__panel_t_base;
     glam__rows_of_base(t);
@@ -3928,6 +3931,105 @@ enum { GLAM__TERMS_PAIRS = 2, GLAM__PASSES_PAIRS = 1 };
     uint32_t of_##x; \
     memcpy(&of_##x, a + (turned ? (size_t)(i) : (size_t)(i) * lda), sizeof of_##x); \
     const glam__u_##isa none_##x = { 0 }, x = none_##x + of_##x;
+// One row of A times B as it lies: a model that writes reads each weight once a token, and nothing
+// else should take time.  B comes in words of T numbers: floats, two of bf16, four of q8; a vector
+// of them has every T-th column of T W (or T terms of W rows of a turned B): shifts part them.
+enum { GLAM__ONE_COLS = 512 };     // sums that stay in the first cache
+#define GLAM__NUMBER(isa, T, words, t, by) \
+    ((T) == 1 ? (glam__v_##isa)(words) : \
+     (T) == 2 ? (glam__v_##isa)((t) ? (words) & 0xffff0000u : (words) << 16) : \
+     __builtin_convertvector((glam__i_##isa)((words) << (24 - 8 * (t))) >> 24, glam__v_##isa) * by)
+#define GLAM__ONE(isa, attr, W) \
+    typedef int32_t glam__i_##isa __attribute__((vector_size(4 * W))); \
+    /* sums[] += `rows` rows of B, n vectors wide, each times its element of a */ \
+    attr static GLAM__INLINE void glam__strip_##isa( \
+        const int T, const int rows, int n, GLAM__ONE_ARGS(char), float *sums) \
+    { \
+        GLAM__FUSED \
+        glam__v_##isa sum[4], scale = { 0 }; \
+        glam__u_##isa words, pair = { 0 }, left = { 0 }; \
+        for (int l = 0; l < 8; l++) left[l % W] = 16; \
+        for (int j = 0; j < n; j++, sums += T * W) { \
+            GLAM__UNROLL for (int t = 0; t < T; t++) memcpy(&sum[t], sums + t * W, sizeof scale); \
+            GLAM__UNROLL for (int i = 0; i < rows; i++) { \
+                const char *at = b + (size_t)i * ld + (size_t)j * sizeof words; \
+                memcpy(&words, at, sizeof words); \
+                __builtin_prefetch((const void *)((uintptr_t)at + 16 * ld), 0, 2); \
+                uint32_t two = 0;              /* scales, of W / 8 blocks or half of one */ \
+                if (T == 4) memcpy(&two, scales + (size_t)i * lds + j * W / 8, W > 8 ? 4 : 2); \
+                scale = (glam__v_##isa)((pair + two) << left & 0xffff0000u); \
+                GLAM__UNROLL for (int t = 0; t < T; t++) \
+                    sum[t] += GLAM__NUMBER(isa, T, words, t, scale) * a[i]; \
+            } \
+            GLAM__UNROLL for (int t = 0; t < T; t++) memcpy(sums + t * W, &sum[t], sizeof scale); \
+        } \
+    } \
+    attr static GLAM__INLINE void glam__one_of_##isa( \
+        const int T, int k, int n, GLAM__ONE_ARGS(char), float *c, int add) \
+    { \
+        for (int cols = 0; n > 0; b += cols * 4 / T, c += cols, n -= cols) { \
+            float sums[GLAM__ONE_COLS] = { 0 }; cols = n < GLAM__ONE_COLS ? n : GLAM__ONE_COLS; \
+            int p = 0, wide = cols / (T * W); const char *row = b; const uint16_t *by = scales; \
+            for (; p + 4 <= k; p += 4, row += 4 * ld, by += 4 * lds) { \
+                __builtin_prefetch((const void *)((uintptr_t)by + 128 * lds)); \
+                glam__strip_##isa(T, 4, wide, a + p, row, ld, by, lds, sums); \
+            } \
+            for (; p < k; p++, row += ld, by += lds) \
+                glam__strip_##isa(T, 1, wide, a + p, row, ld, by, lds, sums); \
+            for (int j = 0; j < cols; j++) { \
+                float x = sums[(j / (T * W) * T + j % T) * W + j / T % W]; \
+                c[j] = add ? c[j] + x : x; \
+            } \
+            scales += T == 4 ? cols / GLAM__Q8_BLOCK : 0; \
+        } \
+    } \
+    /* n rows of B, whole panels, as columns: turned by squares of 32 terms in the first cache */ \
+    attr static GLAM__INLINE void glam__one_t_of_##isa( \
+        const int T, int k, int n, GLAM__ONE_ARGS(char), float *c, int add) \
+    { \
+        GLAM__FUSED \
+        enum { NR = 2 * W, TERMS = GLAM__Q8_BLOCK }; float square[TERMS * NR], scale[NR]; \
+        glam__u_##isa words; glam__v_##isa sum[2], by; const glam__v_##isa zero = { 0 }; \
+        for (; n > 0; n -= NR, b += NR * ld, scales += NR * lds, c += NR) { \
+            sum[0] = sum[1] = by = zero; \
+            for (int p = 0; p < k; p += TERMS) { \
+                int steps = (k - p < TERMS ? k - p : TERMS) / T; \
+                const char *at = b + (size_t)p * 4 / T; \
+                for (int j = 0; j < NR; j++) { \
+                    uintptr_t ahead = (uintptr_t)at + (size_t)(NR + j) * ld; \
+                    __builtin_prefetch((const void *)ahead, 0, 2); \
+                    if (T == 1) __builtin_prefetch((const void *)(ahead + 64), 0, 2); \
+                    if (T == 4) scale[j] = glam__widen1(scales[(size_t)j * lds + p / TERMS]); \
+                } \
+                glam__turn_##isa(steps, NR, (const float *)(const void *)at, ld / 4, square); \
+                for (int q = 0; q < steps; q++) \
+                    GLAM__UNROLL for (int v = 0; v < 2; v++) { \
+                        memcpy(&words, square + q * NR + v * W, sizeof words); \
+                        if (T == 4) memcpy(&by, scale + v * W, sizeof by); \
+                        GLAM__UNROLL for (int t = 0; t < T; t++) \
+                            sum[v] += GLAM__NUMBER(isa, T, words, t, by) * a[p + q * T + t]; \
+                    } \
+            } \
+            memcpy(scale, sum, sizeof scale); \
+            for (int j = 0; j < NR; j++) c[j] = add ? c[j] + scale[j] : scale[j]; \
+        } \
+    } \
+    GLAM__ONE_TYPES(isa, attr, one) GLAM__ONE_TYPES(isa, attr, one_t)
+#define GLAM__ONE_TYPES(isa, attr, name) \
+    attr static void glam__##name##_##isa( \
+        int T, int k, int n, GLAM__ONE_ARGS(void), float *c, int add) \
+    { \
+        const char *at = (const char *)b; const uint16_t *none = (const uint16_t *)b; \
+        if (T == 1) glam__##name##_of_##isa(1, k, n, a, at, 4 * ld, none, 0, c, add); \
+        else if (T == 2) glam__##name##_of_##isa(2, k, n, a, at, 2 * ld, none, 0, c, add); \
+        else glam__##name##_of_##isa(4, k, n, a, at, ld, scales, lds, c, add); \
+    }
+#if !defined(__clang__) ? __GNUC__ < 9 : __clang_major__ < 9     // nor __builtin_convertvector
+#undef GLAM__ONE
+#define GLAM__ONE(isa, attr, W) static glam__one_fn *const glam__one_##isa, \
+                                                    *const glam__one_t_##isa;
+#endif
+
 #define GLAM__TILES(isa, attr, W, MR, MT) \
     GLAM__TILE(isa, attr, W, MR, MT, F32) \
     attr static void glam__turn_##isa(int k, int n, const float *b, size_t ldb, float *out) \
@@ -3936,6 +4038,7 @@ enum { GLAM__TERMS_PAIRS = 2, GLAM__PASSES_PAIRS = 1 };
         glam__turn(2 * W, whole, b, ldb, out); \
         glam__row_pack_t(2 * W, k - whole, n, b + whole, ldb, out + (size_t)whole * 2 * W); \
     } \
+    GLAM__ONE(isa, attr, W) \
     static void glam__table_##isa(glam__kernels *t) \
     { \
         t->name = #isa; \
@@ -3945,6 +4048,8 @@ enum { GLAM__TERMS_PAIRS = 2, GLAM__PASSES_PAIRS = 1 };
         t->panel_t = glam__panel_t_##isa; \
         glam__rows_of_##isa(t); \
         t->pack_t = glam__turn_##isa; \
+        t->one = glam__one_##isa; \
+        t->one_t = glam__one_t_##isa; \
     }
 
 #ifdef __x86_64__
@@ -3972,54 +4077,6 @@ GLAM__ROWS(avx2, GLAM__AVX2, 16)
 GLAM__TILES(avx2, GLAM__AVX2, 8, 6, 6)
 GLAM__ROWS(avx512, GLAM__AVX512, 32)
 GLAM__TILES(avx512, GLAM__AVX512, 16, 8, 12)
-
-// Compilers do not find the instructions that widen bytes and halves of words by themselves.
-#define GLAM__LOAD_WIDE(name, to, at, bytes) \
-    __asm__("{" name " %1, %0|" name " %0, %1}" : "=v"(to) : "m"(*(const char (*)[bytes])(at)))
-#define GLAM__ONE(isa, attr, W) \
-    typedef int32_t glam__i_##isa __attribute__((vector_size(4 * W))); \
-    attr static GLAM__INLINE void glam__one_of_##isa( \
-        const int q8, int k, const float *a, const char *b, size_t ld, const uint16_t *scales, \
-        size_t lds, float *c, int add) \
-    { \
-        GLAM__FUSED \
-        glam__v_##isa sum[GLAM__Q8_BLOCK / W], wide, old; \
-        glam__i_##isa whole; \
-        const glam__v_##isa zero = { 0 }; \
-        GLAM__UNROLL for (int v = 0; v < GLAM__Q8_BLOCK / W; v++) sum[v] = zero; \
-        for (int p = 0; p < k; p++, b += ld) { \
-            const float x = a[p], scale = q8 ? glam__widen1(scales[(size_t)p * lds]) : 1; \
-            __builtin_prefetch(b + 64, 0, 2); \
-            GLAM__UNROLL for (int v = 0; v < GLAM__Q8_BLOCK / W; v++) { \
-                if (q8) { \
-                    GLAM__LOAD_WIDE("vpmovsxbd", whole, b + v * W, W); \
-                    wide = __builtin_convertvector(whole, glam__v_##isa) * scale; \
-                } else { \
-                    GLAM__LOAD_WIDE("vpmovzxwd", whole, b + 2 * v * W, 2 * W); \
-                    whole = whole << 16; \
-                    memcpy(&wide, &whole, sizeof wide); \
-                } \
-                sum[v] += wide * x; \
-            } \
-        } \
-        GLAM__UNROLL for (int v = 0; v < GLAM__Q8_BLOCK / W; v++) { \
-            if (add) { \
-                memcpy(&old, c + v * W, sizeof old); \
-                sum[v] = old + sum[v]; \
-            } \
-            memcpy(c + v * W, &sum[v], sizeof old); \
-        } \
-    } \
-    attr static void glam__one_##isa(int k, const float *a, const void *b, size_t ld, \
-                                     const uint16_t *scales, size_t lds, float *c, int add) \
-    { \
-        if (scales) glam__one_of_##isa(1, k, a, (const char *)b, ld, scales, lds, c, add); \
-        else glam__one_of_##isa(0, k, a, (const char *)b, 2 * ld, NULL, 0, c, add); \
-    }
-#if !defined(__clang__) ? __GNUC__ >= 9 : __clang_major__ >= 9
-#define GLAM__HAS_ONE 1
-GLAM__ONE(avx2, GLAM__AVX2, 8)
-#endif
 
 GLAM__WIDEN_PAIRS(halves, avx2, GLAM__AVX2, 8)
 GLAM__TILE(halves, GLAM__AVX2, 8, 6, 6, HALVES)
@@ -4093,16 +4150,12 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
     if (!name || strcmp(name, "sse2") == 0) glam__table_sse2(out), found = 1;
     if (avx2 && (!name || strcmp(name, "avx2") == 0)) {
         glam__table_avx2(out);
-#ifdef GLAM__HAS_ONE
-        if (sizeof(float) == 4) out->one = glam__one_avx2;
-#endif
         out->pairs = glam__panel_halves;
         out->pairs_t = glam__panel_t_halves;
         found = 1;
     }
     if (avx512 && (!name || strcmp(name, "avx512") == 0)) {
         glam__table_avx512(out);
-        out->one = NULL;           // of one row: by way of a panel
         out->pairs = glam__panel_halves_512;
         out->pairs_t = glam__panel_t_halves_512;
         out->pairs_mr = 12;
@@ -4114,7 +4167,6 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
         && (name ? strcmp(name, "avx512bf16") == 0 : __builtin_cpu_is("amd"))) {
         glam__table_avx512(out);
         out->name = "avx512bf16";
-        out->one = NULL;
         out->pairs = glam__panel_pairs;
         out->pairs_t = glam__panel_t_pairs;
         out->pairs_mr = 12;
@@ -5353,7 +5405,6 @@ GLAM_API double glam_check_grad(glam_ctx *ctx, glam_tensor *(*loss)(glam_ctx *ct
    Invariants: a row of the result does not depend on the other rows, nor an element on how tasks
    are cut: it is a chain of multiply-adds over k in order, in blocks of KC (room 05). */
 
-
 // B of a product: [k,n] row-major with row stride ld, or the transpose of [n,k]; slices are
 // the experts.
 typedef struct glam__operand {
@@ -5663,30 +5714,35 @@ static void glam__low_panel(const glam_ctx *ctx, const glam__operand *b, const g
     }
 }
 
-// Panels of a block of columns from number j on, where one row meets a narrow B as it lies; else 0.
-static int glam__one_block(const glam__product *p, const glam__operand *b, const glam__span *s,
-                           const float *a, int p0, int terms, int j, int most, float *c)
+// Panels that one() takes at a time: whole blocks of q8, whole vectors of words.
+static int glam__one_unit(const glam__kernels *k) { return glam__max(GLAM__Q8_BLOCK / k->nr, 2); }
+
+// Panels from number j on, of at most so many, that one row meets as B lies, and does here; or 0.
+static int glam__one_panels(const glam__product *p, const glam__operand *b, const glam__span *s,
+                            const float *a, int p0, int terms, int j, int most, float *c)
 {
     const glam__kernels *k = b->kernels;
-    int panels = GLAM__Q8_BLOCK / k->nr, col = j * k->nr;
-    if (s->rows != 1 || b->data || b->transposed || b->panels || k->pair > 1 || !k->one ||
-        j % panels || panels > most || col + GLAM__Q8_BLOCK > b->n) return 0;
-    size_t row = (size_t)s->slice * (b->slice / b->ld) + (size_t)p0;
-    size_t at = row * b->ld + (size_t)col, lds = (size_t)glam__blocks_of(b->n);
+    int unit = b->transposed ? 1 : glam__one_unit(k), T = b->data ? 1 : b->scales ? 4 : 2;
+    int panels = glam__min(b->n / k->nr - j, most) / unit * unit, col = j * k->nr;
+    if (s->rows != 1 || b->panels || k->pair > 1 || !k->one || panels <= 0 || j % unit ||
+        (b->transposed && b->k % T)) return 0;
+    size_t row = (size_t)s->slice * (b->slice / b->ld) + (size_t)(b->transposed ? col : p0);
+    size_t first = (size_t)(b->transposed ? p0 : col), at = (row * b->ld + first) * 4 / (size_t)T;
+    size_t lds = (size_t)glam__blocks_of((int)b->ld);
+    const uint16_t *scales = b->scales ? b->scales + row * lds + first / GLAM__Q8_BLOCK : NULL;
+    const char *from = (b->data ? (const char *)b->data : (const char *)b->narrow) + at;
     if (p->base && p0 == 0)
-        memcpy(c, p->base + (size_t)s->row * p->ldc + col, GLAM__Q8_BLOCK * sizeof(float));
-    k->one(terms, a, (const char *)b->narrow + (b->scales ? at : 2 * at), b->ld,
-           b->scales ? b->scales + row * lds + col / GLAM__Q8_BLOCK : NULL, lds, c,
-           p->add || p->base || p0 > 0);
+        memcpy(c, p->base + (size_t)s->row * p->ldc + col, sizeof *c * (size_t)(panels * k->nr));
+    (b->transposed ? k->one_t : k->one)(T, terms, panels * k->nr, a, from, b->ld, scales, lds, c,
+                                        p->add || p->base || p0 > 0);
     return panels;
 }
 
-// Where part number `part` of all panels begins: of narrow ones, with a block of columns.
+// Where part number `part` of all panels begins: where one row may come, with a unit of one().
 static int glam__part_begins(const glam__product *p, int part, int parts)
 {
-    int at = (int)((int64_t)p->panels * part / parts);
-    int unit = p->b[0].data ? 1 : GLAM__Q8_BLOCK / p->b[0].kernels->nr;
-    return part < parts ? at / unit * unit : at;
+    int at = (int)((int64_t)p->panels * part / parts), unit = glam__one_unit(p->b[0].kernels);
+    return part < parts && p->m <= p->span_count ? at / unit * unit : at;
 }
 
 // Panels [from,to) of the parts laid side by side, for one block of rows and `terms` steps of k
@@ -5705,7 +5761,9 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
             const float *values = panel;
             size_t ldb = (size_t)k->nr;
             int most = glam__min(panels, to - first) - j;
-            int done = glam__one_block(p, b, s, a, p0, terms, j, most, c);
+            int done = glam__one_panels(p, b, s, a, p0, terms, j, most, c);
+            for (int q = 0; q < done && b->low && p0 + terms == b->k; q++)
+                glam__low_panel(p->ctx, b, s, j + q, k->nr, c + q * k->nr, p->ldc, panel);
             if (done) {
                 j += done - 1;
                 continue;
@@ -5765,9 +5823,11 @@ static void glam__product_block(const glam__product *p, const glam__span *s, int
     size_t lda;
     float *panel = scratch, *rows = scratch + (size_t)GLAM__KC * p->ctx->simd.kernels->nr;
     const float *a = glam__product_take(p, s, rows, &lda);
-    for (int p0 = 0; p0 == 0 || p0 < p->k; p0 += GLAM__KC)
-        glam__product_panels(p, s, a + p0 / p->b[0].kernels->pair, lda, p0,
-                             glam__min(p->k - p0, GLAM__KC), from, to, panel);
+    int some = s->rows == 1 && p->b[0].transposed ? 1 : to - from;     // rows of B, end to end
+    for (; from < to; from += some)
+        for (int p0 = 0; p0 == 0 || p0 < p->k; p0 += GLAM__KC)
+            glam__product_panels(p, s, a + p0 / p->b[0].kernels->pair, lda, p0,
+                                 glam__min(p->k - p0, GLAM__KC), from, from + some, panel);
 }
 
 // Spans are cut into blocks of at most p->block rows, as even as they can be.  Which block of which
@@ -5861,7 +5921,8 @@ static void glam__product_run(glam_ctx *ctx, glam__product *p)
     if (apart) p->block = p->m;
     else glam__cut_rows(ctx, p, glam__min(p->block, 128));
     int blocks = glam__block_count(p), workers = ctx->options.threads;
-    p->cols = blocks && blocks < workers ? glam__ceil_div((narrow ? 2 : 8) * workers, blocks) : 1;
+    int each = narrow || p->m == 1 ? 2 : 8;
+    p->cols = blocks && blocks < workers ? glam__ceil_div(each * workers, blocks) : 1;
     if (apart) p->cols = p->panels;
     if (p->cols > p->panels) p->cols = p->panels;
     glam__parallel(ctx, blocks * p->cols, (double)p->m * p->k * p->panels * ctx->simd.kernels->nr,
@@ -6093,7 +6154,7 @@ static void glam__chain_run(glam_ctx *ctx, glam__product *p, int count, int wide
     }
     glam__cut_rows(ctx, p, glam__chain_rows(p->k, p[count - 1].b[0].n, p->b[0].panels != NULL));
     int blocks = glam__block_count(p);
-    if (wide && blocks < workers && p->block == GLAM__BLOCK_ROWS) {
+    if (wide && (blocks < workers || p->m == 1) && p->block == GLAM__BLOCK_ROWS) {
         glam__chain_apart(ctx, p);
         p[1].block = p->block;
         p++, count--, wide = 0;
@@ -6855,7 +6916,6 @@ GLAM_API glam_tensor *glam_layernorm(glam_ctx *ctx, glam_tensor *x, glam_tensor 
 
 // ---- rmsnorm: y = x r g, r = 1/sqrt(mean(x^2) + eps)   (lingvo RMSNorm)
 // dx += r g dy - x r^3/N sum(dy g x);  dg += dy x r
-
 
 static void glam__rmsnorm_forward(glam_ctx *ctx, glam_node *n)
 {
@@ -17140,7 +17200,6 @@ typedef union glam__value {
 #define GLAM__FLOAT(field)        GLAM__FIELD(FLOAT, field)
 #define GLAM__DOUBLE(field)       GLAM__FIELD(DOUBLE, field)
 #define GLAM__LAST(kind)          { NULL, GLAM__FIELD_##kind, 0, 0, NULL, NULL }
-
 
 #define GLAM__OF glam_moe_config
 static const glam__field glam__moe_rows[] = {

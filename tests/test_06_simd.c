@@ -116,6 +116,50 @@ static void simd_batch_invariance(const glam__kernels *f)
     }
 }
 
+// One row times a B as it lies, straight and turned, f32, bf16 and q8, has the bits of panels of what B stands for.
+static void simd_one(const glam__kernels *f)
+{
+    const int depths[] = { 1, 3, 4, 8, 30, 31, 32, 33, 60, 64, 68, 129, 252, 255, 256 };
+    const int unit = f->nr > 16 ? 2 * f->nr : 32;
+    enum { EXTRA = 96 };
+    for (int i = 0; f->one && i < 15 * 3 * 2; i++) {
+        int k = depths[i % 15], T = 1 << i / 15 % 3, turned = i / 45, wrong = 0;
+        if (turned && k % T) continue;
+        for (int n = turned ? f->nr : unit; n <= 1152; n += n < 3 * unit ? (turned ? f->nr : unit) : 512) {
+            // B [rows,cols] and what lies beside it
+            int rows = turned ? n : k, cols = (turned ? (k + 31) / 32 * 32 : n) + EXTRA, blocks = cols / 32;
+            float *wide = test_floats((size_t)(rows * cols), 5, -1, 1), *a = test_floats((size_t)k, 6, -1, 1);
+            float *c = test_floats((size_t)n, 7, -1, 1), *d = test_floats((size_t)n, 7, -1, 1);
+            float *pack = test_floats((size_t)(k * f->nr), 0, 0, 0);
+            void *narrow = malloc((size_t)(rows * cols) * 2);
+            uint16_t *scales = (uint16_t *)malloc((size_t)(rows * blocks) * 2);
+            for (int r = 0; r < rows && T > 1; r++) {
+                char *row = (char *)narrow + (size_t)(r * cols) * (T == 4 ? 1 : 2);
+                glam__narrow_row(cols, wide + r * cols, row, T == 4 ? scales + r * blocks : NULL);
+                for (int at = 0; at < cols; at += 32)
+                    f->widen(1, 32, row + at * (T == 4 ? 1 : 2), 0, T == 4 ? scales + r * blocks + at / 32 : NULL, 0,
+                             wide + r * cols + at, 0);
+            }
+            (turned ? f->one_t : f->one)(T, k, n, a, T == 1 ? (void *)wide : narrow, (size_t)cols,
+                                         T == 4 ? scales : NULL, (size_t)blocks, c, i % 2);
+            for (int j = 0; j < n; j += f->nr) {
+                if (turned) f->pack_t(k, f->nr, wide + j * cols, (size_t)cols, pack);
+                else f->pack(k, f->nr, wide + j, (size_t)cols, pack);
+                f->panel(1, f->nr, k, a, (size_t)k, pack, (size_t)f->nr, d + j, (size_t)f->nr, i % 2);
+            }
+            wrong += memcmp(c, d, (size_t)n * sizeof *c) != 0;
+            free(wide);
+            free(a);
+            free(c);
+            free(d);
+            free(pack);
+            free(narrow);
+            free(scales);
+        }
+        CHECK(!wrong);
+    }
+}
+
 // The last element of a row takes the same instructions as the first; zeros appended to k or to a
 // sum change no bit.
 static void simd_tails(const glam__kernels *f)
@@ -157,6 +201,7 @@ static void simd_tails(const glam__kernels *f)
 }
 
 static void simd_twins(void)           { kernel_for_each(simd_twin_panels); kernel_for_each(simd_twin_rows); }
+static void simd_one_row(void)  { kernel_for_each(simd_one); }
 static void simd_rows_are_alone(void)  { kernel_for_each(simd_batch_invariance); }
 static void simd_tails_are_equal(void) { kernel_for_each(simd_tails); }
 
@@ -433,6 +478,7 @@ static void test_06_simd(void)
     RUN(simd_choice);
     RUN(simd_twins);
     RUN(simd_rows_are_alone);
+    RUN(simd_one_row);
     RUN(simd_tails_are_equal);
     RUN(simd_models_agree);
     RUN(simd_pairs);

@@ -118,6 +118,14 @@ static void narrow_product(glam_ctx *ctx, glam_type type, int m, int k, int n, i
         glam_forget(ctx);
     }
     CHECK(!wrong);
+    // a row by itself, which meets w as it lies, is a row in company, which meets panels
+    for (int which = 0; which < 2 && m > 1; which++) {
+        glam_tensor *one = glam_zeros(ctx, glam_dim2(1, in));
+        memcpy(one->data, x->data + (m - 1) * in, (size_t)in * sizeof *y);
+        glam_tensor *r = turned ? glam_matmul_t(ctx, one, which ? q : w) : glam_matmul(ctx, one, which ? q : w);
+        CHECK(r && !memcmp(r->data, y + (m - 1) * out, (size_t)out * sizeof *y));
+        glam_forget(ctx);
+    }
     double most = ctx->simd.products->pair > 1 ? 2e-2 : 1e-5;
     for (int i = 0; i < m; i++)
         for (int j = 0; j < out; j++) {
@@ -134,11 +142,13 @@ static void narrow_product(glam_ctx *ctx, glam_type type, int m, int k, int n, i
 static void narrow_products(void)
 {
     const int sizes[][3] = { { 1, 64, 96 }, { 1, 300, 33 }, { 2, 513, 70 }, { 9, 40, 31 }, { 30, 270, 64 },
-                             { 1, 1, 1 }, { 120, 33, 129 }, { 1, 576, 200 } };
+                             { 1, 1, 1 }, { 120, 33, 129 }, { 1, 576, 200 }, { 2, 4, 64 }, { 3, 256, 600 },
+                             { 50, 516, 64 }, { 2, 96, 1100 }, { 2, 777, 288 } };
+    const int count = (int)(sizeof sizes / sizeof *sizes);
     for (int set = 0; set < 10; set++)
         for (int type = GLAM_TYPE_BF16; type <= GLAM_TYPE_Q8; type++) {
             glam_ctx *ctx = narrow_ctx(set, GLAM_TYPE_F32);
-            for (int i = 0; ctx && i < 8; i++)
+            for (int i = 0; ctx && i < count; i++)
                 for (int turned = 0; turned < 2; turned++)
                     narrow_product(ctx, (glam_type)type, sizes[i][0], sizes[i][1], sizes[i][2], turned);
             if (ctx) CLOSE_CLEAN(ctx);
@@ -262,6 +272,40 @@ static void narrow_models(void)
         for (int set = 0; set < 10; set++) {
             narrow_model_is(which, set, GLAM_TYPE_BF16);
             narrow_model_is(which, set, GLAM_TYPE_Q8);
+        }
+}
+
+// Adapters over narrow weights speak in a row by itself as they do in company.
+static void narrow_adapted(void)
+{
+    int32_t tokens[12];
+    for (int i = 0; i < 12; i++) tokens[i] = (i * 37 + 5) % 80;
+    for (int set = 0; set < 10; set++)
+        for (int type = GLAM_TYPE_F32; type <= GLAM_TYPE_Q8; type++) {
+            glam_ctx *ctx = narrow_ctx(set, (glam_type)type);
+            if (!ctx) continue;
+            glam_config c = narrow_config(2);
+            c.d_model = 64;
+            c.moe.hidden = 320;
+            glam_model *model = glam_model_new(ctx, &c);
+            glam_lora lora = glam_lora_default();
+            lora.roles = GLAM_ROLE_ATTENTION | GLAM_ROLE_EXPERTS;
+            CHECK(glam_model_adapt(model, &lora) == GLAM_OK);
+            glam_adapter a;
+            glam_tensor *t;
+            for (int i = 0, n = 0; (t = glam_model_tensor_at(model, i)) != NULL; i++)
+                if (glam_adapter_of(model, t->name, &a)) test_fill(a.b->data, glam_size(a.b), (uint64_t)++n, -1, 1);
+            glam_session *s = glam_session_new(model, 16);
+            glam_batch b = { 1, 12, tokens, NULL, NULL, NULL };
+            const float *next = NULL;
+            float all[80];
+            glam_tensor *y = glam_forward(model, &b, GLAM_INFER);
+            if (CHECK(y != NULL)) memcpy(all, y->data + 11 * 80, sizeof all);
+            glam_forget(ctx);
+            for (int i = 0; i < 12; i++) next = glam_next(s, tokens + i, 1);
+            CHECK(next && (ctx->simd.products->pair > 1 || !memcmp(next, all, sizeof all)));
+            if (set % 5 == 0 && next) for (int i = 0; i < 80; i++) CHECK_NEAR((double)next[i], (double)all[i], 1e-4);
+            CLOSE_CLEAN(ctx);
         }
 }
 
@@ -467,6 +511,7 @@ static void test_narrow(void)
     RUN(narrow_values);
     RUN(narrow_products);
     RUN(narrow_models);
+    RUN(narrow_adapted);
     RUN(narrow_files);
     RUN(narrow_ends);
     RUN(narrow_checkpoint);
