@@ -12907,7 +12907,7 @@ static size_t glam__encode(const glam_tokenizer *t, const char *text, size_t byt
 {
     const glam_allocator *a = &t->ctx->options.allocator;
     glam__ids out = { ids, ids ? most : 0, 0 };
-    int lead = t->v.blank_before;
+    int lead = t->v.blank_before != 0;
     for (size_t at = 0, stop; at < bytes; at = stop) {
         stop = at;
         int32_t id = glam__next_added(t, text, bytes, control, &stop);
