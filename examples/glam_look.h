@@ -190,6 +190,11 @@ static glam_ctx *open_context(const settings *s)
 {
     glam_options options = glam_options_default();
     set_machine(s, &options);
+    if (options.arithmetic != GLAM_F32) {            // pairs are made once, not for every token
+        glam_ctx *ctx = glam_open(&options);
+        if (!strcmp(glam_arithmetic_name(ctx), "bf16")) options.pack_bytes = SIZE_MAX;
+        glam_close(ctx);
+    }
     options.trace = look_trace;
     return glam_open(&options);
 }
