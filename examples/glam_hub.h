@@ -214,6 +214,27 @@ static void hub_members(hub_parser *p, hub_json *n, char close)
     }
 }
 
+// A number, its text and its value, whatever the host's locale writes for a point.
+static double hub_decimal(hub_parser *p, hub_json *n)
+{
+    char text[80], *end;
+    size_t room = (size_t)(p->end - p->at), length = 0, at = 0;
+    while (length < room && length < 64 && p->at[length] &&
+           strchr("+-.0123456789eE", p->at[length])) length++;
+    n->text = p->at;
+    n->length = length;
+    p->at += length;
+    for (size_t i = 0; i < length; i++) {
+        int dot = n->text[i] == '.' ? snprintf(text + at, 8, "%.1f", 0.5) : 0;   // "0.5", or "0,5"
+        if (dot > 2) memmove(text + at, text + at + 1, (size_t)dot - 2), at += (size_t)dot - 2;
+        else text[at++] = n->text[i];
+    }
+    text[at] = 0;
+    double value = strtod(text, &end);
+    if (*end) p->wrong = "a number that is none";
+    return value;
+}
+
 static hub_json *hub_value(hub_parser *p)
 {
     static const struct { const char *word; hub_type type; } words[] = {
@@ -230,12 +251,8 @@ static hub_json *hub_value(hub_parser *p)
         p->at++;
         n->text = hub_string(p, &n->length);
     } else if (c == '-' || (c >= '0' && c <= '9')) {
-        char *end;
         n->type = HUB_NUMBER;
-        n->number = strtod(p->at, &end);
-        n->text = p->at;
-        n->length = (size_t)(end - p->at);
-        p->at = end;
+        n->number = hub_decimal(p, n);
     } else {
         size_t i = 0, many = sizeof words / sizeof *words;
         while (i < many && strncmp(p->at, words[i].word, strlen(words[i].word))) i++;
