@@ -3897,33 +3897,25 @@ enum { GLAM__TERMS_HALVES = 2, GLAM__PASSES_HALVES = 2, GLAM__HALVES_LD = GLAM__
 #define GLAM__ADD_HALVES GLAM__ADD_F32
 // mr rows of k pairs as floats: of a row the second ones, then the first; of A by columns those of
 // all rows beside each other.
+#define GLAM__WIDEN(type, from, second, first) { \
+    type both, half; \
+    memcpy(&both, from, sizeof both); \
+    half = both & 0xffff0000u, both <<= 16; \
+    memcpy(second, &half, sizeof half); \
+    memcpy(first, &both, sizeof both); \
+}
 #define GLAM__WIDEN_PAIRS(isa, of_isa, attr, W) \
     attr static GLAM__INLINE void glam__widen_pairs_##isa(const int mr, const int turned, int k, \
                                                           const float *a, size_t lda, float *wide) \
     { \
         const int lines = turned ? k : mr, n = turned ? mr : k; \
         const size_t ld = turned ? 16 : GLAM__HALVES_LD; \
-        for (int i = 0; i < lines; i++, a += lda, wide += 2 * ld) { \
-            int j = 0; \
-            for (; j + W <= n; j += W) { \
-                glam__u_##of_isa both, of[2]; \
-                memcpy(&both, a + j, sizeof both); \
-                of[0] = both & 0xffff0000u; \
-                of[1] = both << 16; \
-                memcpy(wide + j, &of[0], sizeof of[0]); \
-                memcpy(wide + ld + j, &of[1], sizeof of[1]); \
-            } \
-            for (; j < n; j++) { \
-                uint32_t both, of[2]; \
-                memcpy(&both, a + j, sizeof both); \
-                of[0] = both & 0xffff0000u; \
-                of[1] = both << 16; \
-                memcpy(wide + j, &of[0], sizeof of[0]); \
-                memcpy(wide + ld + j, &of[1], sizeof of[1]); \
-            } \
+        for (int i = 0, j; i < lines; i++, a += lda, wide += 2 * ld) { \
+            for (j = 0; j + W <= n; j += W) \
+                GLAM__WIDEN(glam__u_##of_isa, a + j, wide + j, wide + ld + j) \
+            for (; j < n; j++) GLAM__WIDEN(uint32_t, a + j, wide + j, wide + ld + j) \
         } \
     }
-
 // Pairs of bf16 as they are, for instructions that take them.
 enum { GLAM__TERMS_PAIRS = 2, GLAM__PASSES_PAIRS = 1 };
 #define GLAM__ROW_PAIRS GLAM__ROW_F32
@@ -3931,6 +3923,7 @@ enum { GLAM__TERMS_PAIRS = 2, GLAM__PASSES_PAIRS = 1 };
     uint32_t of_##x; \
     memcpy(&of_##x, a + (turned ? (size_t)(i) : (size_t)(i) * lda), sizeof of_##x); \
     const glam__u_##isa none_##x = { 0 }, x = none_##x + of_##x;
+
 // One row of A times B as it lies: a model that writes reads each weight once a token, and nothing
 // else should take time.  B comes in words of T numbers: floats, two of bf16, four of q8; a vector
 // of them has every T-th column of T W (or T terms of W rows of a turned B): shifts part them.
@@ -3968,8 +3961,11 @@ enum { GLAM__ONE_COLS = 512 };     // sums that stay in the first cache
         const int T, int k, int n, GLAM__ONE_ARGS(char), float *c, int add) \
     { \
         for (int cols = 0; n > 0; b += cols * 4 / T, c += cols, n -= cols) { \
-            float sums[GLAM__ONE_COLS] = { 0 }; cols = n < GLAM__ONE_COLS ? n : GLAM__ONE_COLS; \
-            int p = 0, wide = cols / (T * W); const char *row = b; const uint16_t *by = scales; \
+            float sums[GLAM__ONE_COLS] = { 0 }; \
+            const char *row = b; \
+            const uint16_t *by = scales; \
+            cols = n < GLAM__ONE_COLS ? n : GLAM__ONE_COLS; \
+            int p = 0, wide = cols / (T * W); \
             for (; p + 4 <= k; p += 4, row += 4 * ld, by += 4 * lds) { \
                 __builtin_prefetch((const void *)((uintptr_t)by + 128 * lds)); \
                 glam__strip_##isa(T, 4, wide, a + p, row, ld, by, lds, sums); \
@@ -3988,8 +3984,11 @@ enum { GLAM__ONE_COLS = 512 };     // sums that stay in the first cache
         const int T, int k, int n, GLAM__ONE_ARGS(char), float *c, int add) \
     { \
         GLAM__FUSED \
-        enum { NR = 2 * W, TERMS = GLAM__Q8_BLOCK }; float square[TERMS * NR], scale[NR]; \
-        glam__u_##isa words; glam__v_##isa sum[2], by; const glam__v_##isa zero = { 0 }; \
+        enum { NR = 2 * W, TERMS = GLAM__Q8_BLOCK }; \
+        float square[TERMS * NR], scale[NR]; \
+        glam__u_##isa words; \
+        glam__v_##isa sum[2], by; \
+        const glam__v_##isa zero = { 0 }; \
         for (; n > 0; n -= NR, b += NR * ld, scales += NR * lds, c += NR) { \
             sum[0] = sum[1] = by = zero; \
             for (int p = 0; p < k; p += TERMS) { \
@@ -4019,7 +4018,8 @@ enum { GLAM__ONE_COLS = 512 };     // sums that stay in the first cache
     attr static void glam__##name##_##isa( \
         int T, int k, int n, GLAM__ONE_ARGS(void), float *c, int add) \
     { \
-        const char *at = (const char *)b; const uint16_t *none = (const uint16_t *)b; \
+        const char *at = (const char *)b; \
+        const uint16_t *none = (const uint16_t *)b; \
         if (T == 1) glam__##name##_of_##isa(1, k, n, a, at, 4 * ld, none, 0, c, add); \
         else if (T == 2) glam__##name##_of_##isa(2, k, n, a, at, 2 * ld, none, 0, c, add); \
         else glam__##name##_of_##isa(4, k, n, a, at, ld, scales, lds, c, add); \
