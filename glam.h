@@ -2418,10 +2418,10 @@ static void glam__bucket_flush(glam__bucket *b)
 static void glam__bucket_add(glam__bucket *b, float *data, size_t n)
 {
     int here = !b->ctx->base.measuring;                // then nothing is, and data is NULL
-    for (size_t take; n && b->c->size > 1; data += here ? take : 0, n -= take) {
+    for (size_t take; n && b->c->size > 1; n -= take) {
         take = (size_t)glam__lesser(GLAM__BUCKET - b->used, n);
-        if (here) memcpy(b->ctx->mesh->bucket + b->used, data, take * sizeof(float));
         b->piece[b->pieces].at = data;
+        if (here) memcpy(b->ctx->mesh->bucket + b->used, data, take * sizeof(float)), data += take;
         b->piece[b->pieces++].count = take;
         b->used += take;
         if (b->used == GLAM__BUCKET || b->pieces == GLAM__PIECES) glam__bucket_flush(b);
