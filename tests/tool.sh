@@ -641,6 +641,7 @@ PYTHON
     check "Ctrl-C, once and twice" python3 - "$tool" "$work" $text <<'PYTHON'
 import os, signal, subprocess, sys, time
 tool, work, text = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.SIG_DFL)           # jobs in a shell's background begin with it ignored
 p = subprocess.Popen([tool, "train", text, "--layers", "2", "--d-model", "32", "--heads", "2", "--steps", "100000",
                       "--out", work + "/once.model", "--log", work + "/once.jsonl", "--eval-every", "0"],
                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -648,7 +649,7 @@ for i in range(500):
     if os.path.exists(work + "/once.jsonl") and open(work + "/once.jsonl").read().count('"step"') > 4: break
     time.sleep(0.02)
 p.send_signal(signal.SIGINT)
-told = p.communicate()[0].decode()
+told = p.communicate(timeout=120)[0].decode()
 assert p.returncode == 130 and "to go on" in told, (p.returncode, told)
 assert os.path.getsize(work + "/once.model.checkpoint") > 0 and not os.path.exists(work + "/once.model")
 p = subprocess.Popen([tool, "train", text, "--d-model", "768", "--layers", "8", "--batch", "64", "--out", work + "/twice.model",
