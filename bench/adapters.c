@@ -1,7 +1,7 @@
 /* adapters.c - steps of adapters on a model, timed: our side of bench/adapters.py.
 
-       cc -O2 -fopenmp bench/adapters.c -o peft_bench -lm
-       peft_bench MODEL|FOLDER|random attention[,experts] f32|bf16|q8 STEPS
+       cc -O2 -fopenmp bench/adapters.c -o adapters -lm
+       adapters MODEL|FOLDER|random attention[,experts] f32|bf16|q8 STEPS
 
    MODEL: a file of glam.h; FOLDER: one of transformers; random: numbers of SmolLM2-135M's shape.
    The weights, which stay as they are, are held so; but for f32 the arithmetic is bf16's where the chip has it. */
@@ -32,7 +32,7 @@ static glam_model *smol(glam_ctx *ctx)
 
 int main(int argc, char **argv)
 {
-    if (argc != 5) return fprintf(stderr, "usage: peft_bench MODEL ROLES f32|bf16|q8 STEPS\n"), 2;
+    if (argc != 5) return fprintf(stderr, "usage: adapters MODEL ROLES f32|bf16|q8 STEPS\n"), 2;
     enum { S = 256 };
     static int32_t ids[1 << 16];
     glam_options o = glam_options_default();
