@@ -205,7 +205,28 @@ static void simd_one_row(void)  { kernel_for_each(simd_one); }
 static void simd_rows_are_alone(void)  { kernel_for_each(simd_batch_invariance); }
 static void simd_tails_are_equal(void) { kernel_for_each(simd_tails); }
 
-// What was asked for is what is used; what is not there is an error, not another set.
+// Whether this build has a set and this processor its instructions, asked by their names.
+static int simd_had(const char *set)
+{
+    if (!strcmp(set, "base")) return 1;
+#if defined(GLAM__SIMD) && defined(__x86_64__)
+    __builtin_cpu_init();
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+    if (!strcmp(set, "sse2")) return 1;
+    if (!strcmp(set, "avx2")) return avx2;
+    if (!strcmp(set, "avx512")) return avx512;
+#ifdef GLAM__PAIRS_AVX512
+    if (!strcmp(set, "avx512bf16")) return avx512 && __builtin_cpu_supports("avx512bf16");
+#endif
+#elif defined(GLAM__SIMD)
+    if (!strcmp(set, "neon")) return 1;
+#endif
+    return 0;
+}
+
+// What was asked for is what is used, if it is there; what is not there is an error, not another set.
 static void simd_choice(void)
 {
     int named = 0;
@@ -214,7 +235,8 @@ static void simd_choice(void)
         glam__kernels table;
         options.simd = kernel_sets[i];
         glam_ctx *ctx = glam_open(&options);
-        if (glam__kernels_pick(kernel_sets[i], &table)) {
+        CHECK(!glam__kernels_pick(kernel_sets[i], &table) == !simd_had(kernel_sets[i]));
+        if (simd_had(kernel_sets[i])) {
             CHECK(glam_error(ctx) == GLAM_OK && !strcmp(glam_simd_name(ctx), kernel_sets[i]));
             named++;
         } else ERROR_IS(ctx, GLAM_ERR_VALUE, kernel_sets[i]);
