@@ -6,21 +6,23 @@ typedef struct lora_case {
     const char *what;
     int roles, dense_every, kv_heads, shared, sigmoid, threads, recompute;
     const char *simd;
+    int rank;                      // 0: 3
 } lora_case;
 
 static const lora_case lora_cases[] = {
-    { "attention", GLAM_ROLE_ATTENTION, 2, 0, 0, 0, 1, 0, NULL },
-    { "attention of rotary groups", GLAM_ROLE_ATTENTION, 2, 2, 0, 0, 2, 0, NULL },
-    { "experts", GLAM_ROLE_EXPERTS, 2, 0, 0, 0, 2, 0, NULL },
-    { "experts, plain C", GLAM_ROLE_EXPERTS, 1, 0, 0, 0, 1, 0, "base" },
-    { "router", GLAM_ROLE_ROUTER, 1, 0, 0, 0, 1, 0, NULL },
-    { "router with sigmoid scores", GLAM_ROLE_ROUTER, 1, 0, 0, 1, 2, 0, NULL },
-    { "dense", GLAM_ROLE_DENSE, 2, 0, 0, 0, 2, 0, NULL },
-    { "shared", GLAM_ROLE_SHARED, 1, 0, 1, 0, 1, 0, NULL },
-    { "all", 31, 2, 2, 1, 0, 2, 0, NULL },
-    { "all, blocks run again", 31, 2, 2, 1, 0, 1, 1, NULL },
-    { "all, plain C", 31, 2, 0, 1, 0, 2, 0, "base" },
-    { "all, SSE2", 31, 2, 2, 1, 0, 2, 0, "sse2" }
+    { "attention", GLAM_ROLE_ATTENTION, 2, 0, 0, 0, 1, 0, NULL, 0 },
+    { "attention of rotary groups", GLAM_ROLE_ATTENTION, 2, 2, 0, 0, 2, 0, NULL, 0 },
+    { "experts", GLAM_ROLE_EXPERTS, 2, 0, 0, 0, 2, 0, NULL, 0 },
+    { "experts, plain C", GLAM_ROLE_EXPERTS, 1, 0, 0, 0, 1, 0, "base", 0 },
+    { "router", GLAM_ROLE_ROUTER, 1, 0, 0, 0, 1, 0, NULL, 0 },
+    { "router with sigmoid scores", GLAM_ROLE_ROUTER, 1, 0, 0, 1, 2, 0, NULL, 0 },
+    { "dense", GLAM_ROLE_DENSE, 2, 0, 0, 0, 2, 0, NULL, 0 },
+    { "shared", GLAM_ROLE_SHARED, 1, 0, 1, 0, 1, 0, NULL, 0 },
+    { "all", 31, 2, 2, 1, 0, 2, 0, NULL, 0 },
+    { "all, blocks run again", 31, 2, 2, 1, 0, 1, 1, NULL, 0 },
+    { "all, plain C", 31, 2, 0, 1, 0, 2, 0, "base", 0 },
+    { "all, SSE2", 31, 2, 2, 1, 0, 2, 0, "sse2", 0 },
+    { "more ranks than a block of terms", GLAM_ROLE_ATTENTION, 2, 2, 0, 0, 1, 0, NULL, GLAM__KC + 45 }
 };
 enum { LORA_CASES = (int)(sizeof lora_cases / sizeof lora_cases[0]), LORA_B = 3, LORA_S = 11 };
 
@@ -56,7 +58,7 @@ static glam_ctx *lora_ctx(const lora_case *l)
 static glam_model *lora_model(glam_ctx *ctx, const lora_case *l)
 {
     glam_config c = lora_config(l);
-    glam_lora lora = { l->roles, 3, 5, 6, 0 };
+    glam_lora lora = { l->roles, l->rank ? l->rank : 3, 5, 6, 0 };
     glam_model *model = glam_model_new(ctx, &c);
     CHECK(glam_model_adapt(model, &lora) == GLAM_OK);
     for (int i = 0; glam_model_tensor_at(model, i); i++) {
