@@ -250,7 +250,7 @@ static void attention_refuses(const char *what, const glam_attention_config *c, 
 static void attention_families_refused(void)
 {
     slow_attention_case a = { 1, 5, 6, 4, 6, 3, 1, 8, 20, 1, 1e-6, 0, 2, 1, 0 };
-    for (int i = 0; i < 11; i++) {
+    for (int i = 0; i < 13; i++) {
         glam_attention_config c = attention_config(&a);
         if (i == 0) c.kv_heads = 3;
         if (i == 1) c.kv_heads = -1;
@@ -261,11 +261,14 @@ static void attention_families_refused(void)
         if (i == 6) c.rotary.factor = -2;
         if (i == 7) { c.rotary.scaling = GLAM_ROTARY_LLAMA3; c.rotary.low = 9; }
         if (i == 8) c.rotary.context = -1;
-        if (i == 9) c.kv_heads = 1;                        // the weights have two
-        if (i == 10) c.qk_norm = GLAM_QK_NORM_WHOLE;
+        if (i == 9) { c.heads = c.kv_heads = 1; c.d_head = (1 << 24) + 1; }
+        if (i == 10) c.kv_heads = 1;                       // the weights have two
+        if (i == 11) c.qk_norm = GLAM_QK_NORM_WHOLE;
+        if (i == 12) { c.heads = c.kv_heads = 1; c.d_head = 1 << 24; }     // as wide as can be
         attention_refuses(i < 2 ? "kv_heads" : i == 2 ? "qk_norm" : i == 3 ? "even" : i == 4 ? "scaling" :
-                          i < 9 ? "rotary" : i == 9 ? "k is [6,12]" : "q_norm is [6]", &c,
-                          i < 9 ? GLAM_ERR_VALUE : GLAM_ERR_SHAPE);
+                          i < 9 ? "rotary" : i == 9 ? "2^24 in all" : i == 10 ? "k is [6,12]" :
+                          i == 11 ? "q_norm is [6]" : "q is [6,24]", &c,
+                          i < 10 ? GLAM_ERR_VALUE : GLAM_ERR_SHAPE);
     }
 }
 

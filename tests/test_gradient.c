@@ -484,10 +484,11 @@ static void check_attention(void)
                 a.norm, a.segments, a.cap);
         CHECK(world_check(case_attention, what, 0, &a, 3 + (uint64_t)i) > 1e-3);
     }
-    // Rotary with each scaling, grouped heads, norms of queries and keys; 70 tokens: two chunks of rows.
+    // Rotary with each scaling, grouped heads, norms of queries and keys, with other positions too; 70 tokens: two
+    // chunks of rows.
     for (int i = 0; i < 24; i++) {
         attention_variant a = { i % 6 < 4 ? 3 : i % 3, i % 2, i / 2 % 2, i / 3 % 2, i % 8 ? 5 : 70, 4, 4,
-                                i % 5 ? 0 : 0.8, i % 3 == 0 ? 0 : i % 3, (i / 2 + 1) % 3, i % 4 };
+                                i % 5 ? 0 : 0.8, i % 3 == 0 ? 0 : i % 3, (i / 2 + i / 6 + 1) % 3, i % 4 };
         if (a.S > 10) a.segments = 0;
         sprintf(what, "attention position %d kv_heads %d qk_norm %d scaling %d S %d", a.position, a.kv_heads,
                 a.qk_norm, a.scaling, a.S);
@@ -498,6 +499,12 @@ static void check_attention(void)
         attention_variant a = { i % 3, 1, 1, 0, 71, 3, 5, i / 3 ? 1.2 : 0, 0, 0, 0 };
         sprintf(what, "long attention position %d cap %g", a.position, a.cap);
         CHECK(world_check(case_attention, what, 0, &a, 31) > 1e-3);
+    }
+    // Heads of more columns than a panel, the last panel not full.
+    for (int position = 0; position < 4; position++) {
+        attention_variant a = { position, 0, 0, 0, 4, 2, 2 * GLAM__BASE_NR + 2, 0, 1, 1, 0 };
+        sprintf(what, "wide attention position %d", position);
+        CHECK(world_check(case_attention, what, 0, &a, 90) > 1e-3);
     }
 }
 
