@@ -5,19 +5,20 @@
 #   sh tests/run.sh golden         the golden cases alone (GLAM_GOLDEN=folder: the cases of that folder)
 #   sh tests/run.sh moe model_is   the tests whose names begin so
 #   sh tests/run.sh full           the matrix of compilers, options and sanitizers as well
-#   sh tests/run.sh part NAME...   parts of it alone: strict macro fork bf16 simd sanitizer mesh other
-#                                  optimised memory target page lesson analysis trust fuzz placed wine
-#                                  example unicode
+#   sh tests/run.sh matrix         that without the ordinary run
+#   sh tests/run.sh part NAME...   parts of the matrix alone; their names are in_front and behind, below
 #
 # One line per configuration; the last line is "N passed, N failed" and the exit status is the truth.
 # CC and CXX choose the compilers, GLAM_NO_SKIP=1 makes a skip a failure, GLAM_TEST_SIMD and
-# GLAM_TEST_THREADS force an instruction set or a number of threads on every test.
+# GLAM_TEST_THREADS force an instruction set or a number of threads on every test, GLAM_TEST_JOBS says how
+# many parts run at once behind those that watch the clock (as many as there are processors).
 set -u
 cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
 CXX=${CXX:-c++}
-work=$(mktemp -d "${TMPDIR:-/tmp}/glam_tests.XXXXXX") || exit 1
-trap 'rm -rf "$work"' EXIT
+top=$(mktemp -d "${TMPDIR:-/tmp}/glam_tests.XXXXXX") || exit 1
+work=$top                      # what several parts use is in $top; each part has a $work of its own
+trap 'end_all; rm -rf "$top"' EXIT
 trap 'exit 130' INT TERM HUP
 GLAM_TEST_DIR=$work
 export GLAM_TEST_DIR
@@ -46,7 +47,26 @@ skip()
     if [ "${GLAM_NO_SKIP:-0}" = 1 ]; then bad "$1" "would be skipped: $2"; else echo "$1: skipped ($2)"; fi
 }
 
+# Ends all that this shell has started, and what that has: a job in the background hears no Ctrl-C.
+end_all()
+{
+    trap '' INT TERM HUP
+    ours=$(ps -A -o pid= -o ppid= 2>/dev/null | awk -v top=$$ '
+        { above[$1] = $2 }
+        END { for (p in above) { for (q = above[p]; q > 1 && q != top; q = above[q]); if (q == top) print p } }')
+    kill $ours 2>/dev/null
+    wait
+    for try in 1 2 3 4 5 6 7 8 9 10; do
+        left=""
+        for pid in $ours; do kill -0 "$pid" 2>/dev/null && left="$left $pid"; done
+        [ -n "$left" ] || return
+        sleep 1
+    done
+    kill -9 $left 2>/dev/null
+}
+
 # build NAME COMMAND...: compiles in the background, at most two at a time.
+builds=2
 running=""
 build()
 {
@@ -55,7 +75,7 @@ build()
     ("$@" >"$work/$build_name.log" 2>&1; echo $? >"$work/$build_name.rc") &
     running="$running $!"
     set -- $running
-    if [ $# -ge 2 ]; then
+    if [ $# -ge $builds ]; then
         wait "$1"
         shift
         running="$*"
@@ -136,18 +156,12 @@ CXX="$CXX $pthread"
 
 # ------------------------------------------------------------------------------------ filtered runs
 
-full=0
-parts=""
-if [ "${1:-}" = full ]; then
-    full=1
-    shift
-elif [ "${1:-}" = part ]; then
-    shift
-    parts=$*
-    set --
-fi
-if [ $# -gt 0 ]; then
-    build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
+kind=${1:-ordinary}
+case $kind in
+ordinary | full | matrix) ;;
+part) shift ;;
+*)
+    build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$top/c" -lm
     built
     case "$*" in
     *gradient*)
@@ -155,16 +169,16 @@ if [ $# -gt 0 ]; then
         built
         run gradient "$work/gradient" "$@"
         ;;
-    *) run c "$work/c" "$@" ;;
+    *) run c "$top/c" "$@" ;;
     esac
-    finish
-fi
+    finish ;;
+esac
 
 # ---------------------------------------------------------------------------------- the ordinary run
 
 ordinary_run()
 {
-    build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
+    build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$top/c" -lm
     build gradient $CC -std=c99 -O2 $warn tests/test_gradient.c -o "$work/gradient" -lm
     if have "$CXX"; then
         build cpp $CXX -x c++ -std=c++11 -O2 $warn tests/all.c -o "$work/cpp" -lm
@@ -177,7 +191,7 @@ ordinary_run()
     build two_files $CC -std=c99 -O1 $warn tests/two_files_a.c tests/two_files_b.c -o "$work/two_files" -lm
     built
     [ -z "$openmp" ] && skip openmp "$CC has no -fopenmp"
-    run c "$work/c"
+    run c "$top/c"
     run gradient "$work/gradient"
     run families "$work/families"
     if have "$CXX"; then
@@ -192,15 +206,15 @@ ordinary_run()
     compiled words
 }
 
-[ -n "$parts" ] || ordinary_run
-[ "$full" = 1 ] || [ -n "$parts" ] || finish
+case $kind in ordinary | full) ordinary_run ;; esac
+[ $kind != ordinary ] || finish
 
 # --------------------------------------------------------------------------------------- the matrix
 
 strict="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Werror"
 
 # The header alone, every warning an error: two families of compilers, three languages, each macro.
-strict_builds()
+strict_runs()
 {
     for c in gcc clang; do
         cxx=g++
@@ -252,7 +266,6 @@ macro_runs()
         tests/two_files_b.c -o "$work/two_static" -lm
     build assert $CC -std=c99 -O1 '-DGLAM_ASSERT(c)=((c)?(void)0:abort())' tests/all.c -o "$work/assert" -lm
     build fast_math $CC -std=c99 -O2 -ffast-math tests/all.c -o "$work/fast_math" -lm
-    build plain $CC -std=c99 -O2 tests/all.c -o "$work/plain" -lm
     built
     run no_simd "$work/no_simd" base ops attention ffn moe golden generate train_l data
     run static "$work/static" base moe_w golden_dense
@@ -262,8 +275,8 @@ macro_runs()
     run fast_math "$work/fast_math" moe_v attention_v ops_p ops_u ffn_v train_l golden_found \
         train_skips train_tries train_bad generate_spoilt generate_pick evaluate_spoilt extremes data
     if [ -n "$openmp" ]; then
-        with=$("$work/c" --hash)
-        without=$("$work/plain" --hash)
+        with=$("$top/c" --hash)
+        without=$("$top/plain" --hash)
         if [ -n "$with" ] && [ "$with" = "$without" ]; then ok openmp_same_bits; else bad openmp_same_bits "$with, $without"; fi
     else
         skip openmp_same_bits "$CC has no -fopenmp"
@@ -292,30 +305,26 @@ bf16_runs()
 {
     build bf16_gradient $CC -std=c99 -O1 $warn -Wno-missing-field-initializers -Wno-unused-function \
         -DGRADIENT_BF16 tests/test_gradient.c -o "$work/bf16_gradient" -lm
-    arm=aarch64-linux-gnu-gcc
-    if have $arm && have qemu-aarch64; then
-        build bf16_arm $arm -std=c99 -O1 -static -pthread -w tests/all.c -o "$work/bf16_arm" -lm
-    fi
     built
-    run bf16_bits env GLAM_TEST_ARITHMETIC=bf16 "$work/c" generate train_rec train_res mesh_x files_ch
+    run bf16_bits env GLAM_TEST_ARITHMETIC=bf16 "$top/c" generate train_rec train_res mesh_x files_ch
     for simd in base sse2 avx2 avx512 avx512bf16 neon; do
-        "$work/c" --has-simd $simd || continue
-        run bf16_$simd env GLAM_TEST_SIMD=$simd "$work/c" bf16_golden simd_bf16
+        "$top/c" --has-simd $simd || continue
+        run bf16_$simd env GLAM_TEST_SIMD=$simd "$top/c" bf16_golden simd_bf16
     done
     run bf16_gradient "$work/bf16_gradient"
-    if [ ! -f "$work/bf16_arm.rc" ]; then skip bf16_arm "$arm and qemu-aarch64 are needed"; return; fi
+    if [ ! -f "$top/aarch64.rc" ]; then skip bf16_arm "aarch64-linux-gnu-gcc and qemu-aarch64 are needed"; return; fi
     for cpu in max cortex-a57; do
-        run bf16_arm_$cpu qemu-aarch64 -cpu $cpu "$work/bf16_arm" simd_pairs simd_narrow simd_bf16 bf16_golden
+        run bf16_arm_$cpu qemu-aarch64 -cpu $cpu "$top/aarch64" simd_pairs simd_narrow simd_bf16 bf16_golden
     done
 }
 
 simd_runs()
 {
     for simd in base sse2 avx2 avx512 neon; do
-        if "$work/c" --has-simd $simd; then
+        if "$top/c" --has-simd $simd; then
             GLAM_TEST_SIMD=$simd
             export GLAM_TEST_SIMD
-            run simd_$simd "$work/c" tensor autograd ops attention ffn moe model generate train golden context_m
+            run simd_$simd "$top/c" tensor autograd ops attention ffn moe model generate train golden context_m
             unset GLAM_TEST_SIMD
         else
             case $simd:$(uname -m) in
@@ -350,12 +359,6 @@ sanitizer_runs()
     else
         skip tsan "clang with libomp is needed"
     fi
-    if have valgrind; then
-        run valgrind valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
-            "$work/plain" base tensor autograd_a moe_w model_b generate_s data_t files_
-    else
-        skip valgrind "there is no valgrind"
-    fi
 }
 
 # A hundred steps on every mesh of threads; then processes, under each MPI that is here.
@@ -363,16 +366,16 @@ mesh_runs()
 {
     GLAM_TEST_FULL=1
     export GLAM_TEST_FULL
-    run mesh_full "$work/c" mesh
+    run mesh_full "$top/c" mesh
     unset GLAM_TEST_FULL
     for mpi in openmpi mpich; do
         if ! have mpicc.$mpi; then skip $mpi "there is no mpicc.$mpi"; continue; fi
-        run $mpi sh tests/mpi.sh $mpi "$work/c"
+        run $mpi sh tests/mpi.sh $mpi "$top/c"
         run ${mpi}_fail sh tests/ranks_fail.sh $mpi 1 other saving link
     done
 }
 
-other_compilers()
+other_runs()
 {
     # headers without gcc-multilib, which no cross compiler suffers beside it
     m32="-m32"
@@ -394,7 +397,7 @@ other_compilers()
 }
 
 # Behind other headers, whatever those were asked to show; behind words that others define.
-placed_builds()
+placed_runs()
 {
     after="-Wall -Wextra -Werror -O0 -DGLAM_NO_SIMD tests/compile_after.c -lm"
     n=0
@@ -531,21 +534,21 @@ example_runs()
         example_run "$file"
     done
     [ $found = 1 ] || skip examples "there are none"
-    # the tool: its options, its files, its messages
-    if [ -f examples/glam.c ] && [ -f tests/tool.sh ]; then
-        build tool $CC -O2 $warn $openmp examples/glam.c -o "$work/tool_program" -lm
-        built
-        run tool sh tests/tool.sh "$work/tool_program"
-        for more in tests/tool_*.sh; do
-            run "$(basename "$more" .sh)" sh "$more" "$work/tool_program"
-        done
-        # its page, in a browser
-        browser=""
-        for b in chromium chromium-browser google-chrome; do [ -z "$browser" ] && have $b && browser=$b; done
-        if [ -n "$browser" ] && have node; then run report_page sh tests/report_page.sh "$work/tool_program" $browser
-        else skip report_page "needs chromium and node"; fi
-    fi
-    # the benchmark looks into the header: what it calls must still be there
+}
+
+# The tool: its options, its files, its messages, its signals.
+tool_runs() { run tool sh tests/tool.sh "$top/glam"; }
+
+verb_runs()
+{
+    for verbs in tests/tool_*.sh; do
+        run "$(basename "$verbs" .sh)" sh "$verbs" "$top/glam"
+    done
+}
+
+# The benchmark looks into the header: what it calls must still be there.
+bench_runs()
+{
     for file in bench/bench.c bench/recipe.c bench/study.c bench/in_context.c bench/mpi.c; do
         [ -f "$file" ] || continue
         name=bench_$(basename "$file" .c)
@@ -562,7 +565,7 @@ example_runs()
 # Other ways to optimise: the same bits as -O2 where the language is kept, and a part of the tests.
 optimised_runs()
 {
-    wanted=$("$work/plain" --hash)
+    wanted=$("$top/plain" --hash)
     for kind in O3 Os flto Ofast; do
         flags=-$kind
         [ $kind = flto ] && flags="-O2 -flto"
@@ -582,8 +585,8 @@ optimised_runs()
     done
 }
 
-# Values that nobody wrote: everything built by clang, without OpenMP; the portable kernels, which take a
-# quarter of the time to compile here.
+# Values that nobody wrote, and memory that nobody gives back: everything built by clang, without OpenMP; the
+# portable kernels, which take a quarter of the time to compile here; a part under valgrind.
 memory_runs()
 {
     if have clang && works clang -fsanitize=memory; then
@@ -594,6 +597,12 @@ memory_runs()
             attention ffn moe_v moe_w model_b generate_s text data train_frozen evaluate files corners
     else
         skip msan "clang with its sanitizers is needed"
+    fi
+    if have valgrind; then
+        run valgrind valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
+            "$top/plain" base tensor autograd_a moe_w model_b generate_s data_t files_
+    else
+        skip valgrind "there is no valgrind"
     fi
 }
 
@@ -659,21 +668,21 @@ analysis_runs() { run analyse sh tests/analyse.sh; }
 # Other processors, by emulation: the bits that the portable kernels have here, and a part of the tests
 # (trust.sh: all of them).  s390x sums in double under -std=c99 unless told, and its hash is over bytes in the
 # other order; 32-bit ARM reads folders only with large offsets.
+target_build()
+{
+    if ! have "$2" || ! have qemu-$1; then skip $1 "$2 and qemu-$1 are needed"; return; fi
+    more=-D_FILE_OFFSET_BITS=64
+    [ $1 = s390x ] && more=-fexcess-precision=fast
+    build $1 $2 -std=c99 $more -O1 -static -pthread -w tests/all.c -o "$work/$1" -lm
+}
+
 target_runs()
 {
-    wanted=$(GLAM_TEST_SIMD=base "$work/plain" --hash)
-    for pair in aarch64:aarch64-linux-gnu-gcc arm:arm-linux-gnueabihf-gcc riscv64:riscv64-linux-gnu-gcc \
-        s390x:s390x-linux-gnu-gcc; do
-        machine=${pair%%:*}
-        compiler=${pair#*:}
-        if ! have "$compiler" || ! have qemu-$machine; then
-            skip $machine "$compiler and qemu-$machine are needed"
-            continue
-        fi
-        more=-D_FILE_OFFSET_BITS=64
-        [ $machine = s390x ] && more=-fexcess-precision=fast
-        build $machine $compiler -std=c99 $more -O1 -static -pthread -w tests/all.c -o "$work/$machine" -lm
+    wanted=$(GLAM_TEST_SIMD=base "$top/plain" --hash)
+    for pair in arm:arm-linux-gnueabihf-gcc riscv64:riscv64-linux-gnu-gcc s390x:s390x-linux-gnu-gcc; do
+        target_build ${pair%%:*} ${pair#*:}
     done
+    [ ! -f "$top/aarch64.rc" ] || cp "$top"/aarch64* "$work"
     if have musl-gcc; then
         build musl musl-gcc -std=c99 -O1 -static -pthread -w tests/all.c -o "$work/musl" -lm
     else
@@ -703,27 +712,25 @@ target_runs()
     done
 }
 
-# The page in which a mixture trains: its losses and its speed; in a browser, its keys, knobs and files.
+# In a browser, the page of report; the page in which a mixture trains, its keys, knobs and files; that one's
+# losses and speed.
 page_runs()
 {
+    browser=""
+    for b in chromium chromium-browser google-chrome; do [ -z "$browser" ] && have $b && browser=$b; done
+    if [ -n "$browser" ] && have node; then run report_page sh tests/report_page.sh "$top/glam" $browser
+    else skip report_page "needs chromium and node"; fi
     if ! have node || ! works_wasm; then
         skip playground "node, clang, wasi-libc, libclang-rt-14-dev-wasm32 and lld are needed"
         return
     fi
-    build page_tool $CC -O2 -w $openmp examples/glam.c -o "$work/page_tool" -lm
-    built
     how=""
     if ! have "${CHROMIUM:-chromium}"; then skip playground_page "there is no chromium"; how=losses; fi
-    run playground sh tests/playground.sh "$work/page_tool" $how
+    run playground sh tests/playground.sh "$top/glam" $how
 }
 
 # What the lessons promise happens.
-lesson_runs()
-{
-    build lesson_tool $CC -O2 -w $openmp examples/glam.c -o "$work/lesson_tool" -lm
-    built
-    run lessons sh tests/lessons.sh "$work/lesson_tool"
-}
+lesson_runs() { run lessons sh tests/lessons.sh "$top/glam"; }
 
 # Unicode's form C against Python's own.
 unicode_runs()
@@ -743,38 +750,103 @@ works_wasm()
     have clang && clang --target=wasm32-wasi "$work/probe.c" -o "$work/probe.wasm" >/dev/null 2>&1
 }
 
-if [ -n "$parts" ]; then
-    build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
-    build plain $CC -std=c99 -O2 tests/all.c -o "$work/plain" -lm
-    built
-    for part in $parts; do
-        case $part in
-        strict) strict_builds ;;
-        other) other_compilers ;;
-        placed) placed_builds ;;
-        *) ${part}_runs ;;
-        esac
+# ------------------------------------------------------------------- parts in front and parts behind
+
+# What watches the clock (ranks and their deadlines, signals, kills, a browser, seconds of fuzzing) runs in front,
+# one after the other, as if alone.  The rest wants processors and nothing else: it runs behind, niced, one part to
+# a processor, and fills what is idle.  The longest come first.
+in_front="fuzz mesh sanitizer tool page trust fork"
+behind="target optimised verb macro example memory strict wine bf16 bench lesson simd other placed analysis unicode"
+[ $kind = part ] || set -- $in_front $behind
+
+# chosen NAME...: those of them that are to run
+chosen()
+{
+    for name in "$@"; do
+        case " $wanted " in *" $name "*) echo "$name" ;; esac
     done
-    finish
-fi
-strict_builds
-macro_runs
-fork_runs
-bf16_runs
-simd_runs
-sanitizer_runs
-mesh_runs
-other_compilers
-optimised_runs
-memory_runs
-target_runs
-page_runs
-lesson_runs
-unicode_runs
-analysis_runs
-trust_runs
-fuzz_runs
-placed_builds
-wine_runs
-example_runs
+}
+
+# part NAME: in a folder and with sums of its own; how long it took, and what the processors did for it
+part()
+{
+    mkdir -p "$parts/$1"
+    (
+        begin=$(date +%s)
+        work=$parts/$1 GLAM_TEST_DIR=$parts/$1 passed=0 failed=0
+        "${1}_runs"
+        times >"$work/times"
+        used=$(tr 'ms' '  ' <"$work/times" | awk '{ s += 60 * $1 + $2 + 60 * $3 + $4 } END { printf "%.0f", s }')
+        echo "$passed $failed $(($(date +%s) - begin)) $used" >"$work/sum"
+    )
+}
+
+add()
+{
+    if [ -f "$parts/$1/sum" ]; then
+        read -r p f seconds used <"$parts/$1/sum"
+        passed=$((passed + p))
+        failed=$((failed + f))
+        printf '%8s %10s  %s\n' "$seconds" "$used" "$1" >>"$parts/table"
+    else
+        bad "$1" "stopped"
+    fi
+}
+
+# A lane does the parts that no other has begun; a part's folder is its lock.
+lane()
+{
+    [ $jobs = 1 ] || builds=1
+    for name in $in_back; do
+        mkdir "$parts/$name" 2>/dev/null || continue
+        part "$name" >"$parts/$name/said" 2>&1
+        : >"$parts/$name/over"
+    done
+}
+
+wanted=$*
+parts=$top/parts
+mkdir "$parts"
+: >"$parts/table"
+in_back=$(chosen $behind)
+for name in "$@"; do
+    case " $in_front $behind " in *" $name "*) ;; *) bad "$name" "there is no such part" ;; esac
+done
+
+# what several parts use is built once
+[ $kind = full ] || [ -z "$(chosen mesh macro bf16 simd)" ] ||
+    build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
+[ -z "$(chosen macro optimised memory target)" ] || build plain $CC -std=c99 -O2 tests/all.c -o "$work/plain" -lm
+[ -z "$(chosen tool verb page lesson)" ] || build glam $CC -O2 $warn $openmp examples/glam.c -o "$work/glam" -lm
+[ -z "$(chosen bf16 target)" ] || target_build aarch64 aarch64-linux-gnu-gcc
+built
+for name in c plain glam aarch64; do
+    [ "$(cat "$top/$name.rc" 2>/dev/null || echo 0)" = 0 ] || compiled $name
+done
+
+jobs=${GLAM_TEST_JOBS:-$(nproc 2>/dev/null || echo 2)}
+[ "$jobs" -ge 1 ] || jobs=1
+set -- $in_back
+[ $# -ge "$jobs" ] || jobs=$#
+(
+    i=0
+    while [ $((i += 1)) -le "$jobs" ]; do
+        lane &
+        renice -n 10 -p $! >/dev/null 2>&1
+    done
+    wait
+    : >"$parts/over"
+) &
+for name in $(chosen $in_front); do
+    part "$name"
+    add "$name"
+done
+for name in $in_back; do
+    until [ -f "$parts/$name/over" ] || [ -f "$parts/over" ]; do sleep 1; done
+    cat "$parts/$name/said"
+    add "$name"
+done
+wait
+echo " seconds  processor  part"
+sort -rn "$parts/table"
 finish

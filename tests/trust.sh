@@ -170,9 +170,9 @@ row_12()
 {
     judge sh tests/run.sh part sanitizer
     figure=$(sed -n 's/^\(asan\|tsan\|valgrind\): /\1 /p' "$work/out" | tr '\n' ',' | sed 's/,$//;s/,/, /g')
-    row "12, 13" "races, memory" "ASan and UBSan on all tests; TSan with clang's OpenMP and on ranks; valgrind on a part: \`run.sh part sanitizer\`" "0 reports"
+    row "12, 13" "races, memory" "ASan and UBSan on all tests; TSan with clang's OpenMP and on ranks: \`run.sh part sanitizer\`" "0 reports"
     judge sh tests/run.sh part memory
-    row 13 "values nobody wrote" "MSan, clang without OpenMP: \`run.sh part memory\`" "0 reports"
+    row 13 "values nobody wrote" "MSan, clang without OpenMP; valgrind on a part: \`run.sh part memory\`" "0 reports"
 }
 
 row_14()
