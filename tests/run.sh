@@ -756,7 +756,7 @@ works_wasm()
 # one after the other, as if alone.  The rest wants processors and nothing else: it runs behind, niced, one part to
 # a processor, and fills what is idle.  The longest come first.
 in_front="fuzz mesh sanitizer tool page trust fork"
-behind="target optimised verb macro example memory strict wine bf16 bench lesson simd other placed analysis unicode"
+behind="target optimised strict macro memory example wine verb bench placed bf16 simd lesson analysis other unicode"
 [ $kind = part ] || set -- $in_front $behind
 
 # chosen NAME...: those of them that are to run
