@@ -48,10 +48,11 @@ skip()
 }
 
 # Ends all that this shell has started, and what that has: a job in the background hears no Ctrl-C.
+me=$$
 end_all()
 {
     trap '' INT TERM HUP
-    ours=$(ps -A -o pid= -o ppid= 2>/dev/null | awk -v top=$$ '
+    ours=$(ps -A -o pid= -o ppid= 2>/dev/null | awk -v top="$me" '
         { above[$1] = $2 }
         END { for (p in above) { for (q = above[p]; q > 1 && q != top; q = above[q]); if (q == top) print p } }')
     kill $ours 2>/dev/null
@@ -772,6 +773,9 @@ part()
 {
     mkdir -p "$parts/$1"
     (
+        me=$(exec sh -c 'echo $PPID')           # $$ is the pid of the first shell
+        trap end_all EXIT
+        trap 'exit 130' INT TERM HUP
         begin=$(date +%s)
         work=$parts/$1 GLAM_TEST_DIR=$parts/$1 passed=0 failed=0
         "${1}_runs"
