@@ -183,7 +183,8 @@ GLAM_API float glam_normal(uint64_t seed, uint64_t stream, uint64_t index);
 /* == 06 simd : interface ================================================================== */
 
 // The instruction set in use: "base", "sse2", "avx2", "avx512", "avx512bf16" (the same with
-// VDPBF16PS; taken by itself where that is faster) or "neon".
+// VDPBF16PS; taken by itself where that is faster), "amx" (with TDPBF16PS; taken by itself where
+// options.arithmetic has a use for it) or "neon".
 GLAM_API const char *glam_simd_name(const glam_ctx *ctx);
 
 /* == 07 context : interface =============================================================== */
@@ -196,7 +197,9 @@ struct glam_trace;             // what a mixture did with each token: room 14
 typedef enum glam_arithmetic {
     GLAM_F32,
     GLAM_BF16,                     // the same sums everywhere
-    GLAM_AUTO                      // bf16 where it is faster (AMD's AVX512-BF16), else f32
+    GLAM_BF16_TILES,               // and other sums, those of Intel's AMX; without it slower
+    GLAM_AUTO                      // what is fastest: BF16_TILES with AMX (which Linux is asked
+                                   // for), BF16 with AMD's AVX512-BF16, else F32
 } glam_arithmetic;
 
 // How the big matrices of a model (of attention, layers, experts; the embedding; not the router's)
@@ -259,7 +262,7 @@ typedef struct glam_traffic {
 
 GLAM_API glam_options glam_options_default(void);
 
-// "f32" or "bf16": the arithmetic in use.
+// "f32", "bf16" or "bf16_tiles": the arithmetic in use.
 GLAM_API const char *glam_arithmetic_name(const glam_ctx *ctx);
 
 // Opens a context: NULL options mean the defaults.  Returns NULL only when there is no memory;
@@ -2481,7 +2484,7 @@ static uint64_t glam__hash_name(const char *name)
    above reaches it through one table, so that room 06 can offer the same rows per instruction
    set.  The one idea: each kernel is an inline body in plain C that compilers turn into vector
    code; a macro instantiates all of them once per instruction set.  Last stand the products of
-   bf16, in pairs of terms, with the bits of the instruction that some processors have for them.
+   bf16, in pairs of terms, with the bits of the two instructions that processors have for them.
    Invariants.  A result's bits depend on its own operands only:
    - an element of a product is a chain of multiply-adds over p in order, in blocks of GLAM__KC
      terms at fixed multiples, the block sums added in order.  Neither the number of rows in the
@@ -2558,11 +2561,9 @@ enum {
     X(isa, attr, void, , pairs_by, (int m, int n, int k, const float *a, size_t ai, size_t ap, \
       const float *b, size_t ldb, float *c, size_t ldc, int add), \
       (NR, m, n, k, a, ai, ap, b, ldb, c, ldc, add)) \
-    X(isa, attr, void, , pairs, (int m, int n, int k, const float *a, size_t lda, \
-      const float *b, size_t ldb, float *c, size_t ldc, int add), \
+    X(isa, attr, void, , pairs, (GLAM__PANEL_ARGS), \
       (glam__pairs_by_##isa, m, n, k, a, lda, b, ldb, c, ldc, add)) \
-    X(isa, attr, void, , pairs_t, (int m, int n, int k, const float *a, size_t lda, \
-      const float *b, size_t ldb, float *c, size_t ldc, int add), \
+    X(isa, attr, void, , pairs_t, (GLAM__PANEL_ARGS), \
       (glam__pairs_by_##isa, m, n, k, a, lda, b, ldb, c, ldc, add)) \
     X(isa, attr, float, return, dot, (int n, const float *a, const float *b), (n, a, b)) \
     X(isa, attr, double, return, sum, (size_t n, const float *x), (n, x)) \
@@ -2623,20 +2624,23 @@ enum {
 #define GLAM__ONE_ARGS(type) \
     const float *a, const type *b, size_t ld, const uint16_t *scales, size_t lds
 typedef void glam__one_fn(int T, int k, int n, GLAM__ONE_ARGS(void), float *c, int add);
+#define GLAM__PANEL_ARGS \
+    int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb, float *c, \
+    size_t ldc, int add
+typedef void glam__panel_fn(GLAM__PANEL_ARGS);
 typedef struct glam__kernels {
     const char *name;
     int mr, nr;                // rows and columns of a tile
     int pair;                  // terms of k that one element of A and B holds: 1, or 2 of bf16
-    int pairs_mr;              // mr of pairs; native: an instruction does them
-    int native;
+    int pairs_mr;              // mr of pairs
+    glam_arithmetic native;    // what an instruction does, faster than f32
 
     // C [m,n] = (or, with add, +=) A [m,k] B, one panel of n <= nr columns.  a[i*lda + p]; every
     // row of B has nr readable columns (ldb == nr when it is packed); n columns of C are written.
-    void (*panel)  (int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
-                    float *c, size_t ldc, int add);
-    // The same with A by columns, a[p*lda + i]: the product with a transposed matrix.
-    void (*panel_t)(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
-                    float *c, size_t ldc, int add);
+    // panel_t: the same with A by columns, a[p*lda + i]: the product with a transposed matrix.
+    glam__panel_fn *panel, *panel_t;
+    glam__panel_fn *tiled, *tiled_t;       // of pairs in tiles, and what stands around a task's
+    void (*hold)(int on);                  // calls of them; NULL: nothing does
     // One row of A times n columns of B as it lies, or (one_t) n rows of a turned B, with the bits
     // of panels of what B stands for.  k <= GLAM__KC, of a turned B a multiple of T; n: whole
     // panels, and blocks of one().  T: 1 floats, 2 bf16, 4 q8.  NULL: by way of panels.
@@ -3452,11 +3456,9 @@ static GLAM__INLINE void glam__rows_base(int m, int n, int k, const float *a, si
     }
 }
 
-static void glam__panel_base(int m, int n, int k, const float *a, size_t lda, const float *b,
-                             size_t ldb, float *c, size_t ldc, int add)
+static void glam__panel_base(GLAM__PANEL_ARGS)
 { glam__rows_base(m, n, k, a, lda, 1, b, ldb, c, ldc, add); }
-static void glam__panel_t_base(int m, int n, int k, const float *a, size_t lda, const float *b,
-                               size_t ldb, float *c, size_t ldc, int add)
+static void glam__panel_t_base(GLAM__PANEL_ARGS)
 { glam__rows_base(m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
 
 // Products of bf16, in pairs: what AVX512-BF16 does in one instruction, bit for bit.  An element is
@@ -3510,14 +3512,76 @@ static GLAM__INLINE void glam__row_pairs_by(int nr, int m, int n, int k, const f
 
 typedef void glam__pairs_fn(int m, int n, int k, const float *a, size_t ai, size_t ap,
                             const float *b, size_t ldb, float *c, size_t ldc, int add);
-static GLAM__INLINE void glam__row_pairs(glam__pairs_fn *by, int m, int n, int k, const float *a,
-                                         size_t lda, const float *b, size_t ldb, float *c,
-                                         size_t ldc, int add)
+static GLAM__INLINE void glam__row_pairs(glam__pairs_fn *by, GLAM__PANEL_ARGS)
 { by(m, n, k, a, lda, 1, b, ldb, c, ldc, add); }
-static GLAM__INLINE void glam__row_pairs_t(glam__pairs_fn *by, int m, int n, int k, const float *a,
-                                           size_t lda, const float *b, size_t ldb, float *c,
-                                           size_t ldc, int add)
+static GLAM__INLINE void glam__row_pairs_t(glam__pairs_fn *by, GLAM__PANEL_ARGS)
 { by(m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
+
+// Products of bf16 in tiles: what AMX does in one instruction, bit for bit.  Of 16 pairs, at fixed
+// multiples, the first terms are a chain from zero and the second ones another, each addition
+// rounded once; both together are added to what came before.  What is below the normal numbers
+// counts as 0; what is so once it is rounded, as if there were no least exponent, becomes 0 (Intel,
+// TDPBF16PS).  A sum of 0 has no sign: so zeros appended to k change nothing here either.
+enum { GLAM__TILE_PAIRS = 16, GLAM__TILE_MR = 24 };
+
+static GLAM__INLINE float glam__normal1(double x)
+{
+    const double least = (double)FLT_MIN * (1 - 1.0 / (1 << 25));
+    uint64_t bits, bound;                      // as integers, for a NaN's sake
+    memcpy(&bits, &x, sizeof bits);
+    memcpy(&bound, &least, sizeof bound);
+    return bits << 1 < bound << 1 ? 0.0f : (float)x;
+}
+
+static GLAM__INLINE void glam__put_sums(int rows, int n, const float *sums, int ld, float *c,
+                                        size_t ldc, int add)
+{
+    for (int i = 0; i < rows; i++, sums += ld, c += ldc)
+        for (int j = 0; j < n; j++) {
+            float x = sums[j] + 0.0f;
+            c[j] = add ? c[j] + x : x;
+        }
+}
+
+static void glam__tiled_by(int m, int n, int k, const float *a, size_t ai, size_t ap,
+                           const float *b, size_t ldb, float *c, size_t ldc, int add)
+{
+    GLAM__ROUNDED
+    for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1) {
+        int steps = ((k - p < GLAM__KC ? k - p : GLAM__KC) + 1) / 2;
+        for (int i = 0; i < m; i++) {
+            float s[GLAM__LANES] = { 0 };
+            const float *x = a + (size_t)i * ai + (size_t)(p / 2) * ap;
+            const float *y = b + (size_t)(p / 2) * ldb;
+            for (int q = 0; q < steps; q += GLAM__TILE_PAIRS) {
+                float first[GLAM__LANES] = { 0 }, second[GLAM__LANES] = { 0 };
+                int end = glam__min(q + GLAM__TILE_PAIRS, steps);
+                for (int r = q; r < end; r++, x += ap, y += ldb) {
+                    uint32_t of, at;
+                    memcpy(&of, x, sizeof of);
+                    double low = glam__half1(of << 16), high = glam__half1(of & 0xffff0000u);
+                    for (int j = 0; j < n; j++) {
+                        memcpy(&at, y + j, sizeof at);
+                        double t = low * (double)glam__half1(at << 16);
+                        double u = high * (double)glam__half1(at & 0xffff0000u);
+                        first[j] = glam__normal1((double)first[j] + t);
+                        second[j] = glam__normal1((double)second[j] + u);
+                    }
+                }
+                for (int j = 0; j < n; j++) {
+                    float both = glam__normal1((double)first[j] + (double)second[j]);
+                    s[j] = glam__normal1((double)s[j] + (double)both);
+                }
+            }
+            glam__put_sums(1, n, s, n, c + (size_t)i * ldc, ldc, add);
+        }
+    }
+}
+
+static void glam__tiled_base(GLAM__PANEL_ARGS)
+{ glam__tiled_by(m, n, k, a, lda, 1, b, ldb, c, ldc, add); }
+static void glam__tiled_t_base(GLAM__PANEL_ARGS)
+{ glam__tiled_by(m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC pop_options
@@ -3541,23 +3605,30 @@ static void glam__table_base(glam__kernels *t)
     t->mr = t->pairs_mr = GLAM__BASE_MR;
     t->nr = GLAM__BASE_NR;
     t->pair = 1;
-    t->native = 0;
+    t->native = GLAM_F32;
     t->one = t->one_t = NULL;
     t->panel = glam__panel_base;
     t->panel_t = glam__panel_t_base;
+    t->tiled = glam__tiled_base;
+    t->tiled_t = glam__tiled_t_base;
+    t->hold = NULL;
     glam__rows_of_base(t);
 }
 
 // The table of products whose operands are bf16.
-static glam__kernels glam__kernels_narrow(const glam__kernels *k)
+static glam__kernels glam__kernels_narrow(const glam__kernels *k, int tiles)
 {
     glam__kernels narrow = *k;
     narrow.mr = k->pairs_mr;
+    if (tiles) narrow.mr = GLAM__TILE_MR;
     narrow.pair = 2;
-    narrow.panel = k->pairs;
-    narrow.panel_t = k->pairs_t;
+    narrow.panel = tiles ? k->tiled : k->pairs;
+    narrow.panel_t = tiles ? k->tiled_t : k->pairs_t;
     return narrow;
 }
+
+static void glam__hold(const glam__kernels *k, int on)
+{ if (k->hold && k->panel == k->tiled) k->hold(on); }
 
 static int glam__steps(const glam__kernels *k, int terms)
 { return glam__ceil_div(terms, k->pair); }
@@ -3688,7 +3759,8 @@ static void glam__plain_backward(const glam__plain_moe *m, const glam__kernels *
    readable to nr) and leaves a ragged edge of C to glam__put.  Products of pairs have a tile with
    AVX512-BF16, with BFMLAL of Arm, and with the multiply-adds of AVX2, AVX-512 and NEON; elsewhere
    they are room 05's body.  All have the same bits, but for a sum between the least normal number
-   and 2^-150 below it: whether that becomes 0 is the processor's to say.
+   and 2^-150 below it: whether that becomes 0 is the processor's to say.  Tiles of pairs are AMX's,
+   or made of panels of floats with the multiply-adds of AVX2 and AVX-512, or room 05's.
    Vectors are never parameters or results of a function: those have no stable ABI. */
 
 #if !defined(GLAM_NO_SIMD) && defined(__GNUC__) && !defined(__TINYC__)
@@ -3860,12 +3932,9 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
             else glam__rows_##isa(tall, 1, turned, m, n, steps, ab, lda, bb, ldb, c, ldc, add); \
         } \
     } \
-    attr static void glam__panel_##isa(int m, int n, int k, const float *a, size_t lda, \
-                                       const float *b, size_t ldb, float *c, size_t ldc, int add) \
+    attr static void glam__panel_##isa(GLAM__PANEL_ARGS) \
     { glam__blocks_##isa(MR, 0, m, n, k, a, lda, b, ldb, c, ldc, add); } \
-    attr static void glam__panel_t_##isa(int m, int n, int k, const float *a, size_t lda, \
-                                         const float *b, size_t ldb, float *c, size_t ldc, \
-                                         int add) \
+    attr static void glam__panel_t_##isa(GLAM__PANEL_ARGS) \
     { glam__blocks_##isa(MT, 1, m, n, k, a, lda, b, ldb, c, ldc, add); }
 
 // What a tile does with an element of A and of B, by kind: floats as they are.
@@ -4092,6 +4161,164 @@ GLAM__TILE(halves_512, GLAM__AVX512, 16, 12, 12, HALVES)
     __asm__("{vdpbf16ps %2, %1, %0|vdpbf16ps %0, %1, %2}" : "+v"(sum) : "v"(b), "v"(x))
 GLAM__TILE(pairs, GLAM__AVX512, 16, 12, 12, PAIRS)
 #endif
+
+// Tiles of pairs without AMX: the halves of 16 pairs as floats, a panel for the first, one for the
+// second ones.
+static void glam__tiled_fma(glam__panel_fn *panel, void (*plus)(int n, const float *x, float *y),
+                            int nr, size_t ai, size_t ap, int m, int n, int k, const float *a,
+                            const float *b, size_t ldb, float *c, size_t ldc, int add)
+{
+    enum { STEPS = GLAM__TILE_PAIRS, ROWS = GLAM__TILE_MR };
+    float x[2][ROWS * STEPS], y[2][STEPS * GLAM__LANES];
+    float sums[ROWS * GLAM__LANES], both[ROWS * GLAM__LANES];
+    for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1)
+        for (int i = 0; i < m; i += ROWS) {
+            int rows = glam__min(m - i, ROWS), steps = (glam__min(k - p, GLAM__KC) + 1) / 2;
+            memset(sums, 0, sizeof sums);
+            for (int q = p / 2; q < p / 2 + steps; q += STEPS) {
+                int count = glam__min(p / 2 + steps - q, STEPS);
+                const float *of = a + (size_t)i * ai + (size_t)q * ap, *at = b + (size_t)q * ldb;
+                for (int r = 0; r < rows; r++)
+                    for (int s = 0; s < count; s++)
+                        GLAM__WIDEN(uint32_t, of + (size_t)r * ai + (size_t)s * ap,
+                                    x[1] + r * STEPS + s, x[0] + r * STEPS + s)
+                for (int s = 0; s < count; s++)
+                    for (int j = 0; j < nr; j++)
+                        GLAM__WIDEN(uint32_t, at + (size_t)s * ldb + j, y[1] + s * nr + j,
+                                    y[0] + s * nr + j)
+                const glam__modes modes = glam__flush_on();
+                for (int half = 0; half < 2; half++)
+                    panel(rows, nr, count, x[half], STEPS, y[half], (size_t)nr, both, (size_t)nr,
+                          half);
+                plus(rows * nr, both, sums);
+                glam__flush_off(modes);
+            }
+            glam__put_sums(rows, n, sums, nr, c + (size_t)i * ldc, ldc, add);
+        }
+}
+#define GLAM__TILED(isa, NR) \
+    static void glam__tiled_##isa(GLAM__PANEL_ARGS) \
+    { glam__tiled_fma(glam__panel_##isa, glam__add_##isa, NR, lda, 1, m, n, k, a, b, ldb, c, ldc, \
+                      add); } \
+    static void glam__tiled_t_##isa(GLAM__PANEL_ARGS) \
+    { glam__tiled_fma(glam__panel_##isa, glam__add_##isa, NR, 1, lda, m, n, k, a, b, ldb, c, ldc, \
+                      add); }
+GLAM__TILED(avx2, 16)
+GLAM__TILED(avx512, 32)
+
+// AMX: eight tiles of 16 rows of 64 bytes.  Two of A, 16 pairs of k wide, meet two of B, which are
+// 16 rows of its panel, in four of C.  What is no whole tile is copied among zeros.
+#if defined(__linux__) && !defined(__ILP32__) \
+    && (!defined(__clang__) ? __GNUC__ >= 11 : __clang_major__ >= 12)
+#define GLAM__AMX 1
+#ifndef GLAM__AMX_FOUND
+#define GLAM__AMX_FOUND(here) (here)       // the tests have it where they imitate it
+#endif
+// Whether there is AMX-BF16 and the system saves its registers, for this process too, once asked.
+static int glam__amx_here(void)
+{
+    uint32_t a = 7, b, c = 0, d, low, high;
+    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if ((d >> 22 & 5) != 5 || (low >> 17 & 3) != 3) return 0;
+    long answer = 158;                     // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+    __asm__ volatile("syscall" : "+a"(answer) : "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
+    return answer == 0;
+}
+
+static void glam__amx_hold(int on)
+{
+    uint8_t shape[64] = { 1 };
+    for (int t = 0; t < 8; t++) shape[16 + 2 * t] = 64, shape[48 + t] = 16;
+    if (on) __asm__ volatile("ldtilecfg %0" : : "m"(shape));
+    else __asm__ volatile("tilerelease");
+}
+
+#define GLAM__AMX_ZERO(t) __asm__ volatile("{tilezero %%tmm" #t "|tilezero tmm" #t "}" : :)
+#define GLAM__AMX_LOAD(t, x, ld) \
+    __asm__ volatile("{tileloadd (%0,%1,1), %%tmm" #t "|tileloadd tmm" #t ", [%0+%1*1]}" \
+                     : : "r"(x), "r"((ld) * sizeof(float)) : "memory")
+#define GLAM__AMX_STORE(t, x, ld) \
+    __asm__ volatile("{tilestored %%tmm" #t ", (%0,%1,1)|tilestored [%0+%1*1], tmm" #t "}" \
+                     : : "r"(x), "r"((ld) * sizeof(float)) : "memory")
+#define GLAM__AMX_DOT(c, a, b) \
+    __asm__ volatile("{tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c \
+                     "|tdpbf16ps tmm" #c ", tmm" #a ", tmm" #b "}" : :)
+
+// rows of n floats, with zeros up to ld
+static GLAM__INLINE void glam__amx_copy(int rows, int n, const float *x, size_t ldx, float *out,
+                                        int ld)
+{
+    for (int i = 0; i < rows; i++, x += ldx, out += ld)
+        for (int j = 0; j < ld; j++) out[j] = j < n ? x[j] : 0.0f;
+}
+
+// Some rows of C, at most 32, over one block of k: steps pairs.  end: the last rows of B, where
+// they make no tile.
+GLAM__AVX2 static GLAM__INLINE void glam__amx_rows(
+    const int nr, const int turned, int rows, int n, int steps, const float *a, size_t lda,
+    const float *b, size_t ldb, const float *end, float *c, size_t ldc, int add)
+{
+    enum { STEPS = GLAM__TILE_PAIRS };
+    float copy[2 * STEPS * STEPS] __attribute__((aligned(64)));
+    float sums[2 * STEPS * GLAM__LANES] __attribute__((aligned(64)));
+    if (rows % STEPS) memset(copy, 0, sizeof copy);
+    GLAM__AMX_ZERO(0);
+    GLAM__AMX_ZERO(1);
+    GLAM__AMX_ZERO(2);
+    GLAM__AMX_ZERO(3);
+    for (int q = 0; q < steps; q += STEPS, a += STEPS * (turned ? lda : 1), b += STEPS * ldb) {
+        int count = glam__min(steps - q, STEPS), whole = count == STEPS;
+        const float *x = a, *y = whole ? b : end;
+        size_t ldx = lda, ldy = whole ? ldb : (size_t)nr;
+        if (turned) glam__turn_avx2(rows, count, a, lda, copy);
+        else if (!whole || rows % STEPS) glam__amx_copy(rows, count, a, lda, copy, STEPS);
+        if (turned || !whole || rows % STEPS) x = copy, ldx = STEPS;
+        GLAM__AMX_LOAD(4, x, ldx);
+        GLAM__AMX_LOAD(6, y, ldy);
+        GLAM__AMX_DOT(0, 4, 6);
+        if (nr > STEPS) {
+            GLAM__AMX_LOAD(7, y + STEPS, ldy);
+            GLAM__AMX_DOT(1, 4, 7);
+        }
+        if (rows <= STEPS) continue;
+        GLAM__AMX_LOAD(5, x + STEPS * ldx, ldx);
+        GLAM__AMX_DOT(2, 5, 6);
+        if (nr > STEPS) GLAM__AMX_DOT(3, 5, 7);
+    }
+    GLAM__AMX_STORE(0, sums, (size_t)nr);
+    GLAM__AMX_STORE(2, sums + STEPS * nr, (size_t)nr);
+    if (nr > STEPS) {
+        GLAM__AMX_STORE(1, sums + STEPS, (size_t)nr);
+        GLAM__AMX_STORE(3, sums + STEPS * nr + STEPS, (size_t)nr);
+    }
+    glam__put_sums(rows, n, sums, nr, c, ldc, add);
+}
+
+GLAM__AVX2 static GLAM__INLINE void glam__amx_blocks(const int nr, const int turned,
+                                                     GLAM__PANEL_ARGS)
+{
+    enum { STEPS = GLAM__TILE_PAIRS };
+    float end[STEPS * GLAM__LANES] __attribute__((aligned(64)));
+    for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1) {
+        int steps = ((k - p < GLAM__KC ? k - p : GLAM__KC) + 1) / 2, whole = steps / STEPS * STEPS;
+        const float *ap = a + (size_t)(p / 2) * (turned ? lda : 1), *bp = b + (size_t)(p / 2) * ldb;
+        glam__amx_copy(steps - whole, nr, bp + (size_t)whole * ldb, ldb, end, nr);
+        memset(end + (steps - whole) * nr, 0, (size_t)(whole + STEPS - steps) * nr * sizeof *end);
+        for (int i = 0; i < m; i += 2 * STEPS)
+            glam__amx_rows(nr, turned, glam__min(m - i, 2 * STEPS), n, steps,
+                           ap + (size_t)i * (turned ? 1 : lda), lda, bp, ldb, end,
+                           c + (size_t)i * ldc, ldc, add);
+    }
+}
+#define GLAM__AMX_PANELS(NR) \
+    GLAM__AVX2 static void glam__amx_##NR(GLAM__PANEL_ARGS) \
+    { glam__amx_blocks(NR, 0, m, n, k, a, lda, b, ldb, c, ldc, add); } \
+    GLAM__AVX2 static void glam__amx_t_##NR(GLAM__PANEL_ARGS) \
+    { glam__amx_blocks(NR, 1, m, n, k, a, lda, b, ldb, c, ldc, add); }
+GLAM__AMX_PANELS(16)
+GLAM__AMX_PANELS(32)
+#endif
 #else
 typedef uint64_t glam__modes;
 #define GLAM__DONE(sum) __asm__ volatile("" : "+w"(sum))
@@ -4147,32 +4374,52 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
     int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
               && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+    int bf16 = 0, amx = 0;                     // rows of avx512, or of avx2, and their own pairs
+#ifdef GLAM__PAIRS_AVX512
+    // Intel's are half as fast as multiply-adds, since that is AMX's work: by name alone.
+    bf16 = avx512 && __builtin_cpu_supports("avx512bf16") && sizeof(float) == 4
+        && (name ? strcmp(name, "avx512bf16") == 0 : __builtin_cpu_is("amd"));
+#endif
+#ifdef GLAM__AMX
+    amx = avx2 && sizeof(float) == 4 && name && strcmp(name, "amx") == 0
+       && GLAM__AMX_FOUND(glam__amx_here());
+#endif
     if (!name || strcmp(name, "sse2") == 0) glam__table_sse2(out), found = 1;
-    if (avx2 && (!name || strcmp(name, "avx2") == 0)) {
+    if (avx2 && (!name || amx || strcmp(name, "avx2") == 0)) {
         glam__table_avx2(out);
         out->pairs = glam__panel_halves;
         out->pairs_t = glam__panel_t_halves;
+        out->tiled = glam__tiled_avx2;
+        out->tiled_t = glam__tiled_t_avx2;
         found = 1;
     }
-    if (avx512 && (!name || strcmp(name, "avx512") == 0)) {
+    if (avx512 && (!name || amx || bf16 || strcmp(name, "avx512") == 0)) {
         glam__table_avx512(out);
         out->pairs = glam__panel_halves_512;
         out->pairs_t = glam__panel_t_halves_512;
         out->pairs_mr = 12;
+        out->tiled = glam__tiled_avx512;
+        out->tiled_t = glam__tiled_t_avx512;
         found = 1;
     }
 #ifdef GLAM__PAIRS_AVX512
-    // Intel's are half as fast as multiply-adds, since that is AMX's work: by name alone.
-    if (avx512 && __builtin_cpu_supports("avx512bf16") && sizeof(float) == 4
-        && (name ? strcmp(name, "avx512bf16") == 0 : __builtin_cpu_is("amd"))) {
-        glam__table_avx512(out);
+    if (bf16) {
         out->name = "avx512bf16";
         out->pairs = glam__panel_pairs;
         out->pairs_t = glam__panel_t_pairs;
-        out->pairs_mr = 12;
-        out->native = found = 1;
+        out->native = GLAM_BF16;
     }
 #endif
+#ifdef GLAM__AMX
+    if (amx) {
+        out->name = "amx";
+        out->tiled = out->nr > 16 ? glam__amx_32 : glam__amx_16;
+        out->tiled_t = out->nr > 16 ? glam__amx_t_32 : glam__amx_t_16;
+        out->hold = glam__amx_hold;
+        out->native = GLAM_BF16_TILES;
+    }
+#endif
+    (void)bf16, (void)amx;
 #elif defined(GLAM__SIMD)
     if (!name || strcmp(name, "neon") == 0) {
         glam__table_neon(out);
@@ -4203,8 +4450,8 @@ static const char *glam__limits(const glam_options *o)
                "from glam_options_default()";
     if (o->parallel_for && o->threads < 1)
         return "options.parallel_for needs options.threads, the number of its workers";
-    if (o->arithmetic != GLAM_F32 && o->arithmetic != GLAM_BF16 && o->arithmetic != GLAM_AUTO)
-        return "options.arithmetic must be GLAM_F32, GLAM_BF16 or GLAM_AUTO";
+    if ((int)o->arithmetic < GLAM_F32 || (int)o->arithmetic > GLAM_AUTO)
+        return "options.arithmetic must be GLAM_F32, GLAM_BF16, GLAM_BF16_TILES or GLAM_AUTO";
     if ((int)o->weights < GLAM_TYPE_F32 || (int)o->weights > GLAM_TYPE_Q8)
         return "options.weights must be GLAM_TYPE_F32, GLAM_TYPE_BF16 or GLAM_TYPE_Q8";
     if (o->weights && (sizeof(float) != 4 || (o->comm && o->comm->size > 1)))
@@ -4241,16 +4488,19 @@ GLAM_API glam_ctx *glam_open(const glam_options *options)
     ctx->simd.plain = o.simd && strcmp(o.simd, "base") == 0;
     if (wrong) glam_fail(ctx, GLAM_ERR_VALUE, "%s", wrong);
     if (ctx->options.threads <= 0) ctx->options.threads = glam__default_threads();
-    if (!glam__kernels_pick(o.simd, ctx->simd.kernels)) {
+    int tiles = !o.simd && (o.arithmetic == GLAM_BF16_TILES || o.arithmetic == GLAM_AUTO);
+    tiles = tiles && glam__kernels_pick("amx", ctx->simd.kernels);
+    if (!tiles && !glam__kernels_pick(o.simd, ctx->simd.kernels)) {
         glam__kernels_pick("base", ctx->simd.kernels);
         glam_fail(ctx, GLAM_ERR_VALUE, "options.simd \"%s\" is not to be had here; NULL picks the "
                   "best of base, sse2, avx2, avx512, neon", o.simd ? o.simd : "");
     }
     ctx->simd.products = ctx->simd.kernels;
     if (ctx->options.arithmetic == GLAM_AUTO)
-        ctx->options.arithmetic = ctx->simd.kernels->native ? GLAM_BF16 : GLAM_F32;
-    if (ctx->options.arithmetic == GLAM_BF16 && sizeof(float) == 4) {
-        ctx->simd.kernels[1] = glam__kernels_narrow(ctx->simd.kernels);
+        ctx->options.arithmetic = ctx->simd.kernels->native;
+    if (ctx->options.arithmetic != GLAM_F32 && sizeof(float) == 4) {
+        ctx->simd.kernels[1] = glam__kernels_narrow(ctx->simd.kernels,
+                                                    ctx->options.arithmetic == GLAM_BF16_TILES);
         ctx->simd.products = ctx->simd.kernels + 1;
         ctx->simd.plain = 0;                   // its sums have an order of their own
     }
@@ -4258,8 +4508,11 @@ GLAM_API glam_ctx *glam_open(const glam_options *options)
     return ctx;
 }
 
+static const char *glam__arithmetic_word(glam_arithmetic a)
+{ return a == GLAM_BF16_TILES ? "bf16_tiles" : a == GLAM_BF16 ? "bf16" : "f32"; }
+
 GLAM_API const char *glam_arithmetic_name(const glam_ctx *ctx)
-{ return !ctx ? "" : ctx->options.arithmetic == GLAM_BF16 ? "bf16" : "f32"; }
+{ return ctx ? glam__arithmetic_word(ctx->options.arithmetic) : ""; }
 
 GLAM_API const char *glam_simd_name(const glam_ctx *ctx)
 { return ctx ? ctx->simd.kernels->name : ""; }
@@ -5854,6 +6107,7 @@ static glam__span glam__find_block(const glam__product *p, int t)
 static void glam__product_body(void *arg, int begin, int end, int worker)
 {
     const glam__product *p = (const glam__product *)arg;
+    glam__hold(p->b[0].kernels, 1);
     for (int t = begin; t < end; t++) {
         int part = t % p->cols;
         glam__span s = glam__find_block(p, t / p->cols);
@@ -5862,6 +6116,7 @@ static void glam__product_body(void *arg, int begin, int end, int worker)
         if (s.rows)
             glam__product_block(p, &s, from, to, p->scratch + (size_t)worker * p->worker_floats);
     }
+    glam__hold(p->b[0].kernels, 0);
 }
 
 // fill() for rows whose stride would make them fight for one cache set.
@@ -6090,6 +6345,7 @@ static void glam__chain_body(void *arg, int begin, int end, int worker)
 {
     const glam__chain *c = (const glam__chain *)arg;
     const glam__product *last = &c->p[c->count - 1];
+    glam__hold(c->p->b[0].kernels, 1);
     for (int t = begin; t < end; t++) {
         int part = t % c->cols;
         glam__span s = glam__find_block(c->p, t / c->cols);
@@ -6098,6 +6354,7 @@ static void glam__chain_body(void *arg, int begin, int end, int worker)
                               glam__part_begins(last, part + 1, c->cols),
                               c->scratch + (size_t)worker * c->floats);
     }
+    glam__hold(c->p->b[0].kernels, 0);
 }
 
 // What lies between the first product and the others, row by row and for all columns.
@@ -6259,7 +6516,7 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
         }
         for (int j = first; j < last; j += k->nr)
             for (int r = 0; r < rows; r += GLAM__KC) {
-                int n = glam__min(last - j, k->nr), some = GLAM__OUTER_CALL;
+                int n = glam__min(last - j, k->nr), some = glam__max(GLAM__OUTER_CALL, 2 * k->mr);
                 int terms = glam__min(rows - r, GLAM__KC), more = r + terms < rows;
                 const float *b = o->b + (at + (size_t)r) * o->ldb + j;
                 glam__patch soon = { NULL, o->ldb, terms, k->nr, 0, 0 };
@@ -6280,6 +6537,7 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
 static void glam__outer_body(void *arg, int begin, int end, int worker)
 {
     const glam__outers *all = (const glam__outers *)arg;
+    glam__hold(all->ctx->simd.products, 1);
     for (int t = begin; t < end; t++) {
         const glam__outer *o = all->list;
         int task = t;
@@ -6288,6 +6546,7 @@ static void glam__outer_body(void *arg, int begin, int end, int worker)
         glam__outer_task(o->exact ? all->ctx->simd.kernels : all->ctx->simd.products, o, task,
                          all->scratch + (size_t)worker * all->worker_floats);
     }
+    glam__hold(all->ctx->simd.products, 0);
 }
 
 // All in one parallel loop: single ones may be too small to share out.
@@ -8155,12 +8414,14 @@ static void glam__attend_body(void *arg, int begin, int end, int worker)
     const glam__heads *h = (const glam__heads *)arg;
     size_t total;
     glam__slice w = glam__slice_of(h, h->work + (size_t)worker * h->work_floats, 0, &total);
+    glam__hold(h->products, 1);
     for (int t = begin * h->each; t < end * h->each; t++) {
         int b = t / h->heads, head = t % h->heads;
         if (t == begin * h->each || head % h->group == 0)
             glam__attend_keys(h, &w, b, head / h->group);
         glam__attend(h, &w, b, head);
     }
+    glam__hold(h->products, 0);
 }
 
 static void glam__attention_forward(glam_ctx *ctx, glam_node *n)
@@ -8312,6 +8573,7 @@ static void glam__attend_back_body(void *arg, int begin, int end, int worker)
     const glam__heads *h = (const glam__heads *)arg;
     size_t total, bytes = (size_t)h->D * sizeof(float);
     glam__slice w = glam__slice_of(h, h->work + (size_t)worker * h->work_floats, 1, &total);
+    glam__hold(h->products, 1);
     for (int t = begin; t < end; t++) {                    // heads of keys: each sums its own
         int b = t / h->kv_heads, kv = t % h->kv_heads;
         size_t at = (size_t)b * h->S * h->ld + (size_t)kv * h->D;
@@ -8324,6 +8586,7 @@ static void glam__attend_back_body(void *arg, int begin, int end, int worker)
         }
         for (int i = 0; i < h->group; i++) glam__attend_back(h, &w, b, kv * h->group + i);
     }
+    glam__hold(h->products, 0);
 }
 
 // The tables' gradients: partial sums of the rows of the batch, added in their order.
@@ -17297,7 +17560,7 @@ static const glam__field glam__state_rows[] = {
     GLAM__FIELD(DIGITS, train_checksum), GLAM__FIELD(DIGITS, valid_checksum),
     GLAM__FIELD(DIGITS, pieces), GLAM__FIELD(TEXT, frozen),
     GLAM__FIELD(TEXT, frozen_experts),
-    GLAM__ENUM(arithmetic, "f32|bf16"),
+    GLAM__ENUM(arithmetic, "f32|bf16|bf16_tiles"),
     GLAM__LAST(END)
 };
 #undef GLAM__OF
@@ -18810,7 +19073,7 @@ static int glam__file_trainer(glam__file *f, glam_text *train, glam_text *valid,
     if (s->arithmetic != f->ctx->options.arithmetic)
         return glam__file_fail(f, GLAM_ERR_VALUE, "the run multiplies in %s, this context in %s; "
                                "it goes on where options.arithmetic is the same",
-                               s->arithmetic == GLAM_BF16 ? "bf16" : "f32",
+                               glam__arithmetic_word(s->arithmetic),
                                glam_arithmetic_name(f->ctx));
     if (glam__mul((uint64_t)config.layers, 12 * ((uint64_t)config.moe.experts + 1)) > 2 * f->length)
         return glam__file_wrong(f, "the config", "has more experts in all than the file explains");
@@ -18960,7 +19223,7 @@ GLAM__PLAIN_CODE_ENDS
                  glam_select_experts.
          CHANGED glam_routing.gate is called weight; its probability and entropy follow the score.
          ADDED   byte-pair tokenizers, learnt or taken over, stored with a model; texts in form C.
-         ADDED   products in bf16: options.arithmetic, glam_load_arithmetic.
+         ADDED   products in bf16, also in tiles as AMX: options.arithmetic, glam_load_arithmetic.
          ADDED   log-likelihoods of continuations, glam_choose, beam search.
          ADDED   what other families have: rotary positions, kv_heads, qk_norm, embed_scale,
                  residual_scale, swiglu in dense layers.

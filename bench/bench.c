@@ -7,7 +7,7 @@
      ROW, GROUP   what --list shows; none: the short form, --full: everything
      --seconds    shortest time of one sample (default 0.1); --rounds: samples of each (default 5)
      --simd       base, sse2, avx2, avx512 or neon instead of the best
-     --arithmetic f32, bf16 or auto: what products multiply (default f32)
+     --arithmetic f32, bf16, bf16_tiles or auto: what products multiply (default f32)
      --json       a line of JSON for each row instead of a table
      --serve      of one row: prints "ready", then for every line with a number of seconds takes
                   one sample of each entrant and prints it as a line of JSON, until "quit": so a
@@ -269,7 +269,7 @@ static void first_step(bench *b, const char *name)
 static int usage(void)
 {
     fprintf(stderr, "usage: bench [ROW|GROUP ...] [--threads N] [--seconds S] [--rounds R]\n"
-            "             [--simd NAME] [--arithmetic f32|bf16|auto] [--full] [--json] [--serve]\n"
+            "             [--simd NAME] [--arithmetic f32|bf16|bf16_tiles|auto] [--full] [--json] [--serve]\n"
             "             [--list]\n");
     return 2;
 }
@@ -305,7 +305,7 @@ static const char *simd_of(const char *asked)
 
 static int arithmetic_of(bench *b, const char *name)
 {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (!strcmp(name, arithmetics[i])) return b->arithmetic = (glam_arithmetic)i, 1;
     return 0;
 }

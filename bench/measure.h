@@ -164,7 +164,7 @@ static double peak_rss_mb(void)
 #endif
 }
 
-static const char *const arithmetics[] = { "f32", "bf16", "auto" };
+static const char *const arithmetics[] = { "f32", "bf16", "bf16_tiles", "auto" };
 
 // One line of JSON.  last: the last sample only, else medians.
 static void say_json(const bench *b, int last)

@@ -403,6 +403,7 @@ static void sums_norm_free(void *state)
 
 static const machine *machine_of(const char *name)
 {
+    if (!strcmp(name, "amx")) name = "avx512";
     for (int i = 0; i < MACHINES; i++) if (!strcmp(machines[i]->name, name)) return machines[i];
     return machines[0];
 }

@@ -299,9 +299,10 @@ class Machine:
             sys.exit("report.py: the machine could not be measured")
         self.simd = self.answer["simd"]
         self.peaks = {n[5:]: e["flops"] / s for n, (s, e) in found.items() if n.startswith("peak")}
-        wide = self.simd.removesuffix("bf16")          # an instruction set with pairs of its own
+        # an instruction set with pairs of its own, or with tiles, which nobody has measured
+        wide = self.simd.removesuffix("bf16").replace("amx", "avx512")
         self.used = self.simd if ARITHMETIC == "bf16" else wide
-        self.pairs = self.peaks[self.simd]
+        self.pairs = self.peaks.get(self.simd, self.peaks[wide])
         self.peak = self.peaks[self.used]
         self.exps = found["exp"][1]["items"] / found["exp"][0]
         self.region = found["parallel region"][0]

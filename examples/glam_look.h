@@ -192,7 +192,7 @@ static glam_ctx *open_context(const settings *s)
     set_machine(s, &options);
     if (options.arithmetic != GLAM_F32) {            // pairs are made once, not for every token
         glam_ctx *ctx = glam_open(&options);
-        if (!strcmp(glam_arithmetic_name(ctx), "bf16")) options.pack_bytes = SIZE_MAX;
+        if (strcmp(glam_arithmetic_name(ctx), "f32")) options.pack_bytes = SIZE_MAX;
         glam_close(ctx);
     }
     options.trace = look_trace;

@@ -141,8 +141,8 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
     ROW(simd, "simd", "NAME", NEW | GENERATE | EVAL | ROUTE | REPORT | PLAN, WORD, 0, \
         "base, sse2, avx2, avx512 or neon; else the best") \
     ROW(arithmetic, "arithmetic", "NAME", NEW | RESUME | GENERATE | EVAL, WORD, 0, \
-        "of products: f32, bf16, or auto: bf16 where the chip does it; else f32, " \
-        "resumed: as before") \
+        "of products: f32, bf16, bf16_tiles (of AMX), or auto: what the chip is fastest at; " \
+        "else f32, resumed: as before") \
     ROW(eval_every, "eval-every", "N", TRAIN, WHOLE, MANY, \
         "steps between validations; 0: at the end") \
     ROW(val_fraction, "val-fraction", "F", NEW | EVAL, SHARE, 1, \
@@ -567,15 +567,15 @@ static int read_option(const command *c, settings *s, char **words, int left, in
     return USAGE;
 }
 
-static const char *const arithmetics[] = { "f32", "bf16", "auto" };    // glam_arithmetic
+static const char *const arithmetics[] = { "f32", "bf16", "bf16_tiles", "auto" };   // glam_arithmetic
 
 // Options that do not go together, told in the words of the user.
 static int check_together(const settings *s)
 {
     int named = !GIVEN(arithmetic);
-    for (int i = 0; i < 3 && !named; i++) named = strcmp(s->arithmetic, arithmetics[i]) == 0;
+    for (int i = 0; i < 4 && !named; i++) named = strcmp(s->arithmetic, arithmetics[i]) == 0;
     if (!named)
-        return complain(USAGE, "--arithmetic %s: f32, bf16 or auto is wanted", s->arithmetic);
+        return complain(USAGE, "--arithmetic %s: f32, bf16, bf16_tiles or auto is wanted", s->arithmetic);
     for (int i = 0; i < OPTIONS; i++) {
         if (given[i] && GIVEN(resume) && !(option_rows[i].where & RESUME))
             return complain(USAGE, "--%s cannot go with --resume: everything comes from the file",

@@ -45,6 +45,7 @@ static int test_sync(int file)
 #ifndef GLAM_ASSERT
 #define GLAM_ASSERT(c) ((c) ? (void)0 : abort())
 #endif
+#include "amx.h"
 #define GLAM_IMPLEMENTATION
 #include "../glam.h"
 

@@ -11,6 +11,9 @@ static glam_options test_options(void)
 #ifndef WITHOUT_ARITHMETIC         // same_bits.sh, with an older header
     const char *arithmetic = getenv("GLAM_TEST_ARITHMETIC");
     if (arithmetic && !strcmp(arithmetic, "bf16")) options.arithmetic = GLAM_BF16;
+#ifndef WITHOUT_TILES
+    if (arithmetic && !strcmp(arithmetic, "bf16_tiles")) options.arithmetic = GLAM_BF16_TILES;
+#endif
 #endif
     if (simd && *simd) options.simd = simd;
     if (threads && *threads) options.threads = atoi(threads);

@@ -308,6 +308,13 @@ bf16_runs()
         -DGRADIENT_BF16 tests/test_gradient.c -o "$work/bf16_gradient" -lm
     built
     run bf16_bits env GLAM_TEST_ARITHMETIC=bf16 "$top/c" generate train_rec train_res mesh_x files_ch
+    run bf16_tiles env GLAM_TEST_ARITHMETIC=bf16_tiles "$top/c" generate train_rec train_res mesh_x files_ch bf16_golden
+    if GLAM_TEST_SIMD=amx "$top/c" --has-simd amx; then
+        run bf16_amx env GLAM_TEST_SIMD=amx GLAM_TEST_ARITHMETIC=bf16_tiles "$top/c" simd_tiles simd_bf16 \
+            generate_cache train_resume
+    else
+        skip bf16_amx "neither AMX nor a way to imitate it: Linux on x86-64 with AVX2"
+    fi
     for simd in base sse2 avx2 avx512 avx512bf16 neon; do
         "$top/c" --has-simd $simd || continue
         run bf16_$simd env GLAM_TEST_SIMD=$simd "$top/c" bf16_golden simd_bf16

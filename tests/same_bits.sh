@@ -23,6 +23,7 @@ for which in before after; do
     grep -q GLAM_POSITION_ROTARY "$work/before.h" || lacks=-DMESH_WITHOUT_ROTARY
     grep -q glam_router_score "$work/before.h" || lacks="$lacks -DMESH_WITHOUT_ROUTERS"
     grep -q GLAM_BF16 "$work/before.h" || lacks="$lacks -DWITHOUT_ARITHMETIC"
+    grep -q GLAM_BF16_TILES "$work/before.h" || lacks="$lacks -DWITHOUT_TILES"
     [ $which = before ] && lacks="$lacks $older"
     $CC -std=c99 -O2 $openmp $lacks -pthread "-DGLAM_HEADER=\"$work/$which.h\"" tests/same_bits.c \
         -o "$work/$which" -lm || { echo "$which: does not compile"; echo "0 passed, 1 failed"; exit 1; }

@@ -2,8 +2,8 @@
    set of this machine (room 06 compiles the same rows again), over ragged sizes.  The checks take
    the table, so that test_06 can use them too. */
 
-enum { KERNEL_SETS = 6 };
-static const char *const kernel_sets[KERNEL_SETS] = { "base", "sse2", "avx2", "avx512", "avx512bf16", "neon" };
+enum { KERNEL_SETS = 7 };
+static const char *const kernel_sets[KERNEL_SETS] = { "base", "sse2", "avx2", "avx512", "avx512bf16", "amx", "neon" };
 
 enum { KERNEL_MOST = 70 };
 

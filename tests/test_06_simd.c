@@ -220,6 +220,9 @@ static int simd_had(const char *set)
 #ifdef GLAM__PAIRS_AVX512
     if (!strcmp(set, "avx512bf16")) return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
+#if defined(GLAM__AMX) && defined(TEST_AMX)
+    if (!strcmp(set, "amx")) return avx2 && (amx_imitated() || amx_listed());
+#endif
 #elif defined(GLAM__SIMD)
     if (!strcmp(set, "neon")) return 1;
 #endif
@@ -329,7 +332,7 @@ static uint32_t simd_operand(uint64_t stream, uint64_t i, int middle)
 static void simd_pairs_of(const glam__kernels *f)
 {
     static const int middle[] = { 127, 63, 64, 190, 0 };
-    glam__kernels narrow = glam__kernels_narrow(f);
+    glam__kernels narrow = glam__kernels_narrow(f, 0);
     int wrong = 0, cases = 0;
     for (int i = 0; i < 60; i++) {
         int m = 1 + i * 5 % 27, k = 1 + i * 37 % 600, n = 1 + i * 7 % f->nr, steps = (k + 1) / 2, nr = f->nr;
@@ -373,7 +376,7 @@ static void simd_pairs_of(const glam__kernels *f)
 // hold the same pairs.
 static void simd_narrow_of(const glam__kernels *f)
 {
-    glam__kernels narrow = glam__kernels_narrow(f);
+    glam__kernels narrow = glam__kernels_narrow(f, 0);
     int nr = f->nr, wrong = 0;
     for (int k = 1; k < 150; k += 12) {
         int n = 1 + k % nr, steps = (k + 1) / 2;
@@ -414,10 +417,141 @@ static void simd_narrow(void) { kernel_for_each(simd_narrow_of); }
 // A row's bits depend on the row alone, in pairs as well.
 static void simd_pairs_alone_of(const glam__kernels *f)
 {
-    glam__kernels narrow = glam__kernels_narrow(f);
+    glam__kernels narrow = glam__kernels_narrow(f, 0);
     simd_batch_invariance(&narrow);
 }
 static void simd_pairs_are_alone(void) { kernel_for_each(simd_pairs_alone_of); }
+
+// ---- tiles of pairs
+
+// What Intel says of TDPBF16PS, with one sum of 16 pairs at a time: the product of two bf16 and its sum with
+// a float, in double, are near enough to the truth to see whether it is tiny once rounded.
+static float simd_tile_add(float s, float a, float b)
+{
+    float x = fmaf(a, b, s);
+    double t = (double)a * (double)b + (double)s;
+    return fabs(t) < ldexp(1, -126) - ldexp(1, -151) ? 0 : x;
+}
+
+static float simd_tile_sum(int steps, const float *a, size_t ap, const float *b, size_t ldb)
+{
+    float sum = 0;
+    for (int q = 0; q < steps; q += 16) {
+        float part[2] = { 0, 0 };
+        for (int t = q; t < steps && t < q + 16; t++) {
+            uint32_t x, y;
+            memcpy(&x, a + (size_t)t * ap, sizeof x);
+            memcpy(&y, b + (size_t)t * ldb, sizeof y);
+            for (int half = 0; half < 2; half++, x >>= 16, y >>= 16)
+                part[half] = simd_tile_add(part[half], simd_normal(simd_bits(x << 16)), simd_normal(simd_bits(y << 16)));
+        }
+        sum = simd_tile_add(sum, simd_tile_add(part[0], 1, part[1]), 1);
+    }
+    return sum;
+}
+
+// One product of random operands; returns how many elements differ from that formula, or from `twin`.
+static int simd_tiles_case(const glam__kernels *f, const glam__kernels *twin, int m, int n, int k, int middle, int t,
+                           int add)
+{
+    int steps = (k + 1) / 2, nr = f->nr, wrong = 0;
+    size_t lda = (size_t)(t ? m : steps) + 3, ldc = (size_t)n + 1;
+    float *a = test_floats(lda * (size_t)(t ? steps : m), 0, 0, 0), *b = test_floats((size_t)(steps * nr), 0, 0, 0);
+    guarded c = guarded_new(ldc * (size_t)m, 3, -1, 1), d = guarded_new(ldc * (size_t)m, 3, -1, 1);
+    for (int j = 0; j < (int)lda * (t ? steps : m); j++) {
+        uint32_t bits = simd_operand(1, (uint64_t)(j + k * 99991), middle);
+        memcpy(a + j, &bits, sizeof bits);
+    }
+    for (int j = 0; j < steps * nr; j++) {
+        uint32_t bits = simd_operand(2, (uint64_t)(j + k * 99991), middle);
+        memcpy(b + j, &bits, sizeof bits);
+    }
+    glam__hold(f, 1);
+    (t ? f->panel_t : f->panel)(m, n, k, a, lda, b, (size_t)nr, c.x, ldc, add);
+    glam__hold(f, 0);
+    if (twin) {
+        (t ? twin->tiled_t : twin->tiled)(m, n, k, a, lda, b, (size_t)nr, d.x, ldc, add);
+    } else {
+        for (int r = 0; r < m; r++)
+            for (int j = 0; j < n; j++)
+                for (int p = 0; p < steps; p += 128) {
+                    float *to = d.x + (size_t)r * ldc + j;
+                    float sum = simd_tile_sum(glam__min(steps - p, 128), a + (t ? (size_t)p * lda + (size_t)r : (size_t)r *
+                                              lda + (size_t)p), t ? lda : 1, b + p * nr + j, (size_t)nr);
+                    *to = p || add ? *to + sum : sum;
+                }
+    }
+    for (size_t i = 0; i < ldc * (size_t)m; i++)
+        wrong += memcmp(c.x + i, d.x + i, sizeof(float)) != 0 && (c.x[i] == c.x[i] || d.x[i] == d.x[i]);
+    guarded_free(&c);
+    guarded_free(&d);
+    free(a);
+    free(b);
+    return wrong;
+}
+
+// Each set has the bits of the formula: ordinary numbers, the edges of what is normal and of what is finite,
+// and anything.  AMX itself, or its imitation, also those of room 05 for every tail of m, n and k.
+static void simd_tiles_of(const glam__kernels *f)
+{
+    static const int middle[] = { 127, 63, 64, 190, 0 };
+    glam__kernels tiles = glam__kernels_narrow(f, 1), base;
+    glam__kernels_pick("base", &base);
+    int wrong = 0;
+    for (int i = 0; i < 60; i++)
+        wrong += simd_tiles_case(&tiles, NULL, 1 + i * 5 % 51, 1 + i * 7 % f->nr, 1 + i * 37 % 600, middle[i % 5], i % 2,
+                                 i % 3 == 0);
+    CHECK(wrong == 0);
+    if (!f->hold) return;
+    for (int m = 1; m <= 49; m++) wrong += simd_tiles_case(&tiles, &base, m, f->nr, 40 + m, middle[m % 5], m % 2, m % 3);
+    for (int n = 1; n <= f->nr; n++) wrong += simd_tiles_case(&tiles, &base, 17, n, 50, middle[n % 5], n % 2, n % 3);
+    for (int k = 1; k <= 290; k++) wrong += simd_tiles_case(&tiles, &base, 18, f->nr, k, middle[k % 5], k % 2, k % 3);
+    CHECK(wrong == 0);
+}
+
+// What is below the least normal number and rounds to it stays, what is further below becomes 0.
+static void simd_tiles_tiny_of(const glam__kernels *f)
+{
+    glam__kernels tiles = glam__kernels_narrow(f, 1);
+    float b[2 * 64] = { 0 }, c = 1;
+    for (int i = 0; i < 3; i++) {                          // 2^-126 - (5/8, 3/4, 1/2) 2^-150
+        static const uint32_t a[] = { 0x2000, 0x9a20, 0x2000, 0x9a40, 0x2000, 0x9a00 };
+        const uint32_t one[2] = { 0x2000, 0x1980 };        // 2^-63, 2^-76
+        float x[2];
+        memcpy(x, a + 2 * i, sizeof x);
+        memcpy(b, one, sizeof *b);
+        memcpy(b + f->nr, one + 1, sizeof *b);
+        glam__hold(&tiles, 1);
+        tiles.panel(1, 1, 4, x, 2, b, (size_t)f->nr, &c, 1, 0);
+        glam__hold(&tiles, 0);
+        CHECK(c == (i < 2 ? 0.0f : FLT_MIN));
+    }
+}
+
+static void simd_tiles_alone_of(const glam__kernels *f)
+{
+    glam__kernels tiles = glam__kernels_narrow(f, 1);
+    glam__hold(&tiles, 1);
+    simd_batch_invariance(&tiles);
+    glam__hold(&tiles, 0);
+}
+
+// For these tests AMX is imitated where it is not.
+static void simd_tiles_for_each(void (*check)(const glam__kernels *))
+{
+#ifdef TEST_AMX
+    int before = amx_wanted;
+    amx_wanted = 1;
+    kernel_for_each(check);
+    amx_wanted = before;
+#else
+    kernel_for_each(check);
+#endif
+}
+
+static void simd_tiles(void)           { simd_tiles_for_each(simd_tiles_of); }
+static void simd_tiles_tiny(void)      { simd_tiles_for_each(simd_tiles_tiny_of); }
+static void simd_tiles_are_alone(void) { simd_tiles_for_each(simd_tiles_alone_of); }
 
 static void simd_plain(int m, int n, int k, const float *a, size_t lda, const float *b, size_t nr, float *c,
                        size_t ldc, int add)
@@ -434,10 +568,12 @@ static size_t simd_gradients(glam_arithmetic arithmetic, int threads, int plain,
     options.arithmetic = arithmetic;
     options.threads = threads;
     glam_ctx *ctx = glam_open(&options);
-    CHECK(!strcmp(glam_arithmetic_name(ctx), arithmetic == GLAM_BF16 ? "bf16" : "f32"));
+    CHECK(!strcmp(glam_arithmetic_name(ctx), arithmetic == GLAM_F32 ? "f32" : arithmetic == GLAM_BF16 ? "bf16" :
+                                             "bf16_tiles"));
     if (plain) {
-        ctx->simd.kernels[1].panel = simd_plain;
-        ctx->simd.kernels[1].panel_t = simd_plain_t;
+        int tiles = arithmetic == GLAM_BF16_TILES;
+        ctx->simd.kernels[1].panel = tiles ? glam__tiled_base : simd_plain;
+        ctx->simd.kernels[1].panel_t = tiles ? glam__tiled_t_base : simd_plain_t;
     }
     glam_config c = test_config();
     c.moe.experts = experts;
@@ -462,13 +598,13 @@ static size_t simd_gradients(glam_arithmetic arithmetic, int threads, int plain,
 // A step in bf16 has the same bits for any number of threads and without the instruction.  Its loss and
 // its gradients are those of f32 but for the rounding of operands, 2^-8 of each at most, 2^-9.2 in the
 // mean square, of which a gradient has passed 39 products (see golden_rounding): 1.5 % of its length.
-static void simd_bf16_model(void)
+static void simd_bf16_case(glam_arithmetic arithmetic)
 {
     float *want = test_floats(1 << 16, 0, 0, 0), *got = test_floats(1 << 16, 0, 0, 0);
     for (int experts = 0; experts <= 4; experts += 4) {
-        size_t n = simd_gradients(GLAM_BF16, 1, 0, experts, want);
+        size_t n = simd_gradients(arithmetic, 1, 0, experts, want);
         for (int i = 0; i < 3; i++) {
-            CHECK(simd_gradients(GLAM_BF16, i ? 3 : 1, i != 1, experts, got) == n);
+            CHECK(simd_gradients(arithmetic, i ? 3 : 1, i != 1, experts, got) == n);
             CHECK(!memcmp(want, got, n * sizeof(float)));
         }
         if (experts) continue;                 // there a choice may turn, and then much is different
@@ -483,11 +619,34 @@ static void simd_bf16_model(void)
     }
     free(want);
     free(got);
+}
+
+static void simd_bf16_model(void)       { simd_bf16_case(GLAM_BF16); }
+static void simd_bf16_tiles_model(void) { simd_bf16_case(GLAM_BF16_TILES); }
+
+// What is asked for is used, and AUTO is what the chip does best; nobody asks for AMX in vain or unasked.
+static void simd_bf16_choice(void)
+{
     glam_options options = test_options();
     options.arithmetic = GLAM_AUTO;
     glam_ctx *ctx = glam_open(&options);
-    CHECK(!strcmp(glam_arithmetic_name(ctx), ctx->simd.kernels->native ? "bf16" : "f32"));
+    glam_arithmetic best = ctx->simd.kernels->native;
+    CHECK(!strcmp(glam_arithmetic_name(ctx), best == GLAM_F32 ? "f32" : best == GLAM_BF16 ? "bf16" : "bf16_tiles"));
     CLOSE_CLEAN(ctx);
+#ifdef TEST_AMX
+    glam__kernels table;
+    int before = amx_wanted;
+    amx_wanted = 1;
+    options.simd = NULL;
+    for (int i = GLAM_F32; i <= GLAM_AUTO && glam__kernels_pick("amx", &table); i++) {
+        options.arithmetic = (glam_arithmetic)i;
+        ctx = glam_open(&options);
+        CHECK(!strcmp(glam_simd_name(ctx), "amx") == (i >= GLAM_BF16_TILES));
+        CHECK(!strcmp(glam_arithmetic_name(ctx), "bf16_tiles") == (i >= GLAM_BF16_TILES));
+        CLOSE_CLEAN(ctx);
+    }
+    amx_wanted = before;
+#endif
     options.arithmetic = (glam_arithmetic)7;
     ctx = glam_open(&options);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "options.arithmetic");
@@ -506,5 +665,10 @@ static void test_06_simd(void)
     RUN(simd_pairs);
     RUN(simd_narrow);
     RUN(simd_pairs_are_alone);
+    RUN(simd_tiles);
+    RUN(simd_tiles_tiny);
+    RUN(simd_tiles_are_alone);
     RUN(simd_bf16_model);
+    RUN(simd_bf16_tiles_model);
+    RUN(simd_bf16_choice);
 }

@@ -716,9 +716,9 @@ static void files_checkpoint(void)
 static void files_arithmetic(void)
 {
     const char *path = test_path("arithmetic.checkpoint");
-    for (int i = 0; i < 2; i++) {
+    for (int i = GLAM_F32; i < GLAM_AUTO; i++) {
         glam_options options = test_options();
-        options.arithmetic = i ? GLAM_BF16 : GLAM_F32;
+        options.arithmetic = (glam_arithmetic)i;
         glam_ctx *ctx = glam_open(&options), *other;
         glam_config c = train_config();
         glam_recipe r = train_recipe(3);
@@ -726,17 +726,59 @@ static void files_arithmetic(void)
         glam_trainer *trainer = glam_trainer_new(glam_model_new(ctx, &c), text, NULL, &r);
         CHECK(glam_train_step(trainer, NULL) && glam_save_checkpoint(trainer, path) == GLAM_OK);
         CLOSE_CLEAN(ctx);
-        options.arithmetic = i ? GLAM_F32 : GLAM_BF16;
+        options.arithmetic = (glam_arithmetic)((i + 2) % 3);
         other = glam_open(&options);
-        CHECK(glam_load_arithmetic(other, path) == (i ? GLAM_BF16 : GLAM_F32) && glam_error(other) == GLAM_OK);
+        CHECK((int)glam_load_arithmetic(other, path) == i && glam_error(other) == GLAM_OK);
         CHECK(!glam_load_checkpoint(other, path, test_text(other, 3000), NULL));
-        ERROR_IS(other, GLAM_ERR_VALUE, i ? "multiplies in bf16, this context in f32" : "multiplies in f32");
+        ERROR_IS(other, GLAM_ERR_VALUE, !i ? "multiplies in f32, this context in bf16_tiles" :
+                 i == GLAM_BF16 ? "multiplies in bf16, this context in f32" : "multiplies in bf16_tiles, this");
         remove(path);
         CHECK(glam_load_arithmetic(other, path) == GLAM_F32);
         ERROR_IS(other, GLAM_ERR_FILE, "arithmetic.checkpoint");
         glam_close(other);
     }
     CHECK(glam_load_arithmetic(NULL, path) == GLAM_F32);
+}
+
+// A run of AMX goes on without it, and one without goes on with it, to the same bits: with the instructions
+// (or their imitation), with multiply-adds, and with the plain twin of room 05.
+static void files_tiles(void)
+{
+#ifdef TEST_AMX
+    glam__kernels amx;
+    const char *path = test_path("tiles.checkpoint");
+    uint64_t want = 0;
+    int before = amx_wanted;
+    amx_wanted = 1;
+    for (int i = 0; i < 4 && glam__kernels_pick("amx", &amx); i++) {
+        glam_options options = test_options();
+        glam_config c = train_config();
+        glam_recipe r = train_recipe(4);
+        options.arithmetic = GLAM_BF16_TILES;
+        for (int half = 0; half < 2; half++) {
+            options.threads = 1 + (i + half) % 3;
+            options.simd = (i + half) % 2 ? "amx" : amx.nr > 16 ? "avx512" : "avx2";
+            glam_ctx *ctx = glam_open(&options);
+            glam_text *text = test_text(ctx, 3000);
+            if (i > 1 && half == i % 2) {
+                ctx->simd.kernels[1].panel = glam__tiled_base;
+                ctx->simd.kernels[1].panel_t = glam__tiled_t_base;
+            }
+            glam_trainer *run = half ? glam_load_checkpoint(ctx, path, text, NULL)
+                                     : glam_trainer_new(glam_model_new(ctx, &c), text, NULL, &r);
+            for (int step = 0; step < 2; step++) CHECK(glam_train_step(run, NULL) == 1);
+            CHECK(glam_save_checkpoint(run, path) == GLAM_OK);
+            CLOSE_CLEAN(ctx);
+        }
+        files_block end = files_read(path);
+        uint64_t hash = test_hash(0, end.data, end.size);
+        CHECK(!i || hash == want);
+        want = hash;
+        free(end.data);
+        remove(path);
+    }
+    amx_wanted = before;
+#endif
 }
 
 // A file cannot ask for much more memory than it has bytes.  The slack: one chunk for reading,
@@ -1199,6 +1241,7 @@ static void test_21_files(void)
     RUN(files_split);
     RUN(files_checkpoint);
     RUN(files_arithmetic);
+    RUN(files_tiles);
     RUN(files_tokenizer);
     RUN(files_bound);
     RUN(files_bound_checkpoint);

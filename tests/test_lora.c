@@ -248,11 +248,11 @@ static uint64_t lora_step_hash(int threads, int recompute, glam_arithmetic arith
     return hash;
 }
 
-// Any number of threads, and blocks that are run again, give the same bits; in either arithmetic.
+// Any number of threads, and blocks that are run again, give the same bits; in each arithmetic.
 static void lora_same_bits(void)
 {
-    for (int a = 0; a < 2; a++) {
-        glam_arithmetic arithmetic = a ? GLAM_BF16 : GLAM_F32;
+    for (int a = GLAM_F32; a < GLAM_AUTO; a++) {
+        glam_arithmetic arithmetic = (glam_arithmetic)a;
         uint64_t one = lora_step_hash(1, 0, arithmetic);
         CHECK(lora_step_hash(2, 0, arithmetic) == one);
         CHECK(lora_step_hash(5, 0, arithmetic) == one);

@@ -32,7 +32,7 @@ try 1 'power of two' info --preset 0.1B/64E --mesh 3x1
 try 1 'heads' info --preset 0.1B/64E --mesh 1x5
 try 0 'mesh      8 ranks: 4 share batch and experts, 2 heads' info --preset 0.1B/64E --mesh 4x2
 try 0 'split over both' info --preset 64B/64E --mesh 64x16 --mesh-store
-try 2 'f32, bf16 or auto' train $text --arithmetic half
+try 2 'f32, bf16, bf16_tiles or auto' train $text --arithmetic half
 try 2 'whole number' train $text --steps many
 try 2 'whole number' train $text --steps -3
 try 2 'whole number' train $text --steps 99999999999
@@ -367,15 +367,16 @@ try 0 'trains .*(9.* %); 128 are frozen' train $other --from "$model" --freeze '
     --steps 1 --out "$work/blank"
 try 0 'saved' train $other --from "$model" --freeze 'experts, router' --steps 1 --out "$work/blank2"
 
-# --- bf16: resumed, in the arithmetic of the file, to the bits of a run that was never stopped ----
-narrow="train $text $small --arithmetic bf16 --val-fraction 0"
-try 0 'bf16' $narrow --steps 6 --out "$work/narrow"
-try 0 'after 3 steps' $narrow --steps 3 --out "$work/narrow.half" --checkpoint "$work/narrow.checkpoint"
-try 1 'multiplies in bf16, this context in f32' train $text --resume "$work/narrow.checkpoint" --steps 6 \
-    --arithmetic f32 --out "$work/narrow.wrong"
-try 0 'bf16, threads 3' train $text --resume "$work/narrow.checkpoint" --steps 6 --threads 3 \
-    --out "$work/narrow.more"
-cmp -s "$work/narrow" "$work/narrow.more" && pass || fail "a run in bf16 resumes to other bits"
+# --- bf16, bf16_tiles: resumed, in the arithmetic of the file, to the bits of a run that was never stopped ----
+for word in bf16 bf16_tiles; do
+    narrow="train $text $small --arithmetic $word --val-fraction 0" to=$work/$word
+    try 0 "$word" $narrow --steps 6 --out "$to"
+    try 0 'after 3 steps' $narrow --steps 3 --out "$to.half" --checkpoint "$to.checkpoint"
+    try 1 "multiplies in $word, this context in f32" train $text --resume "$to.checkpoint" --steps 6 \
+        --arithmetic f32 --out "$to.wrong"
+    try 0 "$word, threads 3" train $text --resume "$to.checkpoint" --steps 6 --threads 3 --out "$to.more"
+    cmp -s "$to" "$to.more" && pass || fail "a run in $word resumes to other bits"
+done
 
 # --- resume: any fraction, any number of files --------------------------------------------------
 mkdir "$work/many"
