@@ -261,7 +261,7 @@ static void attention_families_refused(void)
         if (i == 6) c.rotary.factor = -2;
         if (i == 7) { c.rotary.scaling = GLAM_ROTARY_LLAMA3; c.rotary.low = 9; }
         if (i == 8) c.rotary.context = -1;
-        if (i == 9) { c.heads = c.kv_heads = 1; c.d_head = (1 << 24) + 1; }
+        if (i == 9) { c.heads = c.kv_heads = 1; c.d_head = (1 << 24) + 2; }
         if (i == 10) c.kv_heads = 1;                       // the weights have two
         if (i == 11) c.qk_norm = GLAM_QK_NORM_WHOLE;
         if (i == 12) { c.heads = c.kv_heads = 1; c.d_head = 1 << 24; }     // as wide as can be

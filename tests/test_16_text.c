@@ -503,6 +503,7 @@ static void text_control(void)
     glam_tokenizer *t = glam_tokenizer_new(ctx, &p.v);
     CHECK(glam_encode_control(t, "hello<|end|>hello", 17, ids, 40) == 3 && ids[1] == 264);
     CHECK(glam_encode(t, "hello<|end|>", 12, ids, 40) == 4 && ids[1] == 266 && ids[2] == '|');
+    CHECK(glam_encode_control(t, "hello<|end|>", 11, ids, 40) == 3 && ids[1] == 266);      // the text ends before >
     ids[0] = 259; ids[1] = 264; ids[2] = 9999; ids[3] = -1;
     CHECK(glam_decode(t, ids, 4, text, 40) == 7 && !strcmp(text, "hello??"));
     CHECK(glam_decode(t, ids, 4, text, 4) == 7 && !strcmp(text, "hel"));

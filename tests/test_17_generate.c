@@ -348,6 +348,11 @@ static void generate_failures(void)
     CHECK(glam_next(session, tokens, 0) == NULL);
     CHECK(glam_error(ctx) != GLAM_OK);
     glam_clear_error(ctx);
+    CHECK(glam_next(session, tokens, 4) && !glam_next(session, tokens, 3));        // 4 and 3 are more than 6
+    ERROR_IS(ctx, GLAM_ERR_STATE, "holds 4; 3");
+    CHECK(glam_next(session, tokens, 2) && !glam_next(session, tokens, 1));
+    ERROR_IS(ctx, GLAM_ERR_STATE, "holds 6; 1");
+    glam_session_reset(session);
     // A cache that fills up ends the continuation; what was written counts.
     int n = glam_generate(session, tokens, 3, out, 8, &s);
     CHECK(n >= 0 && n <= 4);

@@ -782,8 +782,73 @@ static void corners_named_recipes(void)
     CHECK(d.accumulate == 1 && a.accumulate == 1 && a.batch == 16 && a.steps == 2000 && a.warmup == 0 && a.weight_decay == 0 && a.clip == 0);
 }
 
+// Every default, as the comments beside the fields promise it.
+static void corners_defaults_of_models(void)
+{
+    glam_moe_config m = glam_moe_config_default();
+    CHECK(m.experts == 8 && m.top_k == 2 && m.every == 2 && m.offset == 0 && m.hidden == 0);
+    CHECK(m.activation == GLAM_GEGLU && m.normalise == GLAM_NORMALISE_BEFORE_DROP);
+    CHECK(m.capacity_factor == 0 && m.capacity == 0 && m.group == 0);
+    CHECK(m.aux_weight == 0.01f && m.router_z_weight == 0 && m.router_cap == 0);
+    CHECK(m.router == GLAM_ROUTER_TOP_K && m.score == GLAM_SCORE_SOFTMAX && m.temperature == 1);
+    CHECK(m.threshold == 0.5f && m.weight_scale == 1 && m.bias == 0 && m.bias_rate == 0.001f && m.shared == 0);
+    glam_config c = glam_config_default();
+    CHECK(c.vocab == 256 && c.context == 128 && c.layers == 4 && c.d_model == 96 && c.heads == 2 && c.d_head == 0);
+    CHECK(c.kv_heads == 0 && c.hidden == 0 && c.position == GLAM_POSITION_BUCKETS && c.buckets == 32);
+    CHECK(c.max_distance == 128 && c.attention_scale == 1 && c.attention_sink == 1 && c.attention_cap == 0);
+    CHECK(c.qk_norm == GLAM_QK_NORM_NONE && c.rotary.theta == 0 && c.activation == GLAM_GELU_TANH);
+    CHECK(c.norm_eps == 1e-6f && c.embed_scale == 1 && c.residual_scale == 1 && c.tied == 1);
+    CHECK(c.logit_scale == 0 && c.logit_cap == 0 && c.z_loss == 1e-4f && c.moe.experts == 8);
+    glam_sampling s = glam_sampling_default();
+    CHECK(s.temperature == 0.8f && s.top_k == 0 && s.top_p == 1 && s.min_p == 0.02f);
+    CHECK(s.repetition_penalty == 1 && s.repetition_window == 64 && s.seed == 1);
+    glam_options o = glam_options_default();
+    CHECK(o.allocator.alloc && o.allocator.release && o.threads == 0 && !o.simd && o.arithmetic == GLAM_F32);
+    CHECK(o.weights == GLAM_TYPE_F32 && o.pack_bytes == (size_t)64 << 20 && o.seed == 1 && o.receive_factor == 4);
+}
+
+// The first number of each pair is that of glam_recipe_default, the second that of the paper.
+static void corners_defaults_of_recipes(void)
+{
+    for (int paper = 0; paper < 2; paper++) {
+        glam_recipe r = paper ? glam_recipe_paper() : glam_recipe_default();
+        CHECK(r.optimizer == GLAM_ADAFACTOR && r.schedule == (paper ? GLAM_SCHEDULE_PAPER : GLAM_SCHEDULE_COSINE));
+        CHECK(r.lr == (paper ? 0.01 : 0.03) && r.embed_lr == 1 && r.bias_lr == (paper ? 0 : 10));
+        CHECK(r.warmup == (paper ? 0 : 50) && r.min_lr == (paper ? 0 : 0.05) && r.steps == 2000 && r.batch == 16);
+        CHECK(r.context == 0 && r.accumulate == 1 && r.recompute == 0 && r.update_in_backward == 0);
+        CHECK(r.clip == (paper ? 0 : 1) && r.weight_decay == (paper ? 0 : 0.1) && r.decay_all == 0);
+        CHECK(r.beta1 == 0.9 && r.beta2 == 0.99 && r.eps == 1e-8 && r.factor_min == 128 && r.update_clip == 1);
+        CHECK(r.eps1 == 1e-30 && r.eps2 == 1e-3 && r.parameter_scale == 1 && r.aux_off_when_frozen == 0);
+        CHECK(r.max_bad_steps == 10 && r.eval_every == 0 && r.patience == 0 && r.seed == 1);
+    }
+}
+
+// The largest that is taken, and one more.
+static void corners_largest(void)
+{
+    static const char *const names[] = { "vocab", "context", "layers", "d_model", "heads", "d_head", "hidden" };
+    for (int i = 0; i < 14; i++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = glam_config_default();
+        int *const fields[] = { &c.vocab, &c.context, &c.layers, &c.d_model, &c.heads, &c.d_head, &c.hidden };
+        char what[40];
+        c.heads = 1;
+        c.d_head = 1;
+        *fields[i / 2] = (1 << (i / 2 == 2 ? 16 : 24)) + i % 2;
+        sprintf(what, "%s is %d; more", names[i / 2], *fields[i / 2]);
+        CHECK(glam_measure(ctx, 1) == GLAM_OK);
+        glam_model *model = glam_model_new(ctx, &c);
+        if (i % 2) CHECK(!model && glam_error(ctx) == VALUE_NO && strstr(glam_error_text(ctx), what));
+        else CHECK(!strstr(glam_error_text(ctx), what));
+        glam_close(ctx);
+    }
+}
+
 static void test_corners(void)
 {
+    RUN(corners_defaults_of_models);
+    RUN(corners_defaults_of_recipes);
+    RUN(corners_largest);
     RUN(corners_options);
     RUN(corners_tensors);
     RUN(corners_norms);
