@@ -212,9 +212,13 @@ static int run_command(const command *c, int argc, char **argv)
         } else if (!plain && argv[i][0] == '-' && argv[i][1])
             return complain(USAGE, "there is no option %s; options begin with two dashes (a file "
                             "of that name: ./%s)", argv[i], argv[i]);
+        else if (!*argv[i]) return complain(USAGE, "a word of the command line is empty");
         else argv[words++] = argv[i];
     }
-    return c->run(&s, argv, words);
+    if (check_together(&s)) return USAGE;
+    int status = c->run(&s, argv, words);
+    end_reservations();
+    return status;
 }
 
 // A file opened later must not get the number of a standard stream that is closed: what is

@@ -106,8 +106,7 @@ static int run_merge(settings *s, char **words, int count)
         return complain(USAGE, "merge wants a model and an adapter: %s merge model.safetensors "
                         "adapter.safetensors --out merged.safetensors", program);
     const char *out = GIVEN(merged_out) ? s->merged_out : "merged.safetensors";
-    if (same_file(out, words[0]) || same_file(out, words[1]))
-        return complain(USAGE, "--out %s is what is read; another name, please", out);
+    if (check_apart("out", out, words, 2)) return USAGE;
     catch_and_leave_nothing();
     if (check_writable("out", out, s->force)) return FAILED;
     glam_ctx *ctx = open_context(s);
@@ -122,17 +121,17 @@ static int run_merge(settings *s, char **words, int count)
 static const char *const adapter_forms[] = {"peft", "gguf", NULL};
 
 // The adapter alone, for other programs.
-static int export_adapter(const settings *s, const char *path)
+static int export_adapter(const settings *s, char *path)
 {
     int gguf = GIVEN(as) ? find_word("as", s->as, adapter_forms) : 0;
     if (gguf < 0) return USAGE;
-    char *config = gguf ? NULL : in_folder(s->folder_out, "adapter_config.json");
-    int status = gguf ? check_writable("out", s->folder_out, s->force)
-                      : make_folder("out", s->folder_out);
-    if (status == DONE && config && kind_of(config) != NOTHING && !s->force)
-        status = complain(FAILED, "%s has an adapter_config.json already; --force writes over it",
-                          s->folder_out);
-    free(config);
+    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors", NULL};
+    char *adapter = joined("%s", s->adapter), *read[2] = {path, adapter};
+    int made = 0, status = check_apart("out", s->folder_out, read, 2);
+    free(adapter);
+    if (status == DONE)
+        status = gguf ? check_writable("out", s->folder_out, s->force)
+                      : check_folder("out", s->folder_out, names, path, s->force, &made);
     if (status != DONE) return status;
     glam_ctx *ctx = open_context(s);
     glam_model *model = load_adapted(ctx, path, s);
@@ -143,8 +142,7 @@ static int export_adapter(const settings *s, const char *path)
         printf("saved     %d adapters in ", count_adapters(model));
         print_path(stdout, s->folder_out);
         printf("\n");
-    }
-    end_reservations();
+    } else if (made) remove_folder(s->folder_out);
     glam_close(ctx);
     return status;
 }

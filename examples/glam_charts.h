@@ -187,12 +187,12 @@ static void put_run_chart(report *r, int what)
                                           "balance E \xce\xa3 f P"};
     chart c = new_chart(files[what], titles[what], what == 2 ? "" : "nats per token", 2);
     c.cut = what == 0;
-    for (int side = 0; side < (what == 2 ? 1 : 2); side++) {
-        const history *h = side ? &r->dense : &r->run;
+    for (int twin = 0; twin < (what == 2 ? 1 : 2); twin++) {
+        const history *h = twin ? &r->dense : &r->run;
         if (h->steps == 0 || (what == 1 && h->evals == 0)) continue;
-        chart_line *l = new_line(&c, side ? "dense" : "mix", what == 1 ? h->evals : HISTORY_POINTS);
-        l->colour = side;
-        l->dashed = side;
+        chart_line *l = new_line(&c, twin ? "dense" : "mix", what == 1 ? h->evals : HISTORY_POINTS);
+        l->colour = twin;
+        l->dashed = twin;
         l->dots = what == 1;
         if (what != 1) {
             l->count = history_points(h, what ? h->balance : h->loss, NULL, 1, l->x, l->y);

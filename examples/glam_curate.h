@@ -33,19 +33,19 @@ static int by_score(const void *a, const void *b)
 // Whitney).
 static void judge_labels(const judged *d, size_t count, judgement *out)
 {
-    double ranks = 0, good = 0, said = 0, both = 0;
+    double places = 0, good = 0, said = 0, both = 0;
     for (size_t i = 0, end; i < count; i = end) {
         for (end = i + 1; end < count && d[end].score <= d[i].score;) end++;
         for (size_t k = i; k < end; k++) {
             double label = d[k].label > 0.5f, high = d[k].score >= 0.5f;
-            ranks += label * ((double)(i + end + 1) / 2);
+            places += label * ((double)(i + end + 1) / 2);
             good += label;
             said += high;
             both += label * high;
         }
     }
     double bad = (double)count - good;
-    if (good > 0 && bad > 0) out->auc = (ranks - good * (good + 1) / 2) / (good * bad);
+    if (good > 0 && bad > 0) out->auc = (places - good * (good + 1) / 2) / (good * bad);
     if (said > 0) out->precision = both / said;
     if (good > 0) out->recall = both / good;
 }

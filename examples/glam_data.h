@@ -194,7 +194,12 @@ static int open_quality(quality *q, settings *s, document_stream *raw)
     if (!GIVEN(alpha)) s->alpha = 9;
     if (!GIVEN(seed)) s->seed = 1;
     if (GIVEN(alpha) && s->alpha <= 0) return complain(USAGE, "--alpha must be more than 0");
-    if (GIVEN(curated) == GIVEN(classifier))
+    if (GIVEN(curated) && GIVEN(classifier))
+        return complain(USAGE, "--curated and --classifier: one of them, please");
+    if (GIVEN(hash_bits) && s->hash_bits < 8)
+        return complain(USAGE, "--hash-bits %d: a whole number from 8 to 24 is wanted", s->hash_bits);
+    if (GIVEN(rate) && s->rate <= 0) return complain(USAGE, "--rate must be more than 0");
+    if (!GIVEN(curated) && !GIVEN(classifier))
         return complain(USAGE, "good documents to learn from are wanted (--curated GOOD.txt), or a "
                         "classifier that has (--classifier FILE)");
     if (GIVEN(save_classifier) && check_writable("save-classifier", s->save_classifier, s->force))

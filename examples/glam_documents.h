@@ -62,7 +62,7 @@ static int read_cutting(const char *word, cutting *out)
     *out = BY_NAME;
     if (word && strcmp(word, "rows") == 0)
         return complain(USAGE, "--documents rows is for train alone");
-    return word ? complain(USAGE, "--documents %s: lines (of JSON), blank or file is wanted", word)
+    return word ? complain(USAGE, "--documents %s: lines (of JSON), blank or file is wanted, or rows in train", word)
                 : DONE;
 }
 

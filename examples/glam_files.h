@@ -233,6 +233,16 @@ static int check_writable(const char *which, const char *path, int may_exist)
                     which, path, strerror(reason));
 }
 
+// What is written must not be what is read.
+static int check_apart(const char *which, const char *path, char *const *words, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (same_file(path, words[i]))
+            return complain(USAGE, "--%s %s is what is read, and would be overwritten; another name, "
+                            "please", which, path);
+    return DONE;
+}
+
 // Unless it is there.
 static int make_folder(const char *which, const char *path)
 {
@@ -244,6 +254,33 @@ static int make_folder(const char *which, const char *path)
     if (made || kind_of(path) == FOLDER) return DONE;
     return complain(FAILED, "--%s %s: this folder cannot be made: %s", which, path,
                     strerror(errno));
+}
+
+// A folder and the files that will be in it: none of them may be what is read, and none be there
+// already unless force.  *made: the folder was not there, so that it can go when nothing came of it.
+static int check_folder(const char *which, const char *folder, const char *const *names, char *read,
+                        int force, int *made)
+{
+    *made = kind_of(folder) == NOTHING;
+    int status = make_folder(which, folder);
+    for (; *names && status == DONE; names++) {
+        char *path = in_folder(folder, *names);
+        status = check_apart(which, path, &read, 1);
+        if (status == DONE && kind_of(path) != NOTHING && !force)
+            status = complain(FAILED, "%s has a %s already; --force writes over it", folder, *names);
+        free(path);
+    }
+    return status;
+}
+
+// Of a command that failed: its folder, if it is empty.
+static void remove_folder(const char *path)
+{
+#ifdef _WIN32
+    _rmdir(path);
+#else
+    rmdir(path);
+#endif
 }
 
 #endif

@@ -24,6 +24,9 @@ static int run_upcycle(settings *s, char **words, int count)
         return complain(USAGE, "upcycle wants a dense model: %s upcycle model.safetensors --experts "
                         "4 --every 2 --out grown.safetensors", program);
     const char *out = GIVEN(grown_out) ? s->grown_out : "grown.safetensors";
+    if (check_apart("out", out, words, 1)) return USAGE;
+    if ((GIVEN(grown_experts) && !s->grown_experts) || (GIVEN(grown_every) && !s->grown_every))
+        return complain(USAGE, "--experts and --every: 1 at least");
     catch_and_leave_nothing();
     if (check_writable("out", out, s->force)) return FAILED;
     glam_ctx *ctx = open_context(s);

@@ -153,14 +153,14 @@ static void read_eval(history *h, jsonl *in)
 }
 
 // A log of train, or one side of a race.  Which: "log" or "dense-log", for messages.
-static int history_read(history *h, const char *which, const char *path, const char *side,
+static int history_read(history *h, const char *which, const char *path, const char *of,
                         const glam_config *c)
 {
     jsonl in;
     int got;
     memset(h, 0, sizeof *h);
     h->path = path;
-    h->side = side;
+    h->side = of;
     h->layers = c->layers;
     h->experts = c->moe.experts;
     h->of = (history_layer *)need((size_t)h->layers * sizeof *h->of);
@@ -170,8 +170,8 @@ static int history_read(history *h, const char *which, const char *path, const c
         json_text event = {"", 0}, on = {"", 0};
         const json_field *f = json_find(&in, "event"), *s = json_find(&in, "side");
         if (!f || f->kind != '"' || json_string(&in, "event", &event) < 1) continue;
-        if (s && s->kind == '"' && json_string(&in, "side", &on) == 1 && side &&
-            strcmp(on.text, side) != 0) {
+        if (s && s->kind == '"' && json_string(&in, "side", &on) == 1 && of &&
+            strcmp(on.text, of) != 0) {
             h->other++;
             continue;
         }

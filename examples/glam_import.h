@@ -93,6 +93,12 @@ static int run_import(settings *s, char **words, int count)
     const char *out = GIVEN(import_out) ? s->import_out : "model.safetensors";
     if (kind_of(words[0]) != FOLDER)
         return complain(FAILED, "%s is no folder; a model's folder has config.json and weights", words[0]);
+    char *folder = folder_of(out);
+    int inside = kind_of(out) != NOTHING && same_thing(folder, words[0]) == 1;
+    free(folder);
+    if (inside)
+        return complain(USAGE, "--out %s is in the folder that is read, and would be overwritten; "
+                        "another name, please", out);
     catch_and_leave_nothing();
     if (check_writable("out", out, s->force)) return FAILED;
     double wide = form ? wide_loss(s, words[0]) : -1;        // before the other needs its memory
@@ -120,12 +126,9 @@ static int run_export(settings *s, char **words, int count)
     if (GIVEN(as) && !GIVEN(adapter)) return complain(USAGE, "--as is about --adapter");
     catch_and_leave_nothing();
     if (GIVEN(adapter)) return export_adapter(s, words[0]);
-    if (make_folder("out", s->folder_out)) return FAILED;
-    char *config = in_folder(s->folder_out, "config.json");
-    int there = kind_of(config) != NOTHING;
-    free(config);
-    if (there && !s->force)
-        return complain(FAILED, "%s has a config.json already; --force writes over it", s->folder_out);
+    static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json", NULL};
+    int made, status = check_folder("out", s->folder_out, names, words[0], s->force, &made);
+    if (status != DONE) return status;
     glam_ctx *ctx = open_context(s);
     glam_model *model = load_model(ctx, words[0]);
     if (model && hub_export(model, s->folder_out) == GLAM_OK) {
@@ -133,7 +136,8 @@ static int run_export(settings *s, char **words, int count)
         print_path(stdout, s->folder_out);
         printf("\n");
     }
-    int status = failure(ctx);
+    status = failure(ctx);
+    if (status != DONE && made) remove_folder(s->folder_out);
     glam_close(ctx);
     return status;
 }

@@ -131,6 +131,7 @@ typedef struct jsonl {
     int         count, room;
     char       *decoded;                         // no string is longer decoded than in the line
     size_t      used, decoded_room;
+    int         quiet;                           // nothing is said of what is wrong
 } jsonl;
 
 static inline int jsonl_open(jsonl *j, const char *path)
@@ -161,6 +162,7 @@ static int jsonl_wrong(const jsonl *j, const char *format, ...)
 {
     char what[400];
     va_list args;
+    if (j->quiet) return -1;
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);

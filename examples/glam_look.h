@@ -190,12 +190,13 @@ static glam_ctx *open_context(const settings *s)
 {
     glam_options options = glam_options_default();
     set_machine(s, &options);
-    if (options.arithmetic != GLAM_F32) {            // pairs are made once, not for every token
-        glam_ctx *ctx = glam_open(&options);
-        if (strcmp(glam_arithmetic_name(ctx), "f32")) options.pack_bytes = SIZE_MAX;
-        glam_close(ctx);
-    }
     options.trace = look_trace;
+    // pairs are made once, not for every token
+    if (options.arithmetic != GLAM_F32 && options.arithmetic != GLAM_AUTO) options.pack_bytes = SIZE_MAX;
+    glam_ctx *ctx = glam_open(&options);
+    if (options.arithmetic != GLAM_AUTO || !strcmp(glam_arithmetic_name(ctx), "f32")) return ctx;
+    glam_close(ctx);                                 // on such a chip alone, which only a context knows
+    options.pack_bytes = SIZE_MAX;
     return glam_open(&options);
 }
 

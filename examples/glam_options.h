@@ -397,7 +397,7 @@ static int distance(const char *a, const char *b)
 static void nearer(const char *word, const char *candidate, const char **best, int *least)
 {
     int d = distance(word, candidate);
-    if (d < *least && d <= 1 + (int)strlen(candidate) / 3) {
+    if (d < *least && d <= 1 + (int)strlen(candidate) / 3 && 2 * d <= (int)strlen(word)) {
         *least = d;
         *best = candidate;
     }

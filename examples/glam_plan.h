@@ -9,12 +9,12 @@
 
 // == tables =================================================================================
 
-static void show_printed(const char *what, uint64_t have, double printed)
+static void show_printed(const char *what, uint64_t have, double paper)
 {
     printf("%-9s %17s parameters", what, show_commas(have));
-    if (printed > 0)
-        printf("   paper prints %-14s %+.2f %%", show_count(printed),
-               100 * ((double)have / printed - 1));
+    if (paper > 0)
+        printf("   paper prints %-14s %+.2f %%", show_count(paper),
+               100 * ((double)have / paper - 1));
     printf("\n");
 }
 
@@ -81,7 +81,8 @@ static void table_of_devices(void)
 // Lines "field number"; # begins a comment.  What is not there is as in the first device.
 static int read_device(const char *path, device *d)
 {
-    char line[256], name[64], number[64];
+    char line[256], name[64], number[64], rest[2];
+    int fields = 0;
     FILE *f = kind_of(path) == FOLDER ? NULL : fopen(path, "r");
     if (!f) {
         char *all = joined("there are");
@@ -100,9 +101,10 @@ static int read_device(const char *path, device *d)
     d->what = "from a file";
     for (int at = 1, bad = 0; !bad && fgets(line, sizeof line, f); at++) {
         double value;
-        int words = sscanf(line, " %63s %63s", name, number);
+        int words = sscanf(line, " %63s %63s %1s", name, number, rest);
         if (words < 1 || name[0] == '#') continue;
-        bad = words < 2 || !read_real(number, &value);
+        fields++;
+        bad = words < 2 || (words > 2 && *rest != '#') || !read_real(number, &value);
 #define DEVICE_READ(field, help) else if (strcmp(name, #field) == 0) d->field = value;
         if (bad) complain(FAILED, "%s:%d: a field and a number are wanted", path, at);
         DEVICE_ROWS(DEVICE_READ)
@@ -117,6 +119,9 @@ static int read_device(const char *path, device *d)
         }
     }
     fclose(f);
+    if (!fields)
+        return complain(FAILED, "%s: there is no field of a device in it; --calibrate writes such a file",
+                        path);
     if (d->flops > 0 && d->eta > 0 && d->inside > 0 && d->outside > 0 && d->all_to_all > 0)
         return DONE;
     return complain(FAILED, "%s: flops, eta, inside, outside and all_to_all must be more than 0",
@@ -136,9 +141,9 @@ static int write_device(const char *path, const device *d, const char *note)
 
 // == a model as the formulas see it =========================================================
 
-static work work_of(const glam_config *given, const glam_recipe *r)
+static work work_of(const glam_config *config, const glam_recipe *r)
 {
-    glam_config c = *given;
+    glam_config c = *config;
     work w;
     memset(&w, 0, sizeof w);
     if (c.d_head == 0 && c.heads > 0) c.d_head = c.d_model / c.heads;

@@ -523,7 +523,7 @@ static int run_race(settings *s, char **words, int count)
     int status = DONE;
     if (count == 0)
         return complain(USAGE, "race wants one text or more: %s race book.txt", program);
-    if (check_together(s)) return USAGE;
+    if (check_texts(s, count)) return USAGE;
     if (GIVEN(minutes) && s->minutes <= 0)
         return complain(USAGE, "--minutes 0: a race takes some time");
     if (!GIVEN(steps) && !GIVEN(minutes)) s->minutes = 3;

@@ -561,9 +561,7 @@ static int run_report(settings *s, char **words, int count)
                         "book.txt --out report.html", program);
     if (count - 1 > SOURCES) return complain(USAGE, "report takes %d texts at most", SOURCES);
     if (!GIVEN(page)) s->page = "report.html";
-    for (int i = 0; i < count; i++)
-        if (same_file(s->page, words[i]))
-            return complain(USAGE, "--out %s is what is read; it would be overwritten", words[i]);
+    if (check_apart("out", s->page, words, count)) return USAGE;
     if (check_writable("out", s->page, s->force)) return FAILED;
     r.s = s;
     r.path = words[0];

@@ -26,6 +26,8 @@ typedef struct row_set {
 
 enum { SHOWN_ROWS = 5 };
 
+static const char *const long_ways[] = { "cut", "skip", "refuse", NULL };
+
 // Is a file one of rows?  1 when --documents rows says so, or its first line has a prompt or
 // messages.  (A file of texts alone is one of documents, which may be longer than a window.)
 static int is_rows(const char *path, const char *documents)
@@ -34,6 +36,7 @@ static int is_rows(const char *path, const char *documents)
     int found = documents && strcmp(documents, "rows") == 0, length = (int)strlen(path);
     if (found || length < 6 || strcmp(path + length - 6, ".jsonl") != 0) return found;
     if (kind_of(path) != PLAIN || jsonl_open(&in, path)) return 0;
+    in.quiet = 1;                                // who reads it as texts says what is wrong
     found = jsonl_next(&in) == 1 && (json_find(&in, "prompt") || json_find(&in, "messages") ||
                                      json_find(&in, "completion"));
     jsonl_close(&in);
@@ -316,15 +319,13 @@ static void show_mask(const row_set *r)
 static glam_text *open_rows(glam_ctx *ctx, const settings *s, char **paths, int count,
                             const glam_tokenizer *tokens, int context, int *told)
 {
-    static const char *const ways[] = { "cut", "skip", "refuse", NULL };
     row_set r;
     glam_text *text = NULL;
     memset(&r, 0, sizeof r);
     r.s = s;
     r.tokens = tokens;
     r.context = context;
-    *told = (GIVEN(long_rows) && find_word("long", s->long_rows, ways) < 0) ||
-            choose_format(s, tokens, &r.format) != DONE;
+    *told = choose_format(s, tokens, &r.format) != DONE;
     for (int i = 0; i < count && !*told; i++) {
         jsonl in;
         int got;

@@ -182,6 +182,23 @@ static void log_done(const run *r, const char *path, int step)
 
 // == texts ==================================================================================
 
+// What the command line says of texts.
+static int check_texts(const settings *s, int count)
+{
+    const chat_format *format;
+    cutting cut;
+    if (GIVEN(documents) && strcmp(s->documents, "rows") != 0 && read_cutting(s->documents, &cut))
+        return USAGE;
+    if (GIVEN(long_rows) && find_word("long", s->long_rows, long_ways) < 0) return USAGE;
+    if (GIVEN(format) && choose_format(s, NULL, &format)) return USAGE;
+    int weights = 0;
+    while (GIVEN(weights) && weights < count && listed_weight(s->weights, weights) >= 0) weights++;
+    if (GIVEN(weights) && (weights < count || listed_weight(s->weights, count) != NO_MORE_WEIGHTS))
+        return complain(USAGE, "--weights %s: a number from 0 on is wanted for each of %d texts, with "
+                        "commas between them", s->weights, count);
+    return DONE;
+}
+
 // All texts as one.  A file with nothing in it is named and left out.  Those that are too short
 // for a window (context; 0: not known yet) are named too: nothing is ever drawn from them.
 static glam_text *open_texts(run *r, double fraction, int context)
@@ -197,10 +214,6 @@ static glam_text *open_texts(run *r, double fraction, int context)
     if (GIVEN(show_mask) && !together)
         status = complain(USAGE, "--show-mask wants files of rows alone: lines of JSON with prompt "
                           "and completion, or messages (or --documents rows)");
-    for (int i = 0; i < r->path_count && status == DONE && GIVEN(weights); i++)
-        if (listed_weight(r->s->weights, i) < 0 || listed_weight(r->s->weights, r->path_count) >= 0)
-            status = complain(FAILED, "--weights %s: a number from 0 on is wanted for each of %d "
-                              "texts, with commas between them", r->s->weights, r->path_count);
     for (int i = 0; i < r->path_count && status == DONE; i++) {
         if (kind_of(r->paths[i]) == FOLDER) {
             status = complain(FAILED, "%s is a folder; name the files in it, such as %s/*.txt",

@@ -89,14 +89,16 @@ static glam_text *open_training_text(glam_ctx *ctx, const char *path, const glam
     return text;
 }
 
-// The weight of text number i in a list such as 0.42,0.06; -1: it has none.
+enum { NO_WEIGHT = -1, NO_MORE_WEIGHTS = -2 };
+
+// The weight of text number i in a list such as 0.42,0.06, or why there is none.
 static double listed_weight(const char *list, int i)
 {
-    double weight = -1;
-    for (; list && *list && i > 0; i--) list = strchr(list, ',') ? strchr(list, ',') + 1 : "";
-    if (!list || !*list) return -1;
+    double weight = NO_WEIGHT;
+    for (; list && i > 0; i--) list = strchr(list, ',') ? strchr(list, ',') + 1 : NULL;
+    if (!list) return NO_MORE_WEIGHTS;
     char *one = joined("%.*s", (int)strcspn(list, ","), list);
-    if (!read_real(one, &weight)) weight = -1;
+    if (!read_real(one, &weight)) weight = NO_WEIGHT;
     free(one);
     return weight;
 }

@@ -26,6 +26,16 @@ static void show_pieces(const glam_tokenizer *t, const char *text)
     free(ids);
 }
 
+// A file of weights, by its begin: the length of a header in eight bytes, and the header.
+static int is_safetensors(const char *path)
+{
+    unsigned char begin[9];
+    FILE *f = kind_of(path) == PLAIN ? fopen(path, "rb") : NULL;
+    size_t got = f ? fread(begin, 1, sizeof begin, f) : 0;
+    if (f) fclose(f);
+    return got == sizeof begin && !begin[7] && begin[8] == '{';
+}
+
 static int run_tokenizer(settings *s, char **words, int count)
 {
     glam_split split = GLAM_SPLIT_GPT2;
@@ -38,14 +48,16 @@ static int run_tokenizer(settings *s, char **words, int count)
                         "is wanted", s->split);
     if (GIVEN(pieces) && s->pieces <= BYTES)
         return complain(USAGE, "--vocab %d: more than the 256 of the bytes are wanted", s->pieces);
-    glam_ctx *ctx = open_context(s);
+    if (GIVEN(show) && (count > 1 || GIVEN(tokens_out) || GIVEN(pieces) || GIVEN(split)))
+        return complain(USAGE, "--show learns nothing: it goes with one file, without --out, --vocab "
+                        "and --split");
     const char *out = GIVEN(tokens_out) ? s->tokens_out : "tokenizer.json";
+    if (!GIVEN(show) && check_apart("out", out, words, count)) return USAGE;
+    glam_ctx *ctx = open_context(s);
     int status = DONE;
     if (GIVEN(show)) {
-        size_t length = strlen(words[0]), end = strlen(".safetensors");
-        int model = length > end && strcmp(words[0] + length - end, ".safetensors") == 0;
-        const glam_tokenizer *t = model ? glam_load_tokenizer(ctx, words[0])
-                                        : hub_tokenizer_open(ctx, words[0]);
+        const glam_tokenizer *t = is_safetensors(words[0]) ? glam_load_tokenizer(ctx, words[0])
+                                                           : hub_tokenizer_open(ctx, words[0]);
         status = failure(ctx);
         if (status == DONE && !t) status = complain(FAILED, "%s: its tokens are bytes", words[0]);
         if (status == DONE) show_pieces(t, s->show);
@@ -55,10 +67,8 @@ static int run_tokenizer(settings *s, char **words, int count)
                                          split, 0);
         if (t) hub_tokenizer_save(ctx, t, out);
         if (t) return end_saving(ctx, out);
-        failure(ctx);
         status = FAILED;
     }
-    end_reservations();
     glam_close(ctx);
     return status;
 }

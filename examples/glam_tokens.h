@@ -32,6 +32,7 @@ static double bytes_per_token(const glam_text *text, const glam_tokenizer *t)
 static char *texts_to_learn(glam_ctx *ctx, char **paths, int count, double fraction, size_t *bytes)
 {
     char *all = NULL;
+    size_t held = 0;
     *bytes = 0;
     for (int i = 0; i < count; i++) {
         size_t n;
@@ -47,6 +48,7 @@ static char *texts_to_learn(glam_ctx *ctx, char **paths, int count, double fract
         }
         char *text = hub_read_file(ctx, paths[i], &n);
         if (failure(ctx)) break;
+        held += n;
         n -= (size_t)((double)n * fraction);
         char *more = (char *)realloc(all, *bytes + n + 1);
         if (more) {
@@ -57,7 +59,9 @@ static char *texts_to_learn(glam_ctx *ctx, char **paths, int count, double fract
         }
         hub_free_file(text);
         if (!more) { complain(FAILED, "there is no memory for %s", paths[i]); break; }
-        if (i + 1 == count) return all;
+        if (i + 1 < count) continue;
+        if (held) return all;
+        complain(FAILED, "there is nothing to learn from: every text is empty");
     }
     free(all);
     return NULL;

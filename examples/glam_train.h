@@ -201,14 +201,14 @@ static void print_sample(run *r)
 {
     int32_t tokens[PROMPT + SAMPLE];
     int prompt, before, bytes, count = write_sample(r, tokens, &prompt, (uint64_t)r->now.step);
-    char *given = tokens_text(r->tokens, tokens, prompt, &before);
+    char *begun = tokens_text(r->tokens, tokens, prompt, &before);
     char *text = tokens_text(r->tokens, tokens + prompt, count - prompt, &bytes);
     printf("  writes   ");
-    show_line(stdout, given, before, 24);
+    show_line(stdout, begun, before, 24);
     printf(" ... ");
     show_line(stdout, text, bytes, 54);
     printf("\n");
-    free(given);
+    free(begun);
     free(text);
 }
 
@@ -424,11 +424,11 @@ static void print_result(run *r)
 }
 
 // "  ./glam route model.safetensors", without the end of the line
-static void print_command(const char *command, const char *path)
+static void print_command(const char *verb, const char *path)
 {
     printf("  ");
     print_quoted(stdout, program);
-    printf(" %s ", command);
+    printf(" %s ", verb);
     print_path(stdout, path);
 }
 
@@ -617,7 +617,7 @@ static int run_train(settings *s, char **words, int count)
     if (count == 0)
         return complain(USAGE, "train wants one text or more: %s train book.txt", program);
     if (GIVEN(keep) && find_word("keep", s->keep, keep_names) < 0) return USAGE;
-    if (check_together(s) || check_lora(s)) return USAGE;
+    if (check_texts(s, count) || check_lora(s)) return USAGE;
     int status = open_run(&r, s, words, count);
     if (status == DONE) status = choose_files(&r);
     if (status == DONE) status = train(&r);
