@@ -445,22 +445,19 @@ static int row_text(jsonl *j, json_out *o)
                                         "continuation"};
     double gold = -1;
     o->length = 0;
-    if (json_find(j, "gold") && json_find(j, "gold")->kind == '0') json_number(j, "gold", &gold);
+    const hub_json *right = json_find(j, "gold");
+    if (right && right->type == HUB_NUMBER) gold = right->number;
     for (int i = 0; i < 6; i++) {
-        const json_field *f = json_find(j, parts[i]);
-        json_text text, *list;
+        const hub_json *f = json_find(j, parts[i]);
+        json_text *list;
         int count;
-        if (f && f->kind == '"' && json_string(j, parts[i], &text) == 1) add_text(o, text);
-        if (!f || f->kind != '[') continue;
+        if (f && f->type == HUB_STRING) add_text(o, json_text_of(f));
+        if (!f || f->type != HUB_ARRAY) continue;
         if (json_strings(j, parts[i], &list, &count) < 0) return FAILED;
         if (gold >= 0 && gold < count) add_text(o, list[(int)gold]);
     }
-    for (int i = 0; i < j->count && !o->length; i++) {
-        json_text text;
-        char *name = joined("%s", j->fields[i].name.text);
-        if (j->fields[i].kind == '"' && json_string(j, name, &text) == 1) add_text(o, text);
-        free(name);
-    }
+    for (const hub_json *f = j->line->first; f && !o->length; f = f->next)
+        if (f->type == HUB_STRING) add_text(o, json_text_of(f));
     return DONE;
 }
 

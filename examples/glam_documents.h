@@ -174,10 +174,8 @@ static int documents_line(document_stream *d, document_place *p)
     p->line_bytes = d->in.in.length;
     p->number = d->in.in.number;
     if (!d->field) return 1;
-    const json_field *old = json_find(&d->in, d->field);
-    p->old = old != NULL;
-    p->cut = old ? old->at : d->in.fields[d->in.count - 1].end;
-    p->resume = old ? old->end : p->cut;
+    json_place_of(&d->in, d->field, &p->cut, &p->resume);
+    p->old = p->resume > p->cut;
     return 1;
 }
 

@@ -267,7 +267,7 @@ static int check_folder(const char *which, const char *folder, const char *const
         char *path = in_folder(folder, *names);
         status = check_apart(which, path, &read, 1);
         if (status == DONE && kind_of(path) != NOTHING && !force)
-            status = complain(FAILED, "%s has a %s already; --force writes over it", folder, *names);
+            status = complain(FAILED, "%s has %s already; --force writes over it", folder, *names);
         free(path);
     }
     return status;

@@ -67,88 +67,65 @@ static void history_grow(history *h)
     }
 }
 
-// The numbers behind "name": in a part of a line, at most `most` of a list; how many there were.
-static int numbers_of(const char *from, const char *to, const char *name, double *out, int most)
+static double number_or(const hub_json *object, const char *name, double otherwise)
 {
-    char quoted[40];
+    const hub_json *n = hub_get(object, name);
+    return n && n->type == HUB_NUMBER ? n->number : otherwise;
+}
+
+// The numbers of a list, at most `most`; how many there were.
+static int numbers_of(const hub_json *list, double *out, int most)
+{
     int count = 0;
-    size_t length = (size_t)snprintf(quoted, sizeof quoted, "\"%s\"", name);
-    const char *at = from;
-    while (at + length < to && memcmp(at, quoted, length) != 0) at++;
-    if (at + length >= to) return 0;
-    at += length;
-    while (at < to && strchr(" :[", *at)) at++;
-    while (at < to && count < most) {
-        char *end;
-        double value = strtod(at, &end);
-        if (end == at) break;
-        out[count++] = value;
-        for (at = end; at < to && strchr(" ,", *at); at++) {}
-        if (at < to && strchr("]}\"", *at)) break;
-    }
+    for (const hub_json *n = list ? list->first : NULL; n && count < most && n->type == HUB_NUMBER; n = n->next)
+        out[count++] = n->number;
     return count;
 }
 
-// The list of mixtures in a line of a step.
-static void read_routing(history *h, const char *text, const char *end)
+// What a line of a step has of one mixture.
+static void read_routing(history *h, const hub_json *of)
 {
-    for (const char *at = text; at < end; at++) {
-        const char *close = at;
-        double layer;
-        if (*at != '{') continue;
-        while (close < end && *close != '}') close++;
-        if (numbers_of(at, close, "layer", &layer, 1) == 1 && layer >= 0 && layer < h->layers) {
-            history_layer *l = &h->of[(int)layer];
-            size_t n = (size_t)h->steps, E = (size_t)h->experts;
-            int got = numbers_of(at, close, "first", l->first + n * E, h->experts);
-            l->tokens[n] = l->dropped[n] = l->slots[n] = 0;
-            l->entropy[n] = l->balance[n] = NAN;
-            numbers_of(at, close, "tokens", l->tokens + n, 1);
-            numbers_of(at, close, "dropped", l->dropped + n, 1);
-            numbers_of(at, close, "slots", l->slots + n, 1);
-            numbers_of(at, close, "entropy", l->entropy + n, 1);
-            numbers_of(at, close, "balance", l->balance + n, 1);
-            if (got != h->experts) l->tokens[n] = 0;      // of another model
-            l->here |= l->tokens[n] > 0;
-        }
-        at = close;
-    }
-}
-
-static double number_or(jsonl *in, const char *name, double otherwise)
-{
-    double value = otherwise;
-    const json_field *f = json_find(in, name);
-    if (f && f->kind == '0') json_number(in, name, &value);
-    return value;
+    double layer = number_or(of, "layer", -1);
+    if (!(layer >= 0 && layer < h->layers)) return;
+    history_layer *l = &h->of[(int)layer];
+    size_t n = (size_t)h->steps, E = (size_t)h->experts;
+    int got = numbers_of(hub_get(of, "first"), l->first + n * E, h->experts);
+    l->tokens[n] = number_or(of, "tokens", 0);
+    l->dropped[n] = number_or(of, "dropped", 0);
+    l->slots[n] = number_or(of, "slots", 0);
+    l->entropy[n] = number_or(of, "entropy", NAN);
+    l->balance[n] = number_or(of, "balance", NAN);
+    if (got != h->experts) l->tokens[n] = 0;              // of another model
+    l->here |= l->tokens[n] > 0;
 }
 
 // A run that went on from an earlier step has that step twice: the later one holds.
 static void read_step(history *h, jsonl *in)
 {
-    double step = number_or(in, "step", 0);
+    double step = number_or(in->line, "step", 0);
     while (h->steps && h->step[h->steps - 1] >= step) h->steps--;
     while (h->evals && h->eval_step[h->evals - 1] >= step) h->evals--;
     history_grow(h);
     h->step[h->steps] = step;
-    h->loss[h->steps] = number_or(in, "loss", NAN);
-    h->balance[h->steps] = number_or(in, "balance", NAN);
+    h->loss[h->steps] = number_or(in->line, "loss", NAN);
+    h->balance[h->steps] = number_or(in->line, "balance", NAN);
     for (int i = 0; i < h->layers; i++) h->of[i].tokens[h->steps] = 0;
-    const json_field *f = json_find(in, "routing");
-    if (f && f->kind == '[') read_routing(h, in->in.text + f->at, in->in.text + f->end);
+    const hub_json *list = json_find(in, "routing");
+    for (const hub_json *of = list && list->type == HUB_ARRAY ? list->first : NULL; of; of = of->next)
+        read_routing(h, of);
     h->steps++;
 }
 
 static void read_eval(history *h, jsonl *in)
 {
-    double loss = number_or(in, "val_loss", NAN);
+    double loss = number_or(in->line, "val_loss", NAN);
     if (!isfinite(loss)) return;
     if (h->evals == h->eval_room) {
         h->eval_room = 2 * h->eval_room + 64;
         grow(&h->eval_step, h->evals, h->eval_room, 1);
         grow(&h->eval, h->evals, h->eval_room, 1);
     }
-    h->eval_step[h->evals] = number_or(in, "step", 0);
+    h->eval_step[h->evals] = number_or(in->line, "step", 0);
     h->eval[h->evals++] = loss;
 }
 
@@ -167,16 +144,14 @@ static int history_read(history *h, const char *which, const char *path, const c
     memset(h->of, 0, (size_t)h->layers * sizeof *h->of);
     if (jsonl_open(&in, path)) return FAILED;
     while ((got = jsonl_next(&in)) > 0) {
-        json_text event = {"", 0}, on = {"", 0};
-        const json_field *f = json_find(&in, "event"), *s = json_find(&in, "side");
-        if (!f || f->kind != '"' || json_string(&in, "event", &event) < 1) continue;
-        if (s && s->kind == '"' && json_string(&in, "side", &on) == 1 && of &&
-            strcmp(on.text, of) != 0) {
+        const hub_json *event = json_find(&in, "event"), *on = json_find(&in, "side");
+        if (!event || event->type != HUB_STRING) continue;
+        if (on && on->type == HUB_STRING && of && strcmp(on->text, of) != 0) {
             h->other++;
             continue;
         }
-        if (strcmp(event.text, "step") == 0) read_step(h, &in);
-        if (strcmp(event.text, "eval") == 0) read_eval(h, &in);
+        if (strcmp(event->text, "step") == 0) read_step(h, &in);
+        if (strcmp(event->text, "eval") == 0) read_eval(h, &in);
     }
     jsonl_close(&in);
     if (got < 0) return FAILED;

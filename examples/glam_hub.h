@@ -21,6 +21,7 @@ typedef struct hub_json {
     hub_type type;
     const char *key, *text;        // text: of strings, and of numbers as written
     size_t length;                 // bytes of text
+    size_t at, end;                // of the value in the text that was parsed
     double number;
     int count;                     // members
     struct hub_json *first, *next;
@@ -31,8 +32,11 @@ char *hub_read_file(glam_ctx *ctx, const char *path, size_t *bytes);
 void  hub_free_file(char *block);
 // Parses in place: text must stay, and ends in a zero.  Free with hub_json_free.
 hub_json *hub_json_parse(glam_ctx *ctx, const char *path, char *text, size_t bytes);
+// The same without a context; NULL: *wrong says what, *at at which byte.  halves: half of a pair of \u
+// is U+FFFD, as in what people have collected, and not wrong.
+hub_json *hub_json_read(char *text, size_t bytes, int halves, const char **wrong, size_t *at);
 void hub_json_free(hub_json *root);
-// The member of that name; NULL where there is none (or no object).
+// The member of that name, the last where there are more; NULL where there is none (or no object).
 const hub_json *hub_get(const hub_json *object, const char *name);
 
 // The tokenizer in a tokenizer.json or tokenizer.model, by the file's content.
@@ -74,6 +78,7 @@ const char *hub_unfinished(void);
 #include <string.h>
 #ifdef _WIN32
 #include <io.h>
+#include <process.h>
 #define HUB_BINARY O_BINARY
 #else
 #include <unistd.h>
@@ -122,7 +127,7 @@ void hub_free_file(char *block) { free(block); }
 typedef struct hub_parser {
     char *at, *end, *start;
     const char *wrong;
-    int depth;
+    int depth, halves;
 } hub_parser;
 
 static void hub_space(hub_parser *p)
@@ -167,12 +172,13 @@ static char *hub_string(hub_parser *p, size_t *length)
         int c = p->at < p->end && *p->at == 'u' ? hub_hex4(p->at + 1, p->end) : -1;
         if (c < 0) { p->wrong = "an escape that JSON has not"; return NULL; }
         p->at += 5;
-        if (c >= 0xd800 && c < 0xdc00) {
-            int low = p->end - p->at > 6 && p->at[0] == '\\' && p->at[1] == 'u'
+        if (c >= 0xd800 && c < 0xe000) {
+            int low = c < 0xdc00 && p->end - p->at > 6 && p->at[0] == '\\' && p->at[1] == 'u'
                     ? hub_hex4(p->at + 2, p->end) : -1;
-            if (low < 0xdc00 || low > 0xdfff) { p->wrong = "half a pair of \\u"; return NULL; }
-            c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
-            p->at += 6;
+            int whole = low >= 0xdc00 && low < 0xe000;
+            if (!whole && !p->halves) { p->wrong = "half a pair of \\u"; return NULL; }
+            c = whole ? 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00) : 0xfffd;
+            if (whole) p->at += 6;
         }
         to = hub_put_utf8(to, (unsigned)c);
     }
@@ -196,10 +202,12 @@ static void hub_members(hub_parser *p, hub_json *n, char close)
         size_t length;
         hub_space(p);
         if (close == '}') {
-            if (p->at >= p->end || *p->at++ != '"') { p->wrong = "a member without a name"; return; }
+            if (p->at >= p->end || *p->at != '"') { p->wrong = "a member without a name"; return; }
+            p->at++;
             if (!(key = hub_string(p, &length))) return;
             hub_space(p);
-            if (p->at >= p->end || *p->at++ != ':') { p->wrong = "a name without a value"; return; }
+            if (p->at >= p->end || *p->at != ':') { p->wrong = "a name without a value"; return; }
+            p->at++;
         }
         hub_json *member = hub_value(p);
         if (!member) return;
@@ -210,28 +218,49 @@ static void hub_members(hub_parser *p, hub_json *n, char close)
         hub_space(p);
         if (p->at < p->end && *p->at == ',') { p->at++; continue; }
         if (p->at < p->end && *p->at == close) { p->at++; return; }
-        p->wrong = "a list without an end";
+        p->wrong = p->at >= p->end ? "a list without an end" : close == '}' ? "neither , nor } behind a value"
+                                                                            : "neither , nor ] behind a value";
     }
+}
+
+static size_t hub_digits(const char *text)
+{ return strspn(text, "0123456789"); }
+
+// The bytes of the number that a text begins with; 0: it does not.
+static size_t hub_number_length(const char *text)
+{
+    size_t at = *text == '-', digits = text[at] == '0' ? 1 : hub_digits(text + at);
+    if (!digits) return 0;
+    at += digits;
+    if (text[at] == '.') {
+        if (!(digits = hub_digits(text + at + 1))) return 0;
+        at += 1 + digits;
+    }
+    if (text[at] != 'e' && text[at] != 'E') return at;
+    at += 1 + (text[at + 1] == '-' || text[at + 1] == '+');
+    return (digits = hub_digits(text + at)) ? at + digits : 0;
 }
 
 // A number, its text and its value, whatever the host's locale writes for a point.
 static double hub_decimal(hub_parser *p, hub_json *n)
 {
-    char text[80], *end;
-    size_t room = (size_t)(p->end - p->at), length = 0, at = 0;
-    while (length < room && length < 64 && p->at[length] &&
-           strchr("+-.0123456789eE", p->at[length])) length++;
+    char few[80], point[8];
+    size_t length = hub_number_length(p->at), whole = strcspn(p->at, "."), at = length;
+    char *text = length < 64 ? few : (char *)malloc(length + sizeof point);
+    if (!length || !text) { p->wrong = length ? "too much" : "a number that is none"; return 0; }
     n->text = p->at;
     n->length = length;
-    p->at += length;
-    for (size_t i = 0; i < length; i++) {
-        int dot = n->text[i] == '.' ? snprintf(text + at, 8, "%.1f", 0.5) : 0;   // "0.5", or "0,5"
-        if (dot > 2) memmove(text + at, text + at + 1, (size_t)dot - 2), at += (size_t)dot - 2;
-        else text[at++] = n->text[i];
+    memcpy(text, p->at, length);
+    if (whole < length) {
+        at = (size_t)snprintf(point, sizeof point, "%.1f", 0.5) - 2;      // "0.5", or "0,5"
+        memcpy(text + whole, point + 1, at);
+        memcpy(text + whole + at, p->at + whole + 1, length - whole - 1);
+        at += length - 1;
     }
     text[at] = 0;
-    double value = strtod(text, &end);
-    if (*end) p->wrong = "a number that is none";
+    p->at += length;
+    double value = strtod(text, NULL);
+    if (text != few) free(text);
     return value;
 }
 
@@ -243,6 +272,7 @@ static hub_json *hub_value(hub_parser *p)
     hub_space(p);
     if (!n || ++p->depth > 200) { p->wrong = n ? "too deep a nesting" : "too much"; free(n); return NULL; }
     char c = p->at < p->end ? *p->at : 0;
+    n->at = (size_t)(p->at - p->start);
     if (c == '{' || c == '[') {
         n->type = c == '{' ? HUB_OBJECT : HUB_ARRAY;
         hub_members(p, n, c == '{' ? '}' : ']');
@@ -260,19 +290,29 @@ static hub_json *hub_value(hub_parser *p)
         else { n->type = words[i].type; p->at += strlen(words[i].word); }
     }
     p->depth--;
+    n->end = (size_t)(p->at - p->start);
     if (p->wrong) { hub_json_free(n); return NULL; }
     return n;
 }
 
 hub_json *hub_json_parse(glam_ctx *ctx, const char *path, char *text, size_t bytes)
 {
-    hub_parser p = { text, text + bytes, text, NULL, 0 };
-    hub_json *root = hub_value(&p);
-    hub_space(&p);
-    if (root && p.at != p.end) { p.wrong = "something after its end"; hub_json_free(root); root = NULL; }
+    const char *wrong;
+    size_t at;
+    hub_json *root = hub_json_read(text, bytes, 0, &wrong, &at);
     if (!root)
-        glam_fail(ctx, GLAM_ERR_FORMAT, "%s: is no JSON: byte %.0f has %s", path,
-                  (double)(p.at - p.start), p.wrong);
+        glam_fail(ctx, GLAM_ERR_FORMAT, "%s: is no JSON: byte %.0f has %s", path, (double)at, wrong);
+    return root;
+}
+
+hub_json *hub_json_read(char *text, size_t bytes, int halves, const char **wrong, size_t *at)
+{
+    hub_parser p = { text, text + bytes, text, NULL, 0, halves };
+    hub_json *root = hub_value(&p);
+    if (root) hub_space(&p);
+    if (root && p.at != p.end) { p.wrong = "something after its end"; hub_json_free(root); root = NULL; }
+    *wrong = p.wrong;
+    *at = (size_t)(p.at - p.start);
     return root;
 }
 
@@ -289,9 +329,10 @@ void hub_json_free(hub_json *n)
 
 const hub_json *hub_get(const hub_json *object, const char *name)
 {
-    const hub_json *m = object && object->type == HUB_OBJECT ? object->first : NULL;
-    while (m && strcmp(m->key, name)) m = m->next;
-    return m;
+    const hub_json *found = NULL;
+    for (const hub_json *m = object && object->type == HUB_OBJECT ? object->first : NULL; m; m = m->next)
+        if (strcmp(m->key, name) == 0) found = m;
+    return found;
 }
 
 static int hub_is(const hub_json *n, const char *text)
@@ -857,15 +898,19 @@ static FILE *hub_create(glam_ctx *ctx, const char *path, hub_out *o)
     o->path = path;
     o->fresh = path && !glam_error(ctx) ? (char *)malloc(room) : NULL;
     for (int i = 0; o->fresh && !o->file && i < 1000; i++) {
-        snprintf(o->fresh, room, "%s.%d.part", path, i);
+        // a name of this process, told before the file is there: a signal may come at once
+        hub_fresh = NULL;
+        snprintf(o->fresh, room, "%s.%ld.part", path, (long)getpid() + i);
+        hub_fresh = o->fresh;
         int handle = open(o->fresh, O_WRONLY | O_CREAT | O_EXCL | HUB_BINARY, 0666);
         if (handle >= 0 && !(o->file = fdopen(handle, "wb"))) { close(handle); remove(o->fresh); }
         if (handle < 0 && errno != EEXIST) break;
     }
     if (!o->file) {
         glam_fail(ctx, GLAM_ERR_FILE, "%s: cannot be written: %s", path ? path : "a file", strerror(errno));
+        hub_fresh = NULL;
         free(o->fresh);
-    } else hub_fresh = o->fresh;
+    }
     return o->file;
 }
 

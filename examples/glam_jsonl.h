@@ -15,7 +15,8 @@
        jsonl_close(&in);
 
    What json_string and its like give lives until the next line.  A name that stands twice means
-   the last one, as in most readers.  Bytes above 127 are taken as they are. */
+   the last one, as in most readers.  Bytes above 127 are taken as they are.  What a value is
+   glam_hub.h knows; here is where it stands: the file, the line, the column. */
 
 #ifndef GLAM_JSONL_H
 #define GLAM_JSONL_H
@@ -116,22 +117,19 @@ static int lines_next(lines *l)
 
 typedef struct json_text { const char *text; size_t length; } json_text;   // and a 0 behind it
 
-typedef struct json_field {
-    json_text name;
-    char      kind;                              // " [ { 0 (a number) t f n
-    size_t    at, end;                           // of its value in the line
-    int       decoded, items;
-    json_text text, *list;
-} json_field;
+// Strings of a line, as json_strings gave them.
+typedef struct json_list {
+    struct json_list *next;
+    json_text         of[1];                     // and more
+} json_list;
 
 typedef struct jsonl {
-    lines       in;
-    size_t      at;                              // the parser's place in the line
-    json_field *fields;
-    int         count, room;
-    char       *decoded;                         // no string is longer decoded than in the line
-    size_t      used, decoded_room;
-    int         quiet;                           // nothing is said of what is wrong
+    lines      in;
+    char      *copy;                             // of the line: strings are decoded in place
+    size_t     room;
+    hub_json  *line;                             // the object; NULL: none
+    json_list *lists;
+    int        quiet;                            // nothing is said of what is wrong
 } jsonl;
 
 static inline int jsonl_open(jsonl *j, const char *path)
@@ -142,17 +140,19 @@ static inline int jsonl_open(jsonl *j, const char *path)
 
 static void jsonl_forget(jsonl *j)
 {
-    for (int i = 0; i < j->count; i++) free(j->fields[i].list);
-    j->count = 0;
-    j->used = 0;
+    hub_json_free(j->line);
+    j->line = NULL;
+    for (json_list *next; j->lists; j->lists = next) {
+        next = j->lists->next;
+        free(j->lists);
+    }
 }
 
 static inline void jsonl_close(jsonl *j)
 {
     jsonl_forget(j);
     lines_close(&j->in);
-    free(j->fields);
-    free(j->decoded);
+    free(j->copy);
     memset(j, 0, sizeof *j);
 }
 
@@ -170,197 +170,21 @@ static int jsonl_wrong(const jsonl *j, const char *format, ...)
     return -1;
 }
 
-static int json_bad(const jsonl *j, const char *what)
-{
-    jsonl_wrong(j, "column %.0f: %s", (double)j->at + 1, what);
-    return 0;
-}
-
-static char json_peek(jsonl *j)
-{
-    const char *t = j->in.text;
-    while (t[j->at] == ' ' || t[j->at] == '\t' || t[j->at] == '\r') j->at++;
-    return t[j->at];
-}
-
-static int json_hex(const char *t, unsigned *code)
-{
-    *code = 0;
-    for (int i = 0; i < 4; i++) {
-        int c = t[i] | 32, digit = t[i] >= '0' && t[i] <= '9' ? t[i] - '0'
-                                 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (digit < 0) return 0;
-        *code = 16 * *code + (unsigned)digit;
-    }
-    return 1;
-}
-
-// From the opening quote to behind the closing one.
-static int json_skip_string(jsonl *j)
-{
-    const unsigned char *t = (const unsigned char *)j->in.text;
-    size_t at = j->at + 1;
-    unsigned code;
-    for (;; at++) {
-        while (t[at] >= 32 && t[at] != '"' && t[at] != '\\') at++;
-        if (t[at] == '"') break;
-        j->at = at;
-        if (at >= j->in.length) return json_bad(j, "a string does not end");
-        if (t[at] != '\\') return json_bad(j, "a control character inside a string");
-        at++;
-        if (t[at] == 'u' && !json_hex((const char *)t + at + 1, &code))
-            return json_bad(j, "\\u and four hexadecimal digits are wanted");
-        if (!t[at] || !strchr("\"\\/bfnrtu", t[at])) return json_bad(j, "no such escape");
-    }
-    j->at = at + 1;
-    return 1;
-}
-
-static int json_skip_digits(jsonl *j)
-{
-    size_t from = j->at;
-    while (j->in.text[j->at] >= '0' && j->in.text[j->at] <= '9') j->at++;
-    return j->at > from;
-}
-
-static int json_skip_number(jsonl *j)
-{
-    const char *t = j->in.text;
-    j->at += t[j->at] == '-';
-    if (t[j->at] == '0') j->at++;
-    else if (!json_skip_digits(j)) return json_bad(j, "no JSON value");
-    if (t[j->at] == '.' && (j->at++, !json_skip_digits(j))) return json_bad(j, "no number");
-    if ((t[j->at] | 32) == 'e') {
-        j->at++;
-        j->at += t[j->at] == '+' || t[j->at] == '-';
-        if (!json_skip_digits(j)) return json_bad(j, "no number");
-    }
-    return 1;
-}
-
-// A value of any kind, checked to its end.  A line need not nest deeper than 200.
-static int json_skip(jsonl *j, int depth)
-{
-    static const char *const words[] = { "true", "false", "null" };
-    char open = json_peek(j), close = open == '{' ? '}' : ']';
-    if (open == '"') return json_skip_string(j);
-    for (int i = 0; i < 3; i++)
-        if (strncmp(j->in.text + j->at, words[i], strlen(words[i])) == 0) {
-            j->at += strlen(words[i]);
-            return 1;
-        }
-    if (open != '{' && open != '[') return json_skip_number(j);
-    if (depth > 200) return json_bad(j, "nested too deep");
-    j->at++;
-    if (json_peek(j) == close) {
-        j->at++;
-        return 1;
-    }
-    for (;; j->at++) {
-        if (open == '{') {
-            if (json_peek(j) != '"') return json_bad(j, "a name in quotes is wanted");
-            if (!json_skip_string(j)) return 0;
-            if (json_peek(j) != ':') return json_bad(j, ": is wanted");
-            j->at++;
-        }
-        if (!json_skip(j, depth + 1)) return 0;
-        if (json_peek(j) == close) break;
-        if (json_peek(j) != ',')
-            return json_bad(j, j->at >= j->in.length ? "the line ends too early"
-                                                     : ", or the end of the list is wanted");
-    }
-    j->at++;
-    return 1;
-}
-
-static char *json_put_utf8(char *out, unsigned long code)
-{
-    int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    static const unsigned char lead[] = { 0, 0xc0, 0xe0, 0xf0 };
-    *out++ = (char)(lead[more] | (code >> (6 * more)));
-    while (more-- > 0) *out++ = (char)(0x80 | ((code >> (6 * more)) & 63));
-    return out;
-}
-
-// The string that begins at a quote in the line, which has been checked.  Half of a surrogate
-// pair is U+FFFD.
-static json_text json_decode(jsonl *j, size_t at)
-{
-    static const char letters[] = "\"\"\\\\//b\bf\fn\nr\rt\t";
-    const char *t = j->in.text + at + 1;
-    char *out = j->decoded + j->used;
-    json_text made = { out, 0 };
-    while (*t != '"') {
-        size_t plain = strcspn(t, "\"\\");
-        memcpy(out, t, plain);
-        out += plain;
-        t += plain;
-        if (*t != '\\') continue;
-        if (t[1] != 'u') {
-            for (int i = 0; letters[i]; i += 2)
-                if (letters[i] == t[1]) *out++ = letters[i + 1];
-            t += 2;
-            continue;
-        }
-        unsigned code, low = 0;
-        json_hex(t + 2, &code);
-        t += 6;
-        int first = code >= 0xd800 && code < 0xdc00;
-        if (first && t[0] == '\\' && t[1] == 'u' && json_hex(t + 2, &low) && low >= 0xdc00 &&
-            low < 0xe000) {
-            out = json_put_utf8(out, 0x10000ul + ((code - 0xd800ul) << 10) + (low - 0xdc00ul));
-            t += 6;
-        } else out = json_put_utf8(out, code >= 0xd800 && code < 0xe000 ? 0xfffd : code);
-    }
-    made.length = (size_t)(out - made.text);
-    *out++ = 0;
-    j->used = (size_t)(out - j->decoded);
-    return made;
-}
-
-static json_field *json_new_field(jsonl *j)
-{
-    if (j->count == j->room) {
-        int room = 2 * j->room + 16;
-        json_field *more = (json_field *)need((size_t)room * sizeof *more);
-        if (j->count) memcpy(more, j->fields, (size_t)j->count * sizeof *more);
-        free(j->fields);
-        j->fields = more;
-        j->room = room;
-    }
-    memset(&j->fields[j->count], 0, sizeof *j->fields);
-    return &j->fields[j->count++];
-}
-
-// The object of the line: where each of its fields is.
+// The object of the line.
 static int json_object(jsonl *j)
 {
-    j->at = 0;
-    if (json_peek(j) != '{') return json_bad(j, "an object { ... } is wanted");
-    j->at++;
-    if (json_peek(j) != '}') {
-        for (;; j->at++) {
-            if (json_peek(j) != '"') return json_bad(j, "a name in quotes is wanted");
-            size_t name = j->at;
-            if (!json_skip_string(j)) return 0;
-            json_field *f = json_new_field(j);
-            f->name = json_decode(j, name);
-            if (json_peek(j) != ':') return json_bad(j, ": is wanted");
-            j->at++;
-            f->kind = json_peek(j);
-            f->at = j->at;
-            if (!json_skip(j, 1)) return 0;
-            if (f->kind == '-' || (f->kind >= '0' && f->kind <= '9')) f->kind = '0';
-            f->end = j->at;
-            if (json_peek(j) == '}') break;
-            if (json_peek(j) != ',')
-                return json_bad(j, j->at >= j->in.length ? "the line ends too early"
-                                                         : ", or } is wanted");
-        }
+    const char *wrong = "an object { ... } is wanted";
+    size_t bytes = j->in.length, at = strspn(j->in.text, " \t\r");
+    if (j->room <= bytes) {
+        free(j->copy);
+        j->room = 2 * bytes + 1;
+        j->copy = (char *)need(j->room);
     }
-    j->at++;
-    json_peek(j);
-    return j->at >= j->in.length || json_bad(j, "something follows the object");
+    memcpy(j->copy, j->in.text, bytes);
+    j->copy[bytes] = 0;
+    if (j->copy[at] == '{') j->line = hub_json_read(j->copy, bytes, 1, &wrong, &at);
+    if (!j->line) jsonl_wrong(j, "column %.0f: %s", (double)at + 1, wrong);
+    return j->line != NULL;
 }
 
 // The next line that is not blank.  1: an object, 0: no more lines, -1: wrong, which is told.
@@ -368,96 +192,81 @@ static inline int jsonl_next(jsonl *j)
 {
     int got;
     jsonl_forget(j);
-    while ((got = lines_next(&j->in)) > 0) {
-        j->at = 0;
-        json_peek(j);
-        if (j->at == j->in.length) continue;
-        if (j->decoded_room <= j->in.length) {
-            free(j->decoded);
-            j->decoded_room = 2 * j->in.length + 1;
-            j->decoded = (char *)need(j->decoded_room);
-        }
-        return json_object(j) ? 1 : -1;
-    }
+    while ((got = lines_next(&j->in)) > 0)
+        if (strspn(j->in.text, " \t\r") < j->in.length) return json_object(j) ? 1 : -1;
     return got;
 }
 
-static json_field *json_find(jsonl *j, const char *name)
-{
-    size_t length = strlen(name);
-    for (int i = j->count - 1; i >= 0; i--)
-        if (j->fields[i].name.length == length && !memcmp(j->fields[i].name.text, name, length))
-            return &j->fields[i];
-    return NULL;
-}
+static const hub_json *json_find(const jsonl *j, const char *name) { return hub_get(j->line, name); }
 
-static const char *json_kind_name(char kind)
+static const char *json_kind_name(hub_type type)
 {
-    return kind == '"' ? "a string" : kind == '[' ? "a list" : kind == '{' ? "an object"
-         : kind == '0' ? "a number" : kind == 'n' ? "null" : "true or false";
+    static const char *const names[] = { "null", "true or false", "true or false", "a number", "a string",
+                                         "a list", "an object" };     // hub_type
+    return names[type];
 }
 
 // A field of that kind.  1: here, 0: no such field, -1: of another kind, which is told.
-static int json_of_kind(jsonl *j, const char *name, char kind, json_field **field)
+static int json_of_kind(jsonl *j, const char *name, hub_type type, const hub_json **field)
 {
     *field = json_find(j, name);
     if (!*field) return 0;
-    if ((*field)->kind == kind) return 1;
+    if ((*field)->type == type) return 1;
     return jsonl_wrong(j, "the field \"%s\" is %s; %s is wanted", name,
-                       json_kind_name((*field)->kind), json_kind_name(kind));
+                       json_kind_name((*field)->type), json_kind_name(type));
+}
+
+static json_text json_text_of(const hub_json *n)
+{
+    json_text text = { n->text, n->length };
+    return text;
 }
 
 static inline int json_string(jsonl *j, const char *name, json_text *text)
 {
-    json_field *f;
-    int got = json_of_kind(j, name, '"', &f);
+    const hub_json *f;
+    int got = json_of_kind(j, name, HUB_STRING, &f);
     text->text = "";
     text->length = 0;
-    if (got < 1) return got;
-    if (!f->decoded) f->text = json_decode(j, f->at);
-    f->decoded = 1;
-    *text = f->text;
-    return 1;
+    if (got == 1) *text = json_text_of(f);
+    return got;
 }
 
 // A list of strings, as pointers into the line's memory.
 static inline int json_strings(jsonl *j, const char *name, json_text **list, int *count)
 {
-    json_field *f;
-    int got = json_of_kind(j, name, '[', &f);
-    size_t room = 0;
+    const hub_json *f;
+    int got = json_of_kind(j, name, HUB_ARRAY, &f);
     *list = NULL;
     *count = 0;
     if (got < 1) return got;
-    j->at = f->at + 1;
-    if (!f->decoded && json_peek(j) != ']') {
-        for (;; j->at++) {
-            if (json_peek(j) != '"')
-                return jsonl_wrong(j, "the field \"%s\": item %d is no string", name, f->items);
-            if ((size_t)f->items == room) {
-                room = 2 * room + 8;
-                json_text *more = (json_text *)need(room * sizeof *more);
-                if (f->items) memcpy(more, f->list, (size_t)f->items * sizeof *more);
-                free(f->list);
-                f->list = more;
-            }
-            f->list[f->items++] = json_decode(j, j->at);
-            json_skip_string(j);
-            if (json_peek(j) == ']') break;
-        }
+    json_list *made = (json_list *)need(sizeof *made + (size_t)f->count * sizeof *made->of);
+    made->next = j->lists;
+    j->lists = made;
+    for (const hub_json *m = f->first; m; m = m->next) {
+        if (m->type != HUB_STRING)
+            return jsonl_wrong(j, "the field \"%s\": item %d is no string", name, *count);
+        made->of[(*count)++] = json_text_of(m);
     }
-    f->decoded = 1;
-    *list = f->list;
-    *count = f->items;
+    *list = made->of;
     return 1;
 }
 
 static inline int json_number(jsonl *j, const char *name, double *value)
 {
-    json_field *f;
-    int got = json_of_kind(j, name, '0', &f);
-    *value = got == 1 ? strtod(j->in.text + f->at, NULL) : 0;
+    const hub_json *f;
+    int got = json_of_kind(j, name, HUB_NUMBER, &f);
+    *value = got == 1 ? f->number : 0;
     return got;
+}
+
+// Where a field of that name has its value in the line, or where one more may be put: behind the last.
+static void json_place_of(const jsonl *j, const char *name, size_t *at, size_t *end)
+{
+    const hub_json *f = json_find(j, name), *last = j->line->first;
+    while (last && last->next) last = last->next;
+    *at = f ? f->at : last ? last->end : j->line->at + 1;
+    *end = f ? f->end : *at;
 }
 
 // == writing ================================================================================
@@ -519,21 +328,14 @@ static inline void json_put_text(json_out *o, const char *text, size_t length)
 }
 
 // The line as it came, with this field (its value as JSON) added or put in place of an old one.
-static inline void json_put_line_with(json_out *o, jsonl *j, const char *name, const char *value)
+static inline void json_put_line_with(json_out *o, const jsonl *j, const char *name, const char *value)
 {
-    const json_field *f = json_find(j, name);
-    const char *line = j->in.text;
-    if (f) {
-        json_put(o, line, f->at);
-        json_put(o, value, strlen(value));
-        json_put(o, line + f->end, j->in.length - f->end);
-    } else {
-        size_t end = j->count ? j->fields[j->count - 1].end : strcspn(line, "{") + 1;
-        json_put(o, line, end);
-        json_printf(o, "%s\"%s\":", j->count ? "," : "", name);
-        json_put(o, value, strlen(value));
-        json_put(o, "}", 1);
-    }
+    size_t at, end;
+    json_place_of(j, name, &at, &end);
+    json_put(o, j->in.text, at);
+    if (at == end) json_printf(o, "%s\"%s\":", j->line->first ? "," : "", name);
+    json_put(o, value, strlen(value));
+    json_put(o, j->in.text + end, j->in.length - end);
 }
 
 // A file that appears under its name when it is whole, or standard output.  Ctrl-C leaves nothing.
@@ -584,6 +386,21 @@ static void save_whole(const glam_model *model, const char *path)
     if (waits) leave_nothing(waits);
 }
 
+// In the list of the handler: one name for another, NULL for none.  The name is there before its file
+// is, and is this process's own, so that a signal may come at any moment.
+static void note_fresh(const char *old, const char *fresh)
+{
+    for (int i = 0; i < 4; i++) {
+        char *name = fresh_names[i];
+        if (strcmp(name, old ? old : "") != 0) continue;
+        if (fresh && strlen(fresh) < sizeof fresh_names[i]) {
+            strcpy(name + 1, fresh + 1);
+            *name = *fresh;                      // it counts from here on
+        } else *name = 0;
+        return;
+    }
+}
+
 // Which option names it, for messages.  path NULL or "-": standard output.
 static inline int outfile_open(outfile *o, const char *which, const char *path, int force)
 {
@@ -592,23 +409,23 @@ static inline int outfile_open(outfile *o, const char *which, const char *path, 
     if (!path || strcmp(path, "-") == 0) return DONE;
     if (check_writable(which, path, force)) return FAILED;
     o->path = path;
+    catch_and_leave_nothing();
     for (int i = 0, handle = -1; handle < 0; i++) {
-        o->fresh = joined("%s.%d.part", path, i);
+        o->fresh = joined("%s.%ld.part", path, (long)getpid() + i);
+        note_fresh(NULL, o->fresh);
         handle = open(o->fresh, O_WRONLY | O_CREAT | O_EXCL | O_BINARY | O_CLOEXEC, 0666);
         if (handle >= 0) o->file = fdopen(handle, "wb");
         else if (errno != EEXIST || i > 1000) {
             complain(FAILED, "--%s %s cannot be written: %s", which, path, strerror(errno));
+            note_fresh(o->fresh, NULL);
             free(o->fresh);
             o->fresh = NULL;
             return FAILED;
-        } else free(o->fresh);
-    }
-    for (int i = 0; i < 4; i++)
-        if (!fresh_names[i][0] && strlen(o->fresh) < sizeof fresh_names[i]) {
-            strcpy(fresh_names[i], o->fresh);
-            break;
+        } else {
+            note_fresh(o->fresh, NULL);
+            free(o->fresh);
         }
-    catch_and_leave_nothing();
+    }
     return DONE;
 }
 
@@ -631,7 +448,7 @@ static inline int outfile_close(outfile *o, int keep)
     if (keep && !bad) bad = fsync(fileno(o->file)) != 0 && errno != EINVAL;
 #endif
     bad |= fclose(o->file) != 0;
-    for (int i = 0; i < 4; i++) if (strcmp(fresh_names[i], o->fresh) == 0) fresh_names[i][0] = 0;
+    note_fresh(o->fresh, NULL);
 #ifdef _WIN32
     if (keep && !bad) remove(o->path);           // it renames over nothing
 #endif

@@ -114,7 +114,6 @@ static int put_source(mix_source *m, uint64_t document, int as_json, json_out *o
         line.in.number = document + 1;           // of its documents: lines are not counted again
         line.in.text = raw;
         line.in.length = bytes;
-        line.decoded = (char *)need(line.decoded_room = 2 * bytes + 1);
         if (!json_object(&line)) status = FAILED;
         else if (as_json) {
             json_put_line_with(out, &line, "source", source);
@@ -124,9 +123,7 @@ static int put_source(mix_source *m, uint64_t document, int as_json, json_out *o
             json_put(out, "\n\n", 2);
         } else status = complain(FAILED, "%s: document %.0f has no \"text\"", m->path,
                                  (double)document + 1);
-        jsonl_forget(&line);
-        free(line.fields);
-        free(line.decoded);
+        jsonl_close(&line);
     }
     free(raw);
     free(source);

@@ -147,43 +147,32 @@ static void row_turn(row_set *r, chat_role role, const char *glued, const char *
     row_learn(r, from, 0);
 }
 
-// The next {"role": ..., "content": ...} of a list; 1, 0: the list ends, -1: wrong, which is told.
-static int next_message(jsonl *in, int number, json_text *role, json_text *content)
+// The {"role": ..., "content": ...} of a turn; 0: wrong, which is told.
+static int read_message(jsonl *in, const hub_json *m, int number, json_text *role, json_text *content)
 {
-    char mark = json_peek(in);
-    int has[2] = { 0, 0 };
-    if (mark == ']') return 0;
-    if (mark == ',') in->at++;
-    if (json_peek(in) != '{')
-        return jsonl_wrong(in, "message %d is no object with a role and its content", number);
-    do {
-        in->at++;
-        if (json_peek(in) == '}') break;
-        size_t name = in->at;
-        json_skip_string(in);
-        size_t length = in->at - name;
-        json_peek(in);
-        in->at++;                                // the colon
-        char kind = json_peek(in);
-        int which = length == 6 && memcmp(in->in.text + name, "\"role\"", 6) == 0 ? 0
-                  : length == 9 && memcmp(in->in.text + name, "\"content\"", 9) == 0 ? 1 : -1;
-        if (which >= 0 && kind != '"')
-            return jsonl_wrong(in, "message %d: its %s is %s; a string is wanted", number,
-                               which ? "content" : "role", json_kind_name(kind));
-        if (which >= 0 && !has[which]++) *(which ? content : role) = json_decode(in, in->at);
-        json_skip(in, 3);
-    } while (json_peek(in) == ',');
-    in->at++;
-    if (has[0] && has[1]) return 1;
-    return jsonl_wrong(in, "message %d has no %s", number, has[0] ? "content" : "role");
+    static const char *const names[] = { "role", "content" };
+    if (m->type != HUB_OBJECT) {
+        jsonl_wrong(in, "message %d is no object with a role and its content", number);
+        return 0;
+    }
+    for (int i = 0; i < 2; i++) {
+        const hub_json *of = hub_get(m, names[i]);
+        if (!of) jsonl_wrong(in, "message %d has no %s", number, names[i]);
+        else if (of->type != HUB_STRING)
+            jsonl_wrong(in, "message %d: its %s is %s; a string is wanted", number, names[i],
+                        json_kind_name(of->type));
+        if (!of || of->type != HUB_STRING) return 0;
+        *(i ? content : role) = json_text_of(of);
+    }
+    return 1;
 }
 
 static int row_messages(row_set *r, jsonl *in)
 {
     static const char *const names[] = { "system", "user", "assistant" };
-    json_field *list;
+    const hub_json *list;
     json_text role = { "", 0 }, content = { "", 0 };
-    if (json_of_kind(in, "messages", '[', &list) < 1) return 0;
+    if (json_of_kind(in, "messages", HUB_ARRAY, &list) < 1) return 0;
     if (!r->format) {
         jsonl_wrong(in, "messages: the model's tokenizer has no marks of turns; --format says "
                     "which to write");
@@ -191,22 +180,22 @@ static int row_messages(row_set *r, jsonl *in)
     }
     const chat_format *f = r->format;
     char *glued = joined("%s", "");
-    int got, number = 1;
+    int good = 1, number = 1;
     r->ids.count = 0;
     chat_room(&r->ids, 64);
     r->ids.count = glam_encode_control(r->tokens, f->begin, strlen(f->begin), r->ids.ids, 64);
     row_learn(r, 0, 0);
-    in->at = list->at + 1;
-    for (; (got = next_message(in, number, &role, &content)) > 0; number++) {
+    for (const hub_json *m = list->first; m && good; m = m->next, number++) {
         int who = 0;
-        while (who < 3 && strcmp(names[who], role.text) != 0) who++;
+        good = read_message(in, m, number, &role, &content);
+        while (good && who < 3 && strcmp(names[who], role.text) != 0) who++;
         if (who == 3)
-            got = jsonl_wrong(in, "message %d: there is no role \"%s\"; system, user and assistant "
-                              "are known", number, role.text);
-        else if (who != USER && *glued)
-            got = jsonl_wrong(in, "message %d: the %s format puts the system's words into the "
-                              "user's turn, which must come next", number, f->name);
-        if (got < 0 || !plain_text(in, "content", content)) { got = -1; break; }
+            good = jsonl_wrong(in, "message %d: there is no role \"%s\"; system, user and assistant "
+                               "are known", number, role.text) > 0;
+        else if (good && who != USER && *glued)
+            good = jsonl_wrong(in, "message %d: the %s format puts the system's words into the "
+                               "user's turn, which must come next", number, f->name) > 0;
+        if (!good || !(good = plain_text(in, "content", content))) break;
         if (who == SYSTEM && !f->prefix[SYSTEM]) {
             free(glued);
             glued = joined("%s\n\n", content.text);
@@ -217,7 +206,7 @@ static int row_messages(row_set *r, jsonl *in)
         glued = joined("%s", "");
     }
     free(glued);
-    return got == 0;
+    return good;
 }
 
 // The tokens of a row into r->ids; 0: something is wrong with it, which is told.

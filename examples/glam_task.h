@@ -85,10 +85,11 @@ static char *fill_pattern(jsonl *in, const char *pattern)
         size_t plain = *p == '{' ? 1 : strcspn(p, "{");
         if (end) {
             char *name = joined("%.*s", (int)(end - p - 1), p + 1);
-            json_field *there = json_find(in, name);
-            int got = there && there->kind == '"' ? json_string(in, name, &field) : 0;
+            const hub_json *there = json_find(in, name);
+            int text = there && there->type == HUB_STRING;
+            if (text) field = json_text_of(there);
             free(name);
-            if (got < 1) {
+            if (!text) {
                 free(out);
                 return NULL;
             }
@@ -106,12 +107,12 @@ static char *fill_pattern(jsonl *in, const char *pattern)
 static int read_gold(jsonl *in, const eval_task *t, task_row *row)
 {
     const char *name = json_find(in, "gold") ? "gold" : t->gold;
-    json_field *f = json_find(in, name);
+    const hub_json *f = json_find(in, name);
     double number = -1;
     json_text text;
     if (!f) return jsonl_wrong(in, "there is no field \"%s\", which says what is right", name);
-    if (f->kind == '0') json_number(in, name, &number);
-    else if (f->kind == 't' || f->kind == 'f') number = f->kind == 't';
+    if (f->type == HUB_NUMBER) number = f->number;
+    else if (f->type == HUB_TRUE || f->type == HUB_FALSE) number = f->type == HUB_TRUE;
     else if (json_string(in, name, &text) > 0) {
         if (text.length == 1) number = text.text[0] - 'A';
         for (int i = 0; i < row->count; i++)

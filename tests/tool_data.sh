@@ -86,7 +86,7 @@ grep -v -x -F -q -f "$work/b" "$work/a" && fail "filter: plain text was changed"
 
 # --- broken lines: the file, the line, nothing written
 printf '{"text":"one"}\n\n{"text":"two}\n' >"$work/bad.jsonl"
-try 1 'bad.jsonl:3: column 14: a string does not end' score "$work/bad.jsonl" --classifier "$work/c.safetensors" --out "$work/bad.out"
+try 1 'bad.jsonl:3: column 14: a string without an end' score "$work/bad.jsonl" --classifier "$work/c.safetensors" --out "$work/bad.out"
 [ -e "$work/bad.out" ] && fail "a broken run left a file" || pass
 ls "$work" | grep -q part && fail "a broken run left its part" || pass
 printf '{"text":1}\n' >"$work/bad.jsonl"

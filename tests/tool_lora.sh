@@ -82,7 +82,7 @@ cp "$families/mixtral/adapter"/adapter_* . && sed 's/"use_dora": false/"use_dora
 ask merge mixtral.st dora --out x.st;                 is "DoRA is refused by its name" 1 'use_dora'
 # a folder that cannot be written whole leaves nothing of it
 mkdir -p blocked/adapter_model.safetensors
-ask export mixtral.st --adapter mixtral.peft --out blocked; is "a place that is taken" 1 'cannot be written'
+ask export mixtral.st --adapter mixtral.peft --out blocked --force; is "a place that is taken" 1 'cannot be written'
 [ "$(ls blocked)" = adapter_model.safetensors ] && pass || fail "blocked has $(ls blocked)"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

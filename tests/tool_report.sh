@@ -133,7 +133,7 @@ try 1 'layer 1 is dense; layer 2 is a mixture' route "$model" abc --layer 1
 try 1 'experts 0 to 3' route "$model" abc --expert 4
 try 1 'every layer is dense' route "$work/dense" abc
 try 1 'is a folder' route "$model" "$work"
-try 1 'empty' route "$model" ''
+try 2 'empty' route "$model" ''
 try 1 'empty' route "$model" -
 try 2 'route wants a model and a text' route "$model"
 try 0 'routing \[{layer, tokens' route --help
@@ -211,7 +211,7 @@ try 1 'object' report "$model" $text --log $text --out "$work/none.html"
 try 1 'layers 0 to 2' report "$model" $text --layer 7 --out "$work/none.html"
 try 1 'token 99999' report "$model" $text --token 99999 --out "$work/none.html"
 try 1 'cannot be written' report "$model" $text --out "$work/no/such/none.html"
-try 2 'it would be overwritten' report "$model" "$work/run.jsonl" --out "$work/run.jsonl"
+try 2 'would be overwritten' report "$model" "$work/run.jsonl" --out "$work/run.jsonl"
 check "what fails leaves nothing behind" test "$(ls "$work" | wc -l)" -eq "$before"
 
 echo "$passed passed, $failed failed"

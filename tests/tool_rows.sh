@@ -49,7 +49,7 @@ wrong() # ROW PATTERN MODEL OPTIONS...: behind a good row
     ask train wrong.jsonl --from $model --steps 2 --out none "$@"
     is "wrong: $row" 1 "wrong.jsonl:2: .*$pattern"
 }
-wrong '{"prompt":"a","completion":"b"' 'the line ends too early' bytes
+wrong '{"prompt":"a","completion":"b"' 'a list without an end' bytes
 wrong '{"prompt":"a"}' 'no "completion"' bytes
 wrong '{"completion":"a"}' 'no "prompt"' bytes
 wrong '{"prompt":"a","completion":7}' 'is a number; a string' bytes
@@ -68,7 +68,7 @@ long=$(printf '%070d' 0)
 wrong "{\"prompt\":\"$long\",\"completion\":\"b\"}" 'cuts off all' bytes
 wrong "{\"prompt\":\"a\",\"completion\":\"$long\"}" 'has room for 49' bytes --long refuse
 [ ! -e none ] && pass || fail "a broken file makes a model"
-ask train wrong.jsonl --from bytes --long never;  is "an unknown way" 1 'cut.*skip.*refuse'
+ask train wrong.jsonl --from bytes --long never;  is "an unknown way" 2 'cut.*skip.*refuse'
 ask train wrong.jsonl --from bytes --long skip --steps 2 --out some --val-fraction 0
 is "left out" 0 '1 longer than 49 tokens, left out'
 ask train wrong.jsonl --from bytes --steps 2 --out cut --val-fraction 0

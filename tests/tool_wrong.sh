@@ -132,6 +132,34 @@ refuse 2 'one of them' data score book.txt --curated words.txt --classifier word
 refuse 2 'from 8 to 24' data score book.txt --curated words.txt --hash-bits 3
 refuse 2 'more than 0' data score book.txt --curated words.txt --rate 0
 
+# --- lines of JSON: what is none, and what is one in another spelling ----------------------------------------------
+wrong() { printf '%s\n' '{"text":"a"}' "$2" >../line.jsonl; refuse 1 "line.jsonl:2: column $1" data dedup ../line.jsonl; }
+wrong '1: an object' '[1]'
+wrong '13: ' '{"text":"a",}'
+wrong '13: neither' '{"text":"a" "b":1}'
+wrong '20: neither' '{"text":"a","b":[1 2]}'
+wrong '13: something after' '{"text":"a"}}'
+wrong '17: ' '{"text":"a","b":tru}'
+wrong '11: ' '{"text":"\x"}'
+wrong '11: ' '{"text":"\u12g4"}'
+wrong '10: a control' "$(printf '{"text":"\t"}')"
+wrong '13: a string without an end' '{"text":"a\"'
+for number in 1. .5 -x +1 1e 1e+; do wrong '17: ' "{\"text\":\"a\",\"b\":$number}"; done
+wrong '18: neither' '{"text":"a","b":01}'
+wrong '[0-9]*: too deep' "{\"text\":\"a\",\"b\":$(printf '[%.0s' $(seq 300))}"
+# right TEXT LINE: the document in that line
+right()
+{
+    printf '%s\n' "$2" >../line.jsonl
+    try 0 'removed 0 of 1' data dedup ../line.jsonl --out ../line.txt --force
+    printf '%b\n\n' "$1" | cmp -s - ../line.txt && pass || fail "the text of $2: $(cat ../line.txt)"
+}
+right abc ' { "te\u0078t" : "a\u0062c" , "n" : [ ] , "o" : { } } '
+right second '{"text":"first","text":"second"}'
+right 'A\0303\0251\0360\0237\0230\0200/"' '{"text":"\u0041\u00e9\ud83d\ude00\/\""}'
+right '\0357\0277\0275-\0357\0277\0275' '{"text":"\ud83d-\ude00"}'
+right a '{"a":-0,"b":1.5E+3,"c":0.1000000000000000055511151231257827021181583404541015625000000000000,"text":"a"}'
+
 # --- where it goes: a folder, a place that is none, a file that is there, what is read ---------------------------
 for command in "train book.txt" "report mixture book.txt" "tokenizer book.txt" "upcycle dense" \
     "merge mixture adapter" "data dedup book.txt" "export mixture --adapter adapter --as gguf"; do
@@ -156,7 +184,7 @@ mkdir public
 cp dense public/model.safetensors
 sums >../before
 refuse 2 'is what is read' export public/model.safetensors --out public --force
-refuse 1 'has a model.safetensors already; --force' export dense --out public
+refuse 1 'has model.safetensors already; --force' export dense --out public
 refuse 2 'is in the folder that is read' import public --out public/model.safetensors --force
 
 # --- twice: the last one holds --------------------------------------------------------------------------------
