@@ -48,7 +48,7 @@ static glam_tensor *weight(glam_ctx *ctx, const char *name, int rows, int cols, 
 
 static net net_new(glam_ctx *ctx, int mixture)
 {
-    net n = {NULL, NULL, NULL, {NULL, NULL, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL}};
+    net n = {NULL, NULL, NULL, {NULL, NULL, NULL, NULL, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL}};
     glam_moe_config config = mixture_config();
     n.in      = weight(ctx, mixture ? "a.in" : "b.in", 2, WIDTH, 1.0f);
     n.in_bias = weight(ctx, mixture ? "a.bias" : "b.bias", 1, WIDTH, 1.0f);
