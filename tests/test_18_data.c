@@ -309,6 +309,23 @@ static void data_out_of_range(void)
 
 // ---- documents in a text
 
+// Texts are looked through 4,096 tokens at a time: a separator may lie on both sides.
+static void data_documents_across(void)
+{
+    static char words[9000];
+    const int32_t separator[3] = { '<', '|', '>' };
+    for (int at = 4088; at < 4100; at++)
+        for (int broken = 0; broken < 4; broken++) {
+            glam_ctx *ctx = test_ctx();
+            memset(words, 'a', sizeof words);
+            for (int i = 0; i < 3; i++) words[at + i] = words[at + 4096 + i] = (char)separator[i];
+            if (broken) words[at + broken - 1] = 'b';
+            glam_text *text = glam_text_from(ctx, words, sizeof words, NULL);
+            CHECK(glam_text_documents(text, separator, 3) == (broken ? 2 : 3));
+            CLOSE_CLEAN(ctx);
+        }
+}
+
 // What a batch of documents must look like, found by looking at the bytes around each token.
 static void data_documents_batches(void)
 {
@@ -461,6 +478,12 @@ static void data_examples_windows(void)
 {
     glam_ctx *ctx = test_ctx();
     data_make_examples(EXAMPLE_MOST);
+    static const int32_t pair[2] = { 5, 6 };
+    glam_example least;                            // one token is read, one is learnt
+    memset(&least, 0, sizeof least);
+    least.tokens = pair;
+    least.count = 2;
+    CHECK(glam_text_windows(glam_text_examples(ctx, &least, 1, 1), 1, NULL) == 1);
     for (int length = 20; length <= 40; length += 20) {
         glam_text *text = glam_text_examples(ctx, data_examples, EXAMPLES, length);
         uint64_t told = 0, want = 0, places = 0, orders[2] = { 0, 0 };
@@ -868,6 +891,7 @@ static void data_sources(void)
     double before = seen[1];
     CHECK(glam_mix_epochs(mix, 8, 10, 3, 100, 405, seen, 3) == GLAM_OK);
     CHECK_NEAR(before + seen[1], drawn[1] / 45, 1e-9);
+    CHECK(glam_mix_epochs(mix, 8, 1, 3, 5, 6, seen, 3) == GLAM_OK);                  // the least that there is
     CHECK(glam_mix_epochs(mix, 0, 10, 3, 0, 1, seen, 3) == GLAM_ERR_VALUE);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "epochs");
     CHECK(glam_mix_epochs(NULL, 8, 10, 3, 0, 1, seen, 3) != GLAM_OK);
@@ -1176,6 +1200,7 @@ static void test_18_data(void)
     RUN(data_split);
     RUN(data_batches);
     RUN(data_mixture);
+    RUN(data_documents_across);
     RUN(data_documents_batches);
     RUN(data_documents_split);
     RUN(data_documents_train);
