@@ -4170,7 +4170,7 @@ static void glam__tiled_fma(glam__panel_fn *panel, void (*plus)(int n, const flo
 {
     enum { STEPS = GLAM__TILE_PAIRS, ROWS = GLAM__TILE_MR };
     float x[2][ROWS * STEPS], y[2][STEPS * GLAM__LANES];
-    float sums[ROWS * GLAM__LANES], both[ROWS * GLAM__LANES];
+    float sums[ROWS * GLAM__LANES], more[ROWS * GLAM__LANES];
     for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1)
         for (int i = 0; i < m; i += ROWS) {
             int rows = glam__min(m - i, ROWS), steps = (glam__min(k - p, GLAM__KC) + 1) / 2;
@@ -4188,9 +4188,9 @@ static void glam__tiled_fma(glam__panel_fn *panel, void (*plus)(int n, const flo
                                     y[0] + s * nr + j)
                 const glam__modes modes = glam__flush_on();
                 for (int half = 0; half < 2; half++)
-                    panel(rows, nr, count, x[half], STEPS, y[half], (size_t)nr, both, (size_t)nr,
+                    panel(rows, nr, count, x[half], STEPS, y[half], (size_t)nr, more, (size_t)nr,
                           half);
-                plus(rows * nr, both, sums);
+                plus(rows * nr, more, sums);
                 glam__flush_off(modes);
             }
             glam__put_sums(rows, n, sums, nr, c + (size_t)i * ldc, ldc, add);

@@ -206,7 +206,7 @@ static void print_sample(run *r)
     printf("  writes   ");
     show_line(stdout, begun, before, 24);
     printf(" ... ");
-    show_line(stdout, text, bytes, 54);
+    show_line(stdout, text, bytes, 39);
     printf("\n");
     free(begun);
     free(text);

@@ -828,7 +828,7 @@ done
 [ $kind = full ] || [ -z "$(chosen mesh macro bf16 simd)" ] ||
     build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
 [ -z "$(chosen macro optimised memory target)" ] || build plain $CC -std=c99 -O2 tests/all.c -o "$work/plain" -lm
-[ -z "$(chosen tool verb page lesson)" ] || build glam $CC -O2 $warn $openmp examples/glam.c -o "$work/glam" -lm
+[ -z "$(chosen tool verb page lesson)" ] || build glam $CC -O2 $warn -Wshadow $openmp examples/glam.c -o "$work/glam" -lm
 [ -z "$(chosen bf16 target)" ] || target_build aarch64 aarch64-linux-gnu-gcc
 built
 for name in c plain glam aarch64; do
