@@ -17128,17 +17128,18 @@ static glam_span glam__query_span(const glam_model *model, const glam_query *q)
     while (bytes && strchr(" \t\n\v\f\r", text[bytes - 1])) bytes--;
     size_t first = (v && v->begin >= 0) || !bytes, n = glam_encode(tokens, text, all, NULL, 0);
     if (bytes) before = glam_encode(tokens, text, bytes, NULL, 0);
-    int32_t *ids = GLAM__NEW(ctx, life, int32_t, n + before + 1);
+    int32_t *ids = GLAM__NEW(ctx, life, int32_t, n + 1);
     if (!ids || !n || n > INT32_MAX / 4) return span;
     ids[0] = 0;
     if (v && v->begin >= 0) ids[0] = v->begin;
     else if (v && v->end >= 0) ids[0] = v->end;
     else glam_encode(tokens, "\n", 1, ids, 1);
+    if (before >= n) before = n - 1;                       // the last token at least is scored
     glam_encode(tokens, text, all, ids + first, n);
     if (bytes) glam_encode(tokens, text, bytes, ids + first, before);
     span.tokens = ids;
     span.count = (int)(n + first);
-    span.from = (int)(first + (before < n ? before : n - 1));        // the last token at least
+    span.from = (int)(first + before);
     return span;
 }
 

@@ -103,7 +103,7 @@ static void evaluate_spoilt(void)
 
 // ---- log-likelihood
 
-enum { SCORE_SPANS = 30, SCORE_MOST = 40 };
+enum { SCORE_SPANS = 70, SCORE_MOST = 40 };         // more than the 64 that go together
 
 static glam_model *score_model(glam_ctx *ctx, int kind)
 {
@@ -316,6 +316,13 @@ static void evaluate_queries_in_pieces(void)
             CHECK(scores[i].loglik == want.loglik && scores[i].tokens == 2);
             CHECK(scores[i].bytes == (int)strlen(queries[i].continuation));
         }
+        // a continuation that adds no token: the last one is its
+        const glam_query joined = { "ab", " " };
+        int32_t own[3] = { 258, 'a', 256 };
+        glam_span span = { own + !begins, 2 + begins, 1 + begins };
+        CHECK(glam_loglikelihood(model, &joined, 1, 0, scores) == GLAM_OK);
+        CHECK(glam_loglikelihood_tokens(model, &span, 1, 0, &want) == GLAM_OK);
+        CHECK(scores[0].loglik == want.loglik && scores[0].tokens == 1);
         CLOSE_CLEAN(ctx);
     }
     free(p);
