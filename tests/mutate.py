@@ -9,7 +9,7 @@ a copy of glam.h, spread over the implementations of rooms 05 to 21.  All stand 
 (GLAM_FAULT=number) switches one of them on.  One run of every test without a fault notes which faults each test
 comes by; a fault is judged by those tests alone, the short ones and those of its room first, until one fails.
 The same seed and the same header give the same faults.  Prints each survivor with its line and, where
-tests/mutate_reasons.txt has that line, why no test can see it; then the score.
+tests/mutate_reasons.txt has that line, why no test can see it; then the score, with them and without.
 
 With --work what was built and judged stays there, and the same command goes on where it stopped: after M
 minutes, or killed.  Tests that have changed since are built anew; --again judges the survivors once more.
@@ -376,8 +376,9 @@ def main():
     if later:
         print('%d still to be judged: the same command goes on' % later)
     caught = number - len(survived)
-    print('%d of %d caught (%.1f %%); of the %d survivors %d have a reason' %
-          (caught, number, 100.0 * caught / max(1, number), len(survived), len(named)))
+    seen = number - len(named)
+    print('%d of %d caught; without %d that no test can see %d of %d (%.1f %%)' %
+          (caught, number, len(named), caught, seen, 100.0 * caught / max(1, seen)))
     if not a.work:
         shutil.rmtree(work, ignore_errors=True)
     return 2 if later else len(survived) > len(named)
