@@ -24,7 +24,8 @@ static void amx_undefined(const char *why)
     _exit(99);
 }
 
-// TDPBF16PS as the manual's Operation has it: fused, to nearest even, what is denormal taken and given as zero: bits of MXCSR.
+// TDPBF16PS as the manual's Operation has it: fused, to nearest even; what is denormal is taken and given as zero
+// (bits of MXCSR here).
 __attribute__((target("fma"))) static void amx_dot(amx_state *s, int dest, int src1, int src2)
 {
     const unsigned flush = 0x1f80u | 0x8040u;
