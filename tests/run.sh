@@ -6,7 +6,7 @@
 #   sh tests/run.sh moe model_is   the tests whose names begin so
 #   sh tests/run.sh full           the matrix of compilers, options and sanitizers as well
 #   sh tests/run.sh matrix         that without the ordinary run
-#   sh tests/run.sh part NAME...   parts of the matrix alone; their names are in_front and behind, below
+#   sh tests/run.sh part NAME...   parts of the matrix alone; their names are alone, in_front, behind, below
 #
 # One line per configuration; the last line is "N passed, N failed" and the exit status is the truth.
 # CC and CXX choose the compilers, GLAM_NO_SKIP=1 makes a skip a failure, GLAM_TEST_SIMD and
@@ -760,12 +760,14 @@ works_wasm()
 
 # ------------------------------------------------------------------- parts in front and parts behind
 
-# What watches the clock (ranks and their deadlines, signals, kills, a browser, seconds of fuzzing) runs in front,
-# one after the other, as if alone.  The rest wants processors and nothing else: it runs behind, niced, one part to
-# a processor, and fills what is idle.  The longest come first.
-in_front="fuzz mesh sanitizer tool page trust fork"
+# Ranks of an MPI spin while they wait for each other: beside other work they take five times as long, so they run
+# alone, before all.  What watches the clock (signals, kills, a browser, seconds of fuzzing) runs in front, one after
+# the other, as if alone.  The rest wants processors and nothing else: it runs behind, niced, one part to a processor,
+# and fills what is idle.  The longest come first.
+alone="mesh"
+in_front="fuzz sanitizer tool page trust fork"
 behind="target optimised strict macro memory example wine verb bench placed bf16 simd lesson analysis other unicode"
-[ $kind = part ] || set -- $in_front $behind
+[ $kind = part ] || set -- $alone $in_front $behind
 
 # chosen NAME...: those of them that are to run
 chosen()
@@ -821,7 +823,7 @@ mkdir "$parts"
 : >"$parts/table"
 in_back=$(chosen $behind)
 for name in "$@"; do
-    case " $in_front $behind " in *" $name "*) ;; *) bad "$name" "there is no such part" ;; esac
+    case " $alone $in_front $behind " in *" $name "*) ;; *) bad "$name" "there is no such part" ;; esac
 done
 
 # what several parts use is built once
@@ -835,6 +837,16 @@ for name in c plain glam aarch64; do
     [ "$(cat "$top/$name.rc" 2>/dev/null || echo 0)" = 0 ] || compiled $name
 done
 
+# in_turn NAME...: those that are to run, one after the other
+in_turn()
+{
+    for name in $(chosen "$@"); do
+        part "$name"
+        add "$name"
+    done
+}
+
+in_turn $alone
 jobs=${GLAM_TEST_JOBS:-$(nproc 2>/dev/null || echo 2)}
 [ "$jobs" -ge 1 ] || jobs=1
 set -- $in_back
@@ -848,10 +860,7 @@ set -- $in_back
     wait
     : >"$parts/over"
 ) &
-for name in $(chosen $in_front); do
-    part "$name"
-    add "$name"
-done
+in_turn $in_front
 for name in $in_back; do
     until [ -f "$parts/$name/over" ] || [ -f "$parts/over" ]; do sleep 1; done
     cat "$parts/$name/said"
