@@ -504,7 +504,7 @@ static void check_attention(void)
     for (int position = 0; position < 4; position++) {
         attention_variant a = { position, 0, 0, 0, 4, 2, 2 * GLAM__BASE_NR + 2, 0, 1, 1, 0 };
         sprintf(what, "wide attention position %d", position);
-        CHECK(world_check(case_attention, what, 0, &a, 90) > 1e-3);
+        CHECK(world_check(case_attention, what, 0, &a, 91) > 1e-3);
     }
 }
 
