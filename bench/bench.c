@@ -305,7 +305,7 @@ static const char *simd_of(const char *asked)
 
 static int arithmetic_of(bench *b, const char *name)
 {
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i <= GLAM_AUTO; i++)
         if (!strcmp(name, arithmetics[i])) return b->arithmetic = (glam_arithmetic)i, 1;
     return 0;
 }

@@ -573,7 +573,7 @@ static const char *const arithmetics[] = { "f32", "bf16", "bf16_tiles", "auto" }
 static int check_together(const settings *s)
 {
     int named = !GIVEN(arithmetic);
-    for (int i = 0; i < 4 && !named; i++) named = strcmp(s->arithmetic, arithmetics[i]) == 0;
+    for (int i = 0; i <= GLAM_AUTO && !named; i++) named = strcmp(s->arithmetic, arithmetics[i]) == 0;
     if (!named)
         return complain(USAGE, "--arithmetic %s: f32, bf16, bf16_tiles or auto is wanted", s->arithmetic);
     for (int i = 0; i < OPTIONS; i++) {

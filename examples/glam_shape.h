@@ -266,7 +266,7 @@ static void set_machine(const settings *s, glam_options *o)
 {
     if (GIVEN(threads)) o->threads = s->threads;
     if (GIVEN(simd)) o->simd = s->simd;
-    for (int i = 0; i < 4 && GIVEN(arithmetic); i++)
+    for (int i = 0; i <= GLAM_AUTO && GIVEN(arithmetic); i++)
         if (strcmp(s->arithmetic, arithmetics[i]) == 0) o->arithmetic = (glam_arithmetic)i;
 }
 

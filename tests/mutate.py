@@ -307,6 +307,12 @@ def judge(work, stages, k, c):
     return None
 
 
+def reason_of(known, lines, c):
+    """By the line; by the line before and it, where the line alone says too little."""
+    before, line = (lines[c['line'] + i].strip() for i in (-1, 0))
+    return known.get(before + ' ' + line) or known.get(line)
+
+
 def reasons():
     path, out = os.path.join(HERE, 'tests/mutate_reasons.txt'), {}
     if os.path.exists(path):
@@ -367,7 +373,7 @@ def main():
             where = 'glam.h:%d: %s: %s' % (c['line'] + 1, c['what'], lines[c['line']].strip())
             if caught is None:
                 tests = sum(k in seen for tests in stages for _, _, seen in tests)
-                survived.append((where + ('' if tests else '   [no test comes by]'), known.get(lines[c['line']].strip())))
+                survived.append((where + ('' if tests else '   [no test comes by]'), reason_of(known, lines, c)))
             print('%3d %s  %s' % (number, 'SURVIVED' if caught is None else 'caught (%s)' % caught, where), flush=True)
     named = [s for s in survived if s[1]]
     print('\nsurvivors:')
