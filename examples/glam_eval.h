@@ -145,17 +145,22 @@ static void add_value(outcome *o, double value)
     o->squares += value * value;
 }
 
+// The brace, and the task's name where there are several.
+static void begin_line(const evaluation *e, const eval_task *t, json_out *line)
+{
+    json_put(line, "{", 1);
+    if (!e->suite) return;
+    json_printf(line, "\"task\":");
+    json_put_text(line, t->name, strlen(t->name));
+    json_put(line, ",", 1);
+}
+
 static void write_lines(evaluation *e, const eval_task *t, int row, const glam_score *scores, int n)
 {
     json_out line = {NULL, 0, 0};
     if (!GIVEN(lines_out)) return;
     for (int i = 0; i < n; i++) {
-        json_put(&line, "{", 1);
-        if (e->suite) {
-            json_printf(&line, "\"task\":");
-            json_put_text(&line, t->name, strlen(t->name));
-            json_put(&line, ",", 1);
-        }
+        begin_line(e, t, &line);
         json_printf(&line, "\"row\":%d,\"option\":%d,\"loglik\":%.9g,\"tokens\":%d,\"chars\":%d,"
                     "\"bytes\":%d,\"greedy\":%s}\n", row, i, scores[i].loglik, scores[i].tokens,
                     scores[i].chars, scores[i].bytes, scores[i].greedy ? "true" : "false");
@@ -169,12 +174,7 @@ static void write_answer_line(evaluation *e, const eval_task *t, int row, const 
 {
     json_out line = {NULL, 0, 0};
     if (!GIVEN(lines_out)) return;
-    json_put(&line, "{", 1);
-    if (e->suite) {
-        json_printf(&line, "\"task\":");
-        json_put_text(&line, t->name, strlen(t->name));
-        json_put(&line, ",", 1);
-    }
+    begin_line(e, t, &line);
     json_printf(&line, "\"row\":%d,\"answer\":", row);
     json_put_text(&line, answer, strlen(answer));
     json_printf(&line, ",\"loglik\":%.9g,\"exact\":%s,\"f1\":%.9g}\n", loglik,

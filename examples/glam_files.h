@@ -121,6 +121,7 @@ enum { RESERVED, TAKEN, BUSY, REFUSED };         // BUSY: by a run at work; REFU
 static struct reservation {
     char *path;
     int   file;                                  // the lock; -1: without
+    int   made;                                  // it was not there before
 } reserved[8];
 static volatile sig_atomic_t reservations = 0;
 
@@ -164,15 +165,16 @@ static int reserve(const char *path)
     }
     reserved[reservations].path = joined("%s", path);
     reserved[reservations].file = file;
+    reserved[reservations].made = made;
     reservations = reservations + 1;
     return RESERVED;
 }
 
-// Removes what is still empty.  Called by a signal handler too: system calls alone.
+// Removes what this run made and is still empty.  Called by a signal handler too: system calls alone.
 static void remove_reservations(void)
 {
     for (int i = 0; i < reservations; i++)
-        if (is_empty(reserved[i].path)) unlink(reserved[i].path);
+        if (reserved[i].made && is_empty(reserved[i].path)) unlink(reserved[i].path);
 }
 
 static void end_reservations(void)

@@ -249,6 +249,8 @@ static int32_t *text_tokens(const glam_model *model, const char *word, int most,
     else if (kind_of(word) != NOTHING) text = glam_text_open(ctx, word, tokenizer);
     else {
         if (strcmp(word, "-") == 0) word = input = read_input(&bytes);
+        else if (strpbrk(word, "./\\") && !strpbrk(word, " \t\n"))
+            warn("there is no file %s: its name is taken for the text", word);
         text = glam_text_from(ctx, word, bytes, tokenizer);
     }
     free(input);

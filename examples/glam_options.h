@@ -427,10 +427,10 @@ static int unknown_preset(const char *name)
         all = more;
         nearer(name, row, &best, &least);
     }
-    if (best) complain(FAILED, "there is no preset %s; did you mean %s? %s", name, best, all);
-    else complain(FAILED, "there is no preset %s; %s", name, all);
+    if (best) complain(USAGE, "there is no preset %s; did you mean %s? %s", name, best, all);
+    else complain(USAGE, "there is no preset %s; %s", name, all);
     free(all);
-    return FAILED;
+    return USAGE;
 }
 
 // A text from a column on, broken between words before column 80.

@@ -67,8 +67,8 @@ try 1 'empty' train "$work/empty.txt" --out "$work/x"
 try 1 'too few for a context of 128' train "$work/short.txt" --out "$work/x"
 try 1 'too few for a context' train $text --context 100000 --out "$work/x"
 try 1 'too few for a context' train $text --val-fraction 0.001 --out "$work/x"
-try 1 'there is no preset 64B/64F; did you mean 64B/64E' info --preset 64B/64F
-try 1 'there is no preset' train $text --preset huge --out "$work/x"
+try 2 'there is no preset 64B/64F; did you mean 64B/64E' info --preset 64B/64F
+try 2 'there is no preset' train $text --preset huge --out "$work/x"
 try 1 'top_k' train $text $small --top-k 9 --out "$work/x"
 try 1 'd_model' train $text --d-model 0 --out "$work/x"
 try 1 'logit_cap' train $text $small --logit-cap 1e-40 --out "$work/x"

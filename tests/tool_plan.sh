@@ -30,7 +30,7 @@ try 2 '--batch 100: a whole number of sequences for each of 64' plan 8B/64E --me
 try 2 'XxY is wanted' plan 8B/64E --mesh 64
 try 2 '--mesh-store wants a --mesh' plan 8B --mesh-store
 try 2 'one of adafactor adamw' plan 8B --optimizer sgd
-try 1 'did you mean 64B/64E' plan 64B/46E
+try 2 'did you mean 64B/64E' plan 64B/46E
 try 2 'one preset or model' plan 8B 137B
 try 2 'did you mean --device' plan 8B --devise h100
 try 1 'neither a device nor a file' plan 8B --device abacus

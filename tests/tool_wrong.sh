@@ -71,7 +71,7 @@ for command in generate chat upcycle info "merge MODEL adapter" "eval MODEL book
     "report MODEL book.txt" "export MODEL --out new" "export MODEL --adapter adapter --out new" \
     "train book.txt --from MODEL" "train book.txt --resume MODEL"; do
     case $command in *MODEL*) ;; *) command="$command MODEL" ;; esac
-    for model in missing folder words.txt pieces.json adapter; do
+    for model in missing folder empty words.txt pieces.json adapter; do
         refuse 1 "load $model: " $(echo "$command" | sed "s/MODEL/$model/")
     done
 done
@@ -100,6 +100,9 @@ for command in train race tokenizer "eval mixture" "route mixture" "report mixtu
     refuse 1 'empty' $command empty
 done
 refuse 1 'every text is empty' tokenizer empty empty
+for command in "route mixture" "report mixture --out ../page.html --force"; do
+    try 0 'no file mistyped.txt: its name' $command mistyped.txt
+done
 for command in "data dedup" "data mix --draws 3" "train --documents lines"; do
     refuse 1 'half.jsonl:1: column 12' $command half.jsonl
 done

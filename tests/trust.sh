@@ -135,8 +135,8 @@ row_9()
 
 row_10()
 {
-    judge sh tests/run.sh part mesh
-    row 10 "ranks" "meshes of 1 to 8 ranks as threads, under Open MPI and MPICH: hashes, files, failures: \`run.sh part mesh\`" "equal along X, near along Y"
+    judge sh tests/run.sh part mesh mpi
+    row 10 "ranks" "meshes of 1 to 8 ranks as threads, under Open MPI and MPICH: hashes, files, failures: \`run.sh part mesh mpi\`" "equal along X, near along Y"
 }
 
 # the whole suite on other processors
@@ -171,6 +171,9 @@ row_12()
     judge sh tests/run.sh part sanitizer
     figure=$(sed -n 's/^\(asan\|tsan\|valgrind\): /\1 /p' "$work/out" | tr '\n' ',' | sed 's/,$//;s/,/, /g')
     row "12, 13" "races, memory" "ASan and UBSan on all tests; TSan with clang's OpenMP and on ranks: \`run.sh part sanitizer\`" "0 reports"
+    checked="-g -fsanitize=address,undefined -fno-sanitize-recover=all"
+    judge env CC="cc $checked" CXX="c++ $checked" sh tests/run.sh part example
+    row 12 "the numbered examples" "built as their first lines say, with ASan and UBSan, and what they print: \`run.sh part example\`" "0 reports"
     judge sh tests/run.sh part memory
     row 13 "values nobody wrote" "MSan, clang without OpenMP; valgrind on a part: \`run.sh part memory\`" "0 reports"
 }
