@@ -4492,8 +4492,8 @@ GLAM_API glam_ctx *glam_open(const glam_options *options)
     tiles = tiles && glam__kernels_pick("amx", ctx->simd.kernels);
     if (!tiles && !glam__kernels_pick(o.simd, ctx->simd.kernels)) {
         glam__kernels_pick("base", ctx->simd.kernels);
-        glam_fail(ctx, GLAM_ERR_VALUE, "options.simd \"%s\" is not to be had here; NULL picks of base, "
-                  "sse2, avx2, avx512, avx512bf16, amx, neon the best", o.simd ? o.simd : "");
+        glam_fail(ctx, GLAM_ERR_VALUE, "options.simd \"%s\" is not to be had here; NULL picks the "
+                  "best of base, sse2, avx2, avx512, avx512bf16, amx, neon", o.simd ? o.simd : "");
     }
     ctx->simd.products = ctx->simd.kernels;
     if (ctx->options.arithmetic == GLAM_AUTO)
