@@ -98,8 +98,7 @@ trouble()
     fi
 }
 
-if ! "mpicc.$flavour" -std=c99 -O2 -Wall -Wextra -Wno-unused-function -DGLAM_MPI tests/mpi.c -o "$work/mpi" -lm \
-    >"$work/out" 2>&1; then
+if ! build_mpi >"$work/out" 2>&1; then
     bad build
     head -n 20 "$work/out"
     echo "$passed passed, $failed failed"

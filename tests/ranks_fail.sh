@@ -132,7 +132,7 @@ trial()
     fi
 }
 
-if ! "mpicc.$flavour" -std=c99 -O1 -w -DGLAM_MPI tests/mpi.c -o "$work/mpi" -lm >"$work/out" 2>&1; then
+if ! build_mpi >"$work/out" 2>&1; then
     head -n 20 "$work/out"
     echo "0 passed, 1 failed"
     exit 1

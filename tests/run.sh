@@ -201,13 +201,13 @@ ordinary_run()
     build gradient $CC -std=c99 -O2 $warn tests/test_gradient.c -o "$work/gradient" -lm
     if have "$CXX"; then
         build cpp $CXX -x c++ -std=c++11 -O2 $warn tests/all.c -o "$work/cpp" -lm
-        build cpp_alone $CXX -std=c++11 -O1 $warn -c tests/compile_cpp.cpp -o "$work/cpp_alone.o"
+        build cpp_alone $CXX -std=c++11 $warn -fsyntax-only tests/compile_cpp.cpp
     fi
-    build c_alone $CC -std=c99 -O1 $warn -c tests/compile_c.c -o "$work/c_alone.o"
+    build c_alone $CC -std=c99 $warn -fsyntax-only tests/compile_c.c
     build after $CC -std=c99 -O0 $warn -Werror -DGLAM_NO_SIMD tests/compile_after.c -o "$work/after" -lm
-    build words $CC -std=c99 -O0 $warn -Werror -include tests/words.h -c tests/compile_c.c -o "$work/words.o"
+    build words $CC -std=c99 $warn -Werror -include tests/words.h -fsyntax-only tests/compile_c.c
     build families $CC -std=c99 -O1 $warn $openmp tests/families.c -o "$work/families" -lm
-    build two_files $CC -std=c99 -O1 $warn tests/two_files_a.c tests/two_files_b.c -o "$work/two_files" -lm
+    build two_files $CC -std=c99 -O1 $warn -DGLAM_NO_SIMD tests/two_files_a.c tests/two_files_b.c -o "$work/two_files" -lm
     built
     [ -z "$openmp" ] && skip openmp "$CC has no -fopenmp"
     have "$CXX" && ahead cpp "$work/cpp"
@@ -233,29 +233,29 @@ case $kind in ordinary | full) ordinary_run ;; esac
 
 strict="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Werror"
 
-# The header alone, every warning an error: two families of compilers, three languages, each macro.  Warnings that
-# need the optimiser come with the first of each; the others differ from it in some lines, and need none.
+# The header alone, every warning an error: two families of compilers, three languages, each macro.  What needs the
+# optimiser comes with c99 and cpp17, unused functions without it by clang; the rest is seen by reading, in a second.
 strict_runs()
 {
     for c in gcc clang; do
         cxx=g++
-        [ $c = clang ] && cxx=clang++
+        less="-fsyntax-only"
+        [ $c = clang ] && cxx=clang++ && less="-O0 -c -o /dev/null"
         if have $c; then
             build ${c}_c99 $c -std=c99 -O2 $strict -c tests/compile_c.c -o "$work/${c}_c99.o"
-            build ${c}_no_simd $c -std=c99 -O0 $strict -DGLAM_NO_SIMD -c tests/compile_c.c -o "$work/${c}_ns.o"
-            build ${c}_static $c -std=c99 -O0 $strict -Wno-unused-function -DGLAM_STATIC \
-                -c tests/compile_c.c -o "$work/${c}_st.o"
-            build ${c}_no_stdio $c -std=c99 -O0 $strict -DGLAM_NO_STDIO -c tests/compile_c.c -o "$work/${c}_nd.o"
-            build ${c}_openmp $c -std=c99 -O0 $strict -fopenmp -c tests/compile_c.c -o "$work/${c}_mp.o"
+            build ${c}_no_simd $c -std=c99 $strict $less -DGLAM_NO_SIMD tests/compile_c.c
+            build ${c}_static $c -std=c99 $strict $less -Wno-unused-function -DGLAM_STATIC tests/compile_c.c
+            build ${c}_no_stdio $c -std=c99 $strict $less -DGLAM_NO_STDIO tests/compile_c.c
+            build ${c}_openmp $c -std=c99 $strict $less -fopenmp tests/compile_c.c
         fi
         if have $cxx; then
-            build ${c}_cpp11 $cxx -std=c++11 -O0 $strict -c tests/compile_cpp.cpp -o "$work/${c}_11.o"
+            build ${c}_cpp11 $cxx -std=c++11 $strict $less tests/compile_cpp.cpp
             build ${c}_cpp17 $cxx -std=c++17 -O2 $strict -c tests/compile_cpp.cpp -o "$work/${c}_17.o"
         fi
     done
     for mpi in openmpi mpich; do
         if have mpicc.$mpi; then
-            build ${mpi}_c99 mpicc.$mpi -std=c99 -O0 $strict -DGLAM_MPI -c tests/compile_c.c -o "$work/$mpi.o"
+            build ${mpi}_c99 mpicc.$mpi -std=c99 $strict -DGLAM_MPI -fsyntax-only tests/compile_c.c
         fi
     done
     built
@@ -384,14 +384,16 @@ sanitizer_runs()
     fi
 }
 
-# A hundred steps on every mesh of threads.
-mesh_runs() { run mesh_full env GLAM_TEST_FULL=1 "$top/c" mesh; }
+# Every mesh of threads and kind of model, so many steps (trust.sh 10: a hundred).
+mesh_runs() { run mesh_full env GLAM_TEST_FULL=${GLAM_TEST_FULL:-30} "$top/c" mesh; }
 
 # Ranks as processes, under each MPI that is here.
 mpi_runs()
 {
     for mpi in openmpi mpich; do
         if ! have mpicc.$mpi; then skip $mpi "there is no mpicc.$mpi"; continue; fi
+        GLAM_MPI_BUILT=$top/$mpi
+        export GLAM_MPI_BUILT
         run $mpi sh tests/mpi.sh $mpi "$top/c"
         run ${mpi}_fail sh tests/ranks_fail.sh $mpi 1 other saving link
     done
@@ -453,8 +455,7 @@ placed_runs()
         run "after_$c" "$work/after_$c" "$work"
     done
     if have "$CXX"; then
-        build words_cpp $CXX -std=c++11 -O0 $warn -Werror -include tests/words.h -c tests/compile_cpp.cpp \
-            -o "$work/words_cpp.o"
+        build words_cpp $CXX -std=c++11 $warn -Werror -include tests/words.h -fsyntax-only tests/compile_cpp.cpp
         built
         compiled words_cpp
     fi
@@ -466,8 +467,8 @@ wine_runs()
     for kind in win32 posix; do
         c=x86_64-w64-mingw32-gcc-$kind
         have $c || { skip wine_$kind "there is no $c"; continue; }
-        build mingw_${kind}_c99 $c -std=c99 -O2 $strict -c tests/compile_c.c -o "$work/mingw.o"
-        build mingw_${kind}_words $c -std=c99 -O0 $warn -Werror -include tests/words.h -c tests/compile_c.c -o "$work/mw.o"
+        build mingw_${kind}_c99 $c -std=c99 -O1 $strict -DGLAM_NO_SIMD -c tests/compile_c.c -o "$work/mingw.o"
+        build mingw_${kind}_words $c -std=c99 $strict -include tests/words.h -fsyntax-only tests/compile_c.c
         build wine_$kind $c -std=c99 -O1 $warn -DGLAM_TEST_NO_PTHREADS tests/all.c -o "$work/$kind.exe" -lm -static
         built
         compiled mingw_${kind}_c99
@@ -571,15 +572,16 @@ verb_runs()
 # The benchmark looks into the header: what it calls must still be there.
 bench_runs()
 {
-    for file in bench/bench.c bench/recipe.c bench/study.c bench/in_context.c bench/mpi.c; do
-        [ -f "$file" ] || continue
-        name=bench_$(basename "$file" .c)
-        if [ "$file" = bench/mpi.c ] && ! have mpicc; then skip "$name" "no mpicc"; continue; fi
+    build bench_study $CC -O1 $warn -Werror $openmp bench/study.c -o "$work/bench_study" -lm -ldl
+    for name in bench recipe in_context mpi; do
         compiler=$CC
-        [ "$file" = bench/mpi.c ] && compiler="mpicc -DGLAM_MPI"
-        build "$name" $compiler -O1 $warn -Werror $openmp "$file" -o "$work/$name" -lm -ldl
-        built
-        compiled "$name"
+        [ $name = mpi ] && compiler="mpicc -DGLAM_MPI"
+        have "$compiler" || { skip bench_mpi "no mpicc"; continue; }
+        build bench_$name $compiler $warn -Werror $openmp -fsyntax-only bench/$name.c
+    done
+    built
+    for name in study bench recipe in_context mpi; do
+        [ -f "$work/bench_$name.rc" ] && compiled bench_$name
     done
     [ -x "$work/bench_study" ] && run study sh tests/study.sh "$work/bench_study"
 }
@@ -843,11 +845,15 @@ done
 # what several parts use is built once
 [ $kind = full ] || [ -z "$(chosen mesh mpi macro bf16 simd)" ] ||
     build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
+for mpi in openmpi mpich; do
+    [ -n "$(chosen mpi)" ] && have mpicc.$mpi || continue
+    build $mpi mpicc.$mpi -std=c99 -O2 $warn -Wno-unused-function -DGLAM_MPI tests/mpi.c -o "$work/$mpi" -lm
+done
 [ -z "$(chosen macro optimised memory target)" ] || build plain $CC -std=c99 -O2 tests/all.c -o "$work/plain" -lm
 [ -z "$(chosen tool verb page lesson)" ] || build glam $CC -O2 $warn -Wshadow $openmp examples/glam.c -o "$work/glam" -lm
 [ -z "$(chosen bf16 target)" ] || target_build aarch64 aarch64-linux-gnu-gcc
 built
-for name in c plain glam aarch64; do
+for name in c openmpi mpich plain glam aarch64; do
     [ "$(cat "$top/$name.rc" 2>/dev/null || echo 0)" = 0 ] || compiled $name
 done
 

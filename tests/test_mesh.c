@@ -1,7 +1,7 @@
 /* Many ranks against one, in one process: ranks are threads.  Kinds: same bits (X axis), value (Y axis
    and split storage, within the tolerances of MESH_LOSS and MESH_GRADIENT), failure (each with its own
    words, on all ranks, within the deadline), property (bytes sent, bytes held).
-   GLAM_TEST_FULL=1: a hundred steps in place of ten. */
+   GLAM_TEST_FULL=100: so many steps (at most) in place of ten, every kind of model, as many places to die. */
 
 #ifndef THREADS_COMM
 
@@ -28,10 +28,14 @@ static void test_mesh(void)
 #define MESH_MARGIN   1e-5             // routing may differ where two experts are as close as this
 #define MESH_GRACE    2.0              // seconds that ranks may need after the deadline
 
+enum { MESH_LONG = 100, MESH_LAYERS = 4 };
+
+// 0, or how many steps a full run has.
 static int mesh_full(void)
 {
     const char *full = getenv("GLAM_TEST_FULL");
-    return full && *full && strcmp(full, "0");
+    int steps = full ? atoi(full) : 0;
+    return steps < MESH_LONG ? steps : MESH_LONG;
 }
 
 // The ordinary run has everything once as C, and that it runs at all as C++.
@@ -113,12 +117,10 @@ static void mesh_x_case(const mesh_case *kind, int steps)
 static void mesh_x_same_bits(void)
 {
     for (int i = 0; i < (mesh_short() ? 3 : MESH_CASES); i++)
-        mesh_x_case(&mesh_cases[i], mesh_full() ? 100 : 10);
+        mesh_x_case(&mesh_cases[i], mesh_full() ? mesh_full() : 10);
 }
 
 // --- Y axis and split storage: near ---------------------------------------------------------------
-
-enum { MESH_LONG = 100, MESH_LAYERS = 4 };
 
 typedef struct mesh_choice {           // what the mixtures of one part did
     int     tokens, top_k;
@@ -353,7 +355,7 @@ static void mesh_near_cases(const mesh_size *meshes, int count)
     static const char *const kinds[] = { "balanced", "xl_drops", "rotary", "noise_bias_shared", "gated_xl",
                                          "drops_in_groups", "frozen_attention", "starved" };
     static mesh_trace trace;
-    int steps = mesh_full() ? MESH_LONG : 5;
+    int steps = mesh_full() ? mesh_full() : 5;
     for (int k = 0; k < (mesh_full() ? 8 : mesh_short() ? 1 : 5); k++)
         for (int parts = 1; parts <= 2; parts++) {
             if (parts > 1 && strstr(kinds[k], "noise")) continue;  // steps of one's own know no parts
@@ -881,7 +883,7 @@ static void mesh_rank_leaves(void)
 static void mesh_dies_anywhere(void)
 {
     static const mesh_size meshes[3] = { { 4, 1, 0 }, { 2, 2, 0 }, { 2, 2, 1 } };
-    int places = mesh_full() ? 120 : mesh_short() ? 3 : 14;
+    int places = mesh_full() ? mesh_full() : mesh_short() ? 3 : 14;
     char path[400];
     mesh_state_path(path, sizeof path, "dies", 0);
     for (int m = 0; m < 3; m++) {

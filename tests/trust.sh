@@ -135,7 +135,7 @@ row_9()
 
 row_10()
 {
-    judge sh tests/run.sh part mesh mpi
+    judge env GLAM_TEST_FULL="$(of 30 100)" sh tests/run.sh part mesh mpi
     row 10 "ranks" "meshes of 1 to 8 ranks as threads, under Open MPI and MPICH: hashes, files, failures: \`run.sh part mesh mpi\`" "equal along X, near along Y"
 }
 
@@ -254,7 +254,7 @@ row_21()
 
 row_22()
 {
-    compile_all && judge env GLAM_TEST_FULL=1 "$work/all" mesh_files mesh_x mesh_store_n
+    compile_all && judge env GLAM_TEST_FULL=100 "$work/all" mesh_files mesh_x mesh_store_n
     row 22 "resharding" "a file written by one mesh, read by another; the next steps: \`all mesh_files\`" "equal files, equal bits along X"
 }
 
