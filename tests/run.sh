@@ -385,7 +385,7 @@ sanitizer_runs()
 }
 
 # Every mesh of threads and kind of model, so many steps (trust.sh 10: a hundred).
-mesh_runs() { run mesh_full env GLAM_TEST_FULL=${GLAM_TEST_FULL:-30} "$top/c" mesh; }
+mesh_runs() { run mesh_full env GLAM_TEST_FULL=${GLAM_TEST_FULL:-20} "$top/c" mesh; }
 
 # Ranks as processes, under each MPI that is here.
 mpi_runs()

@@ -135,7 +135,7 @@ row_9()
 
 row_10()
 {
-    judge env GLAM_TEST_FULL="$(of 30 100)" sh tests/run.sh part mesh mpi
+    judge env GLAM_TEST_FULL="$(of 20 100)" sh tests/run.sh part mesh mpi
     row 10 "ranks" "meshes of 1 to 8 ranks as threads, under Open MPI and MPICH: hashes, files, failures: \`run.sh part mesh mpi\`" "equal along X, near along Y"
 }
 
