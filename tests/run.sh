@@ -729,7 +729,7 @@ target_runs()
         esac
         folder=""
         [ $machine = wasm ] && folder=$work
-        run $machine $launch "$work/$machine" $folder base random text golden_found moe_v files_c files_r files_n data plan_of
+        run $machine $launch "$work/$machine" $folder base random text golden_found golden_moe_c moe_v files_c files_r files_n data plan_of
         # bytes in another order; multiply-adds that are always fused
         case $machine in s390x | aarch64 | riscv64) continue ;; esac
         have_hash=$(GLAM_TEST_SIMD=base $launch "$work/$machine" $folder --hash 2>/dev/null)

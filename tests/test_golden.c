@@ -162,6 +162,15 @@ static unsigned char *golden_raw(const golden *g, const char *name, size_t *coun
     return (unsigned char *)g->data + begin;
 }
 
+// A number of the file, whose bytes begin with the lowest on every machine.
+static void golden_copy(void *to, const void *from, int bytes)
+{
+    const uint16_t one = 1;
+    int little = *(const unsigned char *)&one;
+    for (int i = 0; i < bytes; i++)
+        ((unsigned char *)to)[i] = ((const unsigned char *)from)[little ? i : bytes - 1 - i];
+}
+
 // All values of a tensor as doubles; the caller frees them.
 static double *golden_values(const golden *g, const char *name, size_t *count)
 {
@@ -172,9 +181,9 @@ static double *golden_values(const golden *g, const char *name, size_t *count)
     for (size_t i = 0; out && i < *count; i++) {
         float f;
         int32_t n;
-        if (type == 'd') memcpy(&out[i], raw + i * 8, 8);
-        else if (type == 'f') { memcpy(&f, raw + i * 4, 4); out[i] = (double)f; }
-        else { memcpy(&n, raw + i * 4, 4); out[i] = n; }
+        if (type == 'd') golden_copy(&out[i], raw + i * 8, 8);
+        else if (type == 'f') { golden_copy(&f, raw + i * 4, 4); out[i] = (double)f; }
+        else { golden_copy(&n, raw + i * 4, 4); out[i] = n; }
     }
     return out;
 }
@@ -651,9 +660,9 @@ static int golden_spoil(golden *g, const char *name)
     double moved = values[at] + (type == 'i' ? 1 : 1e-3 * top);
     float f = (float)moved;
     int32_t n = (int32_t)moved;
-    if (type == 'd') memcpy(raw + at * 8, &moved, 8);
-    else if (type == 'f') memcpy(raw + at * 4, &f, 4);
-    else memcpy(raw + at * 4, &n, 4);
+    if (type == 'd') golden_copy(raw + at * 8, &moved, 8);
+    else if (type == 'f') golden_copy(raw + at * 4, &f, 4);
+    else golden_copy(raw + at * 4, &n, 4);
     free(values);
     return 1;
 }
