@@ -98,7 +98,7 @@ trouble()
     fi
 }
 
-if ! build_mpi >"$work/out" 2>&1; then
+if ! build_mpi "$work/mpi" >"$work/out" 2>&1; then
     bad build
     head -n 20 "$work/out"
     echo "$passed passed, $failed failed"

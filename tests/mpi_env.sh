@@ -11,11 +11,11 @@ OMP_WAIT_POLICY=passive
 export OMP_WAIT_POLICY
 deadline=3             # MPI_DEADLINE of mpi.c
 
-# The program of the ranks, which run.sh has built already.
+# build_mpi FILE: the program of the ranks, unless run.sh has built it already.
 build_mpi()
 {
-    if [ -x "${GLAM_MPI_BUILT:-}" ]; then cp "$GLAM_MPI_BUILT" "$work/mpi"; return; fi
-    "mpicc.$flavour" -std=c99 -O2 -Wall -Wextra -Wno-unused-function -DGLAM_MPI tests/mpi.c -o "$work/mpi" -lm
+    if [ -x "${GLAM_MPI_BUILT:-}" ]; then cp "$GLAM_MPI_BUILT" "$1"; return; fi
+    "mpicc.$flavour" -std=c99 -O2 -Wall -Wextra -Wno-unused-function -DGLAM_MPI tests/mpi.c -o "$1" -lm
 }
 
 # Are there processes of $work/mpi?  Asked a few times: those that die need a moment.

@@ -132,7 +132,7 @@ trial()
     fi
 }
 
-if ! build_mpi >"$work/out" 2>&1; then
+if ! build_mpi "$work/mpi" >"$work/out" 2>&1; then
     head -n 20 "$work/out"
     echo "0 passed, 1 failed"
     exit 1

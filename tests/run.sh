@@ -364,8 +364,10 @@ simd_runs()
 # kernels so.  Threads with TSan and the portable kernels, by clang, whose OpenMP it knows.
 sanitizer_runs()
 {
-    if works $CC -fsanitize=address,undefined; then
-        build asan $CC -std=c99 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
+    asan=$CC
+    works $CC -fsanitize=address,undefined || asan="clang $pthread"
+    if have "$asan" && works $asan -fsanitize=address,undefined; then
+        build asan $asan -std=c99 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
             '-DGLAM_ASSERT(c)=((c)?(void)0:abort())' tests/all.c -o "$work/asan" -lm
     fi
     if have clang && works clang -fopenmp -fsanitize=thread; then
@@ -848,7 +850,7 @@ done
     build c $CC -std=c99 -O2 $warn $openmp tests/all.c -o "$work/c" -lm
 for mpi in openmpi mpich; do
     [ -n "$(chosen mpi)" ] && have mpicc.$mpi || continue
-    build $mpi mpicc.$mpi -std=c99 -O2 $warn -Wno-unused-function -DGLAM_MPI tests/mpi.c -o "$work/$mpi" -lm
+    build $mpi sh -c 'flavour=$1; . tests/mpi_env.sh; build_mpi "$2"' sh $mpi "$work/$mpi"
 done
 [ -z "$(chosen macro optimised memory target)" ] || build plain $CC -std=c99 -O2 tests/all.c -o "$work/plain" -lm
 [ -z "$(chosen tool verb page lesson)" ] || build glam $CC -O2 $warn -Wshadow $openmp examples/glam.c -o "$work/glam" -lm
