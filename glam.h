@@ -2544,11 +2544,12 @@ enum {
 // The kernels that are one piece of C for every instruction set, each once: what comes back, name,
 // parameters, arguments of the glam__row_ function that does it.
 #define GLAM__ROW_KERNELS(X, isa, attr, NR) \
-    /* out[p*nr + j] = b[p*ldb + j], for pack_t b[j*ldb + p], where j < n; zeros up to nr */ \
+    /* out[p*nr + j] = b[p*ldb + j], where j < n; zeros up to nr.  pack_t: out[p*ldo + j] = \
+       b[j*ldb + p] */ \
     X(isa, attr, void, , pack, (int k, int n, const float *b, size_t ldb, float *out), \
       (NR, k, n, b, ldb, out)) \
-    X(isa, attr, void, , pack_t, (int k, int n, const float *b, size_t ldb, float *out), \
-      (NR, k, n, b, ldb, out)) \
+    X(isa, attr, void, , pack_t, (int k, int n, const float *b, size_t ldb, float *out, \
+      size_t ldo), (NR, k, n, b, ldb, out, ldo)) \
     /* Operands in bf16: out[q] holds x[2q], in its lower half, and x[2q+1]; the same of rows; \
        panel and panel_t on such pairs, of which k terms make (k+1)/2. */ \
     X(isa, attr, void, , narrow, (int n, const float *x, float *out), (n, x, out)) \
@@ -2633,14 +2634,16 @@ typedef struct glam__kernels {
     int mr, nr;                // rows and columns of a tile
     int pair;                  // terms of k that one element of A and B holds: 1, or 2 of bf16
     int pairs_mr;              // mr of pairs
+    int kc;                    // terms of k that panels hold and a call takes, at most
     glam_arithmetic native;    // what an instruction does, faster than f32
 
     // C [m,n] = (or, with add, +=) A [m,k] B, one panel of n <= nr columns.  a[i*lda + p]; every
     // row of B has nr readable columns (ldb == nr when it is packed); n columns of C are written.
-    // panel_t: the same with A by columns, a[p*lda + i]: the product with a transposed matrix.
+    // panel_t: the same with A by columns, a[p*lda + i]: the product with a transposed matrix; NULL
+    // for tiles, which take what glam__narrow_turned makes of it.
     glam__panel_fn *panel, *panel_t;
-    glam__panel_fn *tiled, *tiled_t;       // of pairs in tiles, and what stands around a task's
-    void (*hold)(int on);                  // calls of them; NULL: nothing does
+    glam__panel_fn *tiled;                 // panel of pairs in tiles, and what stands around a
+    void (*hold)(int on);                  // task's calls of it; NULL: nothing does
     // One row of A times n columns of B as it lies, or (one_t) n rows of a turned B, with the bits
     // of panels of what B stands for.  k <= GLAM__KC, of a turned B a multiple of T; n: whole
     // panels, and blocks of one().  T: 1 floats, 2 bf16, 4 q8.  NULL: by way of panels.
@@ -3291,13 +3294,13 @@ static GLAM__INLINE void glam__row_pack(int nr, int k, int n, const float *b, si
 
 // By squares of 16 steps: that many reads of a row of B in turn use its cache line up.
 static GLAM__INLINE void glam__row_pack_t(int nr, int k, int n, const float *b, size_t ldb,
-                                          float *out)
+                                          float *out, size_t ldo)
 {
-    for (int p = 0; p < k; p += 16, out += 16 * nr) {
+    for (int p = 0; p < k; p += 16, out += 16 * ldo) {
         int steps = k - p < 16 ? k - p : 16;
         for (int j = 0; j < nr; j++) {
             const float *from = b + (size_t)j * ldb + p;
-            for (int q = 0; q < steps; q++) out[q * nr + j] = j < n ? from[q] : 0.0f;
+            for (int q = 0; q < steps; q++) out[(size_t)q * ldo + j] = j < n ? from[q] : 0.0f;
         }
     }
 }
@@ -3519,10 +3522,9 @@ static GLAM__INLINE void glam__row_pairs_t(glam__pairs_fn *by, GLAM__PANEL_ARGS)
 
 // Products of bf16 in tiles: what AMX does in one instruction, bit for bit.  Of 16 pairs, at fixed
 // multiples, the first terms are a chain from zero and the second ones another, each addition
-// rounded once; both together are added to what came before.  What is below the normal numbers
-// counts as 0; what is so once it is rounded, as if there were no least exponent, becomes 0 (Intel,
-// TDPBF16PS).  A sum of 0 has no sign: so zeros appended to k change nothing here either.
-enum { GLAM__TILE_PAIRS = 16, GLAM__TILE_MR = 24 };
+// rounded once; both together are added to C.  What is below the normal numbers counts as 0; what
+// is so once it is rounded, as if there were no least exponent, becomes 0 (Intel, TDPBF16PS).
+enum { GLAM__TILE_PAIRS = 16 };
 
 static GLAM__INLINE float glam__normal1(double x)
 {
@@ -3530,58 +3532,35 @@ static GLAM__INLINE float glam__normal1(double x)
     uint64_t bits, bound;                      // as integers, for a NaN's sake
     memcpy(&bits, &x, sizeof bits);
     memcpy(&bound, &least, sizeof bound);
-    return bits << 1 < bound << 1 ? 0.0f : (float)x;
-}
-
-static GLAM__INLINE void glam__put_sums(int rows, int n, const float *sums, int ld, float *c,
-                                        size_t ldc, int add)
-{
-    for (int i = 0; i < rows; i++, sums += ld, c += ldc)
-        for (int j = 0; j < n; j++) {
-            float x = sums[j] + 0.0f;
-            c[j] = add ? c[j] + x : x;
-        }
-}
-
-static void glam__tiled_by(int m, int n, int k, const float *a, size_t ai, size_t ap,
-                           const float *b, size_t ldb, float *c, size_t ldc, int add)
-{
-    GLAM__ROUNDED
-    for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1) {
-        int steps = ((k - p < GLAM__KC ? k - p : GLAM__KC) + 1) / 2;
-        for (int i = 0; i < m; i++) {
-            float s[GLAM__LANES] = { 0 };
-            const float *x = a + (size_t)i * ai + (size_t)(p / 2) * ap;
-            const float *y = b + (size_t)(p / 2) * ldb;
-            for (int q = 0; q < steps; q += GLAM__TILE_PAIRS) {
-                float first[GLAM__LANES] = { 0 }, second[GLAM__LANES] = { 0 };
-                int end = glam__min(q + GLAM__TILE_PAIRS, steps);
-                for (int r = q; r < end; r++, x += ap, y += ldb) {
-                    uint32_t of, at;
-                    memcpy(&of, x, sizeof of);
-                    double low = glam__half1(of << 16), high = glam__half1(of & 0xffff0000u);
-                    for (int j = 0; j < n; j++) {
-                        memcpy(&at, y + j, sizeof at);
-                        double t = low * (double)glam__half1(at << 16);
-                        double u = high * (double)glam__half1(at & 0xffff0000u);
-                        first[j] = glam__normal1((double)first[j] + t);
-                        second[j] = glam__normal1((double)second[j] + u);
-                    }
-                }
-                for (int j = 0; j < n; j++) {
-                    float both = glam__normal1((double)first[j] + (double)second[j]);
-                    s[j] = glam__normal1((double)s[j] + (double)both);
-                }
-            }
-            glam__put_sums(1, n, s, n, c + (size_t)i * ldc, ldc, add);
-        }
-    }
+    return glam__flush1(bits << 1 < bound << 1 ? (float)(x * (double)FLT_MIN) : (float)x);
 }
 
 static void glam__tiled_base(GLAM__PANEL_ARGS)
-{ glam__tiled_by(m, n, k, a, lda, 1, b, ldb, c, ldc, add); }
-static void glam__tiled_t_base(GLAM__PANEL_ARGS)
-{ glam__tiled_by(m, n, k, a, 1, lda, b, ldb, c, ldc, add); }
+{
+    GLAM__ROUNDED
+    for (int i = 0; i < m; i++, a += lda, c += ldc) {
+        for (int j = 0; j < n; j++) c[j] = add ? c[j] : 0.0f;
+        for (int q = 0; 2 * q < k; q += GLAM__TILE_PAIRS) {
+            float first[GLAM__LANES] = { 0 }, second[GLAM__LANES] = { 0 };
+            for (int r = q; r < q + GLAM__TILE_PAIRS; r++) {
+                uint32_t of = 0, at = 0;           // zeros behind k: they take a sign from a zero
+                if (2 * r < k) memcpy(&of, a + r, sizeof of);
+                double low = glam__half1(of << 16), high = glam__half1(of & 0xffff0000u);
+                for (int j = 0; j < n; j++) {
+                    if (2 * r < k) memcpy(&at, b + (size_t)r * ldb + j, sizeof at);
+                    double t = low * (double)glam__half1(at << 16);
+                    double u = high * (double)glam__half1(at & 0xffff0000u);
+                    first[j] = glam__normal1((double)first[j] + t);
+                    second[j] = glam__normal1((double)second[j] + u);
+                }
+            }
+            for (int j = 0; j < n; j++) {
+                float both = glam__normal1((double)first[j] + (double)second[j]);
+                c[j] = glam__normal1((double)glam__flush1(c[j]) + (double)both);
+            }
+        }
+    }
+}
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC pop_options
@@ -3605,12 +3584,12 @@ static void glam__table_base(glam__kernels *t)
     t->mr = t->pairs_mr = GLAM__BASE_MR;
     t->nr = GLAM__BASE_NR;
     t->pair = 1;
+    t->kc = GLAM__KC;
     t->native = GLAM_F32;
     t->one = t->one_t = NULL;
     t->panel = glam__panel_base;
     t->panel_t = glam__panel_t_base;
     t->tiled = glam__tiled_base;
-    t->tiled_t = glam__tiled_t_base;
     t->hold = NULL;
     glam__rows_of_base(t);
 }
@@ -3620,10 +3599,10 @@ static glam__kernels glam__kernels_narrow(const glam__kernels *k, int tiles)
 {
     glam__kernels narrow = *k;
     narrow.mr = k->pairs_mr;
-    if (tiles) narrow.mr = GLAM__TILE_MR;
+    if (tiles) narrow.mr = GLAM__TILE_PAIRS, narrow.kc = 2 * GLAM__KC;     // as many rows
     narrow.pair = 2;
     narrow.panel = tiles ? k->tiled : k->pairs;
-    narrow.panel_t = tiles ? k->tiled_t : k->pairs_t;
+    narrow.panel_t = tiles ? NULL : k->pairs_t;
     return narrow;
 }
 
@@ -3652,14 +3631,29 @@ static void glam__pack_panel_t(const glam__kernels *t, int k, int n, const float
     enum { STEPS = 32 };
     float some[GLAM__LANES * STEPS];       // no panel is wider
     if (t->pair == 1) {
-        t->pack_t(k, n, b, ldb, out);
+        t->pack_t(k, n, b, ldb, out, (size_t)t->nr);
         return;
     }
     for (int p = 0; p < k; p += 2 * STEPS, out += STEPS * t->nr) {
         int terms = k - p < 2 * STEPS ? k - p : 2 * STEPS;
         for (int j = 0; j < n; j++) t->narrow(terms, b + (size_t)j * ldb + p, some + j * STEPS);
-        t->pack_t(glam__steps(t, terms), n, some, STEPS, out);
+        t->pack_t(glam__steps(t, terms), n, some, STEPS, out, (size_t)t->nr);
     }
+}
+
+// A^T, as panels of tiles take it: row i of out holds the pairs of terms of column i of A [k,m],
+// and zeros up to a multiple of nr.
+static void glam__narrow_turned(const glam__kernels *t, int k, int m, const float *a, size_t lda,
+                                float *out, size_t ldo)
+{
+    float some[GLAM__LANES * GLAM__LANES];
+    for (int p = 0; p < k; p += 2 * t->nr)
+        for (int i = 0; i < m; i += GLAM__LANES) {
+            int terms = glam__min(k - p, 2 * t->nr), n = glam__min(m - i, GLAM__LANES);
+            t->narrow_rows(terms, n, a + (size_t)p * lda + i, lda, some, GLAM__LANES);
+            t->pack_t(n, glam__steps(t, terms), some, GLAM__LANES, out + (size_t)i * ldo + p / 2,
+                      ldo);
+        }
 }
 
 // Terms at, at+1, .. of k, as many as an element holds at most, into the element that has them.
@@ -3789,12 +3783,13 @@ typedef float glam__v8 __attribute__((vector_size(32)));
 #define GLAM__TURNS 0
 #define GLAM__MIX(x, y, ...) none
 #endif
-static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, float *out)
+static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, float *out,
+                                    size_t ldo)
 {
     glam__v4 low, high;
     const glam__v8 none GLAM__UNUSED = { 0 };
     glam__v8 in[4], t[4], r[4];
-    for (int p = 0; p + 4 <= k; p += 4, b += 4, out += 4 * nr)
+    for (int p = 0; p + 4 <= k; p += 4, b += 4, out += 4 * ldo)
         for (int j = 0; j < nr; j += 8) {
             for (int i = 0; i < 4; i++) {                  // rows i and 4 + i
                 memcpy(&low, b + (size_t)(j + i) * ldb, sizeof low);
@@ -3809,7 +3804,7 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
                 r[2 * i] = GLAM__MIX(t[i], t[2 + i], 0, 1, 8, 9, 4, 5, 12, 13);
                 r[2 * i + 1] = GLAM__MIX(t[i], t[2 + i], 2, 3, 10, 11, 6, 7, 14, 15);
             }
-            for (int i = 0; i < 4; i++) memcpy(out + i * nr + j, &r[i], sizeof r[i]);
+            for (int i = 0; i < 4; i++) memcpy(out + i * ldo + j, &r[i], sizeof r[i]);
         }
 }
 
@@ -4069,7 +4064,8 @@ enum { GLAM__ONE_COLS = 512 };     // sums that stay in the first cache
                     if (T == 1) __builtin_prefetch((const void *)(ahead + 64), 0, 2); \
                     if (T == 4) scale[j] = glam__widen1(scales[(size_t)j * lds + p / TERMS]); \
                 } \
-                glam__turn_##isa(steps, NR, (const float *)(const void *)at, ld / 4, square); \
+                glam__turn_##isa(steps, NR, (const float *)(const void *)at, ld / 4, square, \
+                                 NR); \
                 for (int q = 0; q < steps; q++) \
                     GLAM__UNROLL for (int v = 0; v < 2; v++) { \
                         memcpy(&words, square + q * NR + v * W, sizeof words); \
@@ -4101,11 +4097,12 @@ enum { GLAM__ONE_COLS = 512 };     // sums that stay in the first cache
 
 #define GLAM__TILES(isa, attr, W, MR, MT) \
     GLAM__TILE(isa, attr, W, MR, MT, F32) \
-    attr static void glam__turn_##isa(int k, int n, const float *b, size_t ldb, float *out) \
+    attr static void glam__turn_##isa(int k, int n, const float *b, size_t ldb, float *out, \
+                                      size_t ldo) \
     { \
         int whole = GLAM__TURNS && n == 2 * W ? k & ~3 : 0; \
-        glam__turn(2 * W, whole, b, ldb, out); \
-        glam__row_pack_t(2 * W, k - whole, n, b + whole, ldb, out + (size_t)whole * 2 * W); \
+        glam__turn(2 * W, whole, b, ldb, out, ldo); \
+        glam__row_pack_t(2 * W, k - whole, n, b + whole, ldb, out + (size_t)whole * ldo, ldo); \
     } \
     GLAM__ONE(isa, attr, W) \
     static void glam__table_##isa(glam__kernels *t) \
@@ -4165,43 +4162,41 @@ GLAM__TILE(pairs, GLAM__AVX512, 16, 12, 12, PAIRS)
 // Tiles of pairs without AMX: the halves of 16 pairs as floats, a panel for the first, one for the
 // second ones.
 static void glam__tiled_fma(glam__panel_fn *panel, void (*plus)(int n, const float *x, float *y),
-                            int nr, size_t ai, size_t ap, int m, int n, int k, const float *a,
-                            const float *b, size_t ldb, float *c, size_t ldc, int add)
+                            int nr, GLAM__PANEL_ARGS)
 {
-    enum { STEPS = GLAM__TILE_PAIRS, ROWS = GLAM__TILE_MR };
+    enum { STEPS = GLAM__TILE_PAIRS, ROWS = 24 };
     float x[2][ROWS * STEPS], y[2][STEPS * GLAM__LANES];
     float sums[ROWS * GLAM__LANES], more[ROWS * GLAM__LANES];
-    for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1)
-        for (int i = 0; i < m; i += ROWS) {
-            int rows = glam__min(m - i, ROWS), steps = (glam__min(k - p, GLAM__KC) + 1) / 2;
-            memset(sums, 0, sizeof sums);
-            for (int q = p / 2; q < p / 2 + steps; q += STEPS) {
-                int count = glam__min(p / 2 + steps - q, STEPS);
-                const float *of = a + (size_t)i * ai + (size_t)q * ap, *at = b + (size_t)q * ldb;
-                for (int r = 0; r < rows; r++)
-                    for (int s = 0; s < count; s++)
-                        GLAM__WIDEN(uint32_t, of + (size_t)r * ai + (size_t)s * ap,
-                                    x[1] + r * STEPS + s, x[0] + r * STEPS + s)
+    for (int i = 0; i < m; i += ROWS, a += ROWS * lda, c += ROWS * ldc) {
+        int rows = glam__min(m - i, ROWS);
+        memset(sums, 0, sizeof sums);
+        for (int r = 0; r < rows && add; r++)
+            memcpy(sums + r * nr, c + (size_t)r * ldc, (size_t)n * sizeof *c);
+        for (int q = 0; 2 * q < k; q += STEPS) {
+            int count = glam__min((k + 1) / 2 - q, STEPS);
+            const float *at = b + (size_t)q * ldb;
+            if (count < STEPS) memset(x, 0, sizeof x), memset(y, 0, sizeof y);
+            for (int r = 0; r < rows; r++)
                 for (int s = 0; s < count; s++)
-                    for (int j = 0; j < nr; j++)
-                        GLAM__WIDEN(uint32_t, at + (size_t)s * ldb + j, y[1] + s * nr + j,
-                                    y[0] + s * nr + j)
-                const glam__modes modes = glam__flush_on();
-                for (int half = 0; half < 2; half++)
-                    panel(rows, nr, count, x[half], STEPS, y[half], (size_t)nr, more, (size_t)nr,
-                          half);
-                plus(rows * nr, more, sums);
-                glam__flush_off(modes);
-            }
-            glam__put_sums(rows, n, sums, nr, c + (size_t)i * ldc, ldc, add);
+                    GLAM__WIDEN(uint32_t, a + (size_t)r * lda + q + s, x[1] + r * STEPS + s,
+                                x[0] + r * STEPS + s)
+            for (int s = 0; s < count; s++)
+                for (int j = 0; j < nr; j++)
+                    GLAM__WIDEN(uint32_t, at + (size_t)s * ldb + j, y[1] + s * nr + j,
+                                y[0] + s * nr + j)
+            const glam__modes modes = glam__flush_on();
+            for (int half = 0; half < 2; half++)
+                panel(rows, nr, STEPS, x[half], STEPS, y[half], (size_t)nr, more, (size_t)nr,
+                      half);
+            plus(rows * nr, more, sums);
+            glam__flush_off(modes);
         }
+        glam__put(rows, n, sums, nr, c, ldc, 0);
+    }
 }
 #define GLAM__TILED(isa, NR) \
     static void glam__tiled_##isa(GLAM__PANEL_ARGS) \
-    { glam__tiled_fma(glam__panel_##isa, glam__add_##isa, NR, lda, 1, m, n, k, a, b, ldb, c, ldc, \
-                      add); } \
-    static void glam__tiled_t_##isa(GLAM__PANEL_ARGS) \
-    { glam__tiled_fma(glam__panel_##isa, glam__add_##isa, NR, 1, lda, m, n, k, a, b, ldb, c, ldc, \
+    { glam__tiled_fma(glam__panel_##isa, glam__add_##isa, NR, m, n, k, a, lda, b, ldb, c, ldc, \
                       add); }
 GLAM__TILED(avx2, 16)
 GLAM__TILED(avx512, 32)
@@ -4245,79 +4240,94 @@ static void glam__amx_hold(int on)
     __asm__ volatile("{tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c \
                      "|tdpbf16ps tmm" #c ", tmm" #a ", tmm" #b "}" : :)
 
-// rows of n floats, with zeros up to ld
-static GLAM__INLINE void glam__amx_copy(int rows, int n, const float *x, size_t ldx, float *out,
-                                        int ld)
-{
-    for (int i = 0; i < rows; i++, x += ldx, out += ld)
-        for (int j = 0; j < ld; j++) out[j] = j < n ? x[j] : 0.0f;
-}
-
-// Some rows of C, at most 32, over one block of k: steps pairs.  end: the last rows of B, where
-// they make no tile.
-GLAM__AVX2 static GLAM__INLINE void glam__amx_rows(
-    const int nr, const int turned, int rows, int n, int steps, const float *a, size_t lda,
-    const float *b, size_t ldb, const float *end, float *c, size_t ldc, int add)
+// A tile of rows of n pairs, with zeros around it.
+static GLAM__INLINE void glam__amx_copy(int rows, int n, const float *x, size_t ldx, float *out)
 {
     enum { STEPS = GLAM__TILE_PAIRS };
-    float copy[2 * STEPS * STEPS] __attribute__((aligned(64)));
+    memset(out, 0, STEPS * STEPS * sizeof *out);
+    for (int i = 0; i < rows; i++, x += ldx, out += STEPS) {
+        if (n == STEPS) memcpy(out, x, STEPS * sizeof *out);
+        else memcpy(out, x, (size_t)n * sizeof *out);
+    }
+}
+
+// At most 32 rows of C.  end: the last rows of B, where they make no tile.  next: the rows of C
+// that mostly follow: they are asked for meanwhile, some at each step.
+GLAM__AVX2 static GLAM__INLINE void glam__amx_rows(
+    const int nr, int rows, int n, int steps, const float *a, size_t lda, const float *b,
+    size_t ldb, const float *end, float *c, size_t ldc, int add, uintptr_t next)
+{
+    enum { STEPS = GLAM__TILE_PAIRS };
+    float copy[2][STEPS * STEPS] __attribute__((aligned(64)));
     float sums[2 * STEPS * GLAM__LANES] __attribute__((aligned(64)));
-    if (rows % STEPS) memset(copy, 0, sizeof copy);
+    const int whole = n == nr && rows % STEPS == 0, two = rows > STEPS, wide = nr > STEPS;
+    float *to = whole ? c : sums;
+    size_t ldt = whole ? ldc : (size_t)nr;
+    int fetch = glam__ceil_div(2 * STEPS * STEPS, glam__max(steps, 1));
+    if (!whole && add) glam__put(rows, n, c, (int)ldc, sums, (size_t)nr, 0);
     GLAM__AMX_ZERO(0);
     GLAM__AMX_ZERO(1);
     GLAM__AMX_ZERO(2);
     GLAM__AMX_ZERO(3);
-    for (int q = 0; q < steps; q += STEPS, a += STEPS * (turned ? lda : 1), b += STEPS * ldb) {
-        int count = glam__min(steps - q, STEPS), whole = count == STEPS;
-        const float *x = a, *y = whole ? b : end;
-        size_t ldx = lda, ldy = whole ? ldb : (size_t)nr;
-        if (turned) glam__turn_avx2(rows, count, a, lda, copy);
-        else if (!whole || rows % STEPS) glam__amx_copy(rows, count, a, lda, copy, STEPS);
-        if (turned || !whole || rows % STEPS) x = copy, ldx = STEPS;
+    if (add) GLAM__AMX_LOAD(0, to, ldt);
+    if (add && wide) GLAM__AMX_LOAD(1, to + STEPS, ldt);
+    if (add && two) GLAM__AMX_LOAD(2, to + STEPS * ldt, ldt);
+    if (add && two && wide) GLAM__AMX_LOAD(3, to + STEPS * ldt + STEPS, ldt);
+    for (int q = 0; q < steps; q += STEPS, a += STEPS, b += STEPS * ldb) {
+        int count = glam__min(steps - q, STEPS);
+        const float *x = a, *y = count == STEPS ? b : end;
+        size_t ldx = lda, ldy = count == STEPS ? ldb : (size_t)nr;
+        for (int r = 0; r < fetch; r++, next += ldc * sizeof *c)
+            for (int j = 0; j < nr; j += STEPS)
+                __builtin_prefetch((const float *)next + j, 1, 3);
+        if (count < STEPS || rows < STEPS) {
+            glam__amx_copy(glam__min(rows, STEPS), count, a, lda, copy[0]);
+            x = copy[0], ldx = STEPS;
+        }
         GLAM__AMX_LOAD(4, x, ldx);
         GLAM__AMX_LOAD(6, y, ldy);
         GLAM__AMX_DOT(0, 4, 6);
-        if (nr > STEPS) {
+        if (wide) {
             GLAM__AMX_LOAD(7, y + STEPS, ldy);
             GLAM__AMX_DOT(1, 4, 7);
         }
-        if (rows <= STEPS) continue;
-        GLAM__AMX_LOAD(5, x + STEPS * ldx, ldx);
+        if (!two) continue;
+        x = a + STEPS * lda, ldx = lda;
+        if (count < STEPS || rows < 2 * STEPS) {
+            glam__amx_copy(rows - STEPS, count, x, lda, copy[1]);
+            x = copy[1], ldx = STEPS;
+        }
+        GLAM__AMX_LOAD(5, x, ldx);
         GLAM__AMX_DOT(2, 5, 6);
-        if (nr > STEPS) GLAM__AMX_DOT(3, 5, 7);
+        if (wide) GLAM__AMX_DOT(3, 5, 7);
     }
-    GLAM__AMX_STORE(0, sums, (size_t)nr);
-    GLAM__AMX_STORE(2, sums + STEPS * nr, (size_t)nr);
-    if (nr > STEPS) {
-        GLAM__AMX_STORE(1, sums + STEPS, (size_t)nr);
-        GLAM__AMX_STORE(3, sums + STEPS * nr + STEPS, (size_t)nr);
-    }
-    glam__put_sums(rows, n, sums, nr, c, ldc, add);
+    GLAM__AMX_STORE(0, to, ldt);
+    if (wide) GLAM__AMX_STORE(1, to + STEPS, ldt);
+    if (two) GLAM__AMX_STORE(2, to + STEPS * ldt, ldt);
+    if (two && wide) GLAM__AMX_STORE(3, to + STEPS * ldt + STEPS, ldt);
+    if (!whole) glam__put(rows, n, sums, nr, c, ldc, 0);
 }
 
-GLAM__AVX2 static GLAM__INLINE void glam__amx_blocks(const int nr, const int turned,
-                                                     GLAM__PANEL_ARGS)
+GLAM__AVX2 static GLAM__INLINE void glam__amx_blocks(const int nr, GLAM__PANEL_ARGS)
 {
-    enum { STEPS = GLAM__TILE_PAIRS };
+    enum { STEPS = GLAM__TILE_PAIRS, ROWS = 2 * STEPS };
     float end[STEPS * GLAM__LANES] __attribute__((aligned(64)));
-    for (int p = 0; p == 0 || p < k; p += GLAM__KC, add = 1) {
-        int steps = ((k - p < GLAM__KC ? k - p : GLAM__KC) + 1) / 2, whole = steps / STEPS * STEPS;
-        const float *ap = a + (size_t)(p / 2) * (turned ? lda : 1), *bp = b + (size_t)(p / 2) * ldb;
-        glam__amx_copy(steps - whole, nr, bp + (size_t)whole * ldb, ldb, end, nr);
-        memset(end + (steps - whole) * nr, 0, (size_t)(whole + STEPS - steps) * nr * sizeof *end);
-        for (int i = 0; i < m; i += 2 * STEPS)
-            glam__amx_rows(nr, turned, glam__min(m - i, 2 * STEPS), n, steps,
-                           ap + (size_t)i * (turned ? 1 : lda), lda, bp, ldb, end,
-                           c + (size_t)i * ldc, ldc, add);
+    int steps = (k + 1) / 2, rest = steps % STEPS;
+    if (rest) {
+        memset(end, 0, sizeof end);
+        for (int q = 0; q < rest; q++)
+            memcpy(end + q * nr, b + (size_t)(steps - rest + q) * ldb, (size_t)nr * sizeof *end);
     }
+    const uintptr_t beside = (uintptr_t)c + (size_t)nr * sizeof *c, below = ROWS * ldc * sizeof *c;
+    for (int i = 0; i < m; i += ROWS, a += ROWS * lda, c += ROWS * ldc)
+        glam__amx_rows(nr, glam__min(m - i, ROWS), n, steps, a, lda, b, ldb, end, c, ldc, add,
+                       i + ROWS < m ? (uintptr_t)c + below : beside);
 }
-#define GLAM__AMX_PANELS(NR) \
+#define GLAM__AMX_PANEL(NR) \
     GLAM__AVX2 static void glam__amx_##NR(GLAM__PANEL_ARGS) \
-    { glam__amx_blocks(NR, 0, m, n, k, a, lda, b, ldb, c, ldc, add); } \
-    GLAM__AVX2 static void glam__amx_t_##NR(GLAM__PANEL_ARGS) \
-    { glam__amx_blocks(NR, 1, m, n, k, a, lda, b, ldb, c, ldc, add); }
-GLAM__AMX_PANELS(16)
-GLAM__AMX_PANELS(32)
+    { glam__amx_blocks(NR, m, n, k, a, lda, b, ldb, c, ldc, add); }
+GLAM__AMX_PANEL(16)
+GLAM__AMX_PANEL(32)
 #endif
 #else
 typedef uint64_t glam__modes;
@@ -4390,7 +4400,6 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
         out->pairs = glam__panel_halves;
         out->pairs_t = glam__panel_t_halves;
         out->tiled = glam__tiled_avx2;
-        out->tiled_t = glam__tiled_t_avx2;
         found = 1;
     }
     if (avx512 && (!name || amx || bf16 || strcmp(name, "avx512") == 0)) {
@@ -4399,7 +4408,6 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
         out->pairs_t = glam__panel_t_halves_512;
         out->pairs_mr = 12;
         out->tiled = glam__tiled_avx512;
-        out->tiled_t = glam__tiled_t_avx512;
         found = 1;
     }
 #ifdef GLAM__PAIRS_AVX512
@@ -4414,7 +4422,6 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
     if (amx) {
         out->name = "amx";
         out->tiled = out->nr > 16 ? glam__amx_32 : glam__amx_16;
-        out->tiled_t = out->nr > 16 ? glam__amx_t_32 : glam__amx_t_16;
         out->hold = glam__amx_hold;
         out->native = GLAM_BF16_TILES;
     }
@@ -5808,13 +5815,14 @@ static void glam__make_panel(const glam__operand *b, int s, int j, int p, int te
     else glam__pack_panel(b->kernels, terms, of.cols, of.from, of.ld, out);
 }
 
-// Where panels lie: by blocks of GLAM__KC rows of B, in a block panel after panel, so that what
-// follows one in memory is what a product takes next.
-static size_t glam__panel_at(const glam__operand *b, int panels, int s, int j, int p0, int terms)
+// Where panels lie: by blocks of kc rows of B, in a block panel after panel, so that what follows
+// one in memory is what a product takes next.
+static size_t glam__panel_at(const glam__operand *b, int panels, int s, int j, int p0)
 {
     const glam__kernels *k = b->kernels;
-    size_t before = (size_t)(p0 / k->pair) * panels, steps = (size_t)glam__steps(k, terms);
-    return (size_t)s * b->panel_slice + (before + (size_t)j * steps) * k->nr;
+    int block = p0 / k->kc * k->kc, steps = glam__steps(k, glam__min(b->k - block, k->kc));
+    size_t before = (size_t)(block / k->pair) * panels + (size_t)j * steps;
+    return (size_t)s * b->panel_slice + (before + (size_t)((p0 - block) / k->pair)) * k->nr;
 }
 
 static void glam__packing_body(void *arg, int begin, int end, int worker GLAM__UNUSED)
@@ -5824,11 +5832,10 @@ static void glam__packing_body(void *arg, int begin, int end, int worker GLAM__U
         const glam__packing *p = all->job;
         int task = i;
         for (; task >= p->tasks; p++) task -= p->tasks;
-        for (int p0 = 0; p0 < p->b.k; p0 += GLAM__KC) {
+        for (int p0 = 0; p0 < p->b.k; p0 += p->b.kernels->kc) {
             int s = task / p->panels, j = task % p->panels;
-            int terms = glam__min(p->b.k - p0, GLAM__KC);
-            glam__make_panel(&p->b, s, j, p0, terms,
-                             p->out + glam__panel_at(&p->b, p->panels, s, j, p0, terms));
+            glam__make_panel(&p->b, s, j, p0, glam__min(p->b.k - p0, p->b.kernels->kc),
+                             p->out + glam__panel_at(&p->b, p->panels, s, j, p0));
         }
     }
 }
@@ -6022,7 +6029,7 @@ static void glam__product_panels(const glam__product *p, const glam__span *s, co
                 continue;
             }
             if (b->panels) {
-                values = b->panels + glam__panel_at(b, panels, s->slice, j, p0, terms);
+                values = b->panels + glam__panel_at(b, panels, s->slice, j, p0);
             } else if (b->data && !b->transposed && n == k->nr && s->rows <= 2 * k->mr &&
                        k->pair == 1) {
                 values = b->data + (size_t)s->slice * b->slice +    // too few rows to pay
@@ -6069,7 +6076,7 @@ static const float *glam__product_take(const glam__product *p, const glam__span 
     return made ? rows : p->a + (size_t)s->row * p->lda;
 }
 
-// The same for all of k: in blocks of GLAM__KC, so that a block of A stays near while B passes by.
+// The same for all of k: in blocks, so that one of A stays near while B passes by.
 static void glam__product_block(const glam__product *p, const glam__span *s, int from, int to,
                                 float *scratch)
 {
@@ -6077,10 +6084,11 @@ static void glam__product_block(const glam__product *p, const glam__span *s, int
     float *panel = scratch, *rows = scratch + (size_t)GLAM__KC * p->ctx->simd.kernels->nr;
     const float *a = glam__product_take(p, s, rows, &lda);
     int some = s->rows == 1 && p->b[0].transposed ? 1 : to - from;     // rows of B, end to end
+    int kc = p->b[0].kernels->kc;
     for (; from < to; from += some)
-        for (int p0 = 0; p0 == 0 || p0 < p->k; p0 += GLAM__KC)
+        for (int p0 = 0; p0 == 0 || p0 < p->k; p0 += kc)
             glam__product_panels(p, s, a + p0 / p->b[0].kernels->pair, lda, p0,
-                                 glam__min(p->k - p0, GLAM__KC), from, from + some, panel);
+                                 glam__min(p->k - p0, kc), from, from + some, panel);
 }
 
 // Spans are cut into blocks of at most p->block rows, as even as they can be.  Which block of which
@@ -6271,7 +6279,7 @@ static int glam__chain_rows(int k, int n, int packed)
 
 static size_t glam__chain_floats(const glam_ctx *ctx, int k)
 {
-    size_t rows = (size_t)glam__up(glam__chain_rows(k, k, 0), 24);
+    size_t rows = (size_t)glam__up(glam__chain_rows(k, k, 0), 48);
     size_t narrow = ctx->simd.products->pair > 1 ? rows * GLAM__HANDED_LD + glam__stride(k) : 0;
     return rows * (glam__stride(k) + GLAM__HANDED_LD) + (size_t)GLAM__KC * ctx->simd.kernels->nr +
            narrow;
@@ -6295,6 +6303,7 @@ static void glam__chain_first(const glam__product *p, const glam__span *s, int a
     glam__product piece = *p;
     glam__span here = *s;
     int panels = glam__panels_of(p->ctx, p->b[0].n), nr = p->ctx->simd.kernels->nr;
+    int kc = p->b[0].kernels->kc;
     if (!p->c[0]) {
         piece.c[0] = handed;
         piece.ldc = GLAM__HANDED_LD;
@@ -6303,9 +6312,9 @@ static void glam__chain_first(const glam__product *p, const glam__span *s, int a
         if (p->b[0].down) piece.b[0].down += (size_t)s->row * glam__low_half(p->ctx, p->b, 0).n;
     }
     for (int i = 0; i < p->parts; i++)
-        for (int p0 = 0; p0 < p->k; p0 += GLAM__KC)
+        for (int p0 = 0; p0 < p->k; p0 += kc)
             glam__product_panels(&piece, &here, a + p0 / p->b[0].kernels->pair, lda, p0,
-                                 glam__min(p->k - p0, GLAM__KC), i * panels + at / nr,
+                                 glam__min(p->k - p0, kc), i * panels + at / nr,
                                  i * panels + glam__up(at + terms, nr) / nr, panel);
 }
 
@@ -6478,18 +6487,71 @@ typedef struct glam__outers {
 // GLAM__KC rows each: a panel of C is still near when the second adds to it.  And how many rows of
 // C a call of the kernel makes: whole tiles of every instruction set.
 enum { GLAM__OUTER_M = 512, GLAM__OUTER_LD = GLAM__OUTER_M + 16, GLAM__OUTER_ROWS = 2 * GLAM__KC,
-       GLAM__OUTER_CALL = 24 };
+       GLAM__OUTER_CALL = 24, GLAM__OUTER_TURNED_LD = GLAM__KC + 16, GLAM__OUTER_PANELS = 4 };
 
 static size_t glam__outer_floats(const glam_ctx *ctx)
-{ return (size_t)GLAM__KC * ctx->simd.kernels->nr + (size_t)GLAM__OUTER_ROWS * GLAM__OUTER_LD; }
+{
+    size_t panel = (size_t)GLAM__KC * ctx->simd.kernels->nr;
+    if (!ctx->simd.products->panel_t) panel *= GLAM__OUTER_PANELS;
+    return panel + (size_t)GLAM__OUTER_ROWS * GLAM__OUTER_LD;
+}
 
 static uint64_t glam__outer_bytes(const glam_ctx *ctx)
 { return glam__floats((uint64_t)glam__outer_floats(ctx) * ctx->options.threads); }
 
+// C (+)= A^T B for columns [first,last) of some rows, at most GLAM__OUTER_ROWS: m columns of A,
+// copied.
+static void glam__outer_panels(const glam__kernels *k, const glam__outer *o, size_t at, int rows,
+                               const float *a, size_t lda, int m, int first, int last, float *c,
+                               int add, float *panel)
+{
+    for (int j = first; j < last; j += k->nr)
+        for (int r = 0; r < rows; r += GLAM__KC) {
+            int n = glam__min(last - j, k->nr), some = glam__max(GLAM__OUTER_CALL, 2 * k->mr);
+            int terms = glam__min(rows - r, GLAM__KC), more = r + terms < rows;
+            const float *b = o->b + (at + (size_t)r) * o->ldb + j;
+            glam__patch soon = { NULL, o->ldb, terms, k->nr, 0, 0 };
+            if (more) soon.from = b + (size_t)terms * o->ldb;
+            else if (j + k->nr < last) soon.from = o->b + at * o->ldb + j + k->nr;
+            const float *ar = a + (size_t)(r / k->pair) * lda;
+            glam__pack_panel(k, terms, n, b, o->ldb, panel);
+            for (int i = 0; i < m; i += some) {
+                glam__fetch_lines(&soon, terms * k->nr / 16 * some / m + 1);
+                k->panel_t(glam__min(m - i, some), n, terms, ar + i, lda, panel, (size_t)k->nr,
+                           c + (size_t)i * o->ldc + j, o->ldc, add || r > 0);
+            }
+        }
+}
+
+// The same for tiles, A turned.  They are done before memory is: some panels are made together, 16
+// rows at a time, while it is asked for the next 16.
+static void glam__outer_tiles(const glam__kernels *k, const glam__outer *o, size_t at, int rows,
+                              const float *a, size_t lda, int m, int first, int last, float *c,
+                              int add, float *panel)
+{
+    enum { SOME = 16 };
+    size_t nr = (size_t)k->nr, steps = (size_t)glam__steps(k, rows);
+    for (int j = first; j < last; j += GLAM__OUTER_PANELS * k->nr) {
+        int n = glam__min(last - j, GLAM__OUTER_PANELS * k->nr);
+        const float *b = o->b + at * o->ldb + j;
+        for (int r = 0; r < rows; r += SOME, b += SOME * o->ldb) {
+            int terms = glam__min(rows - r, SOME), more = glam__min(rows - r - terms, SOME);
+            glam__patch soon = { b + SOME * o->ldb, o->ldb, glam__max(more, 0), n, 0, 0 };
+            glam__fetch_lines(&soon, SOME * GLAM__OUTER_PANELS * GLAM__LANES / 16);
+            for (int q = 0; q < n; q += k->nr)
+                glam__pack_panel(k, terms, glam__min(n - q, k->nr), b + q, o->ldb,
+                                 panel + (size_t)q * steps + (size_t)(r / k->pair) * nr);
+        }
+        for (int q = 0; q < n; q += k->nr)
+            k->panel(m, glam__min(n - q, k->nr), rows, a, lda, panel + (size_t)q * steps, nr,
+                     c + j + q, o->ldc, add);
+    }
+}
+
 static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t, float *panel)
 {
     const glam__span *s = &o->spans[t / (o->cols * o->parts)];
-    float *copy = panel + (size_t)GLAM__KC * k->nr;
+    float *copy = panel + (size_t)GLAM__KC * k->nr * (k->panel_t ? 1 : GLAM__OUTER_PANELS);
     int part = t / o->cols % o->parts, col = t % o->cols;
     int from = (int)((int64_t)o->m * part / o->parts);
     int m = (int)((int64_t)o->m * (part + 1) / o->parts) - from;
@@ -6500,37 +6562,22 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
     for (int i = 0; i < m && !s->rows && !o->add; i++)
         memset(c + (size_t)i * o->ldc + first, 0, (size_t)(last - first) * sizeof(float));
     for (int r0 = 0; r0 < s->rows; r0 += GLAM__OUTER_ROWS) {
-        int rows = glam__min(s->rows - r0, GLAM__OUTER_ROWS);
+        int rows = glam__min(s->rows - r0, GLAM__OUTER_ROWS), add = o->add || r0 > 0;
         size_t at = (size_t)(s->row + r0), lda = o->lda;
         const float *a = o->a + at * lda + from;
-        if (k->pair > 1) {
-            k->narrow_rows(rows, m, a, lda, copy, GLAM__OUTER_LD);
-            a = copy;
-            lda = GLAM__OUTER_LD;
-        } else if (last - first > k->nr) {
-            for (int i = 0; i < rows; i++)
-                memcpy(copy + (size_t)i * GLAM__OUTER_LD, a + (size_t)i * lda,
-                       (size_t)m * sizeof(float));
-            a = copy;
-            lda = GLAM__OUTER_LD;
+        if (!k->panel_t) {
+            glam__narrow_turned(k, rows, m, a, lda, copy, GLAM__OUTER_TURNED_LD);
+            glam__outer_tiles(k, o, at, rows, copy, GLAM__OUTER_TURNED_LD, m, first, last, c, add,
+                              panel);
+            continue;
         }
-        for (int j = first; j < last; j += k->nr)
-            for (int r = 0; r < rows; r += GLAM__KC) {
-                int n = glam__min(last - j, k->nr), some = glam__max(GLAM__OUTER_CALL, 2 * k->mr);
-                int terms = glam__min(rows - r, GLAM__KC), more = r + terms < rows;
-                const float *b = o->b + (at + (size_t)r) * o->ldb + j;
-                glam__patch soon = { NULL, o->ldb, terms, k->nr, 0, 0 };
-                if (more) soon.from = b + (size_t)terms * o->ldb;
-                else if (j + k->nr < last) soon.from = o->b + at * o->ldb + j + k->nr;
-                const float *ar = a + (size_t)(r / k->pair) * lda;
-                glam__pack_panel(k, terms, n, b, o->ldb, panel);
-                for (int i = 0; i < m; i += some) {
-                    glam__fetch_lines(&soon, terms * k->nr / 16 * some / m + 1);
-                    k->panel_t(glam__min(m - i, some), n, terms, ar + i, lda, panel,
-                               (size_t)k->nr, c + (size_t)i * o->ldc + j, o->ldc,
-                               o->add || r0 + r > 0);
-                }
-            }
+        if (k->pair > 1) k->narrow_rows(rows, m, a, lda, copy, GLAM__OUTER_LD);
+        int copied = k->pair > 1 || last - first > k->nr;
+        for (int i = 0; i < rows && copied && k->pair == 1; i++)
+            memcpy(copy + (size_t)i * GLAM__OUTER_LD, a + (size_t)i * lda,
+                   (size_t)m * sizeof(float));
+        glam__outer_panels(k, o, at, rows, copied ? copy : a, copied ? GLAM__OUTER_LD : lda, m,
+                           first, last, c, add, panel);
     }
 }
 
@@ -7908,8 +7955,10 @@ static glam__slice glam__slice_of(const glam__heads *h, float *at, int back, siz
     w.rp = glam__cut(at, n, xl * (size_t)glam__panels_of(h->ctx, h->distances) * nr * h->D);
     w.raw = glam__cut(at, n, xl * block * h->ldr);
     w.q = glam__cut(at, n, xl * 2 * block * (size_t)glam__up(h->D, 16));
-    int widest = glam__max((int)glam__larger(h->lds, xl * h->ldr), h->D) / 2 + 1;
-    w.narrow = glam__cut(at, n, h->products->pair > 1 ? block * glam__stride(widest) : 0);
+    size_t wide = (size_t)glam__larger(h->lds, xl * h->ldr);
+    size_t narrow = block * glam__stride(glam__max((int)wide, h->D) / 2 + 1);
+    if (back && !h->products->panel_t) narrow = (size_t)glam__larger(narrow, wide * GLAM__LANES);
+    w.narrow = glam__cut(at, n, h->products->pair > 1 ? narrow : 0);
     w.kn = glam__cut(at, n, b * (value + xl * (size_t)h->d_panels * nr * h->distances));
     w.ds = glam__cut(at, n, b * block * h->lds);
     w.pack = glam__cut(at, n, b * block * nr);
@@ -8488,14 +8537,18 @@ static void glam__attend_outer(const glam__heads *h, const glam__slice *w, const
                                size_t ldc)
 {
     const glam__kernels *kernels = h->products;
-    if (kernels->pair > 1) {
+    glam__panel_fn *panel = kernels->panel_t ? kernels->panel_t : kernels->panel;
+    if (kernels->panel_t && kernels->pair > 1)
         kernels->narrow_rows(rows, m, s, lds, w->narrow, lds);
-        s = w->narrow;
+    if (!kernels->panel_t) {
+        glam__narrow_turned(kernels, rows, m, s, lds, w->narrow, GLAM__LANES);
+        lds = GLAM__LANES;                                 // a block has no more pairs
     }
+    if (kernels->pair > 1) s = w->narrow;
     for (int d = 0; d < h->D; d += kernels->nr) {
         int n = glam__min(h->D - d, kernels->nr);
         glam__pack_panel(kernels, rows, n, x + d, ldx, w->pack);
-        kernels->panel_t(m, n, rows, s, lds, w->pack, (size_t)kernels->nr, c + d, ldc, 1);
+        panel(m, n, rows, s, lds, w->pack, (size_t)kernels->nr, c + d, ldc, 1);
     }
 }
 

@@ -6,7 +6,7 @@
                   [--arithmetic NAME] [--full] [--json] [--serve] [--list]
      ROW, GROUP   what --list shows; none: the short form, --full: everything
      --seconds    shortest time of one sample (default 0.1); --rounds: samples of each (default 5)
-     --simd       base, sse2, avx2, avx512 or neon instead of the best
+     --simd       base, sse2, avx2, avx512, amx or neon instead of the best
      --arithmetic f32, bf16, bf16_tiles or auto: what products multiply (default f32)
      --json       a line of JSON for each row instead of a table
      --serve      of one row: prints "ready", then for every line with a number of seconds takes
@@ -292,22 +292,25 @@ static int wanted(const row *r, char *const *names, int count, int full)
     return 0;
 }
 
-static const char *simd_of(const char *asked)
-{
-    glam_options options = glam_options_default();
-    options.simd = asked;
-    glam_ctx *ctx = glam_open(&options);
-    if (glam_error(ctx)) die(glam_error_text(ctx));
-    const char *name = glam_simd_name(ctx);        // a constant
-    glam_close(ctx);
-    return name;
-}
-
+// By its word; 0: there is none of that name.
 static int arithmetic_of(bench *b, const char *name)
 {
     for (int i = 0; i <= GLAM_AUTO; i++)
         if (!strcmp(name, arithmetics[i])) return b->arithmetic = (glam_arithmetic)i, 1;
     return 0;
+}
+
+// What is had of what was asked for: a context chooses.
+static void choose(bench *b)
+{
+    glam_options options = glam_options_default();
+    options.simd = b->asked;
+    options.arithmetic = b->arithmetic;
+    glam_ctx *ctx = glam_open(&options);
+    if (glam_error(ctx)) die(glam_error_text(ctx));
+    b->simd = glam_simd_name(ctx);                 // a constant
+    arithmetic_of(b, glam_arithmetic_name(ctx));
+    glam_close(ctx);
 }
 
 int main(int argc, char **argv)
@@ -327,7 +330,7 @@ int main(int argc, char **argv)
         else if (!strcmp(a, "--threads") && v) b.threads = atoi(argv[++i]);
         else if (!strcmp(a, "--seconds") && v) b.seconds = atof(argv[++i]);
         else if (!strcmp(a, "--rounds") && v) b.rounds = atoi(argv[++i]);
-        else if (!strcmp(a, "--simd") && v) b.simd = argv[++i];
+        else if (!strcmp(a, "--simd") && v) b.asked = argv[++i];
         else if (!strcmp(a, "--arithmetic") && v && arithmetic_of(&b, v)) i++;
         else if (!strcmp(a, "--first") && v) first = argv[++i];
         else if (a[0] == '-') return usage();
@@ -335,7 +338,7 @@ int main(int argc, char **argv)
     }
     if (b.threads <= 0) b.threads = glam__default_threads();
     if (b.rounds < 1 || b.rounds > ROUNDS || b.threads > 256) return usage();
-    b.simd = simd_of(b.simd);
+    choose(&b);
     if (first) first_step(&b, first);
     if (!json && !served && !list) say_title();
     for (int i = 0; i < ROWS; i++) {

@@ -107,10 +107,41 @@ GLAM__AVX512 static void peak_avx512bf16(long n, float *out)
 static const machine machine_avx512bf16 =
     { "avx512bf16", peak_avx512bf16, read_avx512, triad_avx512, dot_avx512, 32 };
 #endif
+#ifdef GLAM__AMX
+// Tiles of bf16, four of them in turn: 16 x 16 x 32 multiply-adds each.
+static void peak_amx(long n, float *out)
+{
+    static const int32_t halves[4] = { 0x3f003f00, 0x3f003f00, 0x3f003f00, 0x3f003f00 };
+    float tile[256];
+    glam__amx_hold(1);
+    GLAM__AMX_LOAD(4, halves, (size_t)0);          // one row, again and again
+    GLAM__AMX_LOAD(5, halves, (size_t)0);
+    GLAM__AMX_ZERO(0);
+    GLAM__AMX_ZERO(1);
+    GLAM__AMX_ZERO(2);
+    GLAM__AMX_ZERO(3);
+    for (long r = 0; r < n; r++) {
+        GLAM__UNROLL for (int i = 0; i < MACHINE_CHAINS; i += 4) {
+            GLAM__AMX_DOT(0, 4, 5);
+            GLAM__AMX_DOT(1, 4, 5);
+            GLAM__AMX_DOT(2, 4, 5);
+            GLAM__AMX_DOT(3, 4, 5);
+        }
+    }
+    GLAM__AMX_STORE(0, tile, (size_t)16);
+    glam__amx_hold(0);
+    *out = tile[0];
+}
+static const machine machine_amx =
+    { "amx", peak_amx, read_avx512, triad_avx512, dot_avx512, 16 * 16 * 32 };
+#endif
 static const machine *const machines[] = { &machine_base, &machine_sse2, &machine_avx2,
                                            &machine_avx512,
 #ifdef GLAM__PAIRS_AVX512
                                            &machine_avx512bf16,
+#endif
+#ifdef GLAM__AMX
+                                           &machine_amx,
 #endif
                                          };
 #elif defined(GLAM__SIMD)

@@ -31,7 +31,7 @@ typedef struct bench {
     const struct row *row;
     int     threads, rounds, full;
     double  seconds;
-    const char *simd, *program;
+    const char *asked, *simd, *program;    // asked for (NULL: the best), had
     glam_arithmetic arithmetic;
     char    shape[96];
     char    facts[400];            // further numbers of the row: , "name": value
@@ -76,7 +76,7 @@ static glam_ctx *open_context(bench *b, int threads)
 {
     glam_options options = glam_options_default();
     options.threads = threads;
-    options.simd = b->simd;
+    options.simd = b->asked;
     options.arithmetic = b->arithmetic;
     glam_ctx *ctx = glam_open(&options);
     if (!ctx || b->opened == ENTRANTS) die("no context");

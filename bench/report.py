@@ -29,7 +29,7 @@ OUT = sys.argv[sys.argv.index("--out") + 1]
 BENCH = sys.argv[sys.argv.index("--bench") + 1]
 WANTED = [a for i, a in enumerate(sys.argv) if i > 1 and not a.startswith("--")
           and sys.argv[i - 1] not in ("--out", "--bench", "--threads", "--arithmetic")]
-ARITHMETIC = "f32"
+ARITHMETIC, NARROW = "f32", "bf16"             # NARROW: ours in rows of bf16
 if "--arithmetic" in sys.argv:
     ARITHMETIC = sys.argv[sys.argv.index("--arithmetic") + 1]
 LOAD = os.getloadavg()[0]
@@ -131,7 +131,7 @@ def torch_product(threads=MOST, arithmetic=None):
 
 
 def bf16_option(arithmetic):
-    return ["--bf16"] if (arithmetic or ARITHMETIC) == "bf16" else []
+    return ["--bf16"] if (arithmetic or ARITHMETIC).startswith("bf16") else []
 
 
 def close(servers):
@@ -166,8 +166,8 @@ def entrants(answers, pick=middle):
                 answers[0]["entrants"][i]) for i, n in enumerate(names)}
 
 
-def measure(row, threads=MOST, seconds=0.1, rounds=ROUNDS, pick=middle):
-    server = ours(row, threads)
+def measure(row, threads=MOST, seconds=0.1, rounds=ROUNDS, pick=middle, arithmetic=None):
+    server = ours(row, threads, arithmetic)
     answers = turns({"ours": (server, seconds)}, rounds).get("ours")
     server.close()
     return (answers[-1], entrants(answers, pick)) if answers else (None, {})
@@ -294,14 +294,14 @@ class Machine:
 
     def __init__(self, threads):
         self.answer, found = measure("machine", threads, 0.05 if FULL else 0.02,
-                                     2 * ROUNDS, min)
+                                     2 * ROUNDS, min, "auto")
         if not found:
             sys.exit("report.py: the machine could not be measured")
         self.simd = self.answer["simd"]
         self.peaks = {n[5:]: e["flops"] / s for n, (s, e) in found.items() if n.startswith("peak")}
-        # an instruction set with pairs of its own, or with tiles, which nobody has measured
+        # an instruction set with pairs of its own, or with tiles
         wide = self.simd.removesuffix("bf16").replace("amx", "avx512")
-        self.used = self.simd if ARITHMETIC == "bf16" else wide
+        self.used = self.simd if ARITHMETIC.startswith("bf16") else wide
         self.pairs = self.peaks.get(self.simd, self.peaks[wide])
         self.peak = self.peaks[self.used]
         self.exps = found["exp"][1]["items"] / found["exp"][0]
@@ -334,9 +334,12 @@ machine = {}
 
 
 def limits():
-    global ARITHMETIC
+    global ARITHMETIC, NARROW
+    native = Machine(1).answer["arithmetic"]
     if ARITHMETIC == "auto":
-        ARITHMETIC = "bf16" if Machine(1).simd.endswith("bf16") else "f32"
+        ARITHMETIC = native
+    if native == "bf16_tiles":
+        NARROW = native
     for t in THREADS:
         machine[t] = Machine(t)
     m = machine[MOST]
@@ -494,7 +497,7 @@ def products(rows):
     table(f"Products, GFLOP/s, {CORES}", head + ["over the best"], found,
           "Packed: the weight's panels are made once, as in a training step; the peers get it as "
           "it is." + (" In bf16: ours and PyTorch's; the libraries stay in f32."
-                      if ARITHMETIC == "bf16" else ""))
+                      if ARITHMETIC.startswith("bf16") else ""))
     table(f"Attention between its projections, GFLOP/s, {CORES}",
           head + ["over PyTorch", "over the best BLAS"], attention,
           "FLOPs of the causal half for all. glam.h and PyTorch (scaled_dot_product_attention) do "
@@ -600,8 +603,8 @@ def costs(rows):
 
 BF16 = ["nano", "nano-moe", "small", "small-moe8"] + \
        [f"{kind}-{n}" for kind in ("nn", "nt", "tn") for n in (256, 512, 1024, 2048)]
-BF16_NOTE = "A turn: ours in f32, ours in bf16, PyTorch {0}. Shares are of the peak of what " \
-            "multiplies in bf16 here, pairs or floats{1}."
+BF16_NOTE = "A turn: ours in f32, ours in {2}, PyTorch {0}. Shares are of the peak of what " \
+            "multiplies in bf16 here, tiles, pairs or floats{1}."
 
 
 def bf16_steps(rows):
@@ -612,7 +615,7 @@ def bf16_steps(rows):
             seconds, servers = 0.7 if not FULL else 2, {}
             for t in some:
                 servers["f32", t] = ours(name, t, "f32"), seconds
-                servers["bf16", t] = ours(name, t, "bf16"), seconds
+                servers["bf16", t] = ours(name, t, NARROW), seconds
                 for v in ("eager", "compile"):
                     servers[v, t] = torch_peer("train", name, threads=t, variant=v,
                                                arithmetic="bf16"), seconds
@@ -624,7 +627,7 @@ def bf16_steps(rows):
           ["model", "threads", "f32", "bf16", "over f32", "of peak", "ceiling", "of ceiling",
            "RSS MB", "PyTorch bf16, eager", "compiled", "its peak share", "over the faster",
            "its RSS MB"], found,
-          BF16_NOTE.format("under autocast, eager and compiled", ", ceilings too"))
+          BF16_NOTE.format("under autocast, eager and compiled", ", ceilings too", NARROW))
 
 
 def bf16_step(name, t, got):
@@ -652,7 +655,8 @@ def bf16_products(rows):
         for t in reversed(THREADS):
             seconds = 0.05
             line = " ".join(["product"] + [str(v) for v in p[:4]] + [str(seconds)])
-            servers = {v: (ours(name, t, v), seconds) for v in ("f32", "bf16")}
+            servers = {v: (ours(name, t, NARROW if v == "bf16" else v), seconds)
+                       for v in ("f32", "bf16")}
             got = turns({**servers, "torch": (torch[t], line)}, max(5, ROUNDS))
             close(servers)
             if "f32" not in got or "bf16" not in got:
@@ -670,7 +674,7 @@ def bf16_products(rows):
     table("Products in bf16, GFLOP/s",
           ["shape", "threads", "f32", "bf16", "over f32", "of peak", "PyTorch bf16",
            "its peak share", "over PyTorch"], found,
-          BF16_NOTE.format("(oneDNN)", "") + " Ours reads f32, rounds as it packs and writes f32; "
+          BF16_NOTE.format("(oneDNN)", "", NARROW) + " Ours reads f32, rounds as it packs and writes f32; "
           "PyTorch's operands and results are bf16 already.")
 
 

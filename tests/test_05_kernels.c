@@ -95,7 +95,7 @@ static void kernel_packs(const glam__kernels *f)
                     wrong += out.x[p * f->nr + j] != want;
                 }
             }
-            f->pack_t(k, n, b.x, ld, out.x);
+            f->pack_t(k, n, b.x, ld, out.x, (size_t)f->nr);
             for (int p = 0; p < k; p++) {
                 for (int j = 0; j < f->nr; j++) {
                     float want = j < n ? b.x[(size_t)j * ld + (size_t)p] : 0;
