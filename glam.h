@@ -2487,8 +2487,8 @@ static uint64_t glam__hash_name(const char *name)
    bf16, in pairs of terms, with the bits of the two instructions that processors have for them.
    Invariants.  A result's bits depend on its own operands only:
    - an element of a product is a chain of multiply-adds over p in order, in blocks of GLAM__KC
-     terms at fixed multiples, the block sums added in order.  Neither the number of rows in the
-     call, nor their place, nor the stride of an operand matters; zeros appended to k neither.
+     terms (tiles: of 32) at fixed multiples, the block sums added in order.  The number of rows in
+     the call, their place, the stride of an operand do not matter, nor zeros appended to k.
    - a sum over a row has GLAM__LANES partial sums: element j goes to lane j % GLAM__LANES, the
      lanes are joined as a binary tree.  Zeros appended to the row do not matter.
    - the functions of one element work on blocks of GLAM__BLOCK; a tail is padded to a block, so
@@ -3524,6 +3524,7 @@ static GLAM__INLINE void glam__row_pairs_t(glam__pairs_fn *by, GLAM__PANEL_ARGS)
 // multiples, the first terms are a chain from zero and the second ones another, each addition
 // rounded once; both together are added to C.  What is below the normal numbers counts as 0; what
 // is so once it is rounded, as if there were no least exponent, becomes 0 (Intel, TDPBF16PS).
+// Zeros appended to k change at most the sign of a zero.
 enum { GLAM__TILE_PAIRS = 16 };
 
 static GLAM__INLINE float glam__normal1(double x)
@@ -3532,7 +3533,7 @@ static GLAM__INLINE float glam__normal1(double x)
     uint64_t bits, bound;                      // as integers, for a NaN's sake
     memcpy(&bits, &x, sizeof bits);
     memcpy(&bound, &least, sizeof bound);
-    return glam__flush1(bits << 1 < bound << 1 ? (float)(x * (double)FLT_MIN) : (float)x);
+    return (float)(bits << 1 < bound << 1 ? x * (double)FLT_MIN : x);      // 0 keeps its sign
 }
 
 static void glam__tiled_base(GLAM__PANEL_ARGS)
@@ -4263,7 +4264,7 @@ GLAM__AVX2 static GLAM__INLINE void glam__amx_rows(
     const int whole = n == nr && rows % STEPS == 0, two = rows > STEPS, wide = nr > STEPS;
     float *to = whole ? c : sums;
     size_t ldt = whole ? ldc : (size_t)nr;
-    int fetch = glam__ceil_div(2 * STEPS * STEPS, glam__max(steps, 1));
+    int fetch = glam__ceil_div(2 * STEPS, glam__max(steps / STEPS, 1));
     if (!whole && add) glam__put(rows, n, c, (int)ldc, sums, (size_t)nr, 0);
     GLAM__AMX_ZERO(0);
     GLAM__AMX_ZERO(1);
@@ -5842,14 +5843,15 @@ static void glam__packing_body(void *arg, int begin, int end, int worker GLAM__U
 
 // A recorded pass uses each panel once between two updates and keeps none.  They live in scratch,
 // from glam__weights() to the end of the op, where there are rows enough to pay for making them:
-// of an expert, more than a task takes, which else makes its panels on the way.
+// of an expert, more than a task takes, which else makes its panels on the way.  Narrow ones may
+// be twice as many bytes: without them every task makes its own.
 enum { GLAM__PANEL_ROWS = 96, GLAM__PANEL_EXPERT_ROWS = 256, GLAM__PANEL_SCRATCH = 32 << 20 };
 
-static int glam__panels_pass(const glam_tensor *w, int rows, uint64_t bytes)
+static int glam__panels_pass(const glam_tensor *w, const glam__operand *b, int rows, uint64_t bytes)
 {
     int enough = w->shape.dims == 2 ? rows >= GLAM__PANEL_ROWS
                                     : rows / w->shape.dim[0] > GLAM__PANEL_EXPERT_ROWS;
-    return enough && bytes <= GLAM__PANEL_SCRATCH;
+    return enough && bytes <= (uint64_t)GLAM__PANEL_SCRATCH * (uint64_t)b->kernels->pair;
 }
 
 static uint64_t glam__panel_bytes(const glam_tensor *w, const glam__operand *b)
@@ -5866,7 +5868,7 @@ static uint64_t glam__want_panels(glam_ctx *ctx, int training, const glam_tensor
     glam__operand b = glam__operand_of(ctx, w, transposed);
     glam__pack *p = w->pack;
     uint64_t bytes = glam__panel_bytes(w, &b);
-    uint64_t scratch = glam__panels_pass(w, rows, bytes) ? bytes : 0;
+    uint64_t scratch = glam__panels_pass(w, &b, rows, bytes) ? bytes : 0;
     if (!p || p->bytes[transposed] || training || w->type ||   // f32 would be read, and kept
         bytes > ctx->options.pack_bytes || ctx->products.bytes > ctx->options.pack_bytes - bytes)
         return scratch;
@@ -5920,7 +5922,8 @@ static void glam__weights(glam_ctx *ctx, glam_tensor *const *w, int count, int t
         int slices = w[i]->shape.dims == 3 ? w[i]->shape.dim[0] : 1;
         b[i] = glam__operand_of(ctx, w[i], transposed);
         int kept = p && p->bytes[transposed], fresh = b[i].panels != NULL;
-        if (fresh || (!kept && !glam__panels_pass(w[i], rows, glam__panel_bytes(w[i], &b[i]))))
+        if (fresh || (!kept && !glam__panels_pass(w[i], &b[i], rows,
+                                                  glam__panel_bytes(w[i], &b[i]))))
             continue;
         job->b = b[i];
         job->out = kept ? p->data[transposed]

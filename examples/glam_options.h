@@ -142,7 +142,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         "base, sse2, avx2, avx512 or neon; else the best") \
     ROW(arithmetic, "arithmetic", "NAME", NEW | RESUME | GENERATE | EVAL, WORD, 0, \
         "of products: f32, bf16, bf16_tiles (of AMX), or auto: what the chip is fastest at; " \
-        "else f32, resumed: as before") \
+        "else auto in train and race, resumed: as before, f32 elsewhere") \
     ROW(eval_every, "eval-every", "N", TRAIN, WHOLE, MANY, \
         "steps between validations; 0: at the end") \
     ROW(val_fraction, "val-fraction", "F", NEW | EVAL, SHARE, 1, \

@@ -451,7 +451,8 @@ static int open_run(run *r, settings *s, char **words, int count)
     mute = s->quiet;
     if (join_ranks(s, &options)) return USAGE;
     set_machine(s, &options);
-    if (GIVEN(resume) && !GIVEN(arithmetic)) options.arithmetic = resumed_arithmetic(s->resume);
+    if (!GIVEN(arithmetic))
+        options.arithmetic = GIVEN(resume) ? resumed_arithmetic(s->resume) : GLAM_AUTO;
     if (GIVEN(mesh) && !GIVEN(threads)) options.threads = 1;
     if (GIVEN(pack)) options.pack_bytes = pack_bytes(s->pack);
     if (GIVEN(seed)) options.seed = s->seed;
