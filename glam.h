@@ -1454,7 +1454,7 @@ __declspec(dllimport) int __stdcall QueryPerformanceFrequency(union _LARGE_INTEG
 #define GLAM__PLAIN_CODE_ENDS
 #endif
 
-#define GLAM__KC    256    // products add up in blocks of this many terms, at fixed multiples
+#define GLAM__KC    256    // products add up in blocks of so many terms, at fixed multiples
 #define GLAM__ALIGN 64     // bytes: one cache line, one AVX-512 register
 #define GLAM__LINES 512    // longest message
 
@@ -2254,7 +2254,7 @@ static void glam__header_join(glam__header *a, const glam__header *b)
     } else if (a->config != b->config) {
         a->status = GLAM_ERR_COMM;
         snprintf(a->text, sizeof a->text, "rank %d and rank %d have other configurations, recipes, "
-                 "texts or options", a->rank, b->rank);
+                 "texts or options (AUTO arithmetic is each machine's own)", a->rank, b->rank);
     } else if (a->call != b->call || a->layer != b->layer || strcmp(a->operation, b->operation)) {
         a->status = GLAM_ERR_COMM;
         snprintf(a->text, sizeof a->text, "rank %d is in %s, layer %d, call %u, but rank %d in %s, "
@@ -2488,7 +2488,8 @@ static uint64_t glam__hash_name(const char *name)
    Invariants.  A result's bits depend on its own operands only:
    - an element of a product is a chain of multiply-adds over p in order, in blocks of GLAM__KC
      terms (tiles: of 32) at fixed multiples, the block sums added in order.  The number of rows in
-     the call, their place, the stride of an operand do not matter, nor zeros appended to k.
+     the call, their place, the stride of an operand do not matter, nor do zeros appended to k
+     (tiles: but for the sign of a zero).
    - a sum over a row has GLAM__LANES partial sums: element j goes to lane j % GLAM__LANES, the
      lanes are joined as a binary tree.  Zeros appended to the row do not matter.
    - the functions of one element work on blocks of GLAM__BLOCK; a tail is padded to a block, so
@@ -2634,7 +2635,7 @@ typedef struct glam__kernels {
     int mr, nr;                // rows and columns of a tile
     int pair;                  // terms of k that one element of A and B holds: 1, or 2 of bf16
     int pairs_mr;              // mr of pairs
-    int kc;                    // terms of k that panels hold and a call takes, at most
+    int kc;                    // terms of k that a product's panels hold and its calls take
     glam_arithmetic native;    // what an instruction does, faster than f32
 
     // C [m,n] = (or, with add, +=) A [m,k] B, one panel of n <= nr columns.  a[i*lda + p]; every
@@ -4247,7 +4248,7 @@ static GLAM__INLINE void glam__amx_copy(int rows, int n, const float *x, size_t 
     enum { STEPS = GLAM__TILE_PAIRS };
     memset(out, 0, STEPS * STEPS * sizeof *out);
     for (int i = 0; i < rows; i++, x += ldx, out += STEPS) {
-        if (n == STEPS) memcpy(out, x, STEPS * sizeof *out);
+        if (n == STEPS) memcpy(out, x, STEPS * sizeof *out);       // of a known size: one move
         else memcpy(out, x, (size_t)n * sizeof *out);
     }
 }
@@ -4264,7 +4265,7 @@ GLAM__AVX2 static GLAM__INLINE void glam__amx_rows(
     const int whole = n == nr && rows % STEPS == 0, two = rows > STEPS, wide = nr > STEPS;
     float *to = whole ? c : sums;
     size_t ldt = whole ? ldc : (size_t)nr;
-    int fetch = glam__ceil_div(2 * STEPS, glam__max(steps / STEPS, 1));
+    int fetch = glam__ceil_div(2 * STEPS, glam__max(glam__ceil_div(steps, STEPS), 1));
     if (!whole && add) glam__put(rows, n, c, (int)ldc, sums, (size_t)nr, 0);
     GLAM__AMX_ZERO(0);
     GLAM__AMX_ZERO(1);
@@ -6487,16 +6488,19 @@ typedef struct glam__outers {
 
 // Columns and rows of A that a task copies together, at most, and the stride of the copy: it stays
 // in L2 while the panels of B pass by, where A's own rows lie pages apart.  Two blocks of
-// GLAM__KC rows each: a panel of C is still near when the second adds to it.  And how many rows of
-// C a call of the kernel makes: whole tiles of every instruction set.
+// GLAM__KC rows each: a panel of C is still near when the second adds to it.  How many rows of C a
+// call of the kernel makes: whole tiles of every instruction set.  And for tiles the stride of the
+// copy, turned: both blocks as pairs; and how many panels are made together.
 enum { GLAM__OUTER_M = 512, GLAM__OUTER_LD = GLAM__OUTER_M + 16, GLAM__OUTER_ROWS = 2 * GLAM__KC,
        GLAM__OUTER_CALL = 24, GLAM__OUTER_TURNED_LD = GLAM__KC + 16, GLAM__OUTER_PANELS = 4 };
 
+static size_t glam__outer_panel_floats(const glam__kernels *k)
+{ return (size_t)GLAM__KC * k->nr * (k->panel_t ? 1 : GLAM__OUTER_PANELS); }
+
 static size_t glam__outer_floats(const glam_ctx *ctx)
 {
-    size_t panel = (size_t)GLAM__KC * ctx->simd.kernels->nr;
-    if (!ctx->simd.products->panel_t) panel *= GLAM__OUTER_PANELS;
-    return panel + (size_t)GLAM__OUTER_ROWS * GLAM__OUTER_LD;
+    return glam__outer_panel_floats(ctx->simd.products) +
+           (size_t)GLAM__OUTER_ROWS * GLAM__OUTER_LD;
 }
 
 static uint64_t glam__outer_bytes(const glam_ctx *ctx)
@@ -6539,7 +6543,7 @@ static void glam__outer_tiles(const glam__kernels *k, const glam__outer *o, size
         const float *b = o->b + at * o->ldb + j;
         for (int r = 0; r < rows; r += SOME, b += SOME * o->ldb) {
             int terms = glam__min(rows - r, SOME), more = glam__min(rows - r - terms, SOME);
-            glam__patch soon = { b + SOME * o->ldb, o->ldb, glam__max(more, 0), n, 0, 0 };
+            glam__patch soon = { more ? b + SOME * o->ldb : NULL, o->ldb, more, n, 0, 0 };
             glam__fetch_lines(&soon, SOME * GLAM__OUTER_PANELS * GLAM__LANES / 16);
             for (int q = 0; q < n; q += k->nr)
                 glam__pack_panel(k, terms, glam__min(n - q, k->nr), b + q, o->ldb,
@@ -6554,7 +6558,7 @@ static void glam__outer_tiles(const glam__kernels *k, const glam__outer *o, size
 static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t, float *panel)
 {
     const glam__span *s = &o->spans[t / (o->cols * o->parts)];
-    float *copy = panel + (size_t)GLAM__KC * k->nr * (k->panel_t ? 1 : GLAM__OUTER_PANELS);
+    float *copy = panel + glam__outer_panel_floats(k);
     int part = t / o->cols % o->parts, col = t % o->cols;
     int from = (int)((int64_t)o->m * part / o->parts);
     int m = (int)((int64_t)o->m * (part + 1) / o->parts) - from;
@@ -6574,13 +6578,18 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
                               panel);
             continue;
         }
-        if (k->pair > 1) k->narrow_rows(rows, m, a, lda, copy, GLAM__OUTER_LD);
-        int copied = k->pair > 1 || last - first > k->nr;
-        for (int i = 0; i < rows && copied && k->pair == 1; i++)
-            memcpy(copy + (size_t)i * GLAM__OUTER_LD, a + (size_t)i * lda,
-                   (size_t)m * sizeof(float));
-        glam__outer_panels(k, o, at, rows, copied ? copy : a, copied ? GLAM__OUTER_LD : lda, m,
-                           first, last, c, add, panel);
+        if (k->pair > 1) {
+            k->narrow_rows(rows, m, a, lda, copy, GLAM__OUTER_LD);
+            a = copy;
+            lda = GLAM__OUTER_LD;
+        } else if (last - first > k->nr) {
+            for (int i = 0; i < rows; i++)
+                memcpy(copy + (size_t)i * GLAM__OUTER_LD, a + (size_t)i * lda,
+                       (size_t)m * sizeof(float));
+            a = copy;
+            lda = GLAM__OUTER_LD;
+        }
+        glam__outer_panels(k, o, at, rows, a, lda, m, first, last, c, add, panel);
     }
 }
 
@@ -11211,6 +11220,7 @@ static glam_model *glam__model_frame(glam_ctx *ctx, const glam_config *config,
         uint64_t h = glam__hash_bytes(ctx->mesh->config, &c, sizeof c);
         h = glam__hash_bytes(h, &ctx->mesh->X, sizeof ctx->mesh->X);
         h = glam__hash_bytes(h, &ctx->mesh->store, sizeof ctx->mesh->store);
+        h = glam__hash_bytes(h, &ctx->options.arithmetic, sizeof ctx->options.arithmetic);
         ctx->mesh->config = glam__hash_bytes(h, &ctx->options.seed, sizeof ctx->options.seed);
     }
     glam_model *model = GLAM__NEW(ctx, life, glam_model, 1);

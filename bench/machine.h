@@ -111,8 +111,9 @@ static const machine machine_avx512bf16 =
 // Tiles of bf16, four of them in turn: 16 x 16 x 32 multiply-adds each.
 static void peak_amx(long n, float *out)
 {
-    static const int32_t halves[4] = { 0x3f003f00, 0x3f003f00, 0x3f003f00, 0x3f003f00 };
+    int32_t halves[16];                            // 0.5, 0.5
     float tile[256];
+    for (int j = 0; j < 16; j++) halves[j] = 0x3f003f00;
     glam__amx_hold(1);
     GLAM__AMX_LOAD(4, halves, (size_t)0);          // one row, again and again
     GLAM__AMX_LOAD(5, halves, (size_t)0);

@@ -301,7 +301,7 @@ class Machine:
         self.peaks = {n[5:]: e["flops"] / s for n, (s, e) in found.items() if n.startswith("peak")}
         # an instruction set with pairs of its own, or with tiles
         wide = self.simd.removesuffix("bf16").replace("amx", "avx512")
-        self.used = self.simd if ARITHMETIC.startswith("bf16") else wide
+        self.used = self.simd if ARITHMETIC == self.answer["arithmetic"] != "f32" else wide
         self.pairs = self.peaks.get(self.simd, self.peaks[wide])
         self.peak = self.peaks[self.used]
         self.exps = found["exp"][1]["items"] / found["exp"][0]
@@ -333,9 +333,18 @@ class Machine:
 machine = {}
 
 
+def native_arithmetic():
+    """What AUTO takes here."""
+    server = Server(BENCH, "nn-256", "--serve", "--arithmetic", "auto")
+    server.wait()
+    answer = server.ask(0.001) or {}
+    server.close()
+    return answer.get("arithmetic", "f32")
+
+
 def limits():
     global ARITHMETIC, NARROW
-    native = Machine(1).answer["arithmetic"]
+    native = native_arithmetic()
     if ARITHMETIC == "auto":
         ARITHMETIC = native
     if native == "bf16_tiles":
@@ -349,7 +358,7 @@ def limits():
             model = next(l.split(":")[1].strip() for l in f if l.startswith("model name")) + ", "
     except (OSError, StopIteration):
         pass
-    say(f"# Benchmark of glam.h\n\n{model}{os.cpu_count()} cores, kernels: {m.simd}, {ARITHMETIC}; "
+    say(f"# Benchmark of glam.h\n\n{model}{os.cpu_count()} cores, kernels: {m.used}, {ARITHMETIC}; "
         f"{'full' if FULL else 'quick'} form, {time.strftime('%Y-%m-%d')}, load at the start "
         f"{LOAD:.2f}.")
     if LOAD > 0.5:

@@ -9,7 +9,8 @@
 #           squares of 256 to 2048, about seven minutes with PyTorch)
 #   --out   where tables, plots and raw numbers go (default build/bench, which git ignores)
 #   --threads  the most to use (default: all cores; one thread is always measured beside it)
-#   --arithmetic  f32, bf16 or auto: what products multiply, PyTorch's too (default f32)
+#   --arithmetic  f32, bf16, bf16_tiles or auto: what products multiply; of either bf16 PyTorch's
+#           multiply bf16 too (default f32)
 #
 # Tables are Markdown, on stdout and in DIR/report.md.  With python3, bench/report.py drives it
 # all: peers interleaved with ours, shares of the machine's limits, plots.  Without, our own rows
@@ -27,14 +28,14 @@ while [ $# -gt 0 ]; do
         --out) out=$2; shift ;;
         --threads) threads=$2; shift ;;
         --arithmetic) arithmetic=$2; shift ;;
-        -*) sed -n '2,20s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        -*) sed -n '2,21s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
         *) rows="$rows $1" ;;
     esac
     shift
 done
 case $arithmetic in
-    f32|bf16|auto) ;;
-    *) echo "run.sh: --arithmetic takes f32, bf16 or auto" >&2; exit 2 ;;
+    f32|bf16|bf16_tiles|auto) ;;
+    *) echo "run.sh: --arithmetic takes f32, bf16, bf16_tiles or auto" >&2; exit 2 ;;
 esac
 mkdir -p "$out"
 out=$(cd "$out" && pwd)

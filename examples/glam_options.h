@@ -139,7 +139,7 @@ enum { TRAIN = 1, GENERATE = 2, EVAL = 4, ROUTE = 8, INFO = 16, RACE = 32,      
         PLAN | CHAT, WHOLE, 1024, \
         "else every core; of each rank, else 1") \
     ROW(simd, "simd", "NAME", NEW | GENERATE | EVAL | ROUTE | REPORT | PLAN, WORD, 0, \
-        "base, sse2, avx2, avx512 or neon; else the best") \
+        "base, sse2, avx2, avx512, avx512bf16, amx or neon; else the best for --arithmetic") \
     ROW(arithmetic, "arithmetic", "NAME", NEW | RESUME | GENERATE | EVAL, WORD, 0, \
         "of products: f32, bf16, bf16_tiles (of AMX), or auto: what the chip is fastest at; " \
         "else auto in train and race, resumed: as before, f32 elsewhere") \

@@ -734,8 +734,8 @@ static void mesh_cancel(void)
 // --- failure --------------------------------------------------------------------------------------
 
 typedef enum mesh_trouble {
-    MESH_OVERFLOW, MESH_OTHER_LR, MESH_OTHER_SIZE, MESH_OTHER_TEXT, MESH_OTHER_SEED, MESH_LEAVES,
-    MESH_SAVES, MESH_VALIDATES, MESH_NO_MEMORY, MESH_FAULT
+    MESH_OVERFLOW, MESH_OTHER_LR, MESH_OTHER_SIZE, MESH_OTHER_TEXT, MESH_OTHER_SEED, MESH_OTHER_SUMS,
+    MESH_LEAVES, MESH_SAVES, MESH_VALIDATES, MESH_NO_MEMORY, MESH_FAULT
 } mesh_trouble;
 
 typedef struct mesh_fail_job {
@@ -763,6 +763,8 @@ static void mesh_fail_rank(glam_comm *comm, void *arg)
     if (odd && j->trouble == MESH_OTHER_LR) recipe.lr *= 2;
     if (odd && j->trouble == MESH_OTHER_SIZE) c.hidden = 44;
     if (odd && j->trouble == MESH_OTHER_SEED) options.seed = 99;
+    if (odd && j->trouble == MESH_OTHER_SUMS)
+        options.arithmetic = options.arithmetic == GLAM_BF16 ? GLAM_F32 : GLAM_BF16;
     glam_ctx *ctx = glam_open(&options);
     if (odd && j->trouble == MESH_NO_MEMORY) heap.fail_at = heap.calls + 3, heap.from_on = 1;
     glam_model *model = glam_model_new(ctx, &c);
@@ -841,11 +843,11 @@ static void mesh_overflow(void)
 
 static void mesh_others_differ(void)
 {
-    static const mesh_trouble troubles[4] = { MESH_OTHER_LR, MESH_OTHER_SIZE, MESH_OTHER_TEXT,
-                                              MESH_OTHER_SEED };
+    static const mesh_trouble troubles[5] = { MESH_OTHER_LR, MESH_OTHER_SIZE, MESH_OTHER_TEXT,
+                                              MESH_OTHER_SEED, MESH_OTHER_SUMS };
     static const mesh_size meshes[2] = { { 4, 1, 0 }, { 2, 2, 0 } };
     for (int m = 0; m < 2; m++)
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < 5; i++) {
             static mesh_fail_job j;
             threads_world w = threads_world_of(4);
             w.timeout_s = 2;
