@@ -8550,11 +8550,11 @@ static void glam__attend_outer(const glam__heads *h, const glam__slice *w, const
 {
     const glam__kernels *kernels = h->products;
     glam__panel_fn *panel = kernels->panel_t ? kernels->panel_t : kernels->panel;
-    if (kernels->panel_t && kernels->pair > 1)
-        kernels->narrow_rows(rows, m, s, lds, w->narrow, lds);
     if (!kernels->panel_t) {
         glam__narrow_turned(kernels, rows, m, s, lds, w->narrow, GLAM__LANES);
         lds = GLAM__LANES;                                 // a block has no more pairs
+    } else if (kernels->pair > 1) {
+        kernels->narrow_rows(rows, m, s, lds, w->narrow, lds);
     }
     if (kernels->pair > 1) s = w->narrow;
     for (int d = 0; d < h->D; d += kernels->nr) {

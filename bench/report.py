@@ -333,18 +333,9 @@ class Machine:
 machine = {}
 
 
-def native_arithmetic():
-    """What AUTO takes here."""
-    server = Server(BENCH, "nn-256", "--serve", "--arithmetic", "auto")
-    server.wait()
-    answer = server.ask(0.001) or {}
-    server.close()
-    return answer.get("arithmetic", "f32")
-
-
 def limits():
     global ARITHMETIC, NARROW
-    native = native_arithmetic()
+    native = measure("nn-256", 1, 0.001, 1, arithmetic="auto")[0]["arithmetic"]    # what AUTO takes
     if ARITHMETIC == "auto":
         ARITHMETIC = native
     if native == "bf16_tiles":
@@ -683,8 +674,8 @@ def bf16_products(rows):
     table("Products in bf16, GFLOP/s",
           ["shape", "threads", "f32", "bf16", "over f32", "of peak", "PyTorch bf16",
            "its peak share", "over PyTorch"], found,
-          BF16_NOTE.format("(oneDNN)", "", NARROW) + " Ours reads f32, rounds as it packs and writes f32; "
-          "PyTorch's operands and results are bf16 already.")
+          BF16_NOTE.format("(oneDNN)", "", NARROW) + " Ours reads f32, rounds as it packs and "
+          "writes f32; PyTorch's operands and results are bf16 already.")
 
 
 def main():
