@@ -16,33 +16,19 @@ typedef struct product {
     int kind, m, n, k;
     const float *a, *b;
     float *c;
-    glam_tensor *w;                // packed: B as a weight with panels
+    glam_tensor *w;                // B; packed: its panels are kept
     const peer *with;              // NULL: ours
 } product;
-
-static glam__operand product_operand(const product *p)
-{
-    glam__operand b;
-    glam_tensor *w = p->w;
-    memset(&b, 0, sizeof b);
-    if (w) glam__weights(p->ctx, &w, 1, p->kind == NT, 0, &b);
-    if (w) return b;
-    b.kernels = p->ctx->simd.products;
-    b.data = p->b;
-    b.ld = (size_t)(p->kind == NT ? p->k : p->n);
-    b.k = p->k;
-    b.n = p->n;
-    b.transposed = p->kind == NT;
-    return b;
-}
 
 static void product_ours(void *state)
 {
     const product *p = (const product *)state;
-    if (p->kind != TN) {
-        glam__product one = glam__product_of(p->m, p->a, (size_t)p->k, product_operand(p), p->c,
-                                             (size_t)p->n, 0);
-        glam__product_run(p->ctx, &one);
+    if (p->kind != TN) {                   // what glam_matmul and glam_matmul_t do
+        size_t used = p->ctx->scratch.used;
+        glam_tensor *w = p->w;
+        glam__linear l = glam__linear_of(p->ctx, &w, 1, p->kind == NT, p->m);
+        glam__linear_run(&l, 0, p->a, p->c, 0);
+        p->ctx->scratch.used = used;
         return;
     }
     glam__outer o;
@@ -91,19 +77,17 @@ static void open_product(bench *b, const int *v)
     memset(&p, 0, sizeof p);
     p.kind = v[0]; p.m = v[1]; p.n = v[2]; p.k = v[3];
     p.ctx = open_context(b, b->threads);
-    p.ctx->options.pack_bytes = (size_t)1 << 30;
+    p.ctx->options.pack_bytes = v[4] ? (size_t)1 << 30 : 0;
     p.a = noise(b, (size_t)p.m * p.k);
     p.b = noise(b, (size_t)p.k * p.n + 64);
     p.c = (float *)keep(b, (size_t)p.m * p.n * sizeof(float));
     snprintf(b->shape, sizeof b->shape, "%s %d x %d x %d%s", kinds[p.kind], p.m, p.n, p.k,
              v[4] ? ", packed" : "");
-    glam__reserve_scratch(p.ctx, glam__product_bytes(p.ctx, p.k) + glam__outer_bytes(p.ctx));
+    p.w = glam_param(p.ctx, "w", p.kind == NT ? glam_dim2(p.n, p.k) : glam_dim2(p.k, p.n));
+    memcpy(p.w->data, p.b, glam_size(p.w) * sizeof(float));
+    glam__reserve_scratch(p.ctx, glam__product_bytes(p.ctx, p.k) + glam__outer_bytes(p.ctx) +
+                                 glam__want_panels(p.ctx, 0, p.w, p.kind == NT, p.m));
     *ours = p;
-    if (v[4]) {
-        ours->w = glam_param(p.ctx, "w", p.kind == NT ? glam_dim2(p.n, p.k) : glam_dim2(p.k, p.n));
-        memcpy(ours->w->data, p.b, glam_size(ours->w) * sizeof(float));
-        glam__want_panels(p.ctx, 0, ours->w, p.kind == NT, 0);
-    }
     enter(b, "glam", product_ours, ours);
     peers_open(b->threads);
     for (int i = 0; i < PEERS; i++) {
