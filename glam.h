@@ -2556,6 +2556,9 @@ enum {
     X(isa, attr, void, , narrow, (int n, const float *x, float *out), (n, x, out)) \
     X(isa, attr, void, , narrow_rows, (int k, int n, const float *b, size_t ldb, float *out, \
       size_t ldo), (k, n, b, ldb, out, ldo)) \
+    /* as narrow_rows, of rows that narrow has made; of an odd n one more column is written */ \
+    X(isa, attr, void, , pair_rows, (int k, int n, const float *b, size_t ldb, float *out, \
+      size_t ldo), (k, n, b, ldb, out, ldo)) \
     /* rows of n <= 32 narrow numbers, of one block each, as floats; scales NULL: of bf16 */ \
     X(isa, attr, void, , widen, (int rows, int n, const void *x, size_t ld, \
       const uint16_t *scales, size_t lds, float *out, size_t ldo), \
@@ -3345,6 +3348,24 @@ static GLAM__INLINE void glam__row_narrow_rows(int k, int n, const float *b, siz
     }
 }
 
+static GLAM__INLINE void glam__row_pair_rows(int k, int n, const float *b, size_t ldb,
+                                             float *GLAM__RESTRICT out, size_t ldo)
+{
+    for (int p = 0; p < k; p += 2, b += 2 * ldb, out += ldo) {
+        const float *GLAM__RESTRICT low = b, *GLAM__RESTRICT high = p + 1 < k ? b + ldb : b;
+        uint32_t both = p + 1 < k ? 0xffffffffu : 0x0000ffffu, x, y;
+        GLAM__VECTOR
+        for (int j = 0; j < (n + 1) / 2; j++) {
+            memcpy(&x, &low[j], sizeof x);
+            memcpy(&y, &high[j], sizeof y);
+            uint32_t even = ((x & 0xffffu) | y << 16) & both;
+            uint32_t odd = (x >> 16 | (y & 0xffff0000u)) & both;
+            memcpy(&out[2 * j], &even, sizeof even);
+            memcpy(&out[2 * j + 1], &odd, sizeof odd);
+        }
+    }
+}
+
 // ---- narrow weights: bf16, and q8: whole numbers with a scale in bf16 for each block of a row.  A
 // scale has 8 significant bits and a whole number 7: what they stand for is a float, exactly.
 
@@ -3614,15 +3635,20 @@ static void glam__hold(const glam__kernels *k, int on)
 static int glam__steps(const glam__kernels *k, int terms)
 { return glam__ceil_div(terms, k->pair); }
 
+// Pairs of rows of floats; narrow 1: of rows that are operands in bf16 already.
+static void glam__pair_up(const glam__kernels *t, int narrow, int k, int n, const float *b,
+                          size_t ldb, float *out, size_t ldo)
+{ (narrow ? t->pair_rows : t->narrow_rows)(k, n, b, ldb, out, ldo); }
+
 // Panels for either: as pack and pack_t above, of steps(k) rows.
-static void glam__pack_panel(const glam__kernels *t, int k, int n, const float *b, size_t ldb,
-                             float *out)
+static void glam__pack_panel(const glam__kernels *t, int narrow, int k, int n, const float *b,
+                             size_t ldb, float *out)
 {
     if (t->pair == 1) {
         t->pack(k, n, b, ldb, out);
         return;
     }
-    t->narrow_rows(k, n, b, ldb, out, (size_t)t->nr);
+    glam__pair_up(t, narrow, k, n, b, ldb, out, (size_t)t->nr);
     for (int q = 0; q < glam__steps(t, k) && n < t->nr; q++)
         memset(out + q * t->nr + n, 0, (size_t)(t->nr - n) * sizeof(float));
 }
@@ -3645,14 +3671,15 @@ static void glam__pack_panel_t(const glam__kernels *t, int k, int n, const float
 
 // A^T, as panels of tiles take it: row i of out holds the pairs of terms of column i of A [k,m],
 // and zeros up to a multiple of nr.
-static void glam__narrow_turned(const glam__kernels *t, int k, int m, const float *a, size_t lda,
-                                float *out, size_t ldo)
+static void glam__narrow_turned(const glam__kernels *t, int narrow, int k, int m, const float *a,
+                                size_t lda, float *out, size_t ldo)
 {
     float some[GLAM__LANES * GLAM__LANES];
     for (int p = 0; p < k; p += 2 * t->nr)
         for (int i = 0; i < m; i += GLAM__LANES) {
             int terms = glam__min(k - p, 2 * t->nr), n = glam__min(m - i, GLAM__LANES);
-            t->narrow_rows(terms, n, a + (size_t)p * lda + i, lda, some, GLAM__LANES);
+            glam__pair_up(t, narrow, terms, n, a + (size_t)p * lda + (i >> narrow), lda, some,
+                          GLAM__LANES);
             t->pack_t(n, glam__steps(t, terms), some, GLAM__LANES, out + (size_t)i * ldo + p / 2,
                       ldo);
         }
@@ -5691,6 +5718,7 @@ struct glam__product {
     int m, k;
     const float *a;                // rows as they are, or
     size_t lda;
+    int narrow;                    // 1: they are what narrow makes of a row
     // columns [at, at+terms) of those rows, made on the fly
     void (*fill)(const glam__product *p, int row, int rows, int at, int terms, float *out,
                  size_t ld);
@@ -5809,12 +5837,12 @@ static void glam__make_panel(const glam__operand *b, int s, int j, int p, int te
         if (b->transposed) glam__widen_rows(b, s, col, p + q, of.rows, n, some, SOME);
         else glam__widen_rows(b, s, p + q, col, n, of.cols, some, SOME);
         if (b->transposed) glam__pack_panel_t(b->kernels, n, of.rows, some, SOME, out);
-        else glam__pack_panel(b->kernels, n, of.cols, some, SOME, out);
+        else glam__pack_panel(b->kernels, 0, n, of.cols, some, SOME, out);
         out += glam__steps(b->kernels, n) * b->kernels->nr;
     }
     if (!b->data) return;
     if (b->transposed) glam__pack_panel_t(b->kernels, terms, of.rows, of.from, of.ld, out);
-    else glam__pack_panel(b->kernels, terms, of.cols, of.from, of.ld, out);
+    else glam__pack_panel(b->kernels, 0, terms, of.cols, of.from, of.ld, out);
 }
 
 // Where panels lie: by blocks of kc rows of B, in a block panel after panel, so that what follows
@@ -6069,10 +6097,10 @@ static const float *glam__product_take(const glam__product *p, const glam__span 
 {
     const glam__kernels *k = p->b[0].kernels;
     float *one = rows + (size_t)p->block * p->lds;
-    int made = p->fill || k->pair > 1;
+    int made = p->fill || (k->pair > 1 && !p->narrow);
     *lda = made ? p->lds : p->lda;
     if (p->fill && k->pair == 1) p->fill(p, s->row, s->rows, 0, p->k, rows, p->lds);
-    for (int r = s->row; r < s->row + s->rows && k->pair > 1; r++) {
+    for (int r = s->row; r < s->row + s->rows && made && k->pair > 1; r++) {
         if (p->fill) p->fill(p, r, 1, 0, p->k, one, (size_t)p->k);
         k->narrow(p->k, p->fill ? one : p->a + (size_t)r * p->lda,
                   rows + (size_t)(r - s->row) * p->lds);
@@ -6339,11 +6367,12 @@ static void glam__chain_block(const glam__chain *c, const glam__span *s, int fro
         for (const glam__product *q = p + c->wide; q < last; q++) {
             if (at >= q->k) continue;                      // later ones may be less wide
             terms = glam__min(q->k - at, GLAM__KC);
-            const float *a = q->fill ? handed : q->a + (size_t)s->row * q->lda + at;
+            const float *a = q->fill ? handed
+                                     : q->a + (size_t)s->row * q->lda + (at >> q->narrow);
             size_t step = q->fill ? ld : q->lda;
             if (q->before) q->before(q, s->row, s->rows, at, terms, handed, ld);
             if (q->fill) q->fill(q, s->row, s->rows, at, terms, handed, ld);
-            if (kernels->pair > 1) {
+            if (kernels->pair > 1 && !q->narrow) {
                 glam__narrow_block(kernels, s->rows, terms, a, step, narrow, ld);
                 a = narrow;
                 step = ld;
@@ -6471,6 +6500,7 @@ typedef struct glam__outer {
     int m, n;
     const float *a, *b;
     size_t lda, ldb;
+    int narrow_a, narrow_b;        // 1: rows of it are what narrow makes of them
     float *c;                      // NULL: no gradient is wanted
     size_t ldc, slice;             // C's row stride, and elements from one expert to the next
     int add, exact;                // exact: see glam__pack
@@ -6516,12 +6546,13 @@ static void glam__outer_panels(const glam__kernels *k, const glam__outer *o, siz
         for (int r = 0; r < rows; r += GLAM__KC) {
             int n = glam__min(last - j, k->nr), some = glam__max(GLAM__OUTER_CALL, 2 * k->mr);
             int terms = glam__min(rows - r, GLAM__KC), more = r + terms < rows;
-            const float *b = o->b + (at + (size_t)r) * o->ldb + j;
-            glam__patch soon = { NULL, o->ldb, terms, k->nr, 0, 0 };
+            const float *first_b = o->b + at * o->ldb + (j >> o->narrow_b);
+            const float *b = first_b + (size_t)r * o->ldb;
+            glam__patch soon = { NULL, o->ldb, terms, k->nr >> o->narrow_b, 0, 0 };
             if (more) soon.from = b + (size_t)terms * o->ldb;
-            else if (j + k->nr < last) soon.from = o->b + at * o->ldb + j + k->nr;
+            else if (j + k->nr < last) soon.from = first_b + soon.cols;
             const float *ar = a + (size_t)(r / k->pair) * lda;
-            glam__pack_panel(k, terms, n, b, o->ldb, panel);
+            glam__pack_panel(k, o->narrow_b, terms, n, b, o->ldb, panel);
             for (int i = 0; i < m; i += some) {
                 glam__fetch_lines(&soon, terms * k->nr / 16 * some / m + 1);
                 k->panel_t(glam__min(m - i, some), n, terms, ar + i, lda, panel, (size_t)k->nr,
@@ -6540,13 +6571,15 @@ static void glam__outer_tiles(const glam__kernels *k, const glam__outer *o, size
     size_t nr = (size_t)k->nr, steps = (size_t)glam__steps(k, rows);
     for (int j = first; j < last; j += GLAM__OUTER_PANELS * k->nr) {
         int n = glam__min(last - j, GLAM__OUTER_PANELS * k->nr);
-        const float *b = o->b + at * o->ldb + j;
+        const float *b = o->b + at * o->ldb + (j >> o->narrow_b);
         for (int r = 0; r < rows; r += SOME, b += SOME * o->ldb) {
             int terms = glam__min(rows - r, SOME), more = glam__min(rows - r - terms, SOME);
-            glam__patch soon = { more ? b + SOME * o->ldb : NULL, o->ldb, more, n, 0, 0 };
+            glam__patch soon = { more ? b + SOME * o->ldb : NULL, o->ldb, more, n >> o->narrow_b,
+                                 0, 0 };
             glam__fetch_lines(&soon, SOME * GLAM__OUTER_PANELS * GLAM__LANES / 16);
             for (int q = 0; q < n; q += k->nr)
-                glam__pack_panel(k, terms, glam__min(n - q, k->nr), b + q, o->ldb,
+                glam__pack_panel(k, o->narrow_b, terms, glam__min(n - q, k->nr),
+                                 b + (q >> o->narrow_b), o->ldb,
                                  panel + (size_t)q * steps + (size_t)(r / k->pair) * nr);
         }
         for (int q = 0; q < n; q += k->nr)
@@ -6555,13 +6588,16 @@ static void glam__outer_tiles(const glam__kernels *k, const glam__outer *o, size
     }
 }
 
+// The first column of A of part number `part`: where a pair begins.
+static int glam__outer_begins(const glam__outer *o, int part)
+{ return part < o->parts ? (int)((int64_t)o->m * part / o->parts) & ~1 : o->m; }
+
 static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t, float *panel)
 {
     const glam__span *s = &o->spans[t / (o->cols * o->parts)];
     float *copy = panel + glam__outer_panel_floats(k);
     int part = t / o->cols % o->parts, col = t % o->cols;
-    int from = (int)((int64_t)o->m * part / o->parts);
-    int m = (int)((int64_t)o->m * (part + 1) / o->parts) - from;
+    int from = glam__outer_begins(o, part), m = glam__outer_begins(o, part + 1) - from;
     int first = (int)((int64_t)o->panels * col / o->cols) * k->nr;
     int last = (int)((int64_t)o->panels * (col + 1) / o->cols) * k->nr;
     float *c = o->c + (size_t)s->slice * o->slice + (size_t)from * o->ldc;
@@ -6571,15 +6607,15 @@ static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t
     for (int r0 = 0; r0 < s->rows; r0 += GLAM__OUTER_ROWS) {
         int rows = glam__min(s->rows - r0, GLAM__OUTER_ROWS), add = o->add || r0 > 0;
         size_t at = (size_t)(s->row + r0), lda = o->lda;
-        const float *a = o->a + at * lda + from;
+        const float *a = o->a + at * lda + (from >> o->narrow_a);
         if (!k->panel_t) {
-            glam__narrow_turned(k, rows, m, a, lda, copy, GLAM__OUTER_TURNED_LD);
+            glam__narrow_turned(k, o->narrow_a, rows, m, a, lda, copy, GLAM__OUTER_TURNED_LD);
             glam__outer_tiles(k, o, at, rows, copy, GLAM__OUTER_TURNED_LD, m, first, last, c, add,
                               panel);
             continue;
         }
         if (k->pair > 1) {
-            k->narrow_rows(rows, m, a, lda, copy, GLAM__OUTER_LD);
+            glam__pair_up(k, o->narrow_a, rows, m, a, lda, copy, GLAM__OUTER_LD);
             a = copy;
             lda = GLAM__OUTER_LD;
         } else if (last - first > k->nr) {
@@ -6761,11 +6797,12 @@ static int glam__linear_outers(glam__linear *l, int i, const float *x, const flo
 }
 
 // Before them, where no product with W^T has made s dy B^T.
-static void glam__linear_down(glam__linear *l, int i, const float *dy, size_t ldy)
+static void glam__linear_down(glam__linear *l, int i, const float *dy, size_t ldy, int narrow)
 {
     if (!l->w[i] || !glam__low_of(l->w[i]) || l->b[i].made) return;
     glam__product p = glam__linear_times(l, i, dy, NULL, 0);
     if (ldy) p.lda = ldy;
+    p.narrow = narrow;
     glam__low_make(l->ctx, &p);
     l->b[i].made = 1;
 }
@@ -8325,7 +8362,7 @@ static void glam__pack_rows(const glam__kernels *k, int count, int D, const floa
                             float *out)
 {
     for (int d = 0; d < D; d += k->nr, out += (size_t)glam__steps(k, count) * k->nr)
-        glam__pack_panel(k, count, glam__min(D - d, k->nr), x + d, ld, out);
+        glam__pack_panel(k, 0, count, glam__min(D - d, k->nr), x + d, ld, out);
 }
 
 // C [rows,n] = A [rows,k] B, of B's panels over k of length `length`.
@@ -8551,7 +8588,7 @@ static void glam__attend_outer(const glam__heads *h, const glam__slice *w, const
     const glam__kernels *kernels = h->products;
     glam__panel_fn *panel = kernels->panel_t ? kernels->panel_t : kernels->panel;
     if (!kernels->panel_t) {
-        glam__narrow_turned(kernels, rows, m, s, lds, w->narrow, GLAM__LANES);
+        glam__narrow_turned(kernels, 0, rows, m, s, lds, w->narrow, GLAM__LANES);
         lds = GLAM__LANES;                                 // a block has no more pairs
     } else if (kernels->pair > 1) {
         kernels->narrow_rows(rows, m, s, lds, w->narrow, lds);
@@ -8559,7 +8596,7 @@ static void glam__attend_outer(const glam__heads *h, const glam__slice *w, const
     if (kernels->pair > 1) s = w->narrow;
     for (int d = 0; d < h->D; d += kernels->nr) {
         int n = glam__min(h->D - d, kernels->nr);
-        glam__pack_panel(kernels, rows, n, x + d, ldx, w->pack);
+        glam__pack_panel(kernels, 0, rows, n, x + d, ldx, w->pack);
         panel(m, n, rows, s, lds, w->pack, (size_t)kernels->nr, c + d, ldc, 1);
     }
 }
@@ -8710,7 +8747,7 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     int count = h.work || h.down_floats ? 4 : 0;
     glam__linear l = glam__linear_of(ctx, in + GLAM__AT_Q, count, 1, h.T);
     glam__linear_low(&l, 4, h.T, h.down, h.back_down);
-    glam__linear_down(&l, 3, dy, 0);
+    glam__linear_down(&l, 3, dy, 0, 0);
     if (h.work) {                                          // more than Wo trains
         glam__linear_run(&l, 3, dy, h.dout, 0);            // do = dy Wo^T
         if (h.q != h.raw) glam__ready(&h);                 // else they were turned in place
@@ -8725,7 +8762,7 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
 
     glam__norm_all(ctx, w, h.T, h.normed, h.rms, h.qkv);
     for (int i = 0; i < 3 && h.work; i++) {
-        glam__linear_down(&l, i, dqkv[i], h.ld);
+        glam__linear_down(&l, i, dqkv[i], h.ld, 0);
         outers += glam__linear_outers(&l, i, h.normed, dqkv[i], h.ld, o + outers);
     }
     outers += glam__linear_outers(&l, 3, h.o, dy, 0, o + outers);
@@ -8815,11 +8852,17 @@ typedef struct glam__glu {
     int kind, H, first;            // first: of gate and up, whose part begins the sum of dx
     float *g, *u;                  // [rows,H] before the activation; g NULL: no gate
     float *h;                      // backward; NULL: nobody wants the gradient of Wd
+    size_t ldh;                    // of h, see glam__operand_floats
     float scale;                   // of h
     const float *weight;           // of a row, the mixture's; NULL: 1
     float *dweight;                // its gradient, dh.h
 } glam__glu;
 enum { GLAM__GLU_GATE, GLAM__GLU_UP, GLAM__GLU_DOWN };
+
+// Whether rows that are operands and nothing else are kept in bf16, and the floats of such a row.
+static int glam__operands_narrow(const glam_ctx *ctx) { return ctx->simd.products->pair > 1; }
+static size_t glam__operand_floats(const glam_ctx *ctx, int n)
+{ return (size_t)(glam__operands_narrow(ctx) ? n / 2 + n % 2 : n); }
 
 static void glam__fill_acted(const glam__product *p, int row, int rows, int at, int terms,
                              float *out, size_t ld)
@@ -8834,24 +8877,34 @@ static void glam__fill_acted(const glam__product *p, int row, int rows, int at, 
 }
 
 // Backward of it where dh is handed over: g and u become dg and du, h is written again; all three
-// scaled, and by the weight where there is one.
+// scaled, and by the weight where there is one; in bf16, where products are, since only they read
+// them: a row then begins where it did, and takes half of the room.
 static void glam__acted_back_rows(const glam__product *p, int row, int rows, int at, int terms,
                                   const float *dh, size_t ld)
 {
     const glam__glu *f = (const glam__glu *)p->arg;
     const glam__kernels *k = f->l.ctx->simd.kernels;
-    float once[GLAM__KC];
+    float made[3][GLAM__KC];
+    int narrow = glam__operands_narrow(f->l.ctx);
     for (int t = row; t < row + rows; t++, dh += ld) {
-        size_t from = (size_t)t * f->H + at;
-        float *g = f->g ? f->g + from : NULL, *u = f->u + from, *h = f->h ? f->h + from : once;
-        k->act_back(f->kind, terms, g, u, dh, h, g, u);
+        size_t from = (size_t)t * f->H, to = (size_t)at >> narrow;
+        float *g = f->g ? f->g + from : NULL, *u = f->u + from;
+        float *h = f->h ? f->h + (size_t)t * f->ldh : NULL;
+        float *du = narrow ? made[0] : u + at, *dg = narrow && g ? made[1] : g ? g + at : NULL;
+        float *again = narrow || !h ? made[2] : h + at;
+        k->act_back(f->kind, terms, g ? g + at : NULL, u + at, dh, again, dg, du);
         float w = f->weight ? f->scale * f->weight[t] : f->scale;
         if (f->weight)
-            f->dweight[t] = (at ? f->dweight[t] : 0) + f->scale * k->dot(terms, dh, h);
-        if (!f->weight && w == 1) continue;
-        if (g) k->scale(terms, w, g);
-        k->scale(terms, w, u);
-        k->scale(terms, w, h);
+            f->dweight[t] = (at ? f->dweight[t] : 0) + f->scale * k->dot(terms, dh, again);
+        if (f->weight || w != 1) {
+            if (g) k->scale(terms, w, dg);
+            k->scale(terms, w, du);
+            k->scale(terms, w, again);
+        }
+        if (!narrow) continue;
+        if (g) k->narrow(terms, dg, g + to);
+        k->narrow(terms, du, u + to);
+        if (h) k->narrow(terms, again, h + to);
     }
 }
 
@@ -8878,7 +8931,7 @@ static void glam__glu_forward(glam__glu *f, const float *x,
 static int glam__glu_backward(glam__glu *f, const float *x, const float *dy, float *dx,
                               glam__outer o[9])
 {
-    int one = f->first, other = !one;
+    int one = f->first, other = !one, narrow = glam__operands_narrow(f->l.ctx);
     float *made[2] = { f->g, f->u };
     glam__product p[3];
     p[0] = glam__linear_times(&f->l, GLAM__GLU_DOWN, dy, NULL, 0);     // dh = dy Wd^T
@@ -8886,15 +8939,22 @@ static int glam__glu_backward(glam__glu *f, const float *x, const float *dy, flo
     p[1].before = glam__acted_back_rows;                   // g, u become dg, du
     p[1].arg = f;
     if (f->g) p[2] = glam__linear_times(&f->l, other, made[other], dx, 1);
+    p[1].narrow = p[2].narrow = narrow;
     glam__chain_run(f->l.ctx, p, !dx ? 1 : f->g ? 3 : 2, 1);
-    for (int i = 0; i < 2 && !dx; i++) glam__linear_down(&f->l, i, made[i], 0);
+    for (int i = 0; i < 2 && !dx; i++) glam__linear_down(&f->l, i, made[i], 0, narrow);
     int rank = f->weight ? glam__low_rank(f->l.w[GLAM__GLU_DOWN]) : 0;
     float *down = f->l.down[GLAM__GLU_DOWN];
     for (int r = 0; r < f->l.rows && rank; r++, down += rank)          // as h was
         f->l.ctx->simd.kernels->scale(rank, f->weight[r], down);
     int outers = glam__linear_outers(&f->l, GLAM__GLU_DOWN, f->h, dy, 0, o);
     outers += glam__linear_outers(&f->l, GLAM__GLU_GATE, x, f->g, 0, o + outers);
-    return outers + glam__linear_outers(&f->l, GLAM__GLU_UP, x, f->u, 0, o + outers);
+    outers += glam__linear_outers(&f->l, GLAM__GLU_UP, x, f->u, 0, o + outers);
+    for (int i = 0; i < outers && narrow; i++) {
+        o[i].narrow_a = o[i].a == f->h;
+        o[i].narrow_b = o[i].b == f->g || o[i].b == f->u;
+        if (o[i].narrow_a) o[i].lda = f->ldh;
+    }
+    return outers;
 }
 
 typedef struct glam__ffn { int kind; float norm_eps, scale; } glam__ffn;
@@ -8904,9 +8964,10 @@ enum { GLAM__FF_X, GLAM__FF_NORM, GLAM__FF_GATE, GLAM__FF_UP, GLAM__FF_DOWN, GLA
 typedef struct glam__ffn_view {
     const glam__ffn *f;
     int T, M, H, norm_rows;
+    size_t ldh;                    // of h
     int below, hidden, down;       // who wants a gradient: what is below, Wg or Wu, Wd
     float *g, *u;                  // saved: [T,H] before the activation
-    float *h, *normed, *r, *dn;    // scratch of backward: [T,H] [norm_rows,M] [T] [T,M]
+    float *h, *normed, *r, *dn;    // scratch of backward: [T,ldh] [norm_rows,M] [T] [T,M]
     uint64_t low;                  // floats of adapters; see glam__linear_low
     float *down_low, *back_low;    // saved; scratch of backward
 } glam__ffn_view;
@@ -8922,7 +8983,7 @@ static void glam__ffn_saved(void *arg, glam__layout *l)
 static void glam__ffn_scratch(void *arg, glam__layout *l)
 {
     glam__ffn_view *v = (glam__ffn_view *)arg;
-    v->h = v->down ? glam__lay_floats(l, (uint64_t)v->T * v->H) : NULL;
+    v->h = v->down ? glam__lay_floats(l, (uint64_t)v->T * v->ldh) : NULL;
     v->normed = glam__lay_floats(l, (uint64_t)v->norm_rows * v->M);
     v->r = glam__lay_floats(l, (uint64_t)v->T);
     v->dn = v->below ? glam__lay_floats(l, (uint64_t)v->T * v->M) : NULL;
@@ -8937,6 +8998,7 @@ static glam__ffn_view glam__ffn_view_of(const glam_ctx *ctx, const glam_node *n)
     v.T = (int)glam__rows(n->in[0]);
     v.M = glam__last(n->in[0]);
     v.H = n->in[GLAM__FF_UP]->shape.dim[1];
+    v.ldh = glam__operand_floats(ctx, v.H);
     v.below = glam__wants(n, GLAM__FF_X) || glam__wants(n, GLAM__FF_NORM);
     v.hidden = glam__learns(n, GLAM__FF_GATE) || glam__learns(n, GLAM__FF_UP);
     v.down = glam__learns(n, GLAM__FF_DOWN);
@@ -8991,7 +9053,7 @@ static glam__glu glam__ffn_glu(glam_ctx *ctx, const glam_node *n, const glam__ff
     f.kind = v->f->kind;
     f.scale = v->f->scale;
     f.H = v->H;
-    f.g = v->g; f.u = v->u; f.h = v->h;
+    f.g = v->g; f.u = v->u; f.h = v->h; f.ldh = v->ldh;
     return f;
 }
 
@@ -9314,7 +9376,8 @@ static void glam__moe_back_scratch(void *arg, glam__layout *l)
     if (d->below) d->dn = glam__lay_floats(l, T * M);
     d->dyr = d->dy_out = glam__lay_floats(l, R * M);
     d->xr = remote ? m->xr : d->hidden && !plain ? glam__lay_floats(l, R * M) : NULL;
-    if (d->down) d->h = glam__lay_floats(l, glam__mul(room, (uint64_t)m->H));
+    uint64_t ldh = glam__operand_floats(m->ctx, m->H);
+    if (d->down) d->h = glam__lay_floats(l, glam__mul(room, ldh));
     d->weight = d->weight_out = glam__lay_floats(l, R);
     if (d->below) d->dxr = d->dxr_here = glam__lay_floats(l, R * M);
     m->back_down = glam__lay_floats(l, glam__moe_low(m));
@@ -10119,6 +10182,7 @@ static void glam__moe_experts_back(glam__moe_grads *d)
     glam__glu f = glam__moe_glu(m, 1);
     glam__outer o[9];
     f.h = d->h;
+    f.ldh = glam__operand_floats(m->ctx, m->H);
     f.weight = d->weight; f.dweight = d->dweight_here;
     int outers = glam__glu_backward(&f, d->xr, d->dyr, d->dxr_here, o);
     glam__span *trained = glam__moe_trained(m);
@@ -10229,7 +10293,7 @@ static void glam__moe_router_back(glam__moe_grads *d)
     glam__each_row(m->ctx, m->T, 40.0 * m->E, glam__moe_router_back_row, d);
     glam__linear l = glam__moe_router_map(m, GLAM__MO_ROUTER, 1);
     glam__outer o[3];
-    glam__linear_down(&l, 0, d->dlogits, 0);
+    glam__linear_down(&l, 0, d->dlogits, 0, 0);
     glam__outer_run(m->ctx, o, glam__linear_outers(&l, 0, m->normed, d->dlogits, 0, o));
     if (d->below) glam__linear_run(&l, 0, d->dlogits, d->dn, 0);
     if (!m->slope) return;

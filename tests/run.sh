@@ -323,7 +323,7 @@ bf16_runs()
     build bf16_gradient $CC -std=c99 -O1 $warn -Wno-missing-field-initializers -Wno-unused-function \
         -DGRADIENT_BF16 tests/test_gradient.c -o "$work/bf16_gradient" -lm
     built
-    run bf16_bits env GLAM_TEST_ARITHMETIC=bf16 "$top/c" generate train_rec train_res mesh_x files_ch
+    run bf16_bits env GLAM_TEST_ARITHMETIC=bf16 "$top/c" generate train_rec train_res mesh_x files_ch lora_gradients_of
     run bf16_tiles env GLAM_TEST_ARITHMETIC=bf16_tiles "$top/c" generate train_rec train_res mesh_x files_ch bf16_golden
     if GLAM_TEST_SIMD=amx "$top/c" --has-simd amx; then
         run bf16_amx env GLAM_TEST_SIMD=amx GLAM_TEST_ARITHMETIC=bf16_tiles "$top/c" simd_tiles simd_bf16 \

@@ -385,8 +385,12 @@ static void simd_narrow_of(const glam__kernels *f)
         for (int i = 0; i < k * n; i += 3) b[i] = simd_bits(0x3f808000u + ((uint32_t)i << 15));   // halfway
         for (int p = 0; p < k; p++)
             for (int j = 0; j < n; j++) t[j * k + p] = b[p * n + j];
-        glam__pack_panel(&narrow, k, n, b, (size_t)n, one);
+        glam__pack_panel(&narrow, 0, k, n, b, (size_t)n, one);
         glam__pack_panel_t(&narrow, k, n, t, (size_t)k, two);
+        wrong += memcmp(one, two, (size_t)(steps * nr) * sizeof(float)) != 0;
+        for (int p = 0; p < k; p++) f->narrow(n, b + p * n, t + p * ((n + 1) / 2));
+        memset(two, 0xff, (size_t)(steps * nr) * sizeof(float));
+        glam__pack_panel(&narrow, 1, k, n, t, (size_t)((n + 1) / 2), two);     // of rows that are narrow
         wrong += memcmp(one, two, (size_t)(steps * nr) * sizeof(float)) != 0;
         for (int p = 0; p < 2 * steps; p++)
             for (int j = 0; j < nr; j++) {
@@ -534,8 +538,10 @@ static void simd_turned_of(const glam__kernels *f)
         int k = 1 + i * 29 % 131, m = 1 + i * 13 % 77, wrong = 0;
         size_t lda = (size_t)m + 2, ldo = (size_t)glam__up((k + 1) / 2, f->nr) + 3;
         float *a = test_floats((size_t)k * lda, 1, -1, 1);
+        float *rows = test_floats((size_t)k * lda, 1, -1, 1);
         guarded out = guarded_new((size_t)m * ldo, 2, 1, 2);
-        glam__narrow_turned(&tiles, k, m, a, lda, out.x, ldo);
+        for (int p = 0; p < k; p++) f->narrow(m, a + (size_t)p * lda, rows + (size_t)p * lda);
+        glam__narrow_turned(&tiles, i % 2, k, m, i % 2 ? rows : a, lda, out.x, ldo);
         for (int r = 0; r < m; r++)
             for (int q = 0; q < (int)ldo; q++) {
                 float low = 2 * q < k ? a[(size_t)(2 * q) * lda + r] : 0;
@@ -546,6 +552,7 @@ static void simd_turned_of(const glam__kernels *f)
             }
         CHECK(wrong == 0);
         guarded_free(&out);
+        free(rows);
         free(a);
     }
 }

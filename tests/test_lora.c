@@ -119,6 +119,8 @@ static void lora_backward(glam_ctx *ctx, glam_model *model, const glam_batch *ba
 
 static void lora_gradients_of_merged(void)
 {
+    int narrow = test_options().arithmetic != GLAM_F32;    // W + s A B is rounded anew, and so are A and B alone
+    double most = narrow ? 4e-2 : 2e-5;
     for (int i = 0; i < LORA_CASES; i++) {
         const lora_case *l = &lora_cases[i];
         int32_t tokens[LORA_B * LORA_S], targets[LORA_B * LORA_S];
@@ -136,7 +138,7 @@ static void lora_gradients_of_merged(void)
         CHECK(glam_model_merge(merged) == GLAM_OK);
         lora_backward(ctx, model, &batch, l->recompute, &loss);
         lora_backward(other, merged, &batch, 0, &same);
-        CHECK_NEAR(loss, same, 2e-6 * fabs(same));
+        CHECK_NEAR(loss, same, (narrow ? 2e-3 : 2e-6) * fabs(same));
         for (int w = 0; glam_model_tensor_at(merged, w); w++) {
             const glam_tensor *whole = glam_model_tensor_at(merged, w);
             glam_adapter a;
@@ -147,7 +149,7 @@ static void lora_gradients_of_merged(void)
             adapters++;
         }
         CHECK(adapters > 0);
-        if (!CHECK(worst < 2e-5)) printf("  %s: off by %g\n", l->what, worst);
+        if (!CHECK(worst < most)) printf("  %s: off by %g\n", l->what, worst);
         CLOSE_CLEAN(ctx);
         CLOSE_CLEAN(other);
     }
