@@ -226,7 +226,8 @@ typedef struct glam_options {
     glam_type   weights;       // of models made or loaded here, where a file has no narrower ones;
                                // default GLAM_TYPE_F32.  One rank alone so far
     size_t      pack_bytes;    // budget for packed copies of weights in passes without training;
-                               // default 64 MiB, 0: none
+                               // default 64 MiB, 0: none.  In bf16 what finds no room there is
+                               // rounded in each pass anew: decoding is then slower than in f32
     uint64_t    seed;          // of the initialisers and of dropout; default 1
     void      (*log)(void *user, const char *line);   // one line at a time, no newline
     void       *log_user;

@@ -169,6 +169,7 @@ static void open_machine(bench *b, const int *v)
 #define SMALL_MOE32    6,  384, 6,    1536, 256, 8,  256,  32
 #define BASE           12, 768, 12,   3072, 256, 2,  32000, 0
 #define BASE_MOE4      12, 768, 12,   3072, 256, 2,  32000, 4
+#define LARGE          24, 1024, 16,  4096, 256, 1,  32000, 0
 
 static const row rows[] = {
     { "machine", "machine", 1, open_machine, { 0 } },
@@ -197,6 +198,8 @@ static const row rows[] = {
     { "decode", "decode-small",       1, open_decode, { SMALL } },
     { "decode", "decode-small-moe8",  1, open_decode, { SMALL_MOE8 } },
     { "decode", "decode-small-moe32", 0, open_decode, { SMALL_MOE32 } },
+    { "decode", "decode-base",        0, open_decode, { BASE } },
+    { "decode", "decode-large",       0, open_decode, { LARGE } },
     { "growth", "context", 1, open_growth, { 4, 128, 4, 512, 64, 64, 256, 0 } },
     { "growth", "experts", 1, open_growth, { NANO_MOE } },
     { "growth", "batch",   1, open_growth, { NANO_MOE } },

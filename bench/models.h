@@ -247,6 +247,7 @@ static void open_decode(bench *b, const int *v)
 {
     glam_config c = lm_config(v);
     glam_ctx *ctx = open_context(b, b->threads);
+    if (ctx->simd.products->pair > 1) ctx->options.pack_bytes = SIZE_MAX;  // as glam generate does
     glam_model *model = glam_model_new(ctx, &c);
     decoder *s[2];
     for (int i = 0; i < 2; i++) {
@@ -261,7 +262,7 @@ static void open_decode(bench *b, const int *v)
     if (glam_error(ctx)) die(glam_error_text(ctx));
     entrant *e = enter(b, "glam", decode_one, s[0]);
     e->items = 1;
-    e->moved = 4 * lm_active(v);
+    e->moved = 4.0 / ctx->simd.products->pair * lm_active(v);
     e->flops = 2 * lm_active(v);
     entrant *p = enter(b, "glam, prefill 16", decode_prefill, s[1]);
     p->items = 16;

@@ -19,6 +19,7 @@ CONFIGS = {  # L layers, M width, H hidden, N heads, S context, B batch, V vocab
     "small": (6, 384, 1536, 6, 256, 8, 256, 0), "small-moe8": (6, 384, 1536, 6, 256, 8, 256, 8),
     "small-moe32": (6, 384, 1536, 6, 256, 8, 256, 32),
     "base": (12, 768, 3072, 12, 256, 2, 32000, 0), "base-moe4": (12, 768, 3072, 12, 256, 2, 32000, 4),
+    "large": (24, 1024, 4096, 16, 256, 1, 32000, 0),
 }
 
 def arguments():
