@@ -8893,6 +8893,10 @@ static void glam__acted_back_rows(const glam__product *p, int row, int rows, int
         float *h = f->h ? f->h + (size_t)t * f->ldh : NULL;
         float *du = narrow ? made[0] : u + at, *dg = narrow && g ? made[1] : g ? g + at : NULL;
         float *again = narrow || !h ? made[2] : h + at;
+        for (int j = 0; j < terms && t + 1 < row + rows; j += 16) {        // rows lie pages apart
+            if (g) GLAM__FETCH(g + f->H + at + j);
+            GLAM__FETCH(u + f->H + at + j);
+        }
         k->act_back(f->kind, terms, g ? g + at : NULL, u + at, dh, again, dg, du);
         float w = f->weight ? f->scale * f->weight[t] : f->scale;
         if (f->weight)
