@@ -128,6 +128,8 @@ static void threads_quota(void)
 }
 
 #if defined(_OPENMP) && defined(__linux__) && !defined(GLAM_NO_STDIO)
+#include <dirent.h>
+
 static void threads_put(const char *top, const char *name, const char *text)
 {
     char path[1400];
@@ -139,6 +141,19 @@ static void threads_put(const char *top, const char *name, const char *text)
     FILE *f = fopen(path, "w");
     if (CHECK(f != NULL)) fputs(text, f);
     if (f) fclose(f);
+}
+
+// A folder and all in it; a file.
+static void threads_drop(const char *path)
+{
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
+        char below[1400];
+        snprintf(below, sizeof below, "%.1000s/%.300s", path, e->d_name);
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) threads_drop(below);
+    }
+    if (d) closedir(d);
+    CHECK(remove(path) == 0);
 }
 
 // Of the process's group and all above it the least counts, in both trees of files.
@@ -172,6 +187,7 @@ static void threads_quota_of_groups(void)
     CHECK(glam__quota(top, 9) == 2);
     threads_put(top, "proc/self/cgroup", "nonsense\n3:cpuset:/c\n");
     CHECK(glam__quota(top, 9) == 9);
+    threads_drop(top);
 }
 #endif
 

@@ -378,6 +378,9 @@ static void test_places(void)
     RUN(places_rights);
     RUN(places_kinds);
     RUN(places_pipe);
+    if (!*places_folder) return;
+    places_count(1);
+    rmdir(places_folder);
 }
 #else
 static void test_places(void) {}
