@@ -3354,9 +3354,10 @@ static GLAM__INLINE void glam__row_pair_rows(int k, int n, const float *b, size_
 {
     for (int p = 0; p < k; p += 2, b += 2 * ldb, out += ldo) {
         const float *GLAM__RESTRICT low = b, *GLAM__RESTRICT high = p + 1 < k ? b + ldb : b;
-        uint32_t both = p + 1 < k ? 0xffffffffu : 0x0000ffffu, x, y;
+        uint32_t both = p + 1 < k ? 0xffffffffu : 0x0000ffffu;
         GLAM__VECTOR
         for (int j = 0; j < (n + 1) / 2; j++) {
+            uint32_t x, y;
             memcpy(&x, &low[j], sizeof x);
             memcpy(&y, &high[j], sizeof y);
             uint32_t even = ((x & 0xffffu) | y << 16) & both;
@@ -5374,20 +5375,26 @@ GLAM_API glam_tensor *glam_apply(glam_ctx *ctx, const glam_op *op, glam_tensor *
 }
 
 // The gradients of what was used since `stop`, and will not be again, may be lent: backward comes
-// to them after all that is still to be recorded.  In their set they follow those lent before.
+// to them after all that is still to be recorded.  Those that lie in their set right behind what
+// was lent before: behind a gap, as adapters lie, others may follow that backward fills earlier.
 static void glam__lend_since(glam_ctx *ctx, const glam__record *stop)
 {
     glam__lend *l = &ctx->train.lend;
-    int first = !l->end;
-    for (const glam__record *r = ctx->autograd.tape; r != stop && l->on; r = r->before)
-        for (int i = 0; i < r->node.inputs; i++) {
-            const glam_tensor *t = r->node.in[i] ? glam__kept(r->node.in[i]) : NULL;
-            uint64_t from = t && t->pack ? t->pack->grad_at : 0;
-            if (!t || !(t->flags & GLAM__OWNED) || (l->base && t->grad != l->base + from)) continue;
-            uint64_t to = from + glam__floats(glam__count(t->shape)) / sizeof(float);
-            if (first && (!l->end || from < l->at)) l->at = from;
-            if (to > l->end) l->end = to;
-        }
+    for (int first = !l->end; l->on; first = 0) {
+        uint64_t next = UINT64_MAX, to = 0;
+        for (const glam__record *r = ctx->autograd.tape; r != stop; r = r->before)
+            for (int i = 0; i < r->node.inputs; i++) {
+                const glam_tensor *t = r->node.in[i] ? glam__kept(r->node.in[i]) : NULL;
+                uint64_t from = t && t->pack ? t->pack->grad_at : 0;
+                if (!t || !(t->flags & GLAM__OWNED) || from < l->end || from >= next) continue;
+                if (l->base && t->grad != l->base + from) continue;
+                next = from;
+                to = from + glam__floats(glam__count(t->shape)) / sizeof(float);
+            }
+        if (!to || (next != l->end && !first)) return;
+        if (first) l->at = next;
+        l->end = to;
+    }
 }
 
 GLAM_API int glam_no_grad(glam_ctx *ctx, int on)
@@ -6591,7 +6598,7 @@ static void glam__outer_tiles(const glam__kernels *k, const glam__outer *o, size
 
 // The first column of A of part number `part`: where a pair begins.
 static int glam__outer_begins(const glam__outer *o, int part)
-{ return part < o->parts ? (int)((int64_t)o->m * part / o->parts) & ~1 : o->m; }
+{ return part < o->parts ? glam__up((int)((int64_t)o->m * part / o->parts), 2) : o->m; }
 
 static void glam__outer_task(const glam__kernels *k, const glam__outer *o, int t, float *panel)
 {
@@ -8853,17 +8860,12 @@ typedef struct glam__glu {
     int kind, H, first;            // first: of gate and up, whose part begins the sum of dx
     float *g, *u;                  // [rows,H] before the activation; g NULL: no gate
     float *h;                      // backward; NULL: nobody wants the gradient of Wd
-    size_t ldh;                    // of h, see glam__operand_floats
+    size_t ldh;                    // of h: H, or in bf16 half of it
     float scale;                   // of h
     const float *weight;           // of a row, the mixture's; NULL: 1
     float *dweight;                // its gradient, dh.h
 } glam__glu;
 enum { GLAM__GLU_GATE, GLAM__GLU_UP, GLAM__GLU_DOWN };
-
-// Whether rows that are operands and nothing else are kept in bf16, and the floats of such a row.
-static int glam__operands_narrow(const glam_ctx *ctx) { return ctx->simd.products->pair > 1; }
-static size_t glam__operand_floats(const glam_ctx *ctx, int n)
-{ return (size_t)(glam__operands_narrow(ctx) ? n / 2 + n % 2 : n); }
 
 static void glam__fill_acted(const glam__product *p, int row, int rows, int at, int terms,
                              float *out, size_t ld)
@@ -8877,35 +8879,32 @@ static void glam__fill_acted(const glam__product *p, int row, int rows, int at, 
     }
 }
 
-// Backward of it where dh is handed over: g and u become dg and du, h is written again; all three
-// scaled, and by the weight where there is one; in bf16, where products are, since only they read
-// them: a row then begins where it did, and takes half of the room.
+// Backward of it where dh is handed over: g and u become dg and du, h is written again; all scaled,
+// and by the weight where there is one.  Only products read them: where these multiply bf16 they
+// are written so, a row where it was, in half of the room.
 static void glam__acted_back_rows(const glam__product *p, int row, int rows, int at, int terms,
                                   const float *dh, size_t ld)
 {
     const glam__glu *f = (const glam__glu *)p->arg;
     const glam__kernels *k = f->l.ctx->simd.kernels;
     float made[3][GLAM__KC];
-    int narrow = glam__operands_narrow(f->l.ctx);
+    int narrow = f->l.ctx->simd.products->pair > 1;
     for (int t = row; t < row + rows; t++, dh += ld) {
         size_t from = (size_t)t * f->H, to = (size_t)at >> narrow;
         float *g = f->g ? f->g + from : NULL, *u = f->u + from;
         float *h = f->h ? f->h + (size_t)t * f->ldh : NULL;
-        float *du = narrow ? made[0] : u + at, *dg = narrow && g ? made[1] : g ? g + at : NULL;
+        float *dg = !g ? NULL : narrow ? made[0] : g + at, *du = narrow ? made[1] : u + at;
         float *again = narrow || !h ? made[2] : h + at;
-        for (int j = 0; j < terms && t + 1 < row + rows; j += 16) {        // rows lie pages apart
-            if (g) GLAM__FETCH(g + f->H + at + j);
-            GLAM__FETCH(u + f->H + at + j);
+        for (int j = at; j < at + terms && t + 1 < row + rows; j += 16) {  // rows lie pages apart
+            if (g) GLAM__FETCH(g + f->H + j);
+            GLAM__FETCH(u + f->H + j);
         }
         k->act_back(f->kind, terms, g ? g + at : NULL, u + at, dh, again, dg, du);
         float w = f->weight ? f->scale * f->weight[t] : f->scale;
         if (f->weight)
             f->dweight[t] = (at ? f->dweight[t] : 0) + f->scale * k->dot(terms, dh, again);
-        if (f->weight || w != 1) {
-            if (g) k->scale(terms, w, dg);
-            k->scale(terms, w, du);
-            k->scale(terms, w, again);
-        }
+        float *all[] = { dg, du, again };
+        for (int i = !g; i < 3 && (f->weight || w != 1); i++) k->scale(terms, w, all[i]);
         if (!narrow) continue;
         if (g) k->narrow(terms, dg, g + to);
         k->narrow(terms, du, u + to);
@@ -8936,7 +8935,7 @@ static void glam__glu_forward(glam__glu *f, const float *x,
 static int glam__glu_backward(glam__glu *f, const float *x, const float *dy, float *dx,
                               glam__outer o[9])
 {
-    int one = f->first, other = !one, narrow = glam__operands_narrow(f->l.ctx);
+    int one = f->first, other = !one, narrow = f->l.ctx->simd.products->pair > 1;
     float *made[2] = { f->g, f->u };
     glam__product p[3];
     p[0] = glam__linear_times(&f->l, GLAM__GLU_DOWN, dy, NULL, 0);     // dh = dy Wd^T
@@ -9003,7 +9002,7 @@ static glam__ffn_view glam__ffn_view_of(const glam_ctx *ctx, const glam_node *n)
     v.T = (int)glam__rows(n->in[0]);
     v.M = glam__last(n->in[0]);
     v.H = n->in[GLAM__FF_UP]->shape.dim[1];
-    v.ldh = glam__operand_floats(ctx, v.H);
+    v.ldh = (size_t)glam__steps(ctx->simd.products, v.H);
     v.below = glam__wants(n, GLAM__FF_X) || glam__wants(n, GLAM__FF_NORM);
     v.hidden = glam__learns(n, GLAM__FF_GATE) || glam__learns(n, GLAM__FF_UP);
     v.down = glam__learns(n, GLAM__FF_DOWN);
@@ -9381,7 +9380,7 @@ static void glam__moe_back_scratch(void *arg, glam__layout *l)
     if (d->below) d->dn = glam__lay_floats(l, T * M);
     d->dyr = d->dy_out = glam__lay_floats(l, R * M);
     d->xr = remote ? m->xr : d->hidden && !plain ? glam__lay_floats(l, R * M) : NULL;
-    uint64_t ldh = glam__operand_floats(m->ctx, m->H);
+    uint64_t ldh = (uint64_t)glam__steps(m->ctx->simd.products, m->H);
     if (d->down) d->h = glam__lay_floats(l, glam__mul(room, ldh));
     d->weight = d->weight_out = glam__lay_floats(l, R);
     if (d->below) d->dxr = d->dxr_here = glam__lay_floats(l, R * M);
@@ -10187,7 +10186,7 @@ static void glam__moe_experts_back(glam__moe_grads *d)
     glam__glu f = glam__moe_glu(m, 1);
     glam__outer o[9];
     f.h = d->h;
-    f.ldh = glam__operand_floats(m->ctx, m->H);
+    f.ldh = (size_t)glam__steps(m->ctx->simd.products, m->H);
     f.weight = d->weight; f.dweight = d->dweight_here;
     int outers = glam__glu_backward(&f, d->xr, d->dyr, d->dxr_here, o);
     glam__span *trained = glam__moe_trained(m);

@@ -337,6 +337,52 @@ static void lora_trains_alone(void)
     CLOSE_CLEAN(ctx);
 }
 
+// Adapters beside weights that train: a trainer, which saves in gradients that are not filled yet, has the
+// gradients of one backward pass.  0: dense, 1: a mixture.
+static void lora_beside_weights(void)
+{
+    for (int mixture = 0; mixture < 2; mixture++) {
+        glam_ctx *ctx[2] = { test_ctx(), test_ctx() };
+        glam_model *model[2];
+        glam_text *text[2];
+        glam_recipe r = glam_recipe_default();
+        glam_report report;
+        glam_batch batch;
+        r.batch = 4; r.steps = 2; r.eval_every = 0; r.clip = 0;
+        for (int i = 0; i < 2; i++) {
+            glam_config c = glam_config_default();
+            c.layers = 3; c.d_model = 32; c.heads = 2; c.d_head = 16; c.hidden = 96; c.context = 32;
+            c.moe.experts = mixture ? 4 : 0;
+            c.moe.hidden = 64;
+            glam_lora lora = { mixture ? GLAM_ROLE_EXPERTS : GLAM_ROLE_DENSE, 3, 0, 6, 0 };
+            model[i] = glam_model_new(ctx[i], &c);
+            text[i] = test_text(ctx[i], 3000);
+            CHECK(glam_model_adapt(model[i], &lora) == GLAM_OK);
+            for (int w = 0; glam_model_tensor_at(model[i], w); w++) {
+                glam_tensor *t = glam_model_tensor_at(model[i], w);
+                if (strstr(t->name, ".lora_b")) test_fill(t->data, glam_size(t), (uint64_t)w, -0.2, 0.2);
+            }
+            CHECK(glam_freeze(model[i], "*", 0) > 0);
+        }
+        glam_trainer *t = glam_trainer_new(model[0], text[0], NULL, &r);
+        if (!CHECK(t && glam_train_step(t, &report))) printf("%s\n", glam_error_text(ctx[0]));
+        CHECK(glam_next_batch(text[1], 4, 32, r.seed, 0, &batch) == GLAM_OK);
+        CHECK(glam_backward(ctx[1], glam_loss(model[1], &batch, GLAM_TRAIN, NULL)) == GLAM_OK);
+        for (int w = 0; glam_model_tensor_at(model[0], w); w++) {
+            const glam_tensor *one = glam_model_tensor_at(model[0], w), *two = glam_model_tensor_at(model[1], w);
+            double worst = 0, top = 0;
+            if (!CHECK(one->grad && two->grad)) continue;
+            for (size_t at = 0; at < glam_size(one); at++) {
+                worst = fmax(worst, fabs((double)one->grad[at] - (double)two->grad[at]));
+                top = fmax(top, fabs((double)two->grad[at]));
+            }
+            if (!CHECK(worst <= 1e-5 * top)) printf("  %s: off by %g of %g\n", one->name, worst, top);
+        }
+        CLOSE_CLEAN(ctx[0]);
+        CLOSE_CLEAN(ctx[1]);
+    }
+}
+
 // A step that is counted in a context that holds nothing asks for what a step that is done asks for: the
 // tool tells memory by it.  0: as it is, 1: recomputed, 2: updated in backward, 3: both.
 static void lora_counted(void)
@@ -594,6 +640,7 @@ static void test_lora(void)
     RUN(lora_same_bits);
     RUN(lora_cached);
     RUN(lora_trains_alone);
+    RUN(lora_beside_weights);
     RUN(lora_counted);
     RUN(lora_files);
     RUN(lora_resumes);
