@@ -190,8 +190,10 @@ static double trust_seconds(void)
 
 // == alloc ==================================================================================
 
-// Bits of what changes from variant to variant of the program below.
-enum { TRUST_ADAMW = 1, TRUST_PARTS = 2, TRUST_OTHER = 4, TRUST_EARLY = 8, TRUST_VALID = 16, TRUST_VARIANTS = 32 };
+// Bits of what changes from variant to variant of the programs below, of which the second is for what a
+// model is fine-tuned and measured with.
+enum { TRUST_ADAMW = 1, TRUST_PARTS = 2, TRUST_OTHER = 4, TRUST_EARLY = 8, TRUST_VALID = 16, TRUST_VARIANTS = 32,
+       TRUST_SECOND = 32, TRUST_BF16 = 64 };
 
 static struct trust_world {
     int variant;
@@ -202,6 +204,11 @@ static struct trust_world {
     glam_session *session;
     glam_optimizer *optimizer;
     glam_tensor *w, *b;
+    glam_tokenizer *tokenizer;
+    glam_text *examples;
+    glam_model *dense;
+    glam_filter *filter;
+    glam_routing_stats *stats;
     void  *memory;
     size_t bytes;
     uint64_t out;                      // what the call gave, as a hash
@@ -216,6 +223,7 @@ static int trust_open_ctx(void)
     o.allocator.alloc = test_heap_alloc;
     o.allocator.release = test_heap_release;
     o.allocator.user = &trust_heap;
+    if (trust_w.variant & TRUST_BF16) o.arithmetic = GLAM_BF16;
     return (trust_w.ctx = glam_open(&o)) != NULL;
 }
 
@@ -258,6 +266,7 @@ static glam_config trust_config(void)
         c.d_head = 4;
         c.tied = 0;
     }
+    if (trust_w.variant & TRUST_SECOND) c.vocab = 320;
     return c;
 }
 
@@ -482,6 +491,238 @@ static int trust_borrow(void)
     return trust_w.borrowed != NULL;
 }
 
+static void trust_rhyme(char *all, int bytes)
+{ for (int i = 0; i < bytes; i++) all[i] = test_rhyme[i % (int)(sizeof test_rhyme - 1)]; }
+
+static int trust_tokenizer(void)
+{
+    char all[4000];
+    trust_rhyme(all, 4000);
+    trust_w.tokenizer = glam_tokenizer_train(trust_w.ctx, all, 4000, 320, GLAM_SPLIT_GPT2);
+    trust_w.out = (uint64_t)glam_tokenizer_size(trust_w.tokenizer);
+    return trust_w.tokenizer != NULL;
+}
+
+// A word of more letters than are merged without memory.
+static int trust_encode(void)
+{
+    char all[500];
+    int32_t ids[500];
+    memset(ids, 0, sizeof ids);
+    trust_rhyme(all, 500);
+    for (int i = 100; i < 300; i++) all[i] = (char)('a' + i * i % 23);
+    size_t n = glam_encode(trust_w.tokenizer, all, sizeof all, ids, 500);
+    trust_w.out = trust_hash(ids, sizeof ids);
+    return n > 0 && n < 500;
+}
+
+static int trust_pieces(void)
+{
+    char all[4000];
+    trust_rhyme(all, 4000);
+    trust_w.text = glam_text_from(trust_w.ctx, all, 4000, trust_w.tokenizer);
+    trust_w.out = glam_text_length(trust_w.text);
+    return trust_w.text != NULL;
+}
+
+static int trust_documents(void)
+{
+    const int32_t point = '.';
+    trust_w.out = glam_text_documents(trust_w.text, &point, 1);
+    return trust_w.out > 0;
+}
+
+static int trust_examples(void)
+{
+    int32_t ids[3][20];
+    unsigned char learn[20] = { 0 };
+    glam_example e[3];
+    for (int i = 0; i < 3; i++) {
+        for (int t = 0; t < 20; t++) ids[i][t] = 97 + (t * 5 + i) % 20, learn[t] = t > 7;
+        e[i].tokens = ids[i];
+        e[i].learn = i ? learn : NULL;
+        e[i].count = 20 - i;
+    }
+    trust_w.examples = glam_text_examples(trust_w.ctx, e, 3, 16);
+    trust_w.out = glam_text_windows(trust_w.examples, 16, NULL);
+    return trust_w.examples != NULL;
+}
+
+static int trust_mix_epochs(void)
+{
+    double epochs[2] = { 0, 0 };
+    glam_status s = glam_mix_epochs(trust_w.mix, 2, 16, 7, 0, 9, epochs, 2);
+    trust_w.out = trust_hash(epochs, sizeof epochs);
+    return s == GLAM_OK;
+}
+
+static int trust_set_tokenizer(void) { return glam_model_set_tokenizer(trust_w.model, trust_w.tokenizer) == GLAM_OK; }
+
+static int trust_mixture(const glam_model *m) { return glam_model_moe(m, 0) ? 0 : 1; }
+
+static int trust_stats(void)
+{
+    int32_t most[2] = { 0, 0 }, tokens[32];
+    glam_batch b;
+    glam_next_batch(trust_w.train, 2, 16, 7, 3, &b);
+    glam_tensor *t = glam_forward(trust_w.model, &b, GLAM_INFER);
+    const glam_routing *r = t ? glam_model_routing(trust_w.model, trust_mixture(trust_w.model)) : NULL;
+    for (int i = 0; i < 32; i++) tokens[i] = i * 9 % 320;
+    int ok = r && (trust_w.stats = glam_stats_new(trust_w.ctx, r->experts, 320, 0)) != NULL &&
+             glam_stats_add(trust_w.ctx, trust_w.stats, r, tokens, NULL) == GLAM_OK &&
+             glam_stats_compare(trust_w.ctx, trust_w.stats, r, r) == GLAM_OK &&
+             glam_stats_most(trust_w.ctx, trust_w.stats, 2, most) == GLAM_OK;
+    trust_w.out = ok ? trust_hash(most, sizeof most) + trust_w.stats->choices : 0;
+    glam_forget(trust_w.ctx);
+    return ok;
+}
+
+static int trust_tune(void)
+{
+    static const unsigned char off[8] = { 0, 1 };
+    glam_moe_config now = *glam_model_moe(trust_w.model, trust_mixture(trust_w.model));
+    now.aux_weight = 0.02f;
+    return glam_model_tune(trust_w.model, -1, &now, off) == GLAM_OK &&
+           glam_model_tune(trust_w.model, -1, &now, NULL) == GLAM_OK;
+}
+
+static int trust_select(void)
+{
+    static const int32_t from[2 * 5] = { 0, 1, 2, 3, 1, 0, 1, 2, 3, 1 };
+    glam_model *m = glam_select_experts(trust_w.model, from, 5);
+    trust_w.out = m ? test_model_hash(m) : 0;
+    return m != NULL;
+}
+
+static int trust_dense(void)
+{
+    glam_config c = trust_config();
+    c.moe.experts = 0;
+    return (trust_w.dense = glam_model_new(trust_w.ctx, &c)) != NULL;
+}
+
+static int trust_upcycle(void)
+{
+    glam_moe_config moe = glam_moe_config_default();
+    moe.experts = 4;
+    glam_model *m = glam_upcycle(trust_w.dense, &moe);
+    trust_w.out = m ? test_model_hash(m) : 0;
+    return m != NULL;
+}
+
+static int trust_adapt_of(glam_model *m)
+{
+    glam_lora lora = { GLAM_ROLE_ATTENTION | GLAM_ROLE_EXPERTS | GLAM_ROLE_DENSE, 3, 2, 6, 0 };
+    if (glam_model_adapt(m, &lora) != GLAM_OK) return 0;
+    for (int i = 0; glam_model_tensor_at(m, i); i++) {
+        glam_tensor *t = glam_model_tensor_at(m, i);
+        if (strstr(t->name, ".lora_b")) test_fill(t->data, glam_size(t), (uint64_t)i, -0.2, 0.2);
+    }
+    trust_w.out = test_model_hash(m);
+    return 1;
+}
+static int trust_adapt(void) { return trust_adapt_of(trust_w.model); }
+
+static int trust_freeze_experts(void)
+{
+    static const unsigned char frozen[4] = { 1, 0, 0, 1 };
+    return glam_freeze_experts(trust_w.model, trust_mixture(trust_w.model), frozen) == GLAM_OK;
+}
+
+static int trust_tuner(void)
+{
+    glam_recipe r = trust_recipe();
+    return (trust_w.trainer = glam_trainer_new(trust_w.model, trust_w.examples, NULL, &r)) != NULL;
+}
+
+static int trust_retune(void)
+{
+    trust_w.resumed = glam_load_checkpoint(trust_w.ctx, trust_path("run"), trust_w.examples, NULL);
+    trust_w.out = trust_w.resumed ? test_model_hash(glam_trainer_model(trust_w.resumed)) : 0;
+    return trust_w.resumed != NULL;
+}
+
+static int trust_save_adapter(void) { return glam_save_adapter(trust_w.model, trust_path("tensors")) == GLAM_OK; }
+
+static int trust_load_adapter(void)
+{
+    glam_status s = glam_load_adapter(trust_w.borrowed, trust_path("tensors"));
+    trust_w.out = s == GLAM_OK ? test_model_hash(trust_w.borrowed) : 0;
+    return s == GLAM_OK;
+}
+
+static int trust_merge(void)
+{
+    glam_status s = glam_model_merge(trust_w.borrowed);
+    trust_w.out = s == GLAM_OK ? test_model_hash(trust_w.borrowed) : 0;
+    return s == GLAM_OK;
+}
+
+static int trust_fresh(void)               // another model of this shape, for the adapters
+{
+    glam_config c = trust_config();
+    return (trust_w.borrowed = glam_model_new(trust_w.ctx, &c)) != NULL;
+}
+
+static int trust_load_tokenizer(void)
+{
+    const glam_tokenizer *t = glam_load_tokenizer(trust_w.ctx, trust_path("model"));
+    trust_w.out = (uint64_t)glam_tokenizer_size(t);
+    return t != NULL;
+}
+
+static int trust_load_facts(void)
+{
+    glam_recipe r;
+    glam_status s = glam_load_recipe(trust_w.ctx, trust_path("run"), &r);
+    int type = glam_load_type(trust_w.ctx, trust_path("model"));
+    trust_w.out = (uint64_t)type + 3 * (uint64_t)glam_load_arithmetic(trust_w.ctx, trust_path("run"));
+    return s == GLAM_OK && glam_error(trust_w.ctx) == GLAM_OK;
+}
+
+static int trust_loglikelihood(void)
+{
+    static const glam_query q[2] = { { "one two", " three four" }, { "", "five" } };
+    glam_score s[2];
+    memset(s, 0, sizeof s);
+    glam_status status = glam_loglikelihood(trust_w.model, q, 2, 0, s);
+    trust_w.out = trust_hash(&s[0].loglik, sizeof s[0].loglik) + (uint64_t)s[1].tokens;
+    return status == GLAM_OK;
+}
+
+static int trust_beam(void)
+{
+    int32_t prompt[3] = { 65, 66, 67 }, out[6] = { 0 };
+    double loglik = 0;
+    int n = glam_beam_search(trust_w.model, prompt, 3, out, 6, NULL, &loglik);
+    trust_w.out = trust_hash(out, sizeof out) + trust_hash(&loglik, sizeof loglik);
+    return n == 6;
+}
+
+static int trust_filter(void)
+{
+    glam_filter_config c = glam_filter_config_default();
+    c.bits = 8;
+    return (trust_w.filter = glam_filter_new(trust_w.ctx, &c)) != NULL;
+}
+
+static int trust_filter_score(void)
+{
+    glam_document d[2] = { { "one two three", 13 }, { "BUY!! now", 9 } };
+    float labels[2] = { 1, 0 }, scores[2] = { 0, 0 };
+    double loss = 0;
+    int ok = glam_filter_train(trust_w.filter, d, labels, NULL, 2, &loss) == GLAM_OK &&
+             glam_filter_score(trust_w.filter, d, 2, scores) == GLAM_OK;
+    return ok && scores[0] > scores[1];
+}
+
+static int trust_file_text(void)
+{
+    trust_w.file = glam_text_file(trust_w.ctx, trust_path("text"));
+    trust_w.out = glam_text_length(trust_w.file);
+    return trust_w.file != NULL;
+}
+
 #define TRUST_OP(name) { #name, trust_##name }
 static const struct trust_op { const char *name; int (*run)(void); } trust_ops[] = {
     TRUST_OP(open_ctx), TRUST_OP(text), TRUST_OP(split), TRUST_OP(text_open), TRUST_OP(mix), TRUST_OP(model),
@@ -493,6 +734,17 @@ static const struct trust_op { const char *name; int (*run)(void); } trust_ops[]
     TRUST_OP(plan), TRUST_OP(borrow), TRUST_OP(step),
 };
 enum { TRUST_OPS = sizeof trust_ops / sizeof trust_ops[0] };
+
+static const struct trust_op trust_second[] = {
+    TRUST_OP(open_ctx), TRUST_OP(tokenizer), TRUST_OP(encode), TRUST_OP(pieces), TRUST_OP(documents), TRUST_OP(split),
+    TRUST_OP(examples), TRUST_OP(mix), TRUST_OP(mix_epochs), TRUST_OP(file_text), TRUST_OP(model),
+    TRUST_OP(set_tokenizer), TRUST_OP(stats), TRUST_OP(tune), TRUST_OP(select), TRUST_OP(dense), TRUST_OP(upcycle),
+    TRUST_OP(adapt), TRUST_OP(freeze_experts), TRUST_OP(tuner), TRUST_OP(step), TRUST_OP(step), TRUST_OP(save),
+    TRUST_OP(load), TRUST_OP(load_tokenizer), TRUST_OP(checkpoint), TRUST_OP(load_facts), TRUST_OP(retune),
+    TRUST_OP(step_resumed), TRUST_OP(save_adapter), TRUST_OP(fresh), TRUST_OP(load_adapter), TRUST_OP(merge),
+    TRUST_OP(loglikelihood), TRUST_OP(beam), TRUST_OP(filter), TRUST_OP(filter_score),
+};
+enum { TRUST_SECONDS = sizeof trust_second / sizeof trust_second[0], TRUST_MOST = 64 };
 
 static void trust_say(const char *op, const char *what)
 {
@@ -547,8 +799,9 @@ static long trust_life(int variant, long k, int from_on, uint64_t *wanted, int r
     trust_w.variant = variant;
     trust_heap.fail_at = k;
     trust_heap.from_on = from_on;
-    for (int i = 0; i < TRUST_OPS; i++) {
-        if (!trust_call_op(&trust_ops[i], k, record ? NULL : &wanted[i])) break;
+    const struct trust_op *ops = variant & TRUST_SECOND ? trust_second : trust_ops;
+    for (int i = 0; i < (ops == trust_ops ? (int)TRUST_OPS : (int)TRUST_SECONDS); i++) {
+        if (!trust_call_op(&ops[i], k, record ? NULL : &wanted[i])) break;
         if (record) wanted[i] = trust_w.out;
     }
     glam_close(trust_w.ctx);
@@ -559,14 +812,16 @@ static long trust_life(int variant, long k, int from_on, uint64_t *wanted, int r
 
 static void trust_alloc(void)
 {
-    static const int few[] = { 0, TRUST_ADAMW | TRUST_PARTS | TRUST_OTHER | TRUST_VALID, TRUST_EARLY };
-    uint64_t wanted[TRUST_OPS];
+    static const int few[] = { 0, TRUST_ADAMW | TRUST_PARTS | TRUST_OTHER | TRUST_VALID, TRUST_EARLY,
+                               TRUST_SECOND, TRUST_SECOND | TRUST_BF16 | TRUST_ADAMW | TRUST_PARTS };
+    enum { FEW = sizeof few / sizeof few[0] };
+    uint64_t wanted[TRUST_MOST];
     char text[5000];
     long lives = 0, step = trust_quick ? 3 : trust_number ? trust_number : 1;
     memset(text, 'x', sizeof text);
     trust_write(trust_path("text"), (trust_block){ (unsigned char *)text, sizeof text });
-    for (int i = 0; i < (trust_quick ? 3 : TRUST_VARIANTS); i++) {
-        int variant = trust_quick ? few[i] : i;
+    for (int i = 0; i < (trust_quick ? (int)FEW : TRUST_VARIANTS + 2); i++) {
+        int variant = trust_quick ? few[i] : i < TRUST_VARIANTS ? i : few[i - TRUST_VARIANTS + FEW - 2];
         if ((variant & TRUST_EARLY) && (variant & TRUST_PARTS)) continue;
         long calls = trust_life(variant, 0, 0, wanted, 1);
         for (long k = 1; k <= calls; k += step) {
