@@ -189,19 +189,23 @@ row_15()
 {
     if ! have llvm-cov; then figure="no llvm-cov"; verdict=1
     else
-        for name in all trust; do
+        for name in all trust test_gradient; do
             compile cover_$name clang -std=c99 -O1 -g -w -pthread -fopenmp -fprofile-instr-generate -fcoverage-mapping tests/$name.c
         done
         LLVM_PROFILE_FILE="$work/1.profraw" "$work/cover_all" >"$work/out" 2>&1
-        for simd in base sse2; do
+        LLVM_PROFILE_FILE="$work/2.profraw" "$work/cover_test_gradient" >>"$work/out" 2>&1
+        for simd in base sse2 amx; do
             GLAM_TEST_SIMD=$simd LLVM_PROFILE_FILE="$work/$simd.profraw" "$work/cover_all" tensor autograd ops attention ffn moe train_c >>"$work/out" 2>&1
+        done
+        for arithmetic in bf16 bf16_tiles; do
+            GLAM_TEST_ARITHMETIC=$arithmetic LLVM_PROFILE_FILE="$work/$arithmetic.profraw" "$work/cover_all" generate train_rec lora_gradients_of >>"$work/out" 2>&1
         done
         for part in alloc files damage nan; do
             LLVM_PROFILE_FILE="$work/t_$part.profraw" "$work/cover_trust" $part $([ $part = alloc ] && echo 1 || echo 3000) >>"$work/out" 2>&1
         done
         llvm-profdata merge "$work"/*.profraw -o "$work/profile"
-        llvm-cov report "$work/cover_all" -object "$work/cover_trust" -instr-profile="$work/profile" "$(pwd)/glam.h" >"$work/cover"
-        llvm-cov show "$work/cover_all" -object "$work/cover_trust" -instr-profile="$work/profile" -show-branches=count "$(pwd)/glam.h" >"$work/cover_lines"
+        llvm-cov report "$work/cover_all" -object "$work/cover_trust" -object "$work/cover_test_gradient" -instr-profile="$work/profile" "$(pwd)/glam.h" >"$work/cover"
+        llvm-cov show "$work/cover_all" -object "$work/cover_trust" -object "$work/cover_test_gradient" -instr-profile="$work/profile" -show-branches=count "$(pwd)/glam.h" >"$work/cover_lines"
         set -- $(tail -n 1 "$work/cover")
         figure="lines ${10}, branches ${13} of ${11}"
         verdict=$(echo "${13}" | awk '{ sub(/%/, ""); print $1 < 95 }')
