@@ -8954,7 +8954,7 @@ static int glam__glu_backward(glam__glu *f, const float *x, const float *dy, flo
     outers += glam__linear_outers(&f->l, GLAM__GLU_GATE, x, f->g, 0, o + outers);
     outers += glam__linear_outers(&f->l, GLAM__GLU_UP, x, f->u, 0, o + outers);
     for (int i = 0; i < outers && narrow; i++) {
-        o[i].narrow_a = o[i].a == f->h;
+        o[i].narrow_a = o[i].a == f->h;                    // written by acted_back_rows
         o[i].narrow_b = o[i].b == f->g || o[i].b == f->u;
         if (o[i].narrow_a) o[i].lda = f->ldh;
     }
