@@ -831,9 +831,9 @@ GLAM_API glam_tensor *glam_model_tensor(const glam_model *model, const char *nam
 GLAM_API glam_tensor *glam_model_tensor_at(const glam_model *model, int index);
 // A mixture grown from a dense model, in the same context: the layers that moe names get experts
 // that are all copies of what the dense layer was, so with weights that sum to 1 the loss is the
-// same, and a new router (sparse upcycling, Komatsuzaki et al. 2023).  Of moe (NULL: the defaults)
-// hidden and activation follow the dense model, whose own must be gelu_tanh or swiglu, else
-// GLAM_ERR_VALUE.  One rank alone so far, else GLAM_ERR_STATE.
+// same, and a new router (sparse upcycling, Komatsuzaki et al. 2023); a shared expert gives zeros
+// at first.  Of moe (NULL: the defaults) hidden and activation follow the dense model, whose own
+// must be gelu_tanh or swiglu, else GLAM_ERR_VALUE.  One rank alone so far, else GLAM_ERR_STATE.
 GLAM_API glam_model *glam_upcycle(const glam_model *dense, const glam_moe_config *moe);
 // A copy with other experts: number e of layer l is a copy of number from[l * experts + e], with
 // what the router knows of it.  Twice the same: it is duplicated; left out: it is dropped.  from
@@ -10577,9 +10577,8 @@ GLAM_API glam_tensor *glam_moe_masked(glam_ctx *ctx, glam_tensor *x, const int32
     s.pass.length = 1;
     s.route = glam__route_new(ctx, config, glam__rows(x));
     s.record = routing;
-    s.bias = w->bias && w->bias->shape.dims == 1 && w->bias->shape.dim[0] == config->experts
-           ? w->bias->data : NULL;
-    if (w->bias && !s.bias && !ctx->base.measuring)
+    s.bias = w->bias ? w->bias->data : NULL;
+    if (w->bias && !glam__same_shape(w->bias->shape, glam_dim1(config->experts)))
         glam_fail(ctx, GLAM_ERR_SHAPE, "moe: bias is %s; it must be [%d]",
                   glam__say(w->bias->shape).text, config->experts);
     return ctx->error ? NULL : glam__moe_apply(ctx, x, w, &s, balance);
@@ -11609,6 +11608,7 @@ GLAM_API glam_model *glam_upcycle(const glam_model *dense, const glam_moe_config
         glam__copy_experts(dense->ctx, to->gate, from->gate, NULL, c.moe.experts);
         glam__copy_experts(dense->ctx, to->up, from->up, NULL, c.moe.experts);
         glam__copy_experts(dense->ctx, to->down, from->down, NULL, c.moe.experts);
+        if (c.moe.shared) glam_fill(model->layers[i].shared.down, 0);
     }
     return model;
 }
@@ -11645,6 +11645,7 @@ GLAM_API glam_model *glam_select_experts(const glam_model *model, const int32_t 
 GLAM_API glam_status glam_stats_most(glam_ctx *ctx, const glam_routing_stats *stats, int keep,
                                      int32_t *row)
 {
+    if (ctx && ctx->error) return ctx->error;
     if (!ctx || !stats || !row || keep < 1 || keep > stats->experts)
         return glam_fail(ctx, GLAM_ERR_VALUE, "stats: %d of %d experts cannot be kept", keep,
                          stats ? stats->experts : 0);
@@ -11936,8 +11937,8 @@ GLAM_API glam_status glam_model_adapt(glam_model *model, const glam_lora *lora)
     glam_ctx *ctx = model->ctx;
     int found = 0;
     if (!l.expert_rank) l.expert_rank = l.rank;
-    if (ctx->error || glam__adapt_fits(model, glam__min(l.rank, l.expert_rank), l.alpha) != GLAM_OK)
-        return ctx->error;
+    if (ctx->error || glam__adapt_fits(model, l.rank, l.alpha) != GLAM_OK ||
+        glam__adapt_fits(model, l.expert_rank, l.alpha) != GLAM_OK) return ctx->error;
     if (model->count > model->weights)
         return glam_fail(ctx, GLAM_ERR_STATE, "adapt: the model has adapters already; "
                          "glam_model_merge makes room for others");
@@ -14202,6 +14203,7 @@ GLAM_API int glam_complete(glam_model *model, const char *prompt, char *out, int
                   "the model has %d (glam_generate takes ids)", model->config.vocab);
     if (ctx->error) return 0;
     int begins = v && v->begin >= 0, made = 0, wrote = 0;
+    size = glam__min(size, INT32_MAX / 2);                        // with the prompt still an int
     if (!length && !begins) { prompt = "\n"; length = 1; }        // something to continue
     size_t mark = glam_mark(ctx), room = length + 2;              // blank_before, and a beginning
     int32_t *ids = (int32_t *)glam__take(ctx, &ctx->base.life, (room + (size_t)size) * sizeof *ids);
@@ -16479,6 +16481,7 @@ struct glam_trainer {
     glam_optimizer *optimizer;
     glam_recipe     recipe;
     int      step, bad_evals, stopped, aux_off;
+    int      documents;            // the text knows its documents
     int      owed;                 // the step is done, its validation failed and can be repeated
     uint64_t tokens;
     double   told;                 // tokens that this step predicts
@@ -16662,6 +16665,7 @@ static glam_trainer *glam__trainer_frame(glam_model *model, glam_text *train, gl
     if (glam__trainer_check(model, train, &t->recipe) != GLAM_OK) return NULL;
     t->model = model;
     t->train = train;
+    t->documents = glam__has_documents(train);
     t->valid = valid;
     t->valid_loss = t->best_valid = t->last.valid_loss = -1;
     t->rounds = t->recipe.accumulate / (ctx->mesh ? ctx->mesh->X : 1);
@@ -16731,7 +16735,7 @@ static int glam__train_part(glam_trainer *t, int part)
     if (ctx->base.measuring) {
         batch.rows = rows;
         batch.length = t->recipe.context;
-        glam__take_values(ctx, &ctx->base.step, (glam__has_documents(t->train) ? 5 : 2) *
+        glam__take_values(ctx, &ctx->base.step, (t->documents ? 5 : 2) *
                           (uint64_t)rows * batch.length);
     } else if (glam__batch_rows(t->train, part * rows, rows, t->recipe.batch, t->recipe.context,
                                 t->recipe.seed, (uint64_t)t->step, &batch) != GLAM_OK) {
@@ -16966,7 +16970,8 @@ static glam_ctx *glam__measure_open(const glam_ctx *like)
 
 // One step in measure mode: what it will take, byte by byte.
 static glam_trainer *glam__measure_step(glam_ctx *measure, const glam_model *like,
-                                        const glam_config *config, const glam_recipe *recipe)
+                                        const glam_config *config, const glam_recipe *recipe,
+                                        int documents)
 {
     glam_model *model = glam__model_blank(measure, config, like, NULL);
     if (model && like) glam__adapt_like(model, like, 0);
@@ -16975,6 +16980,7 @@ static glam_trainer *glam__measure_step(glam_ctx *measure, const glam_model *lik
     for (int i = 0; model && like && !measure->error && i < model->count; i++)
         model->tensors[i]->wants_grad = like->tensors[i]->wants_grad;
     glam_trainer *t = model ? glam__trainer_frame(model, NULL, NULL, recipe) : NULL;
+    if (t) t->documents = documents;
     return t && glam__train_parts(t) ? t : NULL;
 }
 
@@ -16985,7 +16991,7 @@ static void glam__trainer_memory(glam_trainer *t)
     glam__end_step(ctx);
     glam_ctx *measure = glam__measure_open(ctx);
     if (measure && !measure->error &&
-        glam__measure_step(measure, t->model, &t->model->config, &t->recipe)) {
+        glam__measure_step(measure, t->model, &t->model->config, &t->recipe, t->documents)) {
         glam__arena_release(ctx, &ctx->base.step);
         glam__reserve_scratch(ctx, measure->scratch.bytes);
         glam__arena_grow(ctx, &ctx->base.step, measure->base.step.high);
@@ -19261,7 +19267,7 @@ static glam_status glam__plan_train(glam_ctx *ctx, const glam_config *config,
                                     const glam_recipe *recipe, glam_plan *plan)
 {
     glam_ctx *m = glam__measure_open(ctx);
-    glam_trainer *t = m ? glam__measure_step(m, NULL, config, recipe) : NULL;
+    glam_trainer *t = m ? glam__measure_step(m, NULL, config, recipe, 0) : NULL;
     if (!t) {
         glam_fail(ctx, m ? m->error : GLAM_ERR_MEMORY, "%s", glam_error_text(m));
         glam_close(m);
@@ -19322,7 +19328,8 @@ GLAM_API glam_status glam_plan_traffic(const glam_trainer *trainer, const int *s
         m->mesh->rows_out = sent;
         m->mesh->rows_in = received;
     }
-    glam_trainer *step = m ? glam__measure_step(m, model, &model->config, &trainer->recipe) : NULL;
+    glam_trainer *step = m ? glam__measure_step(m, model, &model->config, &trainer->recipe,
+                                                trainer->documents) : NULL;
     glam_status status = step ? GLAM_OK : m ? m->error : GLAM_ERR_MEMORY;
     if (step) {
         uint64_t ran = (uint64_t)glam__min(trainer->rounds, 2);
