@@ -83,6 +83,7 @@ static int test_sync(int file)
 #include "test_lora.c"
 #include "test_narrow.c"
 #include "test_corners.c"
+#include "test_refused.c"
 
 // For run.sh and mpi.sh: the hash of a short training run, to compare builds with each other; hashes of
 // runs on a mesh of threads; and whether an instruction set can be had here.
@@ -135,5 +136,6 @@ int main(int argc, char **argv)
     test_lora();
     test_narrow();
     test_corners();
+    test_refused();
     return test__close();
 }
