@@ -800,48 +800,342 @@ static void refused_beam(void)
 // them, up to the end.  And a text of which no piece is known.
 static void refused_ends(void)
 {
-    static const uint32_t ends[4] = { 3, 7, 8, 9 };
-    static const uint8_t kinds[4] = { GLAM_PIECE_CONTROL, GLAM_PIECE_CONTROL, GLAM_PIECE_NORMAL, GLAM_PIECE_NORMAL };
-    static const float score[4] = { 0, 0, -1, -1 };
+    static test_pieces p;
     glam_ctx *ctx = test_ctx();
     glam_config c = test_config();
-    glam_vocabulary v;
-    c.vocab = 4;
-    memset(&v, 0, sizeof v);
-    v.size = 4;
-    v.bytes = "<s></s>ab";
-    v.ends = ends;
-    v.kinds = kinds;
-    v.score = score;
-    v.begin = 0;
-    v.end = 1;
+    memset(&p, 0, sizeof p);
+    p.v.bytes = p.bytes;
+    p.v.ends = p.ends;
+    p.v.kinds = p.kinds;
+    p.v.split = GLAM_SPLIT_GPT2;
+    pieces_add(&p, "<s>", GLAM_PIECE_CONTROL);
+    pieces_add(&p, "</s>", GLAM_PIECE_CONTROL);
+    for (char one[2] = " "; one[0] <= '~'; one[0]++) pieces_add(&p, one, GLAM_PIECE_NORMAL);
+    p.v.begin = 0;
+    p.v.end = 1;
+    c.vocab = p.v.size;
     glam_model *m = glam_model_new(ctx, &c);
-    glam_tokenizer *t = glam_tokenizer_new(ctx, &v);
+    glam_tokenizer *t = glam_tokenizer_new(ctx, &p.v);
     if (!CHECK(m && t && glam_model_set_tokenizer(m, t) == GLAM_OK)) return;
     glam_sampling s = glam_sampling_default();
-    s.temperature = 1;
+    s.temperature = 2;
     int early = 0;
-    for (s.seed = 1; s.seed < 9; s.seed++) {
+    for (s.seed = 1; s.seed < 30; s.seed++) {
         for (int with = 0; with < 2; with++) {
-            int32_t prompt[3] = { 0, 2, 3 }, ids[19];
+            int32_t prompt[3] = { 0, 'a' - ' ' + 2, 'b' - ' ' + 2 }, ids[19];
             char text[20], wanted[20];
+            size_t mark = glam_mark(ctx);
             int n = glam_generate(glam_session_new(m, 40), prompt, with ? 3 : 1, ids, 19, &s), until = 0;
             while (until < n && ids[until] != 1) until++;
             early += until < n;
             size_t bytes = glam_decode(t, ids, (size_t)until, wanted, sizeof wanted);
-            CHECK(glam_complete(m, with ? "ab" : NULL, text, 20, &s) == (int)bytes && !strcmp(text, wanted));
+            CHECK(glam_complete(m, with ? "ab" : NULL, text, 20, &s) == (int)bytes && !memcmp(text, wanted, bytes + 1));
+            glam_rewind(ctx, mark);
         }
     }
-    CHECK(early > 0);
-    glam_query query = { "xy", "z" };
-    glam_score none;
+    CHECK(early > 0 && early < 58);
+    glam_query queries[2] = { { "\001", "\002" }, { "a", "b" } };
+    glam_score none[2];
     size_t mark = glam_mark(ctx);
-    CHECK(glam_loglikelihood(m, &query, 1, 0, &none) == GLAM_ERR_VALUE && none.bytes == 0 && glam_mark(ctx) == mark);
+    memset(none, 1, sizeof none);
+    CHECK(glam_loglikelihood(m, queries, 2, 0, none) == GLAM_ERR_VALUE && none[0].bytes == 0 && none[1].bytes == 0);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "span 0");
-    query.context = "";
-    query.continuation = "ab";
-    CHECK(glam_loglikelihood(m, &query, 1, 0, &none) == GLAM_OK && none.tokens == 2 && none.bytes == 2);
+    CHECK(glam_mark(ctx) == mark);
+    queries[0].context = NULL;                         // the second is not looked at
+    CHECK(glam_loglikelihood(m, queries, 2, 0, none) == GLAM_ERR_VALUE);
+    ERROR_IS(ctx, GLAM_ERR_VALUE, "query 0");
+    queries[0].context = "";
+    queries[0].continuation = "ab";
+    CHECK(glam_loglikelihood(m, queries, 2, 0, none) == GLAM_OK && none[0].tokens == 2 && none[1].bytes == 1);
     CLOSE_CLEAN(ctx);
+}
+
+// Stopped between two batches of scores: none at all, and no error.
+static void refused_stopped_scores(void)
+{
+    enum { MANY = 150 };
+    int left = 0, zero = 0;
+    glam_options o = test_options();
+    o.cancel = refused_cancel;
+    o.cancel_user = &left;
+    glam_ctx *ctx = glam_open(&o);
+    glam_config c = test_config();
+    glam_model *m = glam_model_new(ctx, &c);
+    int32_t ids[3] = { 1, 2, 3 };
+    glam_span spans[MANY];
+    glam_score score[MANY];
+    if (!CHECK(m)) return;
+    for (int i = 0; i < MANY; i++) { spans[i].tokens = ids; spans[i].count = 3; spans[i].from = 1; }
+    left = 2 * c.layers;                               // in the second of three
+    CHECK(glam_loglikelihood_tokens(m, spans, MANY, 0, score) == GLAM_OK && left == 0);
+    for (int i = 0; i < MANY; i++) zero += score[i].loglik == 0 && score[i].tokens == 0 && score[i].greedy == 0;
+    CHECK(zero == MANY);
+    CHECK(glam_loglikelihood_tokens(m, spans, MANY, 0, score) == GLAM_OK && score[0].tokens == 2 && score[0].loglik < 0);
+    CHECK(score[MANY - 1].loglik == score[0].loglik);
+    CLOSE_CLEAN(ctx);
+}
+
+// --- rare values -------------------------------------------------------------------------------------
+
+// What was heard of the last pass of a mixture of at most this size.
+typedef struct refused_ear { int calls, tokens, experts, k; float logit[64]; int32_t fate[64]; } refused_ear;
+
+static void refused_hear(void *user, const glam_trace *t)
+{
+    refused_ear *ear = (refused_ear *)user;
+    const glam_routing *r = t->routing;
+    ear->calls++;
+    ear->tokens = r->tokens;
+    ear->experts = r->experts;
+    ear->k = r->top_k;
+    for (int i = 0; i < 64 && i < r->tokens * r->experts; i++) ear->logit[i] = t->logit[i];
+    for (int i = 0; i < 64 && i < r->tokens * r->top_k; i++) ear->fate[i] = t->fate[i];
+}
+
+// Experts that choose: as many as they like, fewer than there are, of a group that is padding alone.
+static void refused_expert_choice(void)
+{
+    enum { T = 6, M = 4, E = 4 };
+    static const int capacity[4] = { 0, 2, 3, 9 };
+    static const int32_t mask[T] = { 1, 0, 0, 0, 0, 0 };       // one real token in the first group, none in the second
+    float y[4][T * M];
+    for (int masked = 0; masked < 2; masked++) {
+        for (int i = 0; i < 4; i++) {
+            glam_ctx *ctx = test_ctx();
+            glam_moe_config e = glam_moe_config_default();
+            glam_routing r;
+            glam_tensor *balance;
+            e.experts = E;
+            e.top_k = 2;
+            e.hidden = 3;
+            e.group = 3;
+            e.router = GLAM_ROUTER_EXPERT_CHOICE;
+            e.capacity = capacity[i];
+            glam_moe_weights w = glam_moe_init(ctx, "m", M, &e);
+            glam_tensor *x = glam_param(ctx, "x", glam_dim2(T, M));
+            glam_fill_normal(x, 3, 1);
+            glam_tensor *out = glam_moe_masked(ctx, x, masked ? mask : NULL, &w, &e, &r, &balance);
+            if (!CHECK(out && balance)) return;
+            memcpy(y[i], out->data, sizeof y[i]);
+            int each = masked ? 1 : 2 * (capacity[i] < 2 ? 2 : capacity[i] > 3 ? 3 : capacity[i]);
+            for (int k = 0; k < E; k++) CHECK(r.load[k] == each);
+            CHECK(glam_backward(ctx, glam_add(ctx, glam_sum(ctx, out), balance)) == GLAM_OK);
+            double router = 0;
+            for (int k = 0; k < M * E; k++) router += fabs((double)w.router->grad[k]);
+            CHECK(router > 0 && router < 1e9);
+            for (int k = M; masked && k < T * M; k++) CHECK(y[i][k] == 0 && x->grad[k] == 0);
+            CLOSE_CLEAN(ctx);
+        }
+        CHECK(!memcmp(y[0], y[1], sizeof y[0]) && !memcmp(y[2], y[3], sizeof y[2]));   // the share; all there are
+        CHECK(masked || memcmp(y[1], y[2], sizeof y[1]));
+    }
+}
+
+// Experts that are switched off, with every router: nobody goes there, all others keep what they have to.
+static void refused_switched_off(void)
+{
+    static const unsigned char off[4] = { 0, 1, 0, 0 };
+    int32_t ids[33];
+    glam_batch batch = { 4, 8, ids, ids + 1, NULL, NULL };
+    for (int router = 0; router < 6; router++) {
+        for (int mode = 0; mode < 2; mode++) {
+            refused_ear ear;
+            glam_options o = test_options();
+            o.trace = refused_hear;
+            o.trace_user = &ear;
+            glam_ctx *ctx = glam_open(&o);
+            glam_config c = test_config();
+            c.moe.router = (glam_router)router;
+            c.moe.threshold = 0;                       // nothing is left out
+            c.moe.score = router % 2 ? GLAM_SCORE_SIGMOID : GLAM_SCORE_SOFTMAX;
+            glam_model *m = glam_model_new(ctx, &c);
+            memset(&ear, 0, sizeof ear);
+            test_ids(ids, 33, 5, c.vocab);
+            if (!CHECK(m && glam_model_tune(m, -1, glam_model_moe(m, 0), off) == GLAM_OK)) return;
+            CHECK(glam_forward(m, &batch, mode ? GLAM_TRAIN : GLAM_INFER) != NULL);
+            const glam_routing *r = glam_model_routing(m, 0);
+            if (!CHECK(r && r->tokens == 32 && ear.calls == 1)) return;
+            CHECK(r->load[1] == 0 && r->load[0] + r->load[2] + r->load[3] == (router == 5 ? 3 * 16 : 64));
+            for (int i = 0; i < 32 * r->top_k; i++) CHECK(r->expert[i] != 1);
+            for (int i = 0; router < 5 && i < 32; i++) CHECK(r->expert[2 * i] != r->expert[2 * i + 1]);
+            // a hash has no logits; others have those of all experts
+            double sum = 0;
+            for (int i = 0; i < 64; i++) sum += fabs((double)ear.logit[i]);
+            CHECK((sum > 0) == (router != GLAM_ROUTER_HASH));
+            CLOSE_CLEAN(ctx);
+        }
+    }
+}
+
+// What the second choice is worth nothing to is left out, and the trace says so; noise of a large scale is that
+// scale; scores that are all 0 in float32 are no reason for a NaN.
+static void refused_rare_scores(void)
+{
+    enum { T = 3, M = 4, E = 5 };
+    refused_ear ear;
+    float first[T * E];
+    for (int kind = 0; kind < 4; kind++) {
+        glam_options o = test_options();
+        o.trace = refused_hear;
+        o.trace_user = &ear;
+        glam_ctx *ctx = glam_open(&o);
+        glam_moe_config e = glam_moe_config_default();
+        glam_routing r;
+        glam_tensor *balance;
+        e.experts = E;
+        e.hidden = 3;
+        e.router = kind == 0 ? GLAM_ROUTER_RANDOM : kind == 3 ? GLAM_ROUTER_TOP_K : GLAM_ROUTER_NOISY;
+        if (kind == 0) e.threshold = 1e30f;
+        if (kind == 3) e.score = GLAM_SCORE_SIGMOID;
+        glam_moe_weights w = glam_moe_init(ctx, "m", M, &e);
+        glam_tensor *x = glam_param(ctx, "x", glam_dim2(T, M));
+        glam_fill(x, 1);
+        if (kind) glam_fill(w.router, kind == 3 ? -100.0f : 0.0f);
+        if (w.noise) glam_fill(w.noise, kind == 1 ? 7.5f : 15.0f);         // a scale of 30, and of 60
+        memset(&ear, 0, sizeof ear);
+        glam_tensor *y = glam_moe(ctx, x, &w, &e, &r, &balance);
+        if (!CHECK(y && balance && ear.calls == 1 && ear.tokens == T && ear.k == 2)) return;
+        for (int t = 0; t < T && kind == 0; t++) {
+            CHECK(ear.fate[2 * t] == GLAM_FATE_KEPT && ear.fate[2 * t + 1] == GLAM_FATE_SKIPPED);
+            CHECK(r.slot[2 * t + 1] == -2 && !r.kept[2 * t + 1] && r.weight[2 * t + 1] == 0);
+        }
+        for (int i = 0; i < T * E && kind == 1; i++) first[i] = ear.logit[i];
+        for (int i = 0; i < T * E && kind == 2; i++) CHECK_NEAR(ear.logit[i], 2 * (double)first[i], 1e-4);
+        CHECK(glam_backward(ctx, glam_add(ctx, glam_sum(ctx, y), balance)) == GLAM_OK);
+        for (int i = 0; i < T * M; i++) CHECK(fabs((double)y->data[i]) < 1e9 && fabs((double)x->grad[i]) < 1e9);
+        for (int i = 0; i < M * E; i++) CHECK(fabs((double)w.router->grad[i]) < 1e9);
+        CHECK(fabs((double)balance->data[0]) < 1e9 && r.entropy >= 0 && fabs((double)r.balance) < 1e9);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// --- training ----------------------------------------------------------------------------------------
+
+static glam_trainer *refused_trainer(glam_ctx *ctx, const glam_config *c, const glam_recipe *r, glam_model **model)
+{
+    *model = glam_model_new(ctx, c);
+    return glam_trainer_new(*model, test_text(ctx, 900), test_text(ctx, 100), r);
+}
+
+// A run that gains nothing goes on without patience, and ends when its patience does.
+static void refused_patience(void)
+{
+    for (int patience = 0; patience < 3; patience++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = train_config();
+        glam_recipe r = train_recipe(5);
+        glam_model *m;
+        glam_report report;
+        int steps = 0;
+        r.lr = 1e-30;                                  // no weight moves
+        r.eval_every = 1;
+        r.patience = patience;
+        glam_trainer *t = refused_trainer(ctx, &c, &r, &m);
+        if (!CHECK(t)) return;
+        while (glam_train_step(t, &report) && steps < 9) steps++;
+        CHECK(steps == (patience ? patience + 1 : 5) && report.stopped == (patience > 0));
+        CHECK(glam_trainer_best(t) == report.valid_loss && report.valid_loss > 0);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// A step that is the last bad one that is borne: an error, and no validation of that model.
+static void refused_bad_step(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_config c = train_config();
+    glam_recipe r = train_recipe(5);
+    glam_model *m;
+    glam_report report;
+    r.eval_every = r.max_bad_steps = 1;
+    glam_trainer *t = refused_trainer(ctx, &c, &r, &m);
+    if (!CHECK(t)) return;
+    float *embed = glam_model_tensor(m, "embed")->data, was = embed[0];
+    embed[0] = NAN;
+    uint64_t hash = test_model_hash(m);
+    CHECK(glam_train_step(t, &report) == 0 && report.skipped == 1 && report.valid_loss == -1);
+    CHECK(glam_trainer_best(t) == -1 && test_model_hash(m) == hash);
+    CHECK(glam_train_step(t, &report) == 0 && glam_trainer_done(t) == report.step && glam_validate(t) < 0);
+    ERROR_IS(ctx, GLAM_ERR_NUMERIC, "1 steps in a row were not finite");
+    embed[0] = was;
+    CHECK(glam_train_step(t, &report) == 1 && !report.skipped && report.valid_loss > 0);
+    CLOSE_CLEAN(ctx);
+}
+
+// What is frozen has no part in balancing: neither its bias nor, where nothing of a mixture trains, a loss.
+static void refused_frozen_routers(void)
+{
+    for (int frozen = 0; frozen < 3; frozen++) {
+        for (int tuned = 0; tuned < 2; tuned++) {
+            glam_ctx *ctx = test_ctx();
+            glam_config c = train_config();
+            glam_recipe r = train_recipe(5);
+            glam_report report;
+            int moved = 0;
+            c.moe.bias = 1;
+            r.aux_off_when_frozen = 1;
+            glam_model *m = glam_model_new(ctx, &c);
+            const glam_tensor *bias = glam_model_tensor(m, "layers.0.moe.bias");
+            if (!CHECK(m && bias && !bias->wants_grad)) return;
+            if (frozen > 0) CHECK(glam_freeze(m, "experts", 1) > 0);
+            if (frozen > 1) CHECK(glam_freeze(m, "router", 1) > 0);
+            CHECK(glam_freeze(m, "layers.0.moe.bias", 0) == 1 && !bias->wants_grad);     // it never has a gradient
+            glam_moe_config now = *glam_model_moe(m, 0);
+            now.aux_weight = 0.5f;
+            if (tuned) CHECK(glam_model_tune(m, 0, &now, NULL) == GLAM_OK);
+            glam_trainer *t = glam_trainer_new(m, test_text(ctx, 900), NULL, &r);
+            if (!CHECK(t && glam_train_step(t, &report) == 1)) return;
+            double weight = tuned ? 0.5 : (double)c.moe.aux_weight;
+            CHECK_NEAR(report.aux_loss, frozen == 2 ? 0 : weight * report.balance, 1e-5);
+            for (int e = 0; e < 4; e++) moved += bias->data[e] < 0 || bias->data[e] > 0;
+            CHECK(frozen == 2 ? moved == 0 : moved > 0);
+            CLOSE_CLEAN(ctx);
+        }
+    }
+}
+
+// One expert has all there is; a model that names mixtures and has none reports none.
+static void refused_few_experts(void)
+{
+    for (int kind = 0; kind < 2; kind++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = train_config();
+        glam_recipe r = train_recipe(5);
+        glam_model *m;
+        glam_report report;
+        if (kind == 0) c.moe.experts = c.moe.top_k = 1;
+        else { c.moe.every = 9; c.moe.offset = 5; }
+        glam_trainer *t = refused_trainer(ctx, &c, &r, &m);
+        if (!CHECK(t && glam_train_step(t, &report) == 1)) return;
+        CHECK(report.dropped == 0 && report.entropy == 0 && !report.skipped && report.loss > 0);
+        CHECK(report.load_min == (kind ? 0 : 1) && report.load_max == (kind ? 0 : 1));
+        CHECK_NEAR(report.balance, kind ? 0 : 1, 1e-6);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+// A gradient whose square no float holds: the step changes nothing, whoever makes it.
+static void refused_vast_gradients(void)
+{
+    for (int kind = 0; kind < 4; kind++) {
+        glam_ctx *ctx = test_ctx();
+        glam_recipe r = train_recipe(3);
+        glam_report report;
+        float vast[2] = { 1e19f, 1 };
+        glam_tensor *w = glam_param(ctx, "w", glam_dim1(2));
+        glam_fill(w, 1);
+        r.optimizer = kind % 2 ? GLAM_ADAMW : GLAM_ADAFACTOR;
+        r.clip = 0;
+        r.update_in_backward = kind / 2;
+        glam_optimizer *o = glam_optimizer_new(ctx, &w, 1, &r);
+        if (!CHECK(o)) return;
+        CHECK(glam_update(o, glam_sum(ctx, glam_mul(ctx, w, glam_input(ctx, vast, glam_dim1(2)))), &report) == GLAM_OK);
+        CHECK(report.skipped == 1 && report.bad_steps == 1 && w->data[0] == 1 && w->data[1] == 1);
+        vast[0] = 1;
+        CHECK(glam_update(o, glam_sum(ctx, glam_mul(ctx, w, glam_input(ctx, vast, glam_dim1(2)))), &report) == GLAM_OK);
+        CHECK(!report.skipped && w->data[0] < 1 && w->data[1] < 1);
+        CLOSE_CLEAN(ctx);
+    }
 }
 
 static void refused_plans(void)
@@ -892,4 +1186,13 @@ static void test_refused(void)
     RUN(refused_beam);
     RUN(refused_ends);
     RUN(refused_plans);
+    RUN(refused_stopped_scores);
+    RUN(refused_expert_choice);
+    RUN(refused_switched_off);
+    RUN(refused_rare_scores);
+    RUN(refused_patience);
+    RUN(refused_bad_step);
+    RUN(refused_frozen_routers);
+    RUN(refused_few_experts);
+    RUN(refused_vast_gradients);
 }
