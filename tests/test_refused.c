@@ -227,7 +227,8 @@ static void refused_tuning(void)
     now.temperature = 0;
     CHECK(glam_model_tune(m, 0, &now, NULL) == GLAM_ERR_VALUE);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "temperature 0");
-    CHECK(is->capacity == was.capacity && is->temperature == was.temperature && is->experts == 4 && is->hidden == was.hidden);
+    CHECK(is->capacity == was.capacity && is->temperature == was.temperature && is->experts == 4 &&
+          is->hidden == was.hidden);
     // a dense model has nothing to tune, not even with settings that are its own
     c.moe.experts = 0;
     glam_model *dense = glam_model_new(ctx, &c);
@@ -265,7 +266,8 @@ static void refused_growing(void)
     e.hidden = -3;
     e.activation = (glam_activation)77;
     glam_model *grown = glam_upcycle(dense, &e);
-    CHECK(grown && glam_model_config(grown)->moe.hidden == c.hidden && glam_model_config(grown)->moe.activation == GLAM_GEGLU);
+    CHECK(grown && glam_model_config(grown)->moe.hidden == c.hidden &&
+          glam_model_config(grown)->moe.activation == GLAM_GEGLU);
     glam_rewind(ctx, mark);
     // weights with adapters are not copied without them
     CHECK(glam_adapt(m, "layers.0.attn.q", 1, 1) == GLAM_OK && glam_adapt(dense, "layers.0.attn.q", 1, 1) == GLAM_OK);
@@ -308,7 +310,8 @@ static void refused_adapters(void)
     CHECK(glam_model_merge(lent) == GLAM_ERR_STATE);
     ERROR_IS(other, GLAM_ERR_STATE, "a model of one's own");
     for (int i = 0; i < 9; i++) {
-        static const char *const said[9] = { "rank is 0", "rank is -1", "rank is 65537", "a rank is from", "a rank is from",
+        static const char *const said[9] = { "rank is 0", "rank is -1", "rank is 65537", "a rank is from",
+            "a rank is from",
                                              "roles are 0", "roles are 33", "role dense", "role shared" };
         l = glam_lora_default();
         if (i == 0) l.rank = 0;
@@ -336,7 +339,8 @@ static void refused_adapters(void)
     ERROR_IS(ctx, GLAM_ERR_VALUE, "a rank is from");
     CHECK(glam_adapt(m, NULL, 1, 1) == GLAM_ERR_VALUE);
     ERROR_IS(ctx, GLAM_ERR_VALUE, "NULL is no weight");
-    CHECK(glam_adapt(m, "layers.0.attn.q", 1, 1) == GLAM_OK && glam_adapt(m, "layers.0.attn.q", 1, 1) == GLAM_ERR_STATE);
+    CHECK(glam_adapt(m, "layers.0.attn.q", 1, 1) == GLAM_OK &&
+          glam_adapt(m, "layers.0.attn.q", 1, 1) == GLAM_ERR_STATE);
     ERROR_IS(ctx, GLAM_ERR_STATE, "has an adapter already");
     CHECK(glam_model_adapt(m, NULL) == GLAM_ERR_STATE);
     ERROR_IS(ctx, GLAM_ERR_STATE, "adapters already");
@@ -383,7 +387,8 @@ static void refused_adapters_elsewhere(void)
     size_t before = glam_memory(ctx).total;
     CHECK(glam_model_merge(m) == GLAM_OK && glam_model_tensor(m, "layers.0.attn.q")->type == GLAM_TYPE_F32);
     CHECK(!glam_adapter_of(m, "layers.0.attn.q", NULL) && glam_memory(ctx).total > before);
-    CHECK(glam_model_tensor(m, "layers.0.moe.up")->type == GLAM_TYPE_BF16 && !glam_model_tensor(m, "layers.0.moe.up")->wants_grad);
+    CHECK(glam_model_tensor(m, "layers.0.moe.up")->type == GLAM_TYPE_BF16 &&
+          !glam_model_tensor(m, "layers.0.moe.up")->wants_grad);
     CLOSE_CLEAN(ctx);
     // a model of which one weight is f32 again is copied all narrow: that weight is rounded as others are
     ctx = glam_open(&o);
@@ -442,10 +447,13 @@ static void refused_freezing(void)
 static void refused_settings(void)
 {
     static const char *const said[] = {
-        "experts is -1", "experts is 0", "top_k is 0", "top_k is 9", "activation -1", "normalise is -1", "normalise is 3",
-        "65537 experts", "of 16777217 hidden", "capacity_factor -1", "capacity -1", "group -1", "hidden -1", "aux_weight -1",
+        "experts is -1", "experts is 0", "top_k is 0", "top_k is 9", "activation -1", "normalise is -1",
+        "normalise is 3",
+        "65537 experts", "of 16777217 hidden", "capacity_factor -1", "capacity -1", "group -1", "hidden -1",
+        "aux_weight -1",
         "router_z_weight -1", "router_cap is -1", "router -1", "router 6", "score -1", "score 2", "temperature 0",
-        "weight_scale 0", "threshold -1", "bias_rate -1", "shared -1", "shared 16777217", "the router z-loss is of softmax",
+        "weight_scale 0", "threshold -1", "bias_rate -1", "shared -1", "shared 16777217",
+        "the router z-loss is of softmax",
         "a bias means nothing", "a bias means nothing",
     };
     glam_ctx *ctx = test_ctx();
@@ -539,8 +547,10 @@ static void refused_mixtures(void)
     glam_moe_weights w = glam_moe_init(ctx, "m", 4, &e);
     CHECK(glam_moe(ctx, x, &w, &e, NULL, NULL) != NULL);
     for (int i = 0; i < 12; i++) {
-        static const char *const said[12] = { "needs noise [M,E], here [4,8]", "needs noise", "bias is [7]", "bias is [1, 8]",
-            "up NULL", "up [4, 3]", "up [7, 4, 3]", "up [8, 5, 3]", "down NULL", "down [8, 4, 3]", "gate of the shape of up",
+        static const char *const said[12] = { "needs noise [M,E], here [4,8]", "needs noise", "bias is [7]",
+            "bias is [1, 8]",
+            "up NULL", "up [4, 3]", "up [7, 4, 3]", "up [8, 5, 3]", "down NULL", "down [8, 4, 3]",
+            "gate of the shape of up",
             "groups of 4" };
         glam_moe_weights v = w;
         glam_moe_config c = e;
@@ -563,7 +573,8 @@ static void refused_mixtures(void)
         char want[60];
         snprintf(want, sizeof want, "%s", said[i]);
         for (char *from = want, *to = want; (*to = *from) != 0; from++) to += *to != ' ';
-        if (!CHECK(glam_error(ctx) == GLAM_ERR_SHAPE && strstr(text, want))) printf("  %d: %s\n", i, glam_error_text(ctx));
+        if (!CHECK(glam_error(ctx) == GLAM_ERR_SHAPE && strstr(text, want)))
+            printf("  %d: %s\n", i, glam_error_text(ctx));
         glam_clear_error(ctx);
     }
     CLOSE_CLEAN(ctx);
@@ -685,8 +696,10 @@ static void refused_scores(void)
     glam_score score[2];
     if (!CHECK(m)) return;
     for (int i = 0; i < 11; i++) {
-        static const char *const said[11] = { "0 spans", "(or NULL)", "(or NULL)", "window -1", "span 1", "span 1: tokens 0 to 3",
-            "span 1: tokens 4 to 3", "span 1: tokens 1 to -1", "token 2 is -1", "token 0 is 256; the vocabulary ends at 255", "-3 spans" };
+        static const char *const said[11] = { "0 spans", "(or NULL)", "(or NULL)", "window -1", "span 1",
+            "span 1: tokens 0 to 3",
+            "span 1: tokens 4 to 3", "span 1: tokens 1 to -1", "token 2 is -1",
+            "token 0 is 256; the vocabulary ends at 255", "-3 spans" };
         glam_span spans[2] = { { ids, 4, 1 }, { ids, 4, 1 } };
         if (i == 4) spans[1].tokens = NULL;
         if (i == 5) spans[1].from = 0;
@@ -701,7 +714,8 @@ static void refused_scores(void)
         if (i && i != 2 && i != 10) CHECK(score[0].loglik == 0 && score[1].tokens == 0 && score[0].greedy == 0);
     }
     for (int i = 0; i < 7; i++) {
-        static const char *const said[7] = { "0 queries", "(or NULL)", "(or NULL)", "query 1", "query 1", "query 1", "window -1" };
+        static const char *const said[7] = { "0 queries", "(or NULL)", "(or NULL)", "query 1", "query 1", "query 1",
+            "window -1" };
         glam_query queries[2] = { { "ab", "c" }, { "ab", "c" } };
         if (i == 3) queries[1].context = NULL;
         if (i == 4) queries[1].continuation = NULL;
@@ -737,7 +751,8 @@ static void refused_scores(void)
     glam_span span = { many, LONG + 1, 1 };
     glam_batch batch = { 1, LONG, many, many + 1, NULL, NULL };
     glam_losses losses;
-    CHECK(glam_loglikelihood_tokens(m, &span, 1, LONG + 1, score) == GLAM_OK && score[0].tokens == LONG && !score[0].cut);
+    CHECK(glam_loglikelihood_tokens(m, &span, 1, LONG + 1, score) == GLAM_OK && score[0].tokens == LONG &&
+          !score[0].cut);
     CHECK(glam_loss(m, &batch, GLAM_INFER, &losses) != NULL);
     CHECK_NEAR(-score[0].loglik / LONG, losses.xent, 1e-5);
     free(many);
@@ -765,7 +780,8 @@ static void refused_beam(void)
     if (!CHECK(m)) return;
     CHECK(glam_beam_search(NULL, prompt, 3, out, 5, NULL, &loglik) == 0 && loglik == 0);
     for (int i = 0; i < 11; i++) {
-        static const char *const said[11] = { "width 0", "width 1048577", "length_power -1", "length_power 101", "length_power",
+        static const char *const said[11] = { "width 0", "width 1048577", "length_power -1", "length_power 101",
+            "length_power",
             "or NULL", "prompt of 0", "prompt of -1", "or NULL", "0 tokens behind", "prompt of 2147483647" };
         glam_beam b = glam_beam_default();
         if (i == 0) b.width = 0;
@@ -870,7 +886,8 @@ static void refused_stopped_scores(void)
     CHECK(glam_loglikelihood_tokens(m, spans, MANY, 0, score) == GLAM_OK && left == 0);
     for (int i = 0; i < MANY; i++) zero += score[i].loglik == 0 && score[i].tokens == 0 && score[i].greedy == 0;
     CHECK(zero == MANY);
-    CHECK(glam_loglikelihood_tokens(m, spans, MANY, 0, score) == GLAM_OK && score[0].tokens == 2 && score[0].loglik < 0);
+    CHECK(glam_loglikelihood_tokens(m, spans, MANY, 0, score) == GLAM_OK && score[0].tokens == 2 &&
+          score[0].loglik < 0);
     CHECK(score[MANY - 1].loglik == score[0].loglik);
     CLOSE_CLEAN(ctx);
 }
