@@ -531,7 +531,7 @@ static void refused_settings(void)
     w = glam_moe_init(ctx, "m", 4, &ok);
     CHECK(w.bias && !w.bias->data);
     glam_moe_bias(w.bias, load, 0.5f);
-    CHECK(!w.bias->data);
+    CHECK(!w.bias->data && glam_moe(ctx, glam_zeros(ctx, glam_dim2(2, 4)), &w, &ok, NULL, NULL) != NULL);
     CLOSE_CLEAN(ctx);
 }
 
@@ -1185,6 +1185,84 @@ static void refused_plans(void)
     CLOSE_CLEAN(ctx);
 }
 
+// The last validation of a run wants memory that is not there: the step is done, and the next call makes up for
+// the validation alone, with the loss of an undisturbed run.
+static void refused_last_validation(void)
+{
+    double wanted = 0;
+    int owed = 0;
+    for (long at = 0; at < 5; at++) {
+        test_heap heap;
+        glam_options o = test_options();
+        o.threads = 1;
+        test_heap_into(&heap, &o);
+        glam_ctx *ctx = glam_open(&o);
+        glam_config c = train_config();
+        glam_recipe r = train_recipe(1);
+        glam_report report;
+        r.eval_every = r.batch = 1;                    // a step is small, a validation takes more
+        r.context = 8;
+        glam_model *m = glam_model_new(ctx, &c);
+        glam_trainer *t = glam_trainer_new(m, test_text(ctx, 900), test_text(ctx, 600), &r);
+        if (!CHECK(t)) return;
+        if (at) heap.fail_at = heap.calls + at;
+        int more = glam_train_step(t, &report);
+        if (glam_error(ctx) == GLAM_ERR_MEMORY && glam_trainer_done(t) == 1) {
+            owed++;
+            uint64_t hash = test_model_hash(m);
+            CHECK(!more && report.valid_loss == -1 && glam_trainer_best(t) == -1);
+            glam_clear_error(ctx);
+            CHECK(glam_train_step(t, &report) == 1 && glam_trainer_done(t) == 1 && test_model_hash(m) == hash);
+            CHECK(report.valid_loss == wanted && glam_train_step(t, &report) == 0);
+        } else if (glam_error(ctx) == GLAM_OK) {
+            if (!at) wanted = report.valid_loss;
+            CHECK(more && report.valid_loss == wanted && wanted > 0);
+        }
+        glam_clear_error(ctx);
+        CLOSE_CLEAN(ctx);
+    }
+    CHECK(owed > 0);
+}
+
+// A text whose file has lost its bytes: no step is taken, and once they are back the run goes on as if they had
+// never been away.
+static void refused_lost_text(void)
+{
+    char path[1100], bytes[600];
+    uint64_t hash[2] = { 0, 0 };
+    snprintf(path, sizeof path, "%s", test_path("lost"));
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = test_rhyme[i % (sizeof test_rhyme - 1)];
+    for (int lost = 0; lost < 2; lost++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = train_config();
+        glam_recipe r = train_recipe(3);
+        glam_report report;
+        FILE *f = fopen(path, "wb");
+        if (!CHECK(f && fwrite(bytes, 1, sizeof bytes, f) == sizeof bytes)) return;
+        fclose(f);
+        glam_model *m = glam_model_new(ctx, &c);
+        glam_trainer *t = glam_trainer_new(m, glam_text_file(ctx, path), NULL, &r);
+        if (!CHECK(t && glam_train_step(t, NULL) == 1)) return;
+        if (lost) {
+            uint64_t was = test_model_hash(m);
+            f = fopen(path, "wb");
+            if (!CHECK(f)) return;
+            fclose(f);
+            CHECK(glam_train_step(t, &report) == 0 && !report.cancelled && glam_trainer_done(t) == 1);
+            CHECK(test_model_hash(m) == was);
+            ERROR_IS(ctx, GLAM_ERR_FILE, "");
+            f = fopen(path, "wb");
+            if (!CHECK(f && fwrite(bytes, 1, sizeof bytes, f) == sizeof bytes)) return;
+            fclose(f);
+        }
+        CHECK(glam_train_step(t, NULL) == 1 && glam_train_step(t, NULL) == 1 && glam_train_step(t, NULL) == 0);
+        hash[lost] = test_model_hash(m);
+        CLOSE_CLEAN(ctx);
+    }
+    CHECK(hash[0] == hash[1]);
+    remove(path);
+}
+
 static void test_refused(void)
 {
     RUN(refused_statistics);
@@ -1212,4 +1290,6 @@ static void test_refused(void)
     RUN(refused_frozen_routers);
     RUN(refused_few_experts);
     RUN(refused_vast_gradients);
+    RUN(refused_last_validation);
+    RUN(refused_lost_text);
 }
