@@ -84,6 +84,7 @@ static int test_sync(int file)
 #include "test_narrow.c"
 #include "test_corners.c"
 #include "test_refused.c"
+#include "test_odd_input.c"
 
 // For run.sh and mpi.sh: the hash of a short training run, to compare builds with each other; hashes of
 // runs on a mesh of threads; and whether an instruction set can be had here.
@@ -137,5 +138,6 @@ int main(int argc, char **argv)
     test_narrow();
     test_corners();
     test_refused();
+    test_odd_input();
     return test__close();
 }

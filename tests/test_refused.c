@@ -156,6 +156,8 @@ static void refused_after_an_error(void)
     CHECK(glam_stats_add(ctx, s, &p.r, NULL, NULL) == GLAM_ERR_NUMERIC && refused_first(ctx) && s->tokens == 0);
     CHECK(glam_stats_compare(ctx, s, &p.r, &p.r) == GLAM_ERR_NUMERIC && refused_first(ctx) && s->compared == 0);
     CHECK(glam_stats_merge(ctx, s, other) == GLAM_ERR_NUMERIC && refused_first(ctx));
+    int32_t row[2] = { -9, -9 };
+    CHECK(glam_stats_most(ctx, s, 2, row) == GLAM_ERR_NUMERIC && refused_first(ctx) && row[0] == -9 && row[1] == -9);
     CHECK(glam_stats_add(ctx, NULL, NULL, NULL, NULL) < 0 && refused_first(ctx));
     CHECK(glam_model_tune(m, -1, &more, NULL) == GLAM_ERR_NUMERIC && glam_model_moe(m, 0)->top_k == now.top_k);
     CHECK(!glam_upcycle(dense, &e) && refused_first(ctx) && !glam_select_experts(m, from, 4) && refused_first(ctx));
@@ -309,10 +311,10 @@ static void refused_adapters(void)
     ERROR_IS(other, GLAM_ERR_STATE, "a model of one's own");
     CHECK(glam_model_merge(lent) == GLAM_ERR_STATE);
     ERROR_IS(other, GLAM_ERR_STATE, "a model of one's own");
-    for (int i = 0; i < 9; i++) {
-        static const char *const said[9] = { "rank is 0", "rank is -1", "rank is 65537", "a rank is from",
-            "a rank is from",
-                                             "roles are 0", "roles are 33", "role dense", "role shared" };
+    for (int i = 0; i < 11; i++) {
+        static const char *const said[11] = { "rank is 0", "rank is -1", "rank is 65537", "a rank is from",
+                                              "a rank is from", "roles are 0", "roles are 33", "role dense",
+                                              "role shared", "rank is 65537", "rank is 65537" };
         l = glam_lora_default();
         if (i == 0) l.rank = 0;
         if (i == 1) l.expert_rank = -1;
@@ -323,6 +325,8 @@ static void refused_adapters(void)
         if (i == 6) l.roles = 33;
         if (i == 7) l.roles = GLAM_ROLE_DENSE | 32;
         if (i == 8) l.roles = GLAM_ROLE_SHARED;
+        if (i == 9) l.rank = 65537, l.expert_rank = 1;
+        if (i == 10) l.expert_rank = 65537;
         glam_config all = c;
         if (i == 7) all.moe.every = 1;                       // mixtures alone: no dense layer
         size_t mark = glam_mark(ctx);
