@@ -599,6 +599,9 @@ static void odd_headers(void)
         { "[5,4]", "[5,2147483648]", "1 to 4 dimensions" },
         { "[5,4]", "[5,4,1,1,1,1,1]", "1 to 4 dimensions" },
         { "[5,4]", "[5,4,1]", "embed is [5,4,1] in the file but the config says [5,4]" },
+        { "\"F32\",\"shape\":[5,4]", "\"U8\",\"shape\":[5,16]", "embed is [5,16] in the file but the config says" },
+        { "\"F32\",\"shape\":[5,4]", "\"BF16\",\"shape\":[5,8]", "embed is [5,8] in the file but the config says" },
+        { "\"F32\",\"shape\":[5,4]", "\"I8\",\"shape\":[5,16]", "embed is [5,16] in the file but the config says" },
         { "[5,4]", "[5,-4]", "a whole number that is not negative" },
         { "[5,4]", "[5,]", "a whole number" },
         { "\"dtype\":\"F32\"", "\"dtype\":32", "a string" },
@@ -881,6 +884,115 @@ static void odd_checkpoints(void)
     CLOSE_CLEAN(other);
 }
 
+// Narrow weights in files: asked for as floats, or without their scales, they are refused by name.
+static void odd_narrow(void)
+{
+    const char *path = files_path(1);
+    for (int q8 = 0; q8 < 2; q8++) {
+        glam_options options = test_options();
+        options.weights = q8 ? GLAM_TYPE_Q8 : GLAM_TYPE_BF16;
+        glam_ctx *ctx = glam_open(&options), *plain = test_ctx();
+        glam_config config = files_tiny();
+        glam_model *model = glam_model_new(ctx, &config);
+        glam_tensor *narrow = NULL;
+        for (int i = 0; glam_model_tensor_at(model, i) && !narrow; i++)
+            if (glam_model_tensor_at(model, i)->type) narrow = glam_model_tensor_at(model, i);
+        if (!CHECK(narrow && narrow->narrow)) return;
+        CHECK(glam_save_tensors(ctx, path, &narrow, 1) == GLAM_OK);        // it has values, in its own type
+        glam_tensor *wide = glam_param(plain, narrow->name, narrow->shape);
+        glam_fill(wide, 3);
+        CHECK(glam_load_tensors(plain, path, &wide, 1) == GLAM_ERR_FORMAT && wide->data[0] == 3);
+        ERROR_IS(plain, GLAM_ERR_FORMAT, "is of another type of numbers");
+        CHECK(glam_save(model, path) == GLAM_OK && glam_load_type(plain, path) == options.weights);
+        files_block b = files_save(model);
+        glam_model *back = files_edited(plain, b, "", "");
+        CHECK(back && files_edited(ctx, b, "", ""));
+        if (q8) {
+            CHECK(!files_edited(plain, b, ".scales\"", ".scalez\""));
+            ERROR_IS(plain, GLAM_ERR_FORMAT, ".scales");
+        }
+        free(b.data);
+        remove(path);
+        CLOSE_CLEAN(plain);
+        CLOSE_CLEAN(ctx);
+    }
+}
+
+#ifndef _WIN32
+// The new file is written beside the old one under its name and more, which is cut within no character.
+static void odd_long_name(void)
+{
+    char name[256], path[700];
+    size_t n = 0;
+    const char *folder = getenv("TMPDIR");
+    for (; n < 210; n += 3) memcpy(name + n, "\xe2\x82\xac", 3);
+    snprintf(name + n, sizeof name - n, "%ld", (long)getpid());
+    snprintf(path, sizeof path, "%s/%s", folder && *folder && strlen(folder) < 200 ? folder : "/tmp", name);
+    glam_ctx *ctx = test_ctx();
+    glam_tensor *t = glam_param(ctx, "t", glam_dim1(3));
+    glam_fill(t, 2);
+    for (int again = 0; again < 2; again++) CHECK(glam_save_tensors(ctx, path, &t, 1) == GLAM_OK);
+    glam_fill(t, 0);
+    CHECK(glam_load_tensors(ctx, path, &t, 1) == GLAM_OK && t->data[2] == 2);
+    CHECK(remove(path) == 0);
+    CLOSE_CLEAN(ctx);
+}
+#endif
+
+// ---- operations
+
+static void odd_operations(void)
+{
+    glam_ctx *ctx = test_ctx();
+    glam_op op;
+    memset(&op, 0, sizeof op);
+    op.name = "none";
+    glam_tensor *x = glam_zeros(ctx, glam_dim3(1, 2, 3));
+    const int inputs[3] = { 0, -1, GLAM_MAX_INPUTS + 1 };
+    for (int i = 0; i < 3; i++) {
+        op.inputs = inputs[i];
+        CHECK(!glam_apply(ctx, &op, &x, NULL, 0, NULL));
+        ERROR_IS(ctx, GLAM_ERR_VALUE, "op none:");
+    }
+    CHECK(!glam_apply(ctx, NULL, &x, NULL, 0, NULL) && glam_error(ctx) == GLAM_ERR_VALUE);
+    glam_clear_error(ctx);
+    // an attention of no heads, and Transformer-XL's sinusoid in an odd width
+    glam_attention_weights w;
+    glam_attention_config c;
+    memset(&w, 0, sizeof w);
+    memset(&c, 0, sizeof c);
+    c.heads = 1;
+    c.d_head = 4;
+    c.scale = 1;
+    c.position = GLAM_POSITION_TRANSFORMER_XL;
+    w.q = glam_param(ctx, "q", glam_dim2(3, 4));
+    w.k = glam_param(ctx, "k", glam_dim2(3, 4));
+    w.v = glam_param(ctx, "v", glam_dim2(3, 4));
+    w.o = glam_param(ctx, "o", glam_dim2(4, 3));
+    w.r = glam_param(ctx, "r", glam_dim2(3, 4));
+    w.u = glam_param(ctx, "u", glam_dim2(1, 4));
+    w.v_bias = glam_param(ctx, "w", glam_dim2(1, 4));
+    CHECK(!glam_attention(ctx, x, &w, &c, NULL));
+    ERROR_IS(ctx, GLAM_ERR_SHAPE, "an even width, x has 3");
+    for (int i = 0; i < 3; i++) {
+        glam_attention_config bad = c;
+        if (i == 0) bad.heads = 0;
+        if (i == 1) bad.d_head = 0;
+        if (i == 2) bad.heads = 1 << 23;
+        CHECK(!glam_attention(ctx, x, &w, &bad, NULL));
+        ERROR_IS(ctx, GLAM_ERR_VALUE, i < 2 ? "make no sense" : "at least 1 of each and at most 2^24 in all");
+    }
+    // what backward has used up takes no more operations until it is forgotten
+    glam_tensor *p = glam_param(ctx, "p", glam_dim1(3));
+    glam_fill(p, 2);
+    CHECK(glam_backward(ctx, glam_sum(ctx, glam_mul(ctx, p, p))) == GLAM_OK && p->grad[1] == 4);
+    CHECK(!glam_sum(ctx, p));
+    ERROR_IS(ctx, GLAM_ERR_STATE, "backward has used this step up");
+    glam_forget(ctx);
+    CHECK(glam_sum(ctx, p) != NULL);
+    CLOSE_CLEAN(ctx);
+}
+
 static void test_odd_input(void)
 {
     RUN(odd_characters);
@@ -903,4 +1015,9 @@ static void test_odd_input(void)
     RUN(odd_adapters);
     RUN(odd_tokenizer_in_a_file);
     RUN(odd_checkpoints);
+    RUN(odd_narrow);
+#ifndef _WIN32
+    RUN(odd_long_name);
+#endif
+    RUN(odd_operations);
 }
