@@ -10,9 +10,11 @@ static void odd_characters(void)
     static const struct { const char *text; int bytes; uint32_t code; } rows[] = {
         { "\xc3(", 1, 0xfffd }, { "\xe2\x98(", 1, 0xfffd }, { "\xf0\x9f\x98(", 1, 0xfffd }, { "\xe2(\x98", 1, 0xfffd },
         { "\xe0\x9f\xbf", 1, 0xfffd }, { "\xf0\x8f\xbf\xbf", 1, 0xfffd }, { "\xf4\x90\x80\x80", 1, 0xfffd },
-        { "\xed\xa0\x80", 1, 0xfffd }, { "\xed\xbf\xbf", 1, 0xfffd }, { "\xc1\xbf", 1, 0xfffd }, { "\xf5\x80\x80\x80", 1, 0xfffd },
+        { "\xed\xa0\x80", 1, 0xfffd }, { "\xed\xbf\xbf", 1, 0xfffd }, { "\xc1\xbf", 1, 0xfffd },
+        { "\xf5\x80\x80\x80", 1, 0xfffd },
         { "\x80", 1, 0xfffd }, { "\xe2\x98", 1, 0xfffd }, { "\xc2\x80", 2, 0x80 }, { "\xdf\xbf", 2, 0x7ff },
-        { "\xe0\xa0\x80", 3, 0x800 }, { "\xed\x9f\xbf", 3, 0xd7ff }, { "\xee\x80\x80", 3, 0xe000 }, { "\xef\xbf\xbf", 3, 0xffff },
+        { "\xe0\xa0\x80", 3, 0x800 }, { "\xed\x9f\xbf", 3, 0xd7ff }, { "\xee\x80\x80", 3, 0xe000 },
+        { "\xef\xbf\xbf", 3, 0xffff },
         { "\xf0\x90\x80\x80", 4, 0x10000 }, { "\xf4\x8f\xbf\xbf", 4, 0x10ffff } };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         uint32_t code = 0;
@@ -42,7 +44,8 @@ static void odd_deepseek(void)
 {
     static const struct { glam_split split; const char *words; } rows[] = {
         // U+FF01..FF0F and U+FF1A..FF5E are signs; U+FF10 is a digit, U+FF5F and U+FF60 are none of it
-        { GLAM_SPLIT_DEEPSEEK, " \xef\xbc\x81\xef\xbc\x8f|\xef\xbc\x90|\xef\xbc\x9a!\xef\xbd\x9e|\xef\xbd\x9f\xef\xbd\xa0|a" },
+        { GLAM_SPLIT_DEEPSEEK,
+          " \xef\xbc\x81\xef\xbc\x8f|\xef\xbc\x90|\xef\xbc\x9a!\xef\xbd\x9e|\xef\xbd\x9f\xef\xbd\xa0|a" },
         { GLAM_SPLIT_DEEPSEEK, "\xef\xbc\x80|\xef\xbc\x81|\xef\xbd\x9f|\xef\xbd\x9d" },
         // U+2018..201F are signs, U+2017 and U+2020 are not; all of them lie among the scripts
         { GLAM_SPLIT_DEEPSEEK, "a|\xe2\x80\x97|\xe2\x80\x98\xe2\x80\x9f|\xe2\x80\xa0|a" },
@@ -76,7 +79,8 @@ static void odd_deepseek(void)
 static void odd_any_bytes(void)
 {
     static const char *const parts[] = { "\xff", "\xc3", "\xe2\x82", "\xf0\x9f\x98", "\xed\xa0\x80", "\xf4\x90\x80\x80",
-        "\xef\xbc\x9a", "\xef\xbd\x9e", "\xe2\x80\x98", "\xf0\x9f\x98\x80", "\xea\xb0\x81", " ", "\n", "\r", "a", "A", "'s",
+        "\xef\xbc\x9a", "\xef\xbd\x9e", "\xe2\x80\x98", "\xf0\x9f\x98\x80", "\xea\xb0\x81", " ", "\n", "\r", "a",
+          "A", "'s",
         "'LL", "7", "12", "\xcc\x81", "\xe3\x80\x80", "!", "/", "\xc2\xa0", "\xef\xbd\x9f", "\xd9\xa3", "\xc7\x85" };
     enum { PARTS = sizeof parts / sizeof *parts, BYTES = 600 };
     glam_ctx *ctx = test_ctx();
@@ -211,13 +215,15 @@ static void odd_pieces(void)
     CHECK(glam_encode_control(t, NULL, 4, ids, 8) == 0);
     ids[0] = 260, ids[1] = 261, ids[2] = 258;
     CHECK(glam_decode(t, ids, 3, text, sizeof text) == 5 && !strcmp(text, "uvxyz"));
-    CHECK(glam_tokenizer_piece(t, 261, &n) && n == 0 && !glam_tokenizer_piece(t, -1, &n) && !glam_tokenizer_piece(t, 263, NULL));
+    CHECK(glam_tokenizer_piece(t, 261, &n) && n == 0 && !glam_tokenizer_piece(t, -1, &n) &&
+          !glam_tokenizer_piece(t, 263, NULL));
     p.v.whole_words = 1;                               // a word that is a piece stays one
     t = glam_tokenizer_new(ctx, &p.v);
     CHECK(glam_encode(t, "xyz", 3, ids, 8) == 1 && ids[0] == 258 && glam_encode(t, "xyzx", 4, ids, 8) == 4);
     p.v.kinds = NULL;                                  // all normal: "uv" and the sign are words like others
     t = glam_tokenizer_new(ctx, &p.v);
-    CHECK(glam_encode(t, "uv", 2, ids, 8) == 1 && ids[0] == 260 && glam_encode(t, "\xff", 1, ids, 8) == 1 && ids[0] == 255);
+    CHECK(glam_encode(t, "uv", 2, ids, 8) == 1 && ids[0] == 260 && glam_encode(t, "\xff", 1, ids, 8) == 1 &&
+          ids[0] == 255);
     CHECK(glam_encode(t, "<x>", 3, ids, 8) == 3 && ids[0] == '<');
     CLOSE_CLEAN(ctx);
 }
@@ -346,14 +352,16 @@ static void odd_packed(void)
         glam_tokenizer *back = glam__tokenizer_unpack(ctx, &own, packed, bytes);
         const glam_vocabulary *v = glam_tokenizer_vocabulary(back);
         if (CHECK(v != NULL)) {
-            CHECK(v->size == p.v.size && v->merges == p.v.merges && v->begin == -1 && v->end == 9 && !v->score == !scored);
+            CHECK(v->size == p.v.size && v->merges == p.v.merges && v->begin == -1 && v->end == 9 &&
+                  !v->score == !scored);
             CHECK(!scored || !memcmp(v->score, scores, sizeof(float) * (size_t)v->size));
             CHECK(!memcmp(v->bytes, p.bytes, p.ends[v->size - 1]));
         }
         for (size_t n = 0; n < bytes; n += n < 48 ? 1 : 97)                    // broken off anywhere
             CHECK(!glam__tokenizer_unpack(ctx, &own, packed, n) && glam_error(ctx) == GLAM_OK);
         static const struct { int word; int32_t value; int error; } rows[] = { { 0, 2, 0 }, { 1, 0, 0 }, { 1, -1, 0 },
-            { 1, INT32_MAX, 0 }, { 2, -1, 0 }, { 2, INT32_MAX, 0 }, { 3, -1, 0 }, { 3, 2, 0 }, { 4, -1, 1 }, { 4, 99, 1 },
+            { 1, INT32_MAX, 0 }, { 2, -1, 0 }, { 2, INT32_MAX, 0 }, { 3, -1, 0 }, { 3, 2, 0 }, { 4, -1, 1 },
+            { 4, 99, 1 },
             { 8, -2, 1 }, { 9, 9999, 1 }, { 1, 263, 0 }, { 10, 3, 1 } };
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
             unsigned char was[4], *at = packed + 4 * rows[i].word;
@@ -576,7 +584,8 @@ static void odd_headers(void)
         { "\"norm_eps\\\":", "\"norm_eps\\\":1e+,\\\"z\\\":", "the end of a number" },
         { "\"norm_eps\\\":", "\"norm_eps\\\":1-2,\\\"z\\\":", "the end of a number" },
         { "\"norm_eps\\\":", "\"norm_eps\\\":1.5.2,\\\"z\\\":", "the end of a number" },
-        { "\"norm_eps\\\":", "\"norm_eps\\\":0.0000000000000000000000000000000000000000000000000000000000000001,\\\"z\\\":",
+        { "\"norm_eps\\\":",
+          "\"norm_eps\\\":0.0000000000000000000000000000000000000000000000000000000000000001,\\\"z\\\":",
           "the end of a number" },
         { "\"norm_eps\\\":", "\"norm_eps\\\":-,\\\"z\\\":", "a digit" },
         { "\"norm_eps\\\":", "\"norm_eps\\\":-e5,\\\"z\\\":", "a digit" },
@@ -690,11 +699,13 @@ static void odd_adapters(void)
     enum { MOST = 4 };
     static const struct { const char *names[MOST]; int dims[MOST][2]; glam_status status; const char *why; } rows[] = {
         { { "attn.q.lora_a" }, { { 4, 2 } }, GLAM_ERR_SHAPE, "attn.q.lora_a [4,2] and its other half do not fit" },
-        { { "attn.norm.lora_a", "attn.norm.lora_b" }, { { 4, 2 }, { 2, 4 } }, GLAM_ERR_SHAPE, "do not fit layers.0.attn.norm" },
+        { { "attn.norm.lora_a", "attn.norm.lora_b" }, { { 4, 2 },
+        { 2, 4 } }, GLAM_ERR_SHAPE, "do not fit layers.0.attn.norm" },
         { { "attn.q.lora_a", "attn.q.lora_b" }, { { 3, 2 }, { 2, 2 } }, GLAM_ERR_SHAPE, "do not fit" },
         { { "attn.q.lora_a", "attn.q.lora_b" }, { { 4, 2 }, { 2, 3 } }, GLAM_ERR_SHAPE, "do not fit" },
         { { "attn.q.lora_a", "attn.q.lora_b" }, { { 4, 2 }, { 3, 2 } }, GLAM_ERR_SHAPE, "do not fit" },
-        { { "attn.q.lora_a", "attn.q.lora_b" }, { { 4, 2 }, { 2, 2 } }, GLAM_ERR_FORMAT, "q.lora_scale [1] is not in the file" },
+        { { "attn.q.lora_a", "attn.q.lora_b" }, { { 4, 2 },
+        { 2, 2 } }, GLAM_ERR_FORMAT, "q.lora_scale [1] is not in the file" },
         { { "attn.q.lora_a", "attn.q.lora_b", "attn.q.lora_scale" }, { { 4, 2 }, { 2, 2 }, { 2, 0 } }, GLAM_ERR_SHAPE,
           "q.lora_scale is [2] in the file but the model says [1]" },
         { { "attn.q.lora_a", "attn.q.lora_b", "attn.q.lora_scale", "more" }, { { 4, 2 }, { 2, 2 }, { 1, 0 }, { 1, 0 } },
@@ -857,7 +868,8 @@ static void odd_checkpoints(void)
     ERROR_IS(other, GLAM_ERR_VALUE, "this one has 0");
     CHECK(glam_load_split(same, path, NULL, NULL) == GLAM_OK);
     CHECK(glam_load_split(same, path, &a, NULL) == GLAM_OK && glam_text_length(a) == 1000);
-    CHECK(glam_load_arithmetic(other, path) == glam_load_arithmetic(ctx, path) && glam_load_type(other, path) == GLAM_TYPE_F32);
+    CHECK(glam_load_arithmetic(other, path) == glam_load_arithmetic(ctx, path) &&
+          glam_load_type(other, path) == GLAM_TYPE_F32);
     CHECK(glam_load_recipe(other, path, NULL) == GLAM_ERR_VALUE);
     ERROR_IS(other, GLAM_ERR_VALUE, "the recipe is NULL");
     CHECK(glam_load_config(other, path, NULL) == GLAM_ERR_VALUE);
@@ -876,7 +888,8 @@ static void odd_checkpoints(void)
     glam_fail(other, GLAM_ERR_NUMERIC, "over");
     read.vocab = 1;
     CHECK(glam_load_config(other, path, &read) == GLAM_ERR_NUMERIC && read.vocab == glam_config_default().vocab);
-    CHECK(glam_load_recipe(other, path, &got) == GLAM_ERR_NUMERIC && glam_load_recipe(NULL, path, &got) == GLAM_ERR_MEMORY);
+    CHECK(glam_load_recipe(other, path, &got) == GLAM_ERR_NUMERIC &&
+          glam_load_recipe(NULL, path, &got) == GLAM_ERR_MEMORY);
     CHECK(glam_load_split(same, path, &a, &b) == GLAM_ERR_NUMERIC && !a && !b);
     ERROR_IS(other, GLAM_ERR_NUMERIC, "over");
     free(file.data);
