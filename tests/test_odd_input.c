@@ -699,13 +699,13 @@ static void odd_adapters(void)
     enum { MOST = 4 };
     static const struct { const char *names[MOST]; int dims[MOST][2]; glam_status status; const char *why; } rows[] = {
         { { "attn.q.lora_a" }, { { 4, 2 } }, GLAM_ERR_SHAPE, "attn.q.lora_a [4,2] and its other half do not fit" },
-        { { "attn.norm.lora_a", "attn.norm.lora_b" }, { { 4, 2 },
-        { 2, 4 } }, GLAM_ERR_SHAPE, "do not fit layers.0.attn.norm" },
+        { { "attn.norm.lora_a", "attn.norm.lora_b" }, { { 4, 2 }, { 2, 4 } }, GLAM_ERR_SHAPE,
+          "do not fit layers.0.attn.norm" },
         { { "attn.q.lora_a", "attn.q.lora_b" }, { { 3, 2 }, { 2, 2 } }, GLAM_ERR_SHAPE, "do not fit" },
         { { "attn.q.lora_a", "attn.q.lora_b" }, { { 4, 2 }, { 2, 3 } }, GLAM_ERR_SHAPE, "do not fit" },
         { { "attn.q.lora_a", "attn.q.lora_b" }, { { 4, 2 }, { 3, 2 } }, GLAM_ERR_SHAPE, "do not fit" },
-        { { "attn.q.lora_a", "attn.q.lora_b" }, { { 4, 2 },
-        { 2, 2 } }, GLAM_ERR_FORMAT, "q.lora_scale [1] is not in the file" },
+        { { "attn.q.lora_a", "attn.q.lora_b" }, { { 4, 2 }, { 2, 2 } }, GLAM_ERR_FORMAT,
+          "q.lora_scale [1] is not in the file" },
         { { "attn.q.lora_a", "attn.q.lora_b", "attn.q.lora_scale" }, { { 4, 2 }, { 2, 2 }, { 2, 0 } }, GLAM_ERR_SHAPE,
           "q.lora_scale is [2] in the file but the model says [1]" },
         { { "attn.q.lora_a", "attn.q.lora_b", "attn.q.lora_scale", "more" }, { { 4, 2 }, { 2, 2 }, { 1, 0 }, { 1, 0 } },
