@@ -370,6 +370,23 @@ static void data_documents_batches(void)
     CLOSE_CLEAN(ctx);
 }
 
+// What a batch of documents has more than another is known before the first step.
+static void data_documents_planned(void)
+{
+    const int32_t separator = '.';
+    glam_ctx *ctx = test_ctx();
+    glam_config c = train_config();
+    glam_text *text = test_text(ctx, 6000);
+    CHECK(glam_text_documents(text, &separator, 1) > 10);
+    glam_recipe r = train_recipe(3);
+    r.batch = 512;                                         // ids weigh something beside the layers
+    glam_trainer *t = glam_trainer_new(glam_model_new(ctx, &c), text, NULL, &r);
+    uint64_t before = glam_memory(ctx).allocations;
+    while (t && glam_train_step(t, NULL)) {}
+    CHECK(t && glam_memory(ctx).allocations == before);
+    CLOSE_CLEAN(ctx);
+}
+
 // Many documents of random lengths, over the block borders of the scan: ends against a plain loop,
 // and no document is on both sides of a split, whatever the fraction.
 static void data_documents_split(void)
@@ -1202,6 +1219,7 @@ static void test_18_data(void)
     RUN(data_mixture);
     RUN(data_documents_across);
     RUN(data_documents_batches);
+    RUN(data_documents_planned);
     RUN(data_documents_split);
     RUN(data_documents_train);
     RUN(data_examples_windows);

@@ -968,6 +968,7 @@ static void router_upcycled(void)
         moe.experts = 5;
         moe.top_k = 3;
         moe.every = 2;
+        moe.shared = i ? 7 : 0;                                // gives zeros at first
         glam_model *model = glam_upcycle(dense, &moe);
         CHECK(model && glam_model_config(model)->moe.activation == (i ? GLAM_SWIGLU : GLAM_GEGLU));
         CHECK(glam_model_moe(model, 0) && !glam_model_moe(model, 1) && glam_model_moe(model, 2));
