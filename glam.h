@@ -11087,7 +11087,7 @@ static void glam__config_derive(glam_config *c)
         c->d_head = c->d_model / c->heads;
     if (!c->kv_heads) c->kv_heads = c->heads;
     if (c->position == GLAM_POSITION_ROTARY) glam__rotary_derive(&c->rotary, c->context);
-    if (!c->hidden) c->hidden = c->d_model > INT32_MAX / 4 ? 0 : 4 * c->d_model;
+    if (!c->hidden && c->d_model > 0 && c->d_model <= INT32_MAX / 4) c->hidden = 4 * c->d_model;
     if (c->moe.experts > 0 && !c->moe.hidden)
         c->moe.hidden = glam__is_gated(c->moe.activation) ? c->hidden - c->hidden / 2 : c->hidden;
     if (c->logit_scale == 0 && c->d_model > 0)

@@ -440,6 +440,8 @@ static void fuzz_options(const uint8_t *data, size_t size)
         fuzz_said_why(ctx, 0);
         for (int t = 0; t < 3; t++) glam_recipe_lr(&r, fuzz_int(&in, 100));
         glam_text *text = glam_text_from(ctx, fuzz_text, FUZZ_TEXT, NULL);
+        r.accumulate = r.accumulate > 64 ? 64 : r.accumulate;   // millions of parts are legal, and take their time
+        r.batch = r.batch > 4096 ? 4096 : r.batch;
         glam_text *valid = fuzz_byte(&in) % 2 ? glam_text_from(ctx, fuzz_text, 300, NULL) : NULL;
         glam_trainer *t = glam_trainer_new(m, text, valid, &r);
         fuzz_said_why(ctx, !t);

@@ -1267,8 +1267,24 @@ static void refused_lost_text(void)
     remove(path);
 }
 
+// What follows from a size is not computed from one that is none.
+static void refused_derived(void)
+{
+    static const int sizes[4] = { INT_MIN, INT_MIN / 4 - 1, -1, INT_MAX };
+    for (int i = 0; i < 4; i++) {
+        glam_ctx *ctx = test_ctx();
+        glam_config c = glam_config_default();
+        c.d_model = sizes[i];
+        c.hidden = 0;
+        CHECK(!glam_model_new(ctx, &c));
+        ERROR_IS(ctx, GLAM_ERR_VALUE, "d_model");
+        CLOSE_CLEAN(ctx);
+    }
+}
+
 static void test_refused(void)
 {
+    RUN(refused_derived);
     RUN(refused_statistics);
     RUN(refused_fewer_choices);
     RUN(refused_after_an_error);
