@@ -61,10 +61,7 @@ static glam_model *lora_model(glam_ctx *ctx, const lora_case *l)
     glam_lora lora = { l->roles, l->rank ? l->rank : 3, 5, 6, 0 };
     glam_model *model = glam_model_new(ctx, &c);
     CHECK(glam_model_adapt(model, &lora) == GLAM_OK);
-    for (int i = 0; glam_model_tensor_at(model, i); i++) {
-        glam_tensor *t = glam_model_tensor_at(model, i);
-        if (strstr(t->name, ".lora_b")) test_fill(t->data, glam_size(t), (uint64_t)i, -0.2, 0.2);
-    }
+    test_fill_adapters(model);
     return model;
 }
 
@@ -358,10 +355,7 @@ static void lora_beside_weights(void)
             model[i] = glam_model_new(ctx[i], &c);
             text[i] = test_text(ctx[i], 3000);
             CHECK(glam_model_adapt(model[i], &lora) == GLAM_OK);
-            for (int w = 0; glam_model_tensor_at(model[i], w); w++) {
-                glam_tensor *t = glam_model_tensor_at(model[i], w);
-                if (strstr(t->name, ".lora_b")) test_fill(t->data, glam_size(t), (uint64_t)w, -0.2, 0.2);
-            }
+            test_fill_adapters(model[i]);
             CHECK(glam_freeze(model[i], "*", 0) > 0);
         }
         glam_trainer *t = glam_trainer_new(model[0], text[0], NULL, &r);

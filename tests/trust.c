@@ -227,10 +227,13 @@ static int trust_open_ctx(void)
     return (trust_w.ctx = glam_open(&o)) != NULL;
 }
 
+static void trust_rhyme(char *all, int bytes)
+{ for (int i = 0; i < bytes; i++) all[i] = test_rhyme[i % (int)(sizeof test_rhyme - 1)]; }
+
 static int trust_text(void)
 {
     char all[4000];
-    for (int i = 0; i < 4000; i++) all[i] = test_rhyme[i % (int)(sizeof test_rhyme - 1)];
+    trust_rhyme(all, 4000);
     return (trust_w.text = glam_text_from(trust_w.ctx, all, 4000, NULL)) != NULL;
 }
 
@@ -491,9 +494,6 @@ static int trust_borrow(void)
     return trust_w.borrowed != NULL;
 }
 
-static void trust_rhyme(char *all, int bytes)
-{ for (int i = 0; i < bytes; i++) all[i] = test_rhyme[i % (int)(sizeof test_rhyme - 1)]; }
-
 static int trust_tokenizer(void)
 {
     char all[4000];
@@ -610,18 +610,15 @@ static int trust_upcycle(void)
     return m != NULL;
 }
 
-static int trust_adapt_of(glam_model *m)
+static int trust_adapt(void)
 {
+    glam_model *m = trust_w.model;
     glam_lora lora = { GLAM_ROLE_ATTENTION | GLAM_ROLE_EXPERTS | GLAM_ROLE_DENSE, 3, 2, 6, 0 };
     if (glam_model_adapt(m, &lora) != GLAM_OK) return 0;
-    for (int i = 0; glam_model_tensor_at(m, i); i++) {
-        glam_tensor *t = glam_model_tensor_at(m, i);
-        if (strstr(t->name, ".lora_b")) test_fill(t->data, glam_size(t), (uint64_t)i, -0.2, 0.2);
-    }
+    test_fill_adapters(m);
     trust_w.out = test_model_hash(m);
     return 1;
 }
-static int trust_adapt(void) { return trust_adapt_of(trust_w.model); }
 
 static int trust_freeze_experts(void)
 {
@@ -851,7 +848,7 @@ static void trust_things_make(void)
     char all[5000];
     glam_config c = trust_config();
     glam_recipe r = train_recipe(100);
-    for (int i = 0; i < 5000; i++) all[i] = test_rhyme[i % (int)(sizeof test_rhyme - 1)];
+    trust_rhyme(all, 5000);
     trust_write(trust_path("text"), (trust_block){ (unsigned char *)all, sizeof all });
     trust_t.ctx = test_ctx();
     trust_t.text = glam_text_from(trust_t.ctx, all, 5000, NULL);
