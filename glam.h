@@ -1432,14 +1432,18 @@ __declspec(dllimport) int __stdcall QueryPerformanceFrequency(union _LARGE_INTEG
 #define GLAM__UNUSED __attribute__((unused))
 #define GLAM__APART __attribute__((noinline))
 #define GLAM__FETCH(p) __builtin_prefetch(p, 0, 2)     // into the second cache
+#define GLAM__FETCH_TO(p) __builtin_prefetch(p, 1)     // what will be written, into the first
 #define GLAM__RESTRICT __restrict__
 #else
 #define GLAM__INLINE inline
 #define GLAM__UNUSED
 #define GLAM__APART
 #define GLAM__FETCH(p) ((void)(p))
+#define GLAM__FETCH_TO(p) ((void)(p))
 #define GLAM__RESTRICT
 #endif
+// So many floats behind p, which may be past the end of what is there.
+#define GLAM__FETCH_AHEAD(p, n) GLAM__FETCH((const void *)((uintptr_t)(p) + (n) * sizeof(float)))
 
 // What takes long runs in the kernels of rooms 05 and 06.  All else is compiled for a short wait: a
 // third less of it, no step measurably slower.  Who optimises for nothing, or for size, keeps that.
@@ -3285,6 +3289,11 @@ static GLAM__INLINE void glam__row_factor_row_step(int n, float *w, const float 
 
 // ---- panels
 
+// Of a row of B: what a panel soon to be made takes of it, whose rows lie pages apart.
+#define GLAM__FETCH_PANEL(b, n) \
+    for (int l = 0; l < (n) && (n) <= GLAM__LANES; l += 16) \
+        GLAM__FETCH_AHEAD((b) + l, 3 * GLAM__LANES);
+
 static GLAM__INLINE void glam__row_pack(int nr, int k, int n, const float *b, size_t ldb,
                                         float *out)
 {
@@ -3310,15 +3319,29 @@ static GLAM__INLINE void glam__row_pack_t(int nr, int k, int n, const float *b, 
     }
 }
 
-// Two floats as a pair, each rounded to nearest, to even where two are as near; a NaN stays one.
+// A float whose upper half is x, to nearest, to even where two are as near; a NaN stays one.
+static GLAM__INLINE uint32_t glam__bf16(float x)
+{
+    uint32_t a;
+    memcpy(&a, &x, sizeof a);
+    return (a & 0x7fffffffu) > 0x7f800000u ? a | 0x00400000u : a + 0x7fffu + (a >> 16 & 1);
+}
+
+// What is below the normal numbers as 0, of its sign.
+static GLAM__INLINE float glam__flush1(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits &= bits & 0x7f800000u ? 0xffffffffu : 0x80000000u;
+    memcpy(&x, &bits, sizeof bits);
+    return x;
+}
+
+// Two operands as a pair.  What their products take for 0 is 0 here, before it is rounded (Intel,
+// VCVTNE2PS2BF16).
 static GLAM__INLINE uint32_t glam__bf16_pair(float low, float high)
 {
-    uint32_t a, b;
-    memcpy(&a, &low, sizeof a);
-    memcpy(&b, &high, sizeof b);
-    a = (a & 0x7fffffffu) > 0x7f800000u ? a | 0x00400000u : a + 0x7fffu + (a >> 16 & 1);
-    b = (b & 0x7fffffffu) > 0x7f800000u ? b | 0x00400000u : b + 0x7fffu + (b >> 16 & 1);
-    return a >> 16 | (b & 0xffff0000u);
+    return glam__bf16(glam__flush1(low)) >> 16 | (glam__bf16(glam__flush1(high)) & 0xffff0000u);
 }
 
 static GLAM__INLINE void glam__row_narrow(int n, const float *GLAM__RESTRICT x,
@@ -3341,6 +3364,8 @@ static GLAM__INLINE void glam__row_narrow_rows(int k, int n, const float *b, siz
     for (int p = 0; p < k; p += 2, b += 2 * ldb, out += ldo) {
         const float *GLAM__RESTRICT low = b, *GLAM__RESTRICT high = p + 1 < k ? b + ldb : b;
         uint32_t both = p + 1 < k ? 0xffffffffu : 0x0000ffffu;
+        GLAM__FETCH_PANEL(low, n)
+        GLAM__FETCH_PANEL(high, n)
         GLAM__VECTOR
         for (int j = 0; j < n; j++) {
             uint32_t pair = glam__bf16_pair(low[j], high[j]) & both;
@@ -3408,7 +3433,7 @@ static void glam__narrow_row(int n, const float *x, void *out, uint16_t *scales)
         int8_t *q = (int8_t *)out + at;
         float most = 0;
         for (int j = 0; j < count && !scales; j++) {
-            uint16_t one = (uint16_t)glam__bf16_pair(x[at + j], 0);
+            uint16_t one = (uint16_t)(glam__bf16(x[at + j]) >> 16);
             memcpy((uint16_t *)out + at + j, &one, sizeof one);
         }
         if (!scales) continue;
@@ -3492,15 +3517,6 @@ static void glam__panel_t_base(GLAM__PANEL_ARGS)
 // a chain over k as above, but within a pair the second term comes first.  A product is exact and
 // each addition rounded once, to nearest: the exact sum and its double round to one float.  What is
 // below the normal numbers counts as 0, and becomes 0 (Intel, VDPBF16PS).
-static GLAM__INLINE float glam__flush1(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    bits &= bits & 0x7f800000u ? 0xffffffffu : 0x80000000u;
-    memcpy(&x, &bits, sizeof bits);
-    return x;
-}
-
 static GLAM__INLINE float glam__half1(uint32_t bits)
 {
     float x = 0;
@@ -3666,7 +3682,14 @@ static void glam__pack_panel_t(const glam__kernels *t, int k, int n, const float
     }
     for (int p = 0; p < k; p += 2 * STEPS, out += STEPS * t->nr) {
         int terms = k - p < 2 * STEPS ? k - p : 2 * STEPS;
-        for (int j = 0; j < n; j++) t->narrow(terms, b + (size_t)j * ldb + p, some + j * STEPS);
+        for (int j = 0; j < n; j++) {
+            const float *from = b + (size_t)j * ldb + p;
+            for (size_t l = 0; l < 2 * STEPS; l += 16)     // rows lie pages apart
+                GLAM__FETCH_AHEAD(from, 2 * STEPS + l);
+            for (int l = 0; l < STEPS && p + 2 * STEPS < k; l += 16)
+                GLAM__FETCH_TO(out + (size_t)(t->nr + j) * STEPS + l);
+            t->narrow(terms, from, some + j * STEPS);
+        }
         t->pack_t(glam__steps(t, terms), n, some, STEPS, out, (size_t)t->nr);
     }
 }
@@ -3820,22 +3843,27 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
     glam__v4 low, high;
     const glam__v8 none GLAM__UNUSED = { 0 };
     glam__v8 in[4], t[4], r[4];
-    for (int p = 0; p + 4 <= k; p += 4, b += 4, out += 4 * ldo)
+    for (int p0 = 0; p0 + 4 <= k; p0 += 16)
         for (int j = 0; j < nr; j += 8) {
-            for (int i = 0; i < 4; i++) {                  // rows i and 4 + i
-                memcpy(&low, b + (size_t)(j + i) * ldb, sizeof low);
-                memcpy(&high, b + (size_t)(j + 4 + i) * ldb, sizeof high);
-                in[i] = GLAM__MIX(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+            const float *from = b + (size_t)j * ldb;
+            for (int i = 0; i < 8; i++) GLAM__FETCH_AHEAD(from + (size_t)i * ldb + p0, 32);
+            for (int p = p0; p + 4 <= k && p < p0 + 16; p += 4) {
+                for (int i = 0; i < 4; i++) {              // rows i and 4 + i
+                    memcpy(&low, from + (size_t)i * ldb + p, sizeof low);
+                    memcpy(&high, from + (size_t)(4 + i) * ldb + p, sizeof high);
+                    in[i] = GLAM__MIX(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+                }
+                for (int i = 0; i < 4; i += 2) {
+                    t[i] = GLAM__MIX(in[i], in[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+                    t[i + 1] = GLAM__MIX(in[i], in[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+                }
+                for (int i = 0; i < 2; i++) {
+                    r[2 * i] = GLAM__MIX(t[i], t[2 + i], 0, 1, 8, 9, 4, 5, 12, 13);
+                    r[2 * i + 1] = GLAM__MIX(t[i], t[2 + i], 2, 3, 10, 11, 6, 7, 14, 15);
+                }
+                for (int i = 0; i < 4; i++)
+                    memcpy(out + (size_t)(p + i) * ldo + j, &r[i], sizeof r[i]);
             }
-            for (int i = 0; i < 4; i += 2) {
-                t[i] = GLAM__MIX(in[i], in[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-                t[i + 1] = GLAM__MIX(in[i], in[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
-            }
-            for (int i = 0; i < 2; i++) {
-                r[2 * i] = GLAM__MIX(t[i], t[2 + i], 0, 1, 8, 9, 4, 5, 12, 13);
-                r[2 * i + 1] = GLAM__MIX(t[i], t[2 + i], 2, 3, 10, 11, 6, 7, 14, 15);
-            }
-            for (int i = 0; i < 4; i++) memcpy(out + i * ldo + j, &r[i], sizeof r[i]);
         }
 }
 
@@ -3849,7 +3877,7 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
 // its company.  What follows B in memory is what a product mostly takes next: whole tiles fetch it,
 // a little at each step, the fewer they are the more of it.  Where B is a weight as it is, that is
 // the panel beside this one.  Rows that make no whole tile wait for B, as a model that writes does:
-// they fetch what they need 16 steps later.
+// they fetch what they need 32 steps later.
 #define GLAM__TILE(isa, attr, W, MR, MT, KIND) \
     typedef float glam__v_##isa __attribute__((vector_size(4 * W))); \
     typedef uint32_t glam__u_##isa __attribute__((vector_size(4 * W))); \
@@ -3933,7 +3961,7 @@ static GLAM__INLINE void glam__turn(int nr, int k, const float *b, size_t ldb, f
         const size_t row = ldb * sizeof *b, wide = 2 * W * sizeof *b, all = (size_t)k * wide; \
         const int made = row == wide; \
         const uintptr_t next = (uintptr_t)b + (made ? all : wide); \
-        const uintptr_t few = m >= tall ? (uintptr_t)b : made ? (uintptr_t)b + 16 * row : next; \
+        const uintptr_t few = m >= tall ? (uintptr_t)b : made ? (uintptr_t)b + 32 * row : next; \
         uintptr_t ahead = next; \
         size_t step = made ? 16 : row; \
         while (made && step < 64 && (size_t)(m / tall) * step < wide) step *= 2; \
@@ -4188,6 +4216,46 @@ GLAM__TILE(halves_512, GLAM__AVX512, 16, 12, 12, HALVES)
 #define GLAM__ADD_PAIRS(sum, b, x) \
     __asm__("{vdpbf16ps %2, %1, %0|vdpbf16ps %0, %1, %2}" : "+v"(sum) : "v"(b), "v"(x))
 GLAM__TILE(pairs, GLAM__AVX512, 16, 12, 12, PAIRS)
+
+// Two vectors rounded by one instruction, side by side; and the rows of glam__row_narrow_rows.
+#define GLAM__ROUND(low, high) \
+    __asm__("{vcvtne2ps2bf16 %0, %1, %0|vcvtne2ps2bf16 %0, %1, %0}" : "+v"(low) : "v"(high))
+GLAM__AVX512 static void glam__narrow_rounded(int n, const float *GLAM__RESTRICT x,
+                                              float *GLAM__RESTRICT out)
+{
+    glam__v_avx512 low, high;
+    int j = 0;
+    for (; j + 32 <= n; j += 32) {
+        memcpy(&low, x + j, sizeof low);
+        memcpy(&high, x + j + 16, sizeof high);
+        GLAM__ROUND(low, high);
+        memcpy(out + j / 2, &low, sizeof low);
+    }
+    glam__row_narrow(n - j, x + j, out + j / 2);
+}
+
+GLAM__AVX512 static void glam__narrow_rows_rounded(int k, int n, const float *b, size_t ldb,
+                                                   float *GLAM__RESTRICT out, size_t ldo)
+{
+    uint16_t turns[32];                        // an element of each row in turn
+    glam__v_avx512 low, high, turn;
+    int whole = n / 16 * 16;
+    for (int j = 0; j < 32; j++) turns[j] = (uint16_t)(j / 2 + j % 2 * 16);
+    memcpy(&turn, turns, sizeof turn);
+    for (int p = 0; p + 2 <= k; p += 2, b += 2 * ldb, out += ldo) {
+        GLAM__FETCH_PANEL(b, n)
+        GLAM__FETCH_PANEL(b + ldb, n)
+        for (int j = 0; j < whole; j += 16) {
+            memcpy(&low, b + j, sizeof low);
+            memcpy(&high, b + ldb + j, sizeof high);
+            GLAM__ROUND(low, high);
+            __asm__("{vpermw %0, %1, %0|vpermw %0, %1, %0}" : "+v"(low) : "v"(turn));
+            memcpy(out + j, &low, sizeof low);
+        }
+        if (whole < n) glam__row_narrow_rows(2, n - whole, b + whole, ldb, out + whole, ldo);
+    }
+    if (k % 2) glam__row_narrow_rows(1, n, b, ldb, out, ldo);
+}
 #endif
 
 // Tiles of pairs without AMX: the halves of 16 pairs as floats, a panel for the first, one for the
@@ -4439,6 +4507,12 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
         out->pairs_t = glam__panel_t_halves_512;
         out->pairs_mr = 12;
         out->tiled = glam__tiled_avx512;
+#ifdef GLAM__PAIRS_AVX512
+        if (__builtin_cpu_supports("avx512bf16") && sizeof(float) == 4) {
+            out->narrow = glam__narrow_rounded;
+            out->narrow_rows = glam__narrow_rows_rounded;
+        }
+#endif
         found = 1;
     }
 #ifdef GLAM__PAIRS_AVX512
@@ -5802,8 +5876,12 @@ static glam__operand glam__operand_of(const glam_ctx *ctx, const glam_tensor *w,
     return b;
 }
 
-// Weights whose panels are made in one parallel loop; tasks are those of all panels.
-typedef struct glam__packing { glam__operand b; float *out; int panels, tasks; } glam__packing;
+// Weights whose panels are made in one parallel loop: `each` tasks for a slice.
+typedef struct glam__packing {
+    glam__operand b;
+    float *out;
+    int panels, each, tasks;
+} glam__packing;
 typedef struct glam__packings { const glam_ctx *ctx; glam__packing job[4]; } glam__packings;
 
 // The part of B that a panel is made of: cols floats of each of some rows.
@@ -5863,18 +5941,33 @@ static size_t glam__panel_at(const glam__operand *b, int panels, int s, int j, i
     return (size_t)s * b->panel_slice + (before + (size_t)((p0 - block) / k->pair)) * k->nr;
 }
 
+// Pairs of B as it lies are made some whole rows at a time, for all panels; else panel by panel: so
+// memory is read from end to end.
+enum { GLAM__PACKED_ROWS = 32 };
+
+static int glam__packs_rows(const glam__operand *b)
+{ return !b->transposed && b->kernels->pair > 1; }
+
+static void glam__pack_unit(const glam__packing *job, int s, int unit)
+{
+    const glam__operand *b = &job->b;
+    int rows = glam__packs_rows(b), most = rows ? GLAM__PACKED_ROWS : b->kernels->kc;
+    int count = rows ? job->panels : glam__ceil_div(b->k, most);
+    for (int i = 0; i < count; i++) {
+        int j = rows ? i : unit, p = (rows ? unit : i) * most;
+        glam__make_panel(b, s, j, p, glam__min(b->k - p, most),
+                         job->out + glam__panel_at(b, job->panels, s, j, p));
+    }
+}
+
 static void glam__packing_body(void *arg, int begin, int end, int worker GLAM__UNUSED)
 {
     const glam__packings *all = (const glam__packings *)arg;
     for (int i = begin; i < end; i++) {
-        const glam__packing *p = all->job;
+        const glam__packing *job = all->job;
         int task = i;
-        for (; task >= p->tasks; p++) task -= p->tasks;
-        for (int p0 = 0; p0 < p->b.k; p0 += p->b.kernels->kc) {
-            int s = task / p->panels, j = task % p->panels;
-            glam__make_panel(&p->b, s, j, p0, glam__min(p->b.k - p0, p->b.kernels->kc),
-                             p->out + glam__panel_at(&p->b, p->panels, s, j, p0));
-        }
+        for (; task >= job->tasks; job++) task -= job->tasks;
+        glam__pack_unit(job, task / job->each, task % job->each);
     }
 }
 
@@ -5966,7 +6059,9 @@ static void glam__weights(glam_ctx *ctx, glam_tensor *const *w, int count, int t
         job->out = kept ? p->data[transposed]
                         : glam__scratch_floats(ctx, (size_t)slices * b[i].panel_slice);
         job->panels = glam__panels_of(ctx, b[i].n);
-        job->tasks = slices * job->panels;
+        job->each = glam__packs_rows(&b[i]) ? glam__ceil_div(b[i].k, GLAM__PACKED_ROWS)
+                                            : job->panels;
+        job->tasks = slices * job->each;
         if (kept) p->epoch[transposed] = ctx->products.epoch;
         b[i].panels = job->out;
         tasks += job->tasks;
@@ -6784,24 +6879,31 @@ static glam__outer glam__linear_outer(const glam__linear *l, int i, const float 
     return o;
 }
 
-// The same with stride ldy of dy (0: side by side), and those of its adapter: dB (+)= (s x A)^T dy,
-// dA (+)= x^T (s dy B^T).  How many they are, of three at most.
+// The same with stride ldy of dy (0: side by side), x or dy being narrow rows already, and those of
+// its adapter: dB (+)= (s x A)^T dy, dA (+)= x^T (s dy B^T).  How many they are, of three at most.
+enum { GLAM__NARROW_X = 1, GLAM__NARROW_DY = 2 };
 static int glam__linear_outers(glam__linear *l, int i, const float *x, const float *dy, size_t ldy,
-                               glam__outer *o)
+                               int narrow, glam__outer *o)
 {
     const glam__low *low = l->w[i] ? glam__low_of(l->w[i]) : NULL;
-    glam_tensor *half[2];
+    int count = 1;
     o[0] = glam__linear_outer(l, i, x, dy);
-    if (ldy) o[0].ldb = ldy;
-    if (!low) return 1;
-    glam__linear part = *l;
-    part.w = half;
-    half[0] = low->b;
-    half[1] = low->a;
-    o[1] = glam__linear_outer(&part, 0, l->down[i], dy);
-    if (ldy) o[1].ldb = ldy;
-    o[2] = glam__linear_outer(&part, 1, x, l->b[i].down);
-    return 3;
+    if (low) {
+        glam_tensor *half[2] = { low->b, low->a };
+        glam__linear part = *l;
+        part.w = half;
+        o[1] = glam__linear_outer(&part, 0, l->down[i], dy);
+        o[2] = glam__linear_outer(&part, 1, x, l->b[i].down);
+        count = 3;
+    }
+    for (int j = 0; j < count; j++) {
+        int takes_x = j != 1, takes_dy = j != 2;
+        if (takes_dy && ldy) o[j].ldb = ldy;
+        o[j].narrow_b = takes_dy && (narrow & GLAM__NARROW_DY);
+        o[j].narrow_a = takes_x && (narrow & GLAM__NARROW_X);
+        if (o[j].narrow_a) o[j].lda = (size_t)glam__steps(l->ctx->simd.products, o[j].m);
+    }
+    return count;
 }
 
 // Before them, where no product with W^T has made s dy B^T.
@@ -8771,9 +8873,9 @@ static void glam__attention_backward(glam_ctx *ctx, glam_node *n)
     glam__norm_all(ctx, w, h.T, h.normed, h.rms, h.qkv);
     for (int i = 0; i < 3 && h.work; i++) {
         glam__linear_down(&l, i, dqkv[i], h.ld, 0);
-        outers += glam__linear_outers(&l, i, h.normed, dqkv[i], h.ld, o + outers);
+        outers += glam__linear_outers(&l, i, h.normed, dqkv[i], h.ld, 0, o + outers);
     }
-    outers += glam__linear_outers(&l, 3, h.o, dy, 0, o + outers);
+    outers += glam__linear_outers(&l, 3, h.o, dy, 0, 0, o + outers);
     glam__outer_run(ctx, o, outers);
     if (!h.below) return;
     for (int i = 0; i < 3; i++) {
@@ -8950,14 +9052,10 @@ static int glam__glu_backward(glam__glu *f, const float *x, const float *dy, flo
     float *down = f->l.down[GLAM__GLU_DOWN];
     for (int r = 0; r < f->l.rows && rank; r++, down += rank)          // as h was
         f->l.ctx->simd.kernels->scale(rank, f->weight[r], down);
-    int outers = glam__linear_outers(&f->l, GLAM__GLU_DOWN, f->h, dy, 0, o);
-    outers += glam__linear_outers(&f->l, GLAM__GLU_GATE, x, f->g, 0, o + outers);
-    outers += glam__linear_outers(&f->l, GLAM__GLU_UP, x, f->u, 0, o + outers);
-    for (int i = 0; i < outers && narrow; i++) {
-        o[i].narrow_a = o[i].a == f->h;                    // written by acted_back_rows
-        o[i].narrow_b = o[i].b == f->g || o[i].b == f->u;
-        if (o[i].narrow_a) o[i].lda = f->ldh;
-    }
+    int by_x = narrow ? GLAM__NARROW_X : 0, by_dy = narrow ? GLAM__NARROW_DY : 0;
+    int outers = glam__linear_outers(&f->l, GLAM__GLU_DOWN, f->h, dy, 0, by_x, o);
+    outers += glam__linear_outers(&f->l, GLAM__GLU_GATE, x, f->g, 0, by_dy, o + outers);
+    outers += glam__linear_outers(&f->l, GLAM__GLU_UP, x, f->u, 0, by_dy, o + outers);
     return outers;
 }
 
@@ -10298,7 +10396,7 @@ static void glam__moe_router_back(glam__moe_grads *d)
     glam__linear l = glam__moe_router_map(m, GLAM__MO_ROUTER, 1);
     glam__outer o[3];
     glam__linear_down(&l, 0, d->dlogits, 0, 0);
-    glam__outer_run(m->ctx, o, glam__linear_outers(&l, 0, m->normed, d->dlogits, 0, o));
+    glam__outer_run(m->ctx, o, glam__linear_outers(&l, 0, m->normed, d->dlogits, 0, 0, o));
     if (d->below) glam__linear_run(&l, 0, d->dlogits, d->dn, 0);
     if (!m->slope) return;
     l = glam__moe_router_map(m, GLAM__MO_NOISE, 1);

@@ -407,12 +407,24 @@ static void simd_narrow_of(const glam__kernels *f)
         free(two);
     }
     CHECK(wrong == 0);
-    float odd[4] = { NAN, INFINITY, 3.4e38f, -0.0f }, out[2];
-    uint32_t pairs[2];
-    f->narrow(4, odd, out);
-    memcpy(pairs, out, sizeof pairs);
-    CHECK((pairs[0] & 0x7fffu) > 0x7f80u && pairs[0] >> 16 == 0x7f80u);
-    CHECK((pairs[1] & 0xffffu) == 0x7f80u && pairs[1] >> 16 == 0x8000u);
+    // What is below the normal numbers becomes 0 of its sign before it is rounded up to them (Intel,
+    // VCVTNE2PS2BF16); in whole vectors and in what is left of them.
+    static const uint32_t odd[][2] = {
+        { 0x7f800000, 0x7f80 }, { 0x7f7fffff, 0x7f80 }, { 0x80000000, 0x8000 }, { 0x007fffff, 0 },
+        { 0x807f8000, 0x8000 }, { 0x00000001, 0 }, { 0x00800000, 0x0080 },
+        { 0x80808000, 0x8080 }, { 0x00818000, 0x0082 }, { 0x7f800001, 0x7fc0 }, { 0xffc10000, 0xffc1 } };
+    enum { MANY = 11, N = 75 };
+    float x[2 * N], row[N + 1], rows[N];
+    uint32_t pair;
+    for (int i = 0; i < 2 * N; i++) memcpy(x + i, odd[i % MANY], sizeof *x);
+    f->narrow(2 * N, x, row);
+    f->narrow_rows(2, N, x, N, rows, N);
+    for (int j = 0; j < N; j++) {
+        memcpy(&pair, row + j, sizeof pair);
+        CHECK(pair == (odd[2 * j % MANY][1] | odd[(2 * j + 1) % MANY][1] << 16));
+        memcpy(&pair, rows + j, sizeof pair);
+        CHECK(pair == (odd[j % MANY][1] | odd[(N + j) % MANY][1] << 16));
+    }
 }
 
 static void simd_pairs(void)  { kernel_for_each(simd_pairs_of); }
