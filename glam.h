@@ -1432,14 +1432,12 @@ __declspec(dllimport) int __stdcall QueryPerformanceFrequency(union _LARGE_INTEG
 #define GLAM__UNUSED __attribute__((unused))
 #define GLAM__APART __attribute__((noinline))
 #define GLAM__FETCH(p) __builtin_prefetch(p, 0, 2)     // into the second cache
-#define GLAM__FETCH_TO(p) __builtin_prefetch(p, 1)     // what will be written, into the first
 #define GLAM__RESTRICT __restrict__
 #else
 #define GLAM__INLINE inline
 #define GLAM__UNUSED
 #define GLAM__APART
 #define GLAM__FETCH(p) ((void)(p))
-#define GLAM__FETCH_TO(p) ((void)(p))
 #define GLAM__RESTRICT
 #endif
 // So many floats behind p, which may be past the end of what is there.
@@ -3289,11 +3287,6 @@ static GLAM__INLINE void glam__row_factor_row_step(int n, float *w, const float 
 
 // ---- panels
 
-// Of a row of B: what a panel soon to be made takes of it, whose rows lie pages apart.
-#define GLAM__FETCH_PANEL(b, n) \
-    for (int l = 0; l < (n) && (n) <= GLAM__LANES; l += 16) \
-        GLAM__FETCH_AHEAD((b) + l, 3 * GLAM__LANES);
-
 static GLAM__INLINE void glam__row_pack(int nr, int k, int n, const float *b, size_t ldb,
                                         float *out)
 {
@@ -3357,6 +3350,11 @@ static GLAM__INLINE void glam__row_narrow(int n, const float *GLAM__RESTRICT x,
         memcpy(&out[n / 2], &pair, sizeof pair);
     }
 }
+
+// Of a row of B: what a panel soon to be made takes of it, whose rows lie pages apart.
+#define GLAM__FETCH_PANEL(b, n) \
+    for (int l = 0; l < (n) && (n) <= GLAM__LANES; l += 16) \
+        GLAM__FETCH_AHEAD((b) + l, 3 * GLAM__LANES);
 
 static GLAM__INLINE void glam__row_narrow_rows(int k, int n, const float *b, size_t ldb,
                                                float *GLAM__RESTRICT out, size_t ldo)
@@ -3686,8 +3684,6 @@ static void glam__pack_panel_t(const glam__kernels *t, int k, int n, const float
             const float *from = b + (size_t)j * ldb + p;
             for (size_t l = 0; l < 2 * STEPS; l += 16)     // rows lie pages apart
                 GLAM__FETCH_AHEAD(from, 2 * STEPS + l);
-            for (int l = 0; l < STEPS && p + 2 * STEPS < k; l += 16)
-                GLAM__FETCH_TO(out + (size_t)(t->nr + j) * STEPS + l);
             t->narrow(terms, from, some + j * STEPS);
         }
         t->pack_t(glam__steps(t, terms), n, some, STEPS, out, (size_t)t->nr);
@@ -4242,6 +4238,7 @@ GLAM__AVX512 static void glam__narrow_rows_rounded(int k, int n, const float *b,
     int whole = n / 16 * 16;
     for (int j = 0; j < 32; j++) turns[j] = (uint16_t)(j / 2 + j % 2 * 16);
     memcpy(&turn, turns, sizeof turn);
+    if (whole < n) glam__row_narrow_rows(k, n - whole, b + whole, ldb, out + whole, ldo);
     for (int p = 0; p + 2 <= k; p += 2, b += 2 * ldb, out += ldo) {
         GLAM__FETCH_PANEL(b, n)
         GLAM__FETCH_PANEL(b + ldb, n)
@@ -4252,9 +4249,8 @@ GLAM__AVX512 static void glam__narrow_rows_rounded(int k, int n, const float *b,
             __asm__("{vpermw %0, %1, %0|vpermw %0, %1, %0}" : "+v"(low) : "v"(turn));
             memcpy(out + j, &low, sizeof low);
         }
-        if (whole < n) glam__row_narrow_rows(2, n - whole, b + whole, ldb, out + whole, ldo);
     }
-    if (k % 2) glam__row_narrow_rows(1, n, b, ldb, out, ldo);
+    if (k % 2) glam__row_narrow_rows(1, whole, b, ldb, out, ldo);
 }
 #endif
 
@@ -4483,11 +4479,11 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
     int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
               && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
-    int bf16 = 0, amx = 0;                     // rows of avx512, or of avx2, and their own pairs
+    int rounds = 0, bf16 = 0, amx = 0;         // rows of avx512, or of avx2, and their own pairs
 #ifdef GLAM__PAIRS_AVX512
+    rounds = avx512 && __builtin_cpu_supports("avx512bf16") && sizeof(float) == 4;
     // Intel's are half as fast as multiply-adds, since that is AMX's work: by name alone.
-    bf16 = avx512 && __builtin_cpu_supports("avx512bf16") && sizeof(float) == 4
-        && (name ? strcmp(name, "avx512bf16") == 0 : __builtin_cpu_is("amd"));
+    bf16 = rounds && (name ? strcmp(name, "avx512bf16") == 0 : __builtin_cpu_is("amd"));
 #endif
 #ifdef GLAM__AMX
     amx = avx2 && sizeof(float) == 4 && name && strcmp(name, "amx") == 0
@@ -4508,7 +4504,7 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
         out->pairs_mr = 12;
         out->tiled = glam__tiled_avx512;
 #ifdef GLAM__PAIRS_AVX512
-        if (__builtin_cpu_supports("avx512bf16") && sizeof(float) == 4) {
+        if (rounds) {
             out->narrow = glam__narrow_rounded;
             out->narrow_rows = glam__narrow_rows_rounded;
         }
@@ -4531,7 +4527,7 @@ static int glam__kernels_pick(const char *name, glam__kernels *out)
         out->native = GLAM_BF16_TILES;
     }
 #endif
-    (void)bf16, (void)amx;
+    (void)rounds, (void)bf16, (void)amx;
 #elif defined(GLAM__SIMD)
     if (!name || strcmp(name, "neon") == 0) {
         glam__table_neon(out);
@@ -8962,7 +8958,6 @@ typedef struct glam__glu {
     int kind, H, first;            // first: of gate and up, whose part begins the sum of dx
     float *g, *u;                  // [rows,H] before the activation; g NULL: no gate
     float *h;                      // backward; NULL: nobody wants the gradient of Wd
-    size_t ldh;                    // of h: H, or in bf16 half of it
     float scale;                   // of h
     const float *weight;           // of a row, the mixture's; NULL: 1
     float *dweight;                // its gradient, dh.h
@@ -8991,10 +8986,11 @@ static void glam__acted_back_rows(const glam__product *p, int row, int rows, int
     const glam__kernels *k = f->l.ctx->simd.kernels;
     float made[3][GLAM__KC];
     int narrow = f->l.ctx->simd.products->pair > 1;
+    size_t ldh = (size_t)glam__steps(f->l.ctx->simd.products, f->H);
     for (int t = row; t < row + rows; t++, dh += ld) {
         size_t from = (size_t)t * f->H, to = (size_t)at >> narrow;
         float *g = f->g ? f->g + from : NULL, *u = f->u + from;
-        float *h = f->h ? f->h + (size_t)t * f->ldh : NULL;
+        float *h = f->h ? f->h + (size_t)t * ldh : NULL;
         float *dg = !g ? NULL : narrow ? made[0] : g + at, *du = narrow ? made[1] : u + at;
         float *again = narrow || !h ? made[2] : h + at;
         for (int j = at; j < at + terms && t + 1 < row + rows; j += 16) {  // rows lie pages apart
@@ -9155,7 +9151,7 @@ static glam__glu glam__ffn_glu(glam_ctx *ctx, const glam_node *n, const glam__ff
     f.kind = v->f->kind;
     f.scale = v->f->scale;
     f.H = v->H;
-    f.g = v->g; f.u = v->u; f.h = v->h; f.ldh = v->ldh;
+    f.g = v->g; f.u = v->u; f.h = v->h;
     return f;
 }
 
@@ -10284,7 +10280,6 @@ static void glam__moe_experts_back(glam__moe_grads *d)
     glam__glu f = glam__moe_glu(m, 1);
     glam__outer o[9];
     f.h = d->h;
-    f.ldh = (size_t)glam__steps(m->ctx->simd.products, m->H);
     f.weight = d->weight; f.dweight = d->dweight_here;
     int outers = glam__glu_backward(&f, d->xr, d->dyr, d->dxr_here, o);
     glam__span *trained = glam__moe_trained(m);

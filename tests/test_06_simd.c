@@ -412,8 +412,9 @@ static void simd_narrow_of(const glam__kernels *f)
     static const uint32_t odd[][2] = {
         { 0x7f800000, 0x7f80 }, { 0x7f7fffff, 0x7f80 }, { 0x80000000, 0x8000 }, { 0x007fffff, 0 },
         { 0x807f8000, 0x8000 }, { 0x00000001, 0 }, { 0x00800000, 0x0080 },
-        { 0x80808000, 0x8080 }, { 0x00818000, 0x0082 }, { 0x7f800001, 0x7fc0 }, { 0xffc10000, 0xffc1 } };
-    enum { MANY = 11, N = 75 };
+        { 0x80808000, 0x8080 }, { 0x00818000, 0x0082 }, { 0x7f800001, 0x7fc0 }, { 0xffc10000, 0xffc1 },
+        { 0x7fc00000, 0x7fc0 }, { 0x7f7fc99e, 0x7f80 } };      // NaN, and 3.4e38
+    enum { MANY = sizeof odd / sizeof *odd, N = 75 };
     float x[2 * N], row[N + 1], rows[N];
     uint32_t pair;
     for (int i = 0; i < 2 * N; i++) memcpy(x + i, odd[i % MANY], sizeof *x);
